@@ -1,0 +1,1 @@
+"""What a prompt may carry."""

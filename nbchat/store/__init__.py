@@ -1,0 +1,1 @@
+"""What lasts: what was spent, and answers as they arrive."""

@@ -1,0 +1,1 @@
+"""Ways to answer a Request. Blind to each other."""
