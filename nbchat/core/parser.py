@@ -115,7 +115,7 @@ class ChatStreamParser:
         except (KeyError, TypeError, AttributeError, ValueError) as wrong:
             raise self._fail(
                 f"the endpoint sent a {event.get('type')} event that does not fit the Messages API ({wrong!r})",
-                "What arrived before it is kept. If this endpoint is a gateway, see whether it speaks the Messages API.",
+                "What arrived is kept. If this endpoint is a gateway, see whether it speaks the Messages API.",
             ) from wrong
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ class Response:
     status: Status = "complete"
     blocks: tuple[Block, ...] = ()
     chunks: tuple[StreamChunk, ...] = field(default=(), compare=False)
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     cost: float | None = None
     model: str = ""
     endpoint: str = ""

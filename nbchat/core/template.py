@@ -97,7 +97,7 @@ def fill(text: str, namespace: Mapping[str, Any]) -> list[str | Filled]:
 def _evaluate(expression: Expression, scope: dict[str, Any]) -> Any:
     where = f"{{{{ {expression.source} }}}} in line {expression.line} of the prompt"
     try:
-        return eval(expression.code, scope)  # noqa: S307: the user's own expression, in the user's own kernel
+        return eval(expression.code, scope)  # the user's own expression, in the user's own kernel
     except NameError as error:
         name = getattr(error, "name", None) or ""
         names = [key for key in (*scope, *dir(builtins)) if not key.startswith("_")]
