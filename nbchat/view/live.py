@@ -1,0 +1,533 @@
+"""The answer on the page: a widget while it arrives, one plain output when it ends.
+
+The law of the live view, measured in a browser:
+
+1. :meth:`LiveView.feed` appends, and nothing else; a thread draws. So a stream that stands still
+   still shows its last letters, and an interrupt never hits a picture half drawn.
+2. Text that no later text can change is sent once, as a segment, and never again. Only the open
+   tail is sent anew: when 50 ms and 8 times the cost of the last drawing have passed, and it has
+   grown by a tenth, or a block has closed, or it has waited for as long as its size allows.
+3. No more than 25 messages in any second, the status line included.
+4. The box makes the same page as the final output: the front end's own classes on it, and its
+   widgets' own boxes taken out of the layout, so that the swap moves nothing.
+5. At the end the output that showed the box is given the final bundle in its place. What tools
+   printed in between stays, and the notebook holds one plain output and no widget.
+
+The only door to ipywidgets and to IPython's display.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbchat.core.chunks import (
+    BlockStart,
+    BlockStop,
+    OutputText,
+    StreamChunk,
+    Thinking,
+    ToolInput,
+    ToolResult,
+)
+from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
+from nbchat.core.request import Request, Sink
+from nbchat.core.response import Response
+from nbchat.view.highlight import code_html
+from nbchat.view.markdown import MarkdownStream
+from nbchat.view.pace import Pace
+from nbchat.view.render import (
+    LONGEST_RESULT,
+    Sources,
+    clean,
+    details,
+    escape,
+    render_markdown,
+    render_opaque,
+    render_response,
+    result_text,
+)
+from nbchat.view.segments import Letters, Segments
+from nbchat.view.status import Cost, Status
+
+if TYPE_CHECKING:
+    from ipywidgets import HTML, VBox
+
+__all__ = ["FinalView", "LiveView", "QuietView", "output_metadata", "preload", "show", "view_for"]
+
+log = logging.getLogger("nbchat.view")
+
+
+def view_for(
+    cell_id: str | None,
+    *,
+    quiet: bool = False,
+    cost: Cost | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Sink:
+    """The view that fits where this runs.
+
+    ``quiet`` shows nothing. Without a kernel it is a terminal. Without a cell id (nbclient, nbval,
+    papermill) or under pytest nothing is live, so that what is saved can be compared.
+    """
+    if quiet:
+        return QuietView()
+    from IPython import get_ipython
+
+    if getattr(get_ipython(), "kernel", None) is None:
+        from nbchat.view.terminal import TerminalView
+
+        return TerminalView(cost=cost)
+    if cell_id is None or "PYTEST_VERSION" in environ or "PYTEST_CURRENT_TEST" in environ:
+        return FinalView()
+    return LiveView(cost=cost)
+
+
+def preload() -> threading.Thread:
+    """Load what a view needs, in the background: the first answer then does not wait for it."""
+
+    def load() -> None:
+        try:
+            import ipywidgets  # noqa: F401
+
+            render_markdown("`a`")
+        except Exception:
+            log.debug("preloading failed; the first answer will say why", exc_info=True)
+
+    thread = threading.Thread(target=load, name="nbchat-preload", daemon=True)
+    thread.start()
+    return thread
+
+
+# --- the final output ---------------------------------------------------------------------------
+
+
+def show(response: Response) -> None:
+    """Display an answer again: the final output alone."""
+    _publish(response)
+
+
+def output_metadata(response: Response) -> dict[str, Any]:
+    """What the notebook keeps beside the answer. No prompt, and nothing of a key.
+
+    Times are left out: two runs of a recorded answer make the same notebook.
+    """
+    about = {
+        "id": response.id,
+        "model": response.model,
+        "status": response.status,
+        "usage": response.usage.to_dict(),
+        "cost": response.cost,
+        "digest": response.digest,
+        "replayed": response.replayed or None,
+    }
+    return {"nbchat": {key: value for key, value in about.items() if value not in (None, "")}}
+
+
+def _publish(response: Response, display_id: str | None = None) -> None:
+    """Publish the final output, in the place of the output with that display id if there is one."""
+    from IPython.display import publish_display_data
+
+    bundle = _bundle(response)
+    place = {"transient": {"display_id": display_id}, "update": True} if display_id else {}
+    publish_display_data(bundle, output_metadata(response) if bundle else {}, **place)
+
+
+def _bundle(response: Response) -> dict[str, Any]:
+    """The final mimebundle; an answer that the renderer fails on is shown as it came."""
+    if not response.blocks and response.status == "error":
+        return {}  # the error itself follows, and says all there is
+    try:
+        return render_response(response)
+    except Exception:
+        log.exception("an answer could not be rendered and is shown as plain text")
+        return {"text/html": f"<pre>{escape(response.text)}</pre>", "text/plain": response.text}
+
+
+class QuietView:
+    """Shows nothing."""
+
+    def begin(self, request: Request) -> None:
+        pass
+
+    def feed(self, chunk: StreamChunk) -> None:
+        pass
+
+    def settle(self, response: Response) -> None:
+        pass
+
+
+class FinalView:
+    """Shows the final output and nothing before it."""
+
+    def begin(self, request: Request) -> None:
+        pass
+
+    def feed(self, chunk: StreamChunk) -> None:
+        pass
+
+    def settle(self, response: Response) -> None:
+        if _bundle(response):
+            _publish(response)
+
+
+# --- while it arrives ---------------------------------------------------------------------------
+
+#: Seconds without a first word until the box is shown, so that an error at once leaves no trace.
+PATIENT = 0.25
+#: Seconds between two status lines.
+TICK = 1.0
+
+
+class LiveView:
+    """Shows an answer in a widget while it arrives, and its final output at the end.
+
+    ``cost`` prices the status line. ``clock`` gives seconds and never goes back.
+    """
+
+    def __init__(self, *, cost: Cost | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._status = Status(clock(), cost)
+        self._pace = Pace()
+        self._pending: list[StreamChunk] = []
+        self._idle = False  # whether the drawing thread waits for the next chunk
+        self._news, self._ending = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stage: Stage | None = None
+        self._picture: _Picture | None = None
+
+    def begin(self, request: Request) -> None:
+        """Make the box, in the background: the request is on its way meanwhile."""
+        self._status.begin(request)
+        if self._thread is None:
+            # A thread that has this context has this cell as the parent of what it publishes.
+            context = contextvars.copy_context()
+            self._thread = threading.Thread(target=context.run, args=(self._draw,), name="nbchat-view", daemon=True)
+            self._thread.start()
+
+    def feed(self, chunk: StreamChunk) -> None:
+        """Take one chunk."""
+        self._pending.append(chunk)
+        if self._idle:
+            self._idle = False
+            self._news.set()
+
+    def settle(self, response: Response) -> None:
+        """Put the final output in the place of the box."""
+        self._ending.set()
+        self._news.set()
+        try:
+            if self._thread is not None:
+                self._thread.join(2.0)
+        finally:
+            stage = self._stage
+            shown = stage.display_id if stage is not None and stage.shown else None
+            if shown or _bundle(response):
+                _publish(response, shown)
+            if stage is not None:
+                stage.close()
+
+    # In the drawing thread:
+
+    def _draw(self) -> None:
+        try:
+            self._stage = stage = Stage()
+            self._picture = _Picture(stage, self._status)
+            render_markdown("`a`")  # the first use of a parser costs more than many later ones
+            self._wait_for_first()
+            while not self._ending.is_set():
+                self._update()
+                self._rest()
+        except Exception:
+            # The final output still comes; an answer is not lost for its picture.
+            log.warning("the live view failed; the answer is shown when it is whole", exc_info=True)
+
+    def _wait_for_first(self) -> None:
+        """Until the first chunk is here, or has been long in coming."""
+        self._sleep_until_news(PATIENT)
+
+    def _sleep_until_news(self, seconds: float) -> None:
+        self._idle = True
+        if not self._pending:
+            self._news.wait(seconds)
+        self._idle = False
+        self._news.clear()
+
+    def _update(self) -> None:
+        assert self._stage is not None
+        assert self._picture is not None
+        sent, began = self._stage.sent, self._clock()
+        count = len(self._pending)  # more may come meanwhile: the other thread appends
+        chunks = self._pending[:count]
+        del self._pending[:count]
+        self._picture.take(chunks, began)
+        self._picture.show(began)
+        self._pace.spend(self._stage.sent - sent, began, self._clock())
+
+    def _rest(self) -> None:
+        """Until the next update may be, and there is something for it."""
+        assert self._picture is not None
+        self._ending.wait(self._pace.wait(self._clock()))
+        while not self._pending and not self._ending.is_set():
+            pause = self._picture.due - self._clock()
+            if pause <= 0:
+                return
+            self._sleep_until_news(pause)
+
+
+class _Picture:
+    """The parts of an answer on a stage: text, and folds of thinking and of tool calls."""
+
+    def __init__(self, stage: Stage, status: Status) -> None:
+        self._stage, self._status = stage, status
+        self._sources = Sources()
+        self._part: _Part | None = None  # the one that grows
+        self._calls: dict[str, _Part] = {}
+        self._line, self._line_at = "", float("-inf")
+        self._notice = ""
+
+    @property
+    def due(self) -> float:
+        """When there is something to show if nothing more comes."""
+        line = self._line_at + TICK
+        return line if self._part is None else min(line, self._part.due)
+
+    def take(self, chunks: list[StreamChunk], now: float) -> None:
+        """Take what has arrived."""
+        said: list[str] = []  # a run of text, fed as one
+        for chunk in chunks:
+            if type(chunk) is OutputText:
+                said.append(chunk.text)
+                continue
+            self._say(said, now)
+            self._status.take(chunk, now)
+            self._take(chunk, now)
+        self._say(said, now)
+
+    def _say(self, said: list[str], now: float) -> None:
+        if said:
+            text = "".join(said)
+            said.clear()
+            self._status.count(len(text), now)
+            self._part_of("text", now).feed(text)
+
+    def _take(self, chunk: StreamChunk, now: float) -> None:
+        match chunk:
+            case BlockStart(block=ToolUseBlock() as call):
+                self._end(now)
+                self._part = self._calls[call.id] = _Part(self._stage, "call", f"Tool call: {call.name}")
+            case BlockStart(block=OpaqueBlock(data=data)) if data.get("tool_use_id") in self._calls:
+                self._end(now)
+            case BlockStart(block=block) if block.type != "text":
+                self._end(now)
+            case Thinking(text=text) if text:
+                self._part_of("thinking", now, "Thinking").feed(text)
+            case ToolInput(partial_json=text) if self._part is not None:
+                self._part.feed(text)
+            case BlockStop(block=TextBlock(citations=citations)) if citations:
+                self._part_of("text", now).cite(self._sources, citations)
+            case BlockStop(block=OpaqueBlock(data=data)):
+                self._finish(data, now)
+            case ToolResult():
+                self._answer(chunk.tool_use_id, [block.to_dict() for block in chunk.content], chunk.is_error, now)
+
+    def _part_of(self, kind: str, now: float, head: str = "") -> _Part:
+        """The part that grows, if it is of that kind; else it ends and another begins."""
+        if self._part is None or self._part.kind != kind:
+            self._end(now)
+            self._part = _Part(self._stage, kind, head)
+        return self._part
+
+    def _end(self, now: float) -> None:
+        if self._part is not None:
+            self._part.close(now)
+            self._part = None
+
+    def _finish(self, data: Mapping[str, Any], now: float) -> None:
+        """A block of another kind is whole: the result of a server tool, or what is not known yet."""
+        if data.get("tool_use_id") in self._calls:
+            self._answer(data["tool_use_id"], data.get("content"), bool(data.get("is_error")), now)
+        elif html := render_opaque(data):
+            self._end(now)
+            _Part(self._stage, "block", "").add(html, now)
+
+    def _answer(self, id: str, content: object, is_error: bool, now: float) -> None:
+        if (part := self._calls.get(id)) is not None:
+            text = result_text(content)[:LONGEST_RESULT]
+            part.add(clean(f"<p>{'Error' if is_error else 'Result'}</p>\n{code_html(text, '')}"), now)
+
+    def show(self, now: float) -> None:
+        """Show what is worth a message, and the status line when it is time."""
+        if self._part is not None:
+            self._part.show(now)
+        if now >= self._line_at + TICK or self._status.notice != self._notice:
+            line = self._status.line(now)
+            if line != self._line:
+                self._stage.say(line)
+            self._line, self._line_at, self._notice = line, now, self._status.notice
+        self._stage.show()
+
+
+class _Part:
+    """One part on the stage: a row of HTML widgets, in a fold if it has a head."""
+
+    def __init__(self, stage: Stage, kind: str, head: str) -> None:
+        self.kind = kind
+        self._stage = stage
+        text = Letters() if kind == "call" else MarkdownStream()
+        self._segments = Segments(text, first=stage.segments == 0)
+        self._column = stage.fold(head) if head else stage.column
+        self._open: HTML | None = None
+
+    @property
+    def due(self) -> float:
+        return self._segments.due
+
+    def feed(self, text: str) -> None:
+        self._segments.feed(text)
+
+    def cite(self, sources: Sources, citations: Sequence[Mapping[str, Any]]) -> None:
+        sources.cite(self._segments.text, citations)
+
+    def add(self, html: str, now: float) -> None:
+        """Finished HTML, behind what is there."""
+        self._segments.add(html)
+        self._send(now)
+
+    def show(self, now: float) -> None:
+        self._segments.advance()
+        if self._segments.due <= now:
+            self._send(now)
+
+    def close(self, now: float) -> None:
+        """The part is whole: show the rest of it."""
+        self._segments.close()
+        self._send(now)
+
+    def _send(self, now: float) -> None:
+        values = self._segments.show(now, self._stage.segments)
+        widget = self._open
+        for value in values:
+            if widget is None:
+                widget = self._column.add(value)
+            else:
+                self._stage.set(widget, value)
+            self._open, widget = widget, None
+        if not self._segments.open:
+            self._open = None
+
+
+# --- the widgets --------------------------------------------------------------------------------
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+#: What the front end gives its own rendered HTML, and what keeps MathJax away from all but formulas.
+CLASSES = ("nbchat-live", "jp-RenderedHTMLCommon", "jp-RenderedHTML", "mathjax_ignore", "tex2jax_ignore")
+#: Widgets in one box: what is sent when a box gets another one names all that are in it.
+CROWD = 24
+#: Takes the widgets' own boxes out of the layout, so that blocks stand as in one piece of HTML, and
+#: hides what is in a fold until its head is opened: the head is never sent again and stays as it is.
+STYLE = """<style>
+.nbchat-live.nbchat-live, .nbchat-live .widget-vbox { display: block; margin: 0; overflow: visible; }
+.nbchat-live .widget-html, .nbchat-live .widget-html-content { display: contents; font: inherit; line-height: inherit; }
+.nbchat-live .nbchat-fold:not(:has(> .widget-html:first-child details[open])) > :not(:first-child) { display: none; }
+.nbchat-live .nbchat-letters { background: none; padding: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+.nbchat-live .nbchat-status { color: var(--jp-content-font-color2, #616161); font-size: 0.85em; }
+</style>"""
+
+
+class Stage:
+    """The widgets of one answer: a box of columns and a status line. Counts what it sends."""
+
+    def __init__(self) -> None:
+        import ipywidgets
+
+        self._ipywidgets = ipywidgets
+        self._made: list[Any] = []
+        self.sent = 0
+        self.segments = 0
+        self.shown = False
+        self.display_id = uuid.uuid4().hex
+        # One layout and one style for all: every other widget is then one message and not three.
+        self._layout = self._count(ipywidgets.Layout())
+        self._look = self._count(ipywidgets.widgets.widget_string.HTMLStyle())
+        self._status = self._html("")
+        middle = self.box()
+        self.column = Column(self, middle)
+        self._root = self.box((self._html(STYLE), middle, self._status), CLASSES)
+
+    def segment(self, value: str) -> HTML:
+        """A new piece of the answer; it belongs into a column."""
+        self.segments += 1
+        return self._html(value)
+
+    def box(self, children: Sequence[Any] = (), classes: Sequence[str] = ()) -> VBox:
+        """A box of widgets below each other."""
+        return self._count(self._ipywidgets.VBox(children, layout=self._layout, _dom_classes=classes))
+
+    def set(self, widget: HTML, value: str) -> None:
+        """Show the value in place of the one before."""
+        self.sent += 1
+        widget.value = value
+
+    def say(self, line: str) -> None:
+        """Show the status line."""
+        self.set(self._status, f'<div class="nbchat-status" role="status">{escape(line)}</div>')
+
+    def fold(self, head: str) -> Column:
+        """A new column at the end, behind a head that opens and closes it."""
+        box = self.box((self._html(details(head, "")),), ("nbchat-fold",))
+        self.column.put(box)
+        return Column(self, box)
+
+    def show(self) -> None:
+        """Display the box, once."""
+        if self.shown:
+            return
+        from IPython.display import publish_display_data
+
+        self.sent += 1
+        self.shown = True
+        # No text/plain: a front end without widgets then shows nothing live, and still the answer.
+        view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
+        publish_display_data({WIDGET_VIEW: view}, transient={"display_id": self.display_id})
+
+    def close(self) -> None:
+        """Close all widgets: nothing of them is saved with the notebook."""
+        for widget in self._made:
+            widget.close()
+
+    def _html(self, value: str) -> HTML:
+        return self._count(self._ipywidgets.HTML(value, layout=self._layout, style=self._look))
+
+    def _count(self, widget: Any) -> Any:
+        self._made.append(widget)
+        self.sent += 1
+        return widget
+
+
+class Column:
+    """Widgets below each other. A full box gets a box as its last child, so that no message names them all."""
+
+    def __init__(self, stage: Stage, box: VBox) -> None:
+        self._stage, self._box = stage, box
+
+    def add(self, value: str) -> HTML:
+        """A new segment at the end."""
+        segment = self._stage.segment(value)
+        self.put(segment)
+        return segment
+
+    def put(self, widget: Any) -> None:
+        """Put the widget at the end."""
+        full = self._box if len(self._box.children) >= CROWD else None
+        if full is not None:
+            widget = self._box = self._stage.box((widget,))
+        box = full or self._box
+        box.children = (*box.children, widget)
+        self._stage.sent += 1

@@ -1,0 +1,143 @@
+"""A part of an answer as segments: what is finished is sent once, what is open is sent anew.
+
+Pure. A part shows as a row of HTML values of which only the last is open. An open value becomes
+a segment by being sent once more with what is finished, which holds all it showed but for the
+line being written; what is open then goes into a new value behind it. So a front end that draws
+between two of the messages shows nothing twice and loses nothing that was read.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from nbchat.view.safe import escape
+
+__all__ = ["Growing", "Letters", "Segments"]
+
+#: An open value is sent again when it has grown by this much of itself.
+GROWTH = 0.1
+#: What has not been sent after this many seconds is sent, however little it is; a value of n
+#: bytes waits for n / PATIENCE seconds, so that waiting never costs more than PATIENCE bytes a second.
+LONGEST_WAIT = 0.25
+PATIENCE = 8192
+#: The first segments of a view are sealed at every block, later ones when they hold this many
+#: bytes: a long answer is then a few hundred widgets and not thousands.
+FIRST = 32
+FULL = 1500
+#: It keeps headings from being the first or last child of a segment, where style sheets give
+#: them other margins.
+SEAM = "<i hidden></i>"
+
+
+class Growing(Protocol):
+    """A text that grows, as HTML: :class:`nbchat.view.markdown.MarkdownStream` and :class:`Letters`."""
+
+    def feed(self, text: str) -> None: ...
+    def advance(self) -> list[str]: ...
+    def tail(self) -> str: ...
+    def close(self) -> list[str]: ...
+
+
+class Letters:
+    """Plain text that grows, finished every ``size`` characters; for the arguments of a tool."""
+
+    def __init__(self, size: int = 1024) -> None:
+        self._size, self._open = size, ""
+
+    def feed(self, text: str) -> None:
+        self._open += text
+
+    def advance(self) -> list[str]:
+        whole = len(self._open) // self._size * self._size
+        done, self._open = self._open[:whole], self._open[whole:]
+        return [_letters(done)] if done else []
+
+    def tail(self) -> str:
+        return _letters(self._open)
+
+    def close(self) -> list[str]:
+        done, self._open = self._open, ""
+        return [_letters(done)] if done else []
+
+
+def _letters(text: str) -> str:
+    return f'<code class="nbchat-letters">{escape(text)}</code>' if text else ""
+
+
+class Segments:
+    """The row of values of one part, over a text that grows."""
+
+    def __init__(self, text: Growing, first: bool = False) -> None:
+        self.text = text
+        self._first = first  # whether nothing of the answer stands before it
+        self._ready = ""  # finished, in the open value
+        self._closed = False  # whether a block closed since the last picture
+        self._sent = ""
+        self._sent_at: float | None = None
+        self._fed = self._grown = 0  # characters: in all, and since the last picture
+        self._html = 0  # bytes of the sealed values
+
+    def feed(self, text: str) -> None:
+        """Take some more text."""
+        self.text.feed(text)
+        self._fed += len(text)
+        self._grown += len(text)
+
+    def add(self, html: str) -> None:
+        """Take finished HTML, after all the text so far."""
+        self._take([*self.text.close(), html])
+
+    @property
+    def due(self) -> float:
+        """The time from which on it is worth sending: -inf is now, inf is never, as nothing is new."""
+        if self._closed or (self._grown and self._sent_at is None):
+            return -math.inf
+        if not self._grown or self._sent_at is None:
+            return math.inf
+        size = len(self._sent)
+        letter = (self._html + size) / max(1, self._fed - self._grown)  # bytes of HTML for a character
+        if self._grown * max(1.0, letter) >= GROWTH * size:
+            return -math.inf
+        return self._sent_at + max(LONGEST_WAIT, size / PATIENCE)
+
+    @property
+    def open(self) -> bool:
+        """Whether the last value that was sent may be sent anew; else the next one is a new one."""
+        return bool(self._sent)
+
+    def advance(self) -> None:
+        """Look for blocks that have closed."""
+        self._take(self.text.advance())
+
+    def show(self, now: float, sealed: int) -> list[str]:
+        """The values to send: the open one anew, and if that one is full now, a new open one after it.
+
+        ``sealed`` is how many segments the view has; [] says that nothing changed. Afterwards
+        :attr:`open` says whether the last value may change again.
+        """
+        tail = self.text.tail()
+        self._grown, self._closed, self._sent_at = 0, False, now
+        if self._ready and len(self._ready) >= (FULL if sealed >= FIRST else 1):
+            values = [self._seamed(self._ready + SEAM)]
+            self._html += len(self._ready)
+            self._ready, self._first = "", False
+            self._sent = self._seamed(tail)
+            return [*values, self._sent] if tail else values
+        value = self._seamed(self._ready + tail)
+        if value == self._sent:
+            return []
+        self._sent = value
+        return [value]
+
+    def close(self) -> None:
+        """The text is whole."""
+        self._take(self.text.close())
+
+    def _take(self, done: list[str]) -> None:
+        if html := "".join(done):
+            self._ready += html
+            self._closed = True
+
+    def _seamed(self, html: str) -> str:
+        return html if self._first or not html else SEAM + html
