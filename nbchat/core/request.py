@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from nbchat.core.errors import InputError
 from nbchat.core.messages import Message
 
 if TYPE_CHECKING:
     from nbchat.core.chunks import StreamChunk
     from nbchat.core.response import Response
 
-__all__ = ["Request", "Sink", "Transport"]
+__all__ = ["Request", "Sink", "Transport", "digest_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +53,40 @@ class Request:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical body: the same request, the same digest, on any machine.
+        """:func:`digest_of` the body: the same request, the same digest, on any machine."""
+        return digest_of(self.body())
 
-        Canonical JSON is the body with sorted keys, no white space and plain UTF-8, as RFC 8785
-        has it but for the writing of floats, where Python's shortest form is kept.
-        """
-        canonical = json.dumps(
-            self.body(), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-        )
-        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+def digest_of(body: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical form of a request's body, in hexadecimal.
+
+    Canonical is JSON with sorted keys, no white space and plain UTF-8, as RFC 8785 has it but for
+    the writing of floats, where Python's shortest form is kept; a whole float is written as the
+    integer it equals, so ``temperature=0`` and ``0.0`` are the same request.
+
+    Raises:
+        InputError: the body holds what JSON cannot.
+    """
+    canonical = json.dumps(_canonical(body, ""), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _canonical(value: Any, where: str) -> Any:
+    """The value as plain JSON, whatever kind of mapping, sequence or number it was given as."""
+    match value:
+        case None | bool() | str() | int():
+            return value
+        case float() if math.isfinite(value):
+            return int(value) if value.is_integer() and abs(value) < 2**53 else value
+        case Mapping():
+            return {str(key): _canonical(part, f"{where}.{key}") for key, part in value.items()}
+        case list() | tuple():
+            return [_canonical(part, f"{where}[{place}]") for place, part in enumerate(value)]
+    said = repr(value) if isinstance(value, float) else f"a {type(value).__name__}"
+    raise InputError(
+        f"the request's {where.removeprefix('.')} is {said}, which JSON cannot hold",
+        "Give it as a plain str, int, float, bool, None, list or dict.",
+    )
 
 
 @runtime_checkable

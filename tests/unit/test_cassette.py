@@ -1,0 +1,844 @@
+"""The cassette: modes, what is recorded, what is never written, the file itself, and its misses."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbchat.core import errors
+from nbchat.core.errors import CassetteMiss, InputError, OptionError
+from nbchat.core.messages import Message
+from nbchat.core.parser import ChatStreamParser, events_of
+from nbchat.core.request import Request, Transport, digest_of
+from nbchat.transports import cassette as cassette_module
+from nbchat.transports.cassette import Cassette
+from nbchat.transports.exchange import Exchange, portable, public
+
+
+def request(prompt: str = "Say hi", **params) -> Request:
+    stream = params.pop("stream", True)
+    return Request("claude-test", (Message.of("user", prompt),), 64, params=params, stream=stream)
+
+
+def answer(text: str, cut: int = 3) -> list[dict]:
+    """The events of a small streamed answer."""
+    pieces = [text[at : at + cut] for at in range(0, len(text), cut)]
+    return [
+        {
+            "type": "message_start",
+            "message": {
+                "id": "msg_1",
+                "model": "claude-test",
+                "_request_id": "req_hidden",
+                "usage": {"input_tokens": 5, "output_tokens": 1},
+            },
+        },
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "ping"},
+        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": p}} for p in pieces),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": len(pieces)}},
+        {"type": "message_stop"},
+    ]
+
+
+class Echo:
+    """An endpoint that answers with the prompt and the number of the request."""
+
+    name = "echo"
+
+    def __init__(self, make=None) -> None:
+        self.asked: list[Request] = []
+        self._make = make or (lambda prompt, number: answer(f"{prompt} #{number}"))
+
+    @contextmanager
+    def stream(self, request: Request):
+        self.asked.append(request)
+        yield iter(self._make(request.messages[-1].text, len(self.asked)))
+
+
+def ask(cassette: Cassette, asked: Request) -> str:
+    """The text of the answer, through the parser."""
+    parser = ChatStreamParser()
+    with cassette.stream(asked) as events:
+        for event in events:
+            parser.feed(event)
+    parser.close()
+    return "".join(block.text for block in parser.snapshot().blocks)
+
+
+def never() -> Transport:
+    raise AssertionError("replay must not build the endpoint")
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines()
+
+
+# Modes
+
+
+def test_auto_sends_once_and_replays_from_then_on(tmp_path):
+    """The same request has the same answer, in this run and in the next one."""
+    file, inner = tmp_path / "talk.jsonl", Echo()
+    cassette = Cassette(file, inner)
+    assert isinstance(cassette, Transport)
+    assert [ask(cassette, request()) for _ in range(3)] == ["Say hi #1"] * 3
+    assert ask(cassette, request("Other")) == "Other #2"
+    again = Cassette(file, Echo())
+    assert ask(again, request("Other")) == "Other #2"
+    assert ask(again, request()) == "Say hi #1"
+    assert len(inner.asked) == 2
+    assert cassette.summary() == {
+        "file": str(file),
+        "mode": "auto",
+        "speed": "fast",
+        "recordings": 2,
+        "replayed": 2,
+        "sent": 2,
+        "recorded": 2,
+        "missed": 0,
+    }
+
+
+def test_what_is_yielded_says_whether_it_is_replayed_and_by_whom_it_was_answered(tmp_path):
+    """The events themselves stay as they were."""
+    file = tmp_path / "c.jsonl"
+    with Cassette(file, Echo()).stream(request()) as events:
+        assert (events.replayed, events.endpoint) == (False, "echo")
+        live = list(events)
+    replaying = Cassette(file, never, mode="replay")
+    with replaying.stream(request()) as events:
+        assert (events.replayed, events.endpoint) == (True, "echo")
+        kept = list(events)
+    assert live[0]["message"].pop("_request_id") == "req_hidden"
+    assert kept == live
+    assert replaying.name == "cassette"
+
+
+def test_replay_never_builds_the_endpoint_and_a_miss_is_an_error(tmp_path):
+    """A miss says what to do and counts."""
+    file = tmp_path / "c.jsonl"
+    ask(Cassette(file, Echo()), request())
+    cassette = Cassette(file, never, mode="replay")
+    assert ask(cassette, request()) == "Say hi #1"
+    with pytest.raises(CassetteMiss) as missed, cassette.stream(request("Say hello")):
+        pass
+    assert missed.value.digest == request("Say hello").digest
+    assert cassette.summary()["missed"] == 1
+    assert str(file) in missed.value.message
+    assert "1 recording" in missed.value.message
+    assert "NBCHAT_CASSETTE_MODE" in missed.value.hint
+
+
+def test_replay_without_a_file_is_said_at_once(tmp_path):
+    """And nothing is made."""
+    with pytest.raises(CassetteMiss, match="there is no cassette"):
+        Cassette(tmp_path / "no.jsonl", never, mode="replay")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_replayed_file_that_goes_away_is_a_miss(tmp_path):
+    """The path is named then too."""
+    file = tmp_path / "c.jsonl"
+    ask(Cassette(file, Echo()), request())
+    cassette = Cassette(file, never, mode="replay")
+    file.unlink()
+    with pytest.raises(CassetteMiss, match="there is no cassette"), cassette.stream(request()):
+        pass
+
+
+def test_record_always_sends_and_replaces_in_place(tmp_path):
+    """The diff of a new recording is its one line."""
+    file = tmp_path / "c.jsonl"
+    first = Cassette(file, Echo())
+    for prompt in "abc":
+        ask(first, request(prompt))
+    before = lines(file)
+    file.chmod(0o640)
+    assert (
+        ask(Cassette(file, Echo(lambda prompt, number: answer("new " + prompt)), mode="record"), request("b"))
+        == "new b"
+    )
+    after = lines(file)
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False, True]
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["c.jsonl"]
+    assert ask(Cassette(file, mode="replay"), request("b")) == "new b"
+    assert ask(first, request("b")) == "new b", "another kernel that has the file open sees it"
+
+
+def test_off_passes_through_and_touches_nothing(tmp_path):
+    """Not even the file is looked at."""
+    cassette = Cassette(tmp_path / "c.jsonl", Echo, mode="off")
+    assert ask(cassette, request()) == "Say hi #1"
+    assert cassette.name == "echo"
+    assert not list(tmp_path.iterdir())
+
+
+def test_auto_without_an_endpoint_replays_and_misses(tmp_path):
+    """There is nothing to send to."""
+    with pytest.raises(CassetteMiss), Cassette(tmp_path / "c.jsonl").stream(request()):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"mode": "rply"}, "replay"), ({"speed": "slow"}, "fast, real"), ({"mode": "record"}, "--endpoint")],
+)
+def test_a_wrong_mode_or_speed_names_the_right_one(tmp_path, given, said):
+    """Options are checked when the cassette is made."""
+    with pytest.raises(OptionError) as wrong:
+        Cassette(tmp_path / "c.jsonl", **given)
+    assert said in wrong.value.hint
+
+
+def test_holds_says_beforehand_whether_a_request_is_free(tmp_path):
+    """So that no budget is asked for a replay, and no token counted over the network."""
+    cassette = Cassette(tmp_path / "c.jsonl", Echo())
+    assert not cassette.holds(request())
+    ask(cassette, request())
+    assert cassette.holds(request())
+    assert cassette.count_tokens(request()) > 5
+    assert not Cassette(tmp_path / "c.jsonl", Echo(), mode="record").holds(request())
+
+
+def test_a_relative_path_stays_the_same_file_after_chdir(tmp_path, monkeypatch):
+    """Notebooks change folders."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    cassette = Cassette("sub/c.jsonl", Echo())
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    ask(cassette, request())
+    assert (tmp_path / "sub" / "c.jsonl").exists()
+
+
+def test_streamed_and_unstreamed_serve_each_other(tmp_path):
+    """How an answer travels is not part of the question."""
+    whole = {"type": "message", "id": "msg_2", "content": [{"type": "text", "text": "whole"}], "usage": {}}
+    file = tmp_path / "c.jsonl"
+    ask(Cassette(file, Echo(lambda *_: events_of(whole))), request("a", stream=False))
+    assert ask(Cassette(file, mode="replay"), request("a")) == "whole"
+    ask(Cassette(file, Echo()), request("b"))
+    assert ask(Cassette(file, mode="replay"), request("b", stream=False)) == "b #1"
+
+
+def test_tool_rounds_are_further_requests(tmp_path):
+    """A round that carries the result of a call is found by it."""
+    call = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}}
+    turn = (Message.of("user", "add"), Message.of("assistant", [call]))
+    rounds = [
+        replace(
+            request(),
+            messages=(*turn, Message.of("user", [{"type": "tool_result", "tool_use_id": "toolu_1", "content": value}])),
+        )
+        for value in ("3", "4")
+    ]
+    file = tmp_path / "c.jsonl"
+    cassette = Cassette(file, Echo(lambda _, number: answer(f"round {number}")))
+    assert [ask(cassette, asked) for asked in rounds] == ["round 1", "round 2"]
+    assert ask(Cassette(file, mode="replay"), rounds[0]) == "round 1"
+
+
+# Only whole answers
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        answer("half")[:-1],
+        [*answer("half")[:4], {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}],
+        [],
+        [{"type": "message_stop"}],
+    ],
+    ids=["cut", "error", "nothing", "no beginning"],
+)
+def test_an_answer_that_is_not_whole_leaves_no_trace(tmp_path, ending):
+    """The next run asks again."""
+    file = tmp_path / "c.jsonl"
+    cassette = Cassette(file, Echo(lambda *_: ending))
+    with cassette.stream(request()) as events:
+        assert list(events) == ending
+    assert not file.exists()
+    assert (cassette.sent, cassette.recorded) == (1, 0)
+
+
+def test_an_interrupted_answer_leaves_no_trace(tmp_path):
+    """KeyboardInterrupt goes on to the cell."""
+    cassette = Cassette(tmp_path / "c.jsonl", Echo())
+
+    def interrupt() -> None:
+        with cassette.stream(request()) as events:
+            for event in events:
+                if event["type"] == "content_block_delta":
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_before_the_first_event_goes_through_unrecorded(tmp_path):
+    """A refused request is no answer."""
+
+    class Refusing:
+        name = "refusing"
+
+        @contextmanager
+        def stream(self, request):
+            raise errors.from_api("rate_limit_error", "slow down")
+            yield
+
+    with pytest.raises(errors.RateLimitError), Cassette(tmp_path / "c.jsonl", Refusing()).stream(request()):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_notices_of_a_retry_are_shown_and_not_recorded(tmp_path):
+    """A replay does not wait for a server."""
+    notice = {"type": "notice", "text": "busy; again in 3 s"}
+    file = tmp_path / "c.jsonl"
+    with Cassette(file, Echo(lambda *_: [notice, *answer("hi")])).stream(request()) as events:
+        assert next(iter(events)) == notice
+        list(events)
+    assert "busy" not in file.read_text()
+
+
+def test_an_answer_that_cannot_be_written_is_still_shown(tmp_path):
+    """It was paid for; the person is told why the file lacks it."""
+    file = tmp_path / "c.jsonl"
+
+    def meanwhile(prompt: str, number: int):
+        file.mkdir()
+        return answer(prompt)
+
+    cassette = Cassette(file, Echo(meanwhile))
+    with pytest.warns(RuntimeWarning, match="could not be recorded"):
+        assert ask(cassette, request()) == "Say hi"
+    with pytest.raises(InputError, match="cannot be read"):
+        ask(cassette, request())  # this time it is known before anything is sent
+    assert (cassette.sent, cassette.recorded) == (1, 0)
+
+
+# What is never in the file
+
+
+def test_canaries(tmp_path, monkeypatch):
+    """No key, header, path or user name, whether asked, answered or only configured."""
+    home = tmp_path / "srv" / "canaryhome"
+    work = home / "canarywork"
+    work.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "canaryuser")
+    assert getpass.getuser() == "canaryuser"
+    errors.keep_secret("configured-canary-secret")
+    prompt = textwrap.dedent(f"""
+        key sk-ant-api03-CANARYkey_0-1 and configured-canary-secret, Bearer canarybearer0123
+        File "{work / "mine.py"}", line 1
+        File "/home/canarysomebody/x.py", C:\\Users\\canaryother\\y.py, /Users/canarymac/z
+        environ({{'USER': 'canaryuser'}}) /scratch/canaryuser/data /tmp/pytest-of-canaryuser
+    """)
+    asked = Request(
+        "claude-test",
+        (Message.of("user", prompt),),
+        64,
+        system=f"You work in {home}",
+        params={
+            "metadata": {"user_id": "canaryuser@example.org"},
+            "mcp_servers": [{"type": "url", "url": "https://mcp.example", "authorization_token": "canarytoken"}],
+        },
+    )
+
+    class Talkative:
+        name = "talkative"
+        api_key = "sk-ant-canary-in-the-transport"
+
+        @contextmanager
+        def stream(self, request):
+            said = f"You wrote sk-ant-api03-CANARYkey_0-1 and configured-canary-secret in {work / 'mine.py'}."
+            events = answer(said, cut=2)
+            events[0]["message"]["_headers"] = {"x-api-key": "canaryheader"}
+            yield events
+
+    cassette = Cassette(work / "c.jsonl", Talkative())
+    live = ask(cassette, asked)
+    assert "CANARYkey" in live
+    assert ask(cassette, asked) == f"You wrote sk-ant-… and … in {work / 'mine.py'}."
+    stored = (work / "c.jsonl").read_text("utf-8")
+    assert "in ⟨home⟩/canarywork/mine.py" in stored
+    assert "canary" not in stored.lower().replace("canarywork", ""), "the folder's own name is all that is left"
+    assert "req_hidden" not in stored
+    assert str(tmp_path) not in stored
+
+
+def test_a_talk_in_which_a_key_was_typed_goes_on_in_replay(tmp_path):
+    """The history of a replayed answer lacks the key that the first answer had."""
+    key = "sk-ant-api03-abcdefgh"
+    file = tmp_path / "c.jsonl"
+
+    def talk(cassette: Cassette) -> str:
+        prompt = Message.of("user", f"My key is {key}")
+        first = ask(cassette, replace(request(), messages=(prompt,)))
+        history = (prompt, Message.of("assistant", first), Message.of("user", "And now?"))
+        return ask(cassette, replace(request(), messages=history))
+
+    recorded = talk(Cassette(file, Echo()))
+    assert talk(Cassette(file, mode="replay")) == recorded
+    assert key not in file.read_text()
+
+
+@pytest.mark.parametrize("home", ["/home/ada", "/export/data/ada"])
+def test_a_home_in_a_request_is_the_home_of_whoever_runs_it(tmp_path, monkeypatch, home):
+    """A traceback in a prompt names it; what is written into a prompt by hand stays what it is."""
+    file = tmp_path / "c.jsonl"
+
+    def at(home: str) -> Cassette:
+        monkeypatch.setenv("HOME", home)
+        return Cassette(file, Echo(lambda prompt, _: answer(f"{prompt}: mend it", cut=1)))
+
+    assert ask(at(home), request(f"{home}/x.py")) == f"{home}/x.py: mend it"
+    assert ask(at(home), request(f"{home}/x.py")) == f"{home}/x.py: mend it"
+    assert ask(at("/Users/grace"), request("/Users/grace/x.py")) == "/Users/grace/x.py: mend it"
+    assert ask(at("/Users/grace"), request(f"{home}/x.py")) == "/Users/grace/x.py: mend it"
+    assert "ada" not in file.read_text()
+    assert len(lines(file)) == 2
+    assert not at("/Users/grace").holds(request("/home/linus/x.py"))
+    assert not at("/Users/grace").holds(request("/Users/graceful/x.py"))
+
+
+def test_two_homes_in_two_requests_are_two_requests(tmp_path):
+    """Taking names out never gives an answer to another question."""
+    cassette = Cassette(tmp_path / "c.jsonl", Echo())
+    assert [ask(cassette, request(f"Who owns /home/{who}?")) for who in ("ada", "bob")] == [
+        "Who owns /home/ada? #1",
+        "Who owns /home/bob? #2",
+    ]
+
+
+def test_the_digest_is_the_requests_own_where_nothing_is_private(tmp_path):
+    """What the metadata of an output names is found in the file."""
+    file = tmp_path / "c.jsonl"
+    ask(Cassette(file, Echo()), request())
+    assert json.loads(lines(file)[1])["digest"] == request().digest
+
+
+def test_attached_data_is_a_hash_in_the_file_and_part_of_the_digest(tmp_path):
+    """Cassettes stay small, and another image is another request."""
+    file = tmp_path / "c.jsonl"
+    cassette = Cassette(file, Echo(lambda _, number: answer(f"image {number}")))
+
+    def picture(data: str) -> Request:
+        source = {"type": "base64", "media_type": "image/png", "data": data}
+        return replace(request(), messages=(Message.of("user", [{"type": "image", "source": source}]),))
+
+    assert ask(cassette, picture("A" * 100_000)) == "image 1"
+    assert ask(cassette, picture("B" * 100_000)) == "image 2"
+    assert ask(cassette, request("x" * 99_000)) == "image 3"
+    assert ask(cassette, picture("A" * 100_000)) == "image 1"
+    assert file.stat().st_size < 12_000
+    assert "100000 characters of base64" in lines(file)[1]
+
+
+# The lines
+
+
+def test_a_line_reads_as_prompt_and_answer(tmp_path):
+    """This is what a reviewer sees; a change of the format changes this test and FORMAT."""
+    file = tmp_path / "c.jsonl"
+    ask(Cassette(file, Echo(lambda *_: answer("Grüße, 你好 🙂"))), request("Sag „hallo“ 🙂", temperature=0))
+    header, line = lines(file)
+    assert header == '{"format":"nbchat.cassette/1"}'
+    stored = json.loads(line)
+    assert list(stored) == ["digest", "endpoint", "request", "events"]
+    assert line.startswith(
+        f'{{"digest":"{request("Sag „hallo“ 🙂", temperature=0).digest}","endpoint":"echo",'
+        '"request":{"model":"claude-test","max_tokens":64,'
+        '"messages":[{"role":"user","content":"Sag „hallo“ 🙂"}],"temperature":0},"events":['
+    )
+    run = next(item for item in stored["events"] if item[0] == "text_delta")
+    assert run[:3] == ["text_delta", 0, "Grüße, 你好 🙂"]
+    assert run[3][1::2] == [3, 3, 3, 2]
+    assert all(isinstance(ms, int) for ms in run[3])
+
+
+def test_the_line_does_not_depend_on_the_order_of_dicts(tmp_path):
+    """Two people who record the same request get the same request in the diff."""
+    shuffled = [{"b": {"y": 1, "x": [2]}, "a": 1}, {"a": 1, "b": {"x": [2], "y": 1}}]
+    written = [json.dumps(public(request("p", thinking=part).body())) for part in shuffled]
+    assert written[0] == written[1]
+
+
+_texts = st.text(max_size=12)
+_odd_events = st.one_of(
+    st.builds(
+        lambda kind, index, text: {
+            "type": "content_block_delta",
+            "index": index,
+            "delta": {"type": f"{kind}_delta", {"input_json": "partial_json"}.get(kind, kind): text},
+        },
+        st.sampled_from(["text", "thinking", "input_json", "signature", "new"]),
+        st.integers(0, 2),
+        st.one_of(_texts, st.text(st.characters(categories=["Cs"]), max_size=1)),
+    ),
+    st.builds(
+        lambda text: {"delta": {"text": text, "type": "text_delta"}, "index": 0, "type": "content_block_delta"}, _texts
+    ),
+    st.fixed_dictionaries({"type": st.sampled_from(["ping", "later_event", "content_block_stop"]), "index": st.none()}),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5000), _odd_events), max_size=30))
+def test_any_events_come_back_as_they_were(events):
+    """Runs are joined and cut again without a trace: values, order of fields, timing."""
+    exchange = Exchange("0" * 64, "e", {"model": "m"}, tuple(events))
+    line = exchange.to_line()
+    assert b"\n" not in line
+    back = Exchange.from_line(line)
+    assert json.dumps(back.events) == json.dumps(exchange.events)
+
+
+def test_original_timing_is_kept_and_replayed_on_request(tmp_path, monkeypatch):
+    """Times are whole milliseconds; waits add up to the recorded whole, not more for a slow reader."""
+    now, slept = [100.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 3))
+        now[0] += seconds
+
+    monkeypatch.setattr(cassette_module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(cassette_module.time, "sleep", sleep)
+
+    def slowly(*_):
+        for number, event in enumerate(answer("abcdef")):
+            now[0] += 0.4 if number == 0 else 0.0104
+            yield event
+
+    file = tmp_path / "c.jsonl"
+    ask(Cassette(file, Echo(slowly)), request())
+    ask(Cassette(file, mode="replay"), request())
+    assert slept == []
+    ask(Cassette(file, mode="replay", speed="real"), request())
+    assert slept[0] == 0.4
+    assert sum(slept) == pytest.approx(0.4 + 0.0104 * 7, abs=0.001)
+    slept.clear()
+    with Cassette(file, mode="replay", speed="real").stream(request()) as events:
+        for _ in events:
+            now[0] += 10  # a reader who takes longer than the answer did
+    assert slept == [0.4]
+
+
+# The file
+
+
+def filled(tmp_path: Path, prompts: str = "abc") -> Path:
+    file = tmp_path / "c.jsonl"
+    cassette = Cassette(file, Echo())
+    for prompt in prompts:
+        ask(cassette, request(prompt))
+    return file
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, 150])
+def test_a_last_line_that_was_cut_is_repaired_by_the_next_writer(tmp_path, cut):
+    """A killed kernel costs its last line, no other; a reader changes nothing."""
+    file = filled(tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-cut])
+    replaying = Cassette(file, mode="replay")
+    assert ask(replaying, request("b")) == "b #2"
+    assert file.read_bytes() == whole[:-cut]
+    assert len(replaying) == (3 if cut == 1 else 2)
+    ask(Cassette(file, Echo()), request("d"))
+    ask(Cassette(file, Echo()), request("c"))
+    assert sorted(json.loads(line)["request"]["messages"][0]["content"] for line in lines(file)[1:]) == [*"abcd"]
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b'{"form', b'{"format":"nbchat.cassette/1"}', b'{"format":"nbchat.cassette/1"}\n']
+)
+def test_an_empty_or_just_begun_file_is_a_new_cassette(tmp_path, begun):
+    """As touch makes it, or a kernel that was killed at once."""
+    file = tmp_path / "c.jsonl"
+    file.write_bytes(begun)
+    ask(Cassette(file, Echo()), request("a"))
+    assert len(lines(file)) == 2
+    assert ask(Cassette(file, mode="replay"), request("a")) == "a #1"
+
+
+def test_other_line_ends_and_other_spaces_are_read(tmp_path):
+    """git may turn line ends, an editor may add a mark, a formatter may add spaces."""
+    file = filled(tmp_path)
+    rows = lines(file)
+    rows[2] = json.dumps(dict(sorted(json.loads(rows[2]).items(), reverse=True)))
+    file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*rows, "", ""]).encode())
+    assert [ask(Cassette(file, mode="replay"), request(prompt)) for prompt in "abc"] == ["a #1", "b #2", "c #3"]
+    ask(Cassette(file, Echo(lambda *_: answer("new b")), mode="record"), request("b"))
+    assert [ask(Cassette(file, mode="replay"), request(prompt)) for prompt in "abc"] == ["a #1", "new b", "c #3"]
+
+
+def test_of_two_lines_for_a_request_the_last_counts_and_a_new_recording_replaces_both(tmp_path):
+    """A union merge of two branches keeps both."""
+    file = filled(tmp_path, "ab")
+    other = filled(tmp_path / "other", "ba")
+    file.write_text("\n".join([*lines(file), *lines(other)[1:], ""]))
+    assert ask(Cassette(file, mode="replay"), request("a")) == "a #2"
+    ask(Cassette(file, Echo(lambda *_: answer("anew")), mode="record"), request("a"))
+    assert len(lines(file)) == 4
+    assert ask(Cassette(file, mode="replay"), request("a")) == "anew"
+
+
+def test_a_merge_conflict_is_named_with_what_to_do(tmp_path):
+    """Nothing is sent then, in any mode."""
+    file = filled(tmp_path)
+    rows = lines(file)
+    file.write_text("\n".join([*rows[:2], "<<<<<<< HEAD", rows[2], "=======", rows[3], ">>>>>>> branch", ""]))
+    for mode in ("auto", "replay", "record"):
+        with pytest.raises(InputError, match=r"line 3 of the cassette .*conflict marker") as wrong:
+            Cassette(file, Echo(), mode=mode)
+        assert "keep the lines of both sides" in wrong.value.hint
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    """At once where it is no line at all, on use where its end is lost in the middle of the file."""
+    file = filled(tmp_path)
+    rows = lines(file)
+    file.write_text("\n".join([rows[0], rows[1][:90], *rows[2:], ""]))
+    with pytest.raises(InputError, match=r"line 2 of the cassette .* is damaged"):
+        Cassette(file, mode="replay")
+    file.write_text("\n".join([rows[0], rows[1].replace(',"events":[', ',"events":[[1],'), *rows[2:], ""]))
+    cassette = Cassette(file, mode="replay")
+    assert ask(cassette, request("b")) == "b #2"
+    with pytest.raises(InputError, match=r"line 2 of the cassette .* is damaged"):
+        ask(cassette, request("a"))
+
+
+def test_a_later_format_and_a_file_of_another_kind_are_refused_and_left_alone(tmp_path):
+    """A path given by mistake loses nothing."""
+    later, notebook, words = tmp_path / "later.jsonl", tmp_path / "n.ipynb", tmp_path / "words.txt"
+    later.write_text('{"format":"nbchat.cassette/2"}\n')
+    notebook.write_text('{"cells": []}')
+    words.write_text("hello")
+    for file, said in (
+        (later, "has format 2; this nbchat reads up to 1"),
+        (notebook, "no cassette"),
+        (words, "no cassette"),
+    ):
+        before = file.read_text()
+        with pytest.raises(InputError, match=said):
+            Cassette(file, Echo())
+        assert file.read_text() == before
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
+    """The file is as it was, the answer is shown, the person is warned."""
+    file = filled(tmp_path)
+    before = file.read_bytes()
+    write = os.write
+
+    def full(handle: int, data) -> int:
+        if len(data) < 100:
+            raise OSError(28, "No space left on device")
+        return write(handle, data[:50])
+
+    monkeypatch.setattr("nbchat.transports.recordings.os.write", full)
+    for mode, prompt in (("auto", "d"), ("record", "a")):
+        with pytest.warns(RuntimeWarning, match="No space left"):
+            assert ask(Cassette(file, Echo(), mode=mode), request(prompt)) == f"{prompt} #1"
+        assert file.read_bytes() == before
+        assert os.listdir(tmp_path) == ["c.jsonl"]
+
+
+def test_a_link_to_a_cassette_stays_a_link(tmp_path):
+    """Replacing a recording writes the file behind it."""
+    file = filled(tmp_path, "a")
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(file)
+    ask(Cassette(link, Echo(lambda *_: answer("new")), mode="record"), request("a"))
+    assert link.is_symlink()
+    assert ask(Cassette(file, mode="replay"), request("a")) == "new"
+
+
+def test_threads_of_one_cassette_lose_nothing(tmp_path):
+    """ask_each sends many rows at once."""
+    file = tmp_path / "c.jsonl"
+    cassette = Cassette(file, Echo(lambda prompt, _: answer(prompt)))
+    names = [f"row {number}" for number in range(40)]
+    threads = [threading.Thread(target=ask, args=(cassette, request(name))) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (cassette.sent, cassette.recorded, len(lines(file))) == (40, 40, 41)
+    assert [ask(Cassette(file, mode="replay"), request(name)) for name in names] == names
+
+
+_KERNEL = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_cassette import Cassette, Echo, answer, ask, request
+who, file = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+recording = Cassette(file, Echo(lambda prompt, _: answer(prompt + who)))
+again = Cassette(file, Echo(lambda prompt, _: answer(prompt + who)), mode="record")
+for number in range(30):
+    ask(recording, request(f"{{who}} {{number}}"))
+    ask(recording, request(f"shared {{number}}"))
+    ask(again, request("the same"))
+"""
+
+
+def test_two_kernels_that_write_one_file_lose_nothing(tmp_path):
+    """One appends while the other puts new files in its place; each request has one line in the end."""
+    file = tmp_path / "c.jsonl"
+    source = textwrap.dedent(_KERNEL).format(tests=str(Path(__file__).parent))
+    kernels = [
+        subprocess.Popen(
+            [sys.executable, "-c", source, who, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for who in "AB"
+    ]
+    for kernel in kernels:
+        assert kernel.stdout.readline() == "ready\n"
+    for kernel in kernels:
+        kernel.stdin.write("go\n")
+        kernel.stdin.flush()
+    assert [kernel.wait(60) for kernel in kernels] == [0, 0]
+    for kernel in kernels:
+        kernel.stdin.close()
+        kernel.stdout.close()
+    cassette = Cassette(file, mode="replay")
+    for number in range(30):
+        assert ask(cassette, request(f"A {number}")) == f"A {number}A"
+        assert ask(cassette, request(f"B {number}")) == f"B {number}B"
+        assert ask(cassette, request(f"shared {number}")) in (f"shared {number}A", f"shared {number}B")
+    assert ask(cassette, request("the same")) in ("the sameA", "the sameB")
+    assert len(lines(file)) == 1 + 30 * 3 + 1
+    assert os.listdir(tmp_path) == ["c.jsonl"]
+
+
+# Misses
+
+
+def test_a_miss_shows_what_differs_from_the_nearest_recording(tmp_path):
+    """Only the changed words' lines, of the recording that is most alike."""
+    file = tmp_path / "c.jsonl"
+    cassette = Cassette(file, Echo())
+    poem = "Write a poem. It should be short. It should rhyme. It should be about the sea and its many ships."
+    for prompt in ("Tell me a joke about bread", poem + " Use four lines.", "What is 2 + 2?"):
+        ask(cassette, request(prompt, temperature=0))
+    with (
+        pytest.raises(CassetteMiss) as missed,
+        Cassette(file, mode="replay").stream(request(poem + " Use five lines.", temperature=0)),
+    ):
+        pass
+    assert "3 recordings; the nearest is on line 3" in missed.value.message
+    assert missed.value.difference.splitlines() == [
+        "--- recorded, line 3",
+        "+++ this request",
+        "…",
+        " It should be about the sea and its many ships.",
+        '-Use four lines."',
+        '+Use five lines."',
+        "   }",
+    ]
+    assert missed.value._render_traceback_()[-1] == missed.value.difference
+
+
+def test_a_difference_is_never_long_and_never_holds_a_key(tmp_path):
+    """About twenty lines, keys and homes taken out."""
+    file = tmp_path / "c.jsonl"
+    ask(Cassette(file, Echo()), request("\n".join(f"row {number}" for number in range(200))))
+    new = "\n".join(f"line {number} sk-ant-canary0123 /home/canary/x" for number in range(200))
+    with pytest.raises(CassetteMiss) as missed, Cassette(file, mode="replay").stream(request(new)):
+        pass
+    shown = missed.value.difference.splitlines()
+    assert len(shown) == 21
+    assert shown[-1].startswith("… and ")
+    assert "canary" not in missed.value.difference
+
+
+def test_a_miss_in_an_empty_cassette_has_nothing_to_compare(tmp_path):
+    """It still says what to do."""
+    file = tmp_path / "c.jsonl"
+    file.touch()
+    with pytest.raises(CassetteMiss, match="0 recordings") as missed, Cassette(file, mode="replay").stream(request()):
+        pass
+    assert missed.value.difference == ""
+
+
+# Digests
+
+_json = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**53), 2**53),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(max_size=8),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+def _turned(value):
+    if isinstance(value, dict):
+        return {key: _turned(part) for key, part in reversed(value.items())}
+    return tuple(_turned(part) for part in value) if isinstance(value, list) else value
+
+
+@given(st.dictionaries(st.text(max_size=6), _json, max_size=5))
+def test_the_digest_is_of_the_value_not_of_its_writing(body):
+    """Not of the order of dicts, the kind of sequence, or a trip through JSON."""
+    assert digest_of(_turned(body)) == digest_of(body) == digest_of(json.loads(json.dumps(body)))
+
+
+@given(st.dictionaries(st.text(max_size=6), _json, max_size=5))
+def test_taking_out_what_is_private_is_done_once(body):
+    """So a request made of replayed parts has the digest of the first one."""
+    once = portable(body)
+    assert portable(once) == once
+    assert json.dumps(public(once)) == json.dumps(public(body))
+
+
+def test_digests_of_today_stay():
+    """A changed value here makes every cassette in the world miss."""
+    asked = Request(
+        "claude-test",
+        (
+            Message.of("user", "Grüße 🙂 \ud83d"),
+            Message.of("assistant", [{"type": "text", "text": "x", "b": 1.5, "a": 1e22}]),
+        ),
+        64,
+        system="s",
+        tools=({"name": "t", "input_schema": {"type": "object"}},),
+        params={"temperature": 0.0, "stop_sequences": ("a",)},
+    )
+    assert asked.digest == "ebac044244064fe620e68d60b57579c00784fc37dbc72b8486fa5557a1ddc227"
+    assert replace(asked, params={"stop_sequences": ["a"], "temperature": 0}, stream=False).digest == asked.digest
+
+
+def test_what_is_no_json_is_named_before_anything_is_sent(tmp_path):
+    """With its place in the request."""
+    for value, said in ((float("nan"), "thinking.budget is nan"), ({1}, "thinking.budget is a set")):
+        with (
+            pytest.raises(InputError, match=said),
+            Cassette(tmp_path / "c.jsonl", never).stream(request(thinking={"budget": value})),
+        ):
+            pass
