@@ -269,7 +269,8 @@ def from_api(
 
 # The prefix that every Anthropic key and token carries.
 _KEY = re.compile(r"sk-ant-[A-Za-z0-9_\-]{4,}")
-_BEARER = re.compile(r"(?i)\b(bearer|x-api-key:?)\s+[A-Za-z0-9._\-]{8,}")
+# A token has a digit: "Bearer authentication" is a phrase of many answers, and stays.
+_BEARER = re.compile(r"(?i)\b(bearer|x-api-key:?)\s+(?=[A-Za-z._~+/\-]*\d)[A-Za-z0-9._~+/\-]{8,}=*")
 _secrets: set[str] = set()
 
 
@@ -283,7 +284,7 @@ def redact(text: str) -> str:
     """``text`` with every key taken out: ``sk-ant-…``, bearer tokens and the configured keys."""
     text = _KEY.sub("sk-ant-…", text)
     text = _BEARER.sub(r"\1 …", text)
-    for secret in _secrets:
+    for secret in sorted(_secrets, key=len, reverse=True):  # one key may begin as another
         text = text.replace(secret, "…")
     return text
 
