@@ -7,7 +7,7 @@ The law of the live view, measured in a browser:
 2. Text that no later text can change is sent once, as a segment, and never again. Only the open
    tail is sent anew: when 50 ms and 8 times the cost of the last drawing have passed, and it has
    grown by a tenth, or a block has closed, or it has waited for as long as its size allows.
-3. No more than 25 messages in any second, the status line included.
+3. No more than 25 messages in any second, the status line included (and at the end one for each widget).
 4. The box makes the same page as the final output: the front end's own classes on it, and its
    widgets' own boxes taken out of the layout, so that the swap moves nothing.
 5. At the end the output that showed the box is given the final bundle in its place. What tools
@@ -110,7 +110,7 @@ def preload() -> threading.Thread:
 
 def show(response: Response) -> None:
     """Display an answer again: the final output alone."""
-    _publish(response)
+    _publish(response, _bundle(response))
 
 
 def output_metadata(response: Response) -> dict[str, Any]:
@@ -130,11 +130,10 @@ def output_metadata(response: Response) -> dict[str, Any]:
     return {"nbchat": {key: value for key, value in about.items() if value not in (None, "")}}
 
 
-def _publish(response: Response, display_id: str | None = None) -> None:
+def _publish(response: Response, bundle: dict[str, Any], display_id: str | None = None) -> None:
     """Publish the final output, in the place of the output with that display id if there is one."""
     from IPython.display import publish_display_data
 
-    bundle = _bundle(response)
     place = {"transient": {"display_id": display_id}, "update": True} if display_id else {}
     publish_display_data(bundle, output_metadata(response) if bundle else {}, **place)
 
@@ -173,8 +172,8 @@ class FinalView:
         pass
 
     def settle(self, response: Response) -> None:
-        if _bundle(response):
-            _publish(response)
+        if bundle := _bundle(response):
+            _publish(response, bundle)
 
 
 # --- while it arrives ---------------------------------------------------------------------------
@@ -183,6 +182,10 @@ class FinalView:
 PATIENT = 0.25
 #: Seconds between two status lines.
 TICK = 1.0
+
+
+#: Messages after which an update takes no more chunks.
+ENOUGH = 5
 
 
 class LiveView:
@@ -226,10 +229,10 @@ class LiveView:
             if self._thread is not None:
                 self._thread.join(2.0)
         finally:
-            stage = self._stage
+            stage, bundle = self._stage, _bundle(response)
             shown = stage.display_id if stage is not None and stage.shown else None
-            if shown or _bundle(response):
-                _publish(response, shown)
+            if shown or bundle:
+                _publish(response, bundle, shown)
             if stage is not None:
                 stage.close()
 
@@ -239,6 +242,7 @@ class LiveView:
         try:
             self._stage = stage = Stage()
             self._picture = _Picture(stage, self._status)
+            self._pace.spend(stage.sent, self._clock(), self._clock())
             render_markdown("`a`")  # the first use of a parser costs more than many later ones
             self._wait_for_first()
             while not self._ending.is_set():
@@ -263,10 +267,8 @@ class LiveView:
         assert self._stage is not None
         assert self._picture is not None
         sent, began = self._stage.sent, self._clock()
-        count = len(self._pending)  # more may come meanwhile: the other thread appends
-        chunks = self._pending[:count]
-        del self._pending[:count]
-        self._picture.take(chunks, began)
+        taken = self._picture.take(self._pending[:], began)
+        del self._pending[:taken]  # in the same list: the other thread appends to it
         self._picture.show(began)
         self._pace.spend(self._stage.sent - sent, began, self._clock())
 
@@ -298,17 +300,23 @@ class _Picture:
         line = self._line_at + TICK
         return line if self._part is None else min(line, self._part.due)
 
-    def take(self, chunks: list[StreamChunk], now: float) -> None:
-        """Take what has arrived."""
+    def take(self, chunks: list[StreamChunk], now: float) -> int:
+        """Take what has arrived; gives how much of it. New parts cost messages: after one the rest waits."""
         said: list[str] = []  # a run of text, fed as one
+        sent = self._stage.sent
+        taken = 0
         for chunk in chunks:
+            taken += 1
             if type(chunk) is OutputText:
                 said.append(chunk.text)
                 continue
             self._say(said, now)
             self._status.take(chunk, now)
             self._take(chunk, now)
+            if self._stage.sent - sent >= ENOUGH:
+                break
         self._say(said, now)
+        return taken
 
     def _say(self, said: list[str], now: float) -> None:
         if said:

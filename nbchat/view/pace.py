@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 __all__ = ["Pace"]
 
-#: Seconds between two updates, at least: a frame is 16 ms, and an eye needs no more than this.
+#: Seconds between two updates, at least: an eye needs no more than this.
 GAP = 0.05
-#: An update waits for this many times what the last one took, so drawing takes a ninth at most.
+#: An update waits for this many times what the last one took, so drawing takes a ninth at most,
 SHARE = 8
-#: Messages a second in the long run, and how many may come at once. Their sum, and one update
-#: that overshoots by three, is what any one second can see: 25.
-RATE = 14.0
-BURST = 8.0
+#: but never longer than this, in seconds.
+LONGEST = 2.0
+#: Messages in any one second before an update; one update has three, so that it makes 25.
+MOST = 22
 
 
 class Pace:
@@ -19,21 +21,29 @@ class Pace:
 
     def __init__(self) -> None:
         self._free_at = float("-inf")
-        self._tokens = BURST
-        self._counted_at: float | None = None
+        self._sent: deque[tuple[float, int]] = deque()  # of the last second: when, how many messages
 
     def wait(self, now: float) -> float:
         """Seconds until an update may begin; 0 when it may now."""
-        debt = max(0.0, -self._level(now)) / RATE
-        return max(0.0, self._free_at - now, debt)
+        free_at = self._free_at
+        over = self._count(now) - MOST
+        for when, messages in self._sent:
+            if over <= 0:
+                break
+            free_at = max(free_at, when + 1.0)
+            over -= messages
+        return max(0.0, free_at - now)
 
     def spend(self, messages: int, began: float, ended: float) -> None:
         """Count an update that took from ``began`` to ``ended`` and sent so many messages."""
-        self._tokens = self._level(ended) - messages
-        self._counted_at = ended
-        self._free_at = ended + max(GAP, SHARE * (ended - began))
+        if messages:
+            self._sent.append((ended, messages))
+        gap = max(GAP, min(SHARE * (ended - began), LONGEST))
+        if self._count(ended) > MOST / 2:  # spread what is left of the second
+            gap = max(gap, messages / MOST)
+        self._free_at = ended + gap
 
-    def _level(self, now: float) -> float:
-        if self._counted_at is None:
-            return self._tokens
-        return min(BURST, self._tokens + (now - self._counted_at) * RATE)
+    def _count(self, now: float) -> int:
+        while self._sent and self._sent[0][0] <= now - 1.0:
+            self._sent.popleft()
+        return sum(messages for _, messages in self._sent)
