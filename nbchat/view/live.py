@@ -59,34 +59,43 @@ from nbchat.view.status import Cost, Status
 if TYPE_CHECKING:
     from ipywidgets import HTML, VBox
 
-__all__ = ["FinalView", "LiveView", "QuietView", "output_metadata", "preload", "show", "view_for"]
+__all__ = ["FinalView", "LiveView", "cell_id", "output_metadata", "preload", "show", "views"]
 
 log = logging.getLogger("nbchat.view")
 
 
-def view_for(
-    cell_id: str | None,
+def cell_id(shell: Any) -> str | None:
+    """The id of the cell that runs, or None where the front end tells none (nbclient, a terminal)."""
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return None
+    metadata = kernel.get_parent("shell").get("metadata") or {}
+    colab = metadata.get("colab") or {}
+    return metadata.get("cellId") or colab.get("cell_id")
+
+
+def views(
+    shell: Any,
     *,
+    cell_id: str | None,
     quiet: bool = False,
     cost: Cost | None = None,
     environ: Mapping[str, str] = os.environ,
-) -> Sink:
-    """The view that fits where this runs.
+) -> tuple[Sink, ...]:
+    """The view that fits where this runs, as sinks of one answer.
 
     ``quiet`` shows nothing. Without a kernel it is a terminal. Without a cell id (nbclient, nbval,
     papermill) or under pytest nothing is live, so that what is saved can be compared.
     """
     if quiet:
-        return QuietView()
-    from IPython import get_ipython
-
-    if getattr(get_ipython(), "kernel", None) is None:
+        return ()
+    if getattr(shell, "kernel", None) is None:
         from nbchat.view.terminal import TerminalView
 
-        return TerminalView(cost=cost)
+        return (TerminalView(cost=cost),)
     if cell_id is None or "PYTEST_VERSION" in environ or "PYTEST_CURRENT_TEST" in environ:
-        return FinalView()
-    return LiveView(cost=cost)
+        return (FinalView(),)
+    return (LiveView(cost=cost),)
 
 
 def preload() -> threading.Thread:
@@ -147,19 +156,6 @@ def _bundle(response: Response) -> dict[str, Any]:
     except Exception:
         log.exception("an answer could not be rendered and is shown as plain text")
         return {"text/html": f"<pre>{escape(response.text)}</pre>", "text/plain": response.text}
-
-
-class QuietView:
-    """Shows nothing."""
-
-    def begin(self, request: Request) -> None:
-        pass
-
-    def feed(self, chunk: StreamChunk) -> None:
-        pass
-
-    def settle(self, response: Response) -> None:
-        pass
 
 
 class FinalView:
@@ -401,7 +397,8 @@ class _Part:
         self._segments.feed(text)
 
     def cite(self, sources: Sources, citations: Sequence[Mapping[str, Any]]) -> None:
-        sources.cite(self._segments.text, citations)
+        if isinstance(self._segments.text, MarkdownStream):
+            sources.cite(self._segments.text, citations)
 
     def add(self, html: str, now: float) -> None:
         """Finished HTML, behind what is there."""
