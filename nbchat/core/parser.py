@@ -71,7 +71,7 @@ class _OpenBlock:
         if joined.strip():
             try:
                 data["input"] = json.loads(joined)
-            except ValueError:
+            except (ValueError, RecursionError):  # not JSON, or nested thousands deep
                 broken = joined
             if not broken and not isinstance(data["input"], dict):
                 broken = joined

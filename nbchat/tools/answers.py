@@ -30,6 +30,10 @@ __all__ = [
 ]
 
 
+#: What the json module raises for a text it cannot read: wrong, or nested thousands deep.
+_UNREADABLE = (ValueError, RecursionError)
+
+
 def output_format(T: Any) -> dict[str, Any]:
     """``output_config.format`` of a request, for endpoints that have structured outputs."""
     return {"type": "json_schema", "schema": schema_of(T)}
@@ -104,13 +108,13 @@ def _find_json(text: str, T: Any) -> Any:
     """The JSON value of a text: all of it, or its fenced block, or the first that stands in the prose."""
     try:
         return json.loads(text)
-    except ValueError as error:
+    except _UNREADABLE as error:
         problem = str(error)
     blocks = sorted(fenced_code(text), key=lambda block: block[0] != "json")
     for _, source in blocks:
         try:
             return json.loads(source)
-        except ValueError as error:
+        except _UNREADABLE as error:
             problem = str(error)
     # A value of any size is a whole answer here, so that braces in prose are passed by, but only
     # so many: the search must not be quadratic in hostile text.
@@ -118,7 +122,7 @@ def _find_json(text: str, T: Any) -> Any:
     for start in starts:
         try:
             return json.JSONDecoder().raw_decode(text, start)[0]
-        except (ValueError, RecursionError):
+        except _UNREADABLE:
             continue
     _raise_for((f"not JSON: {problem}" if text.strip() else "the answer is empty",), T)
     return None
@@ -148,7 +152,7 @@ def _schema_problems(value: Any, schema: Mapping[str, Any]) -> tuple[str, ...]:
 def partial(text: str) -> Any:
     """What an unfinished JSON text says so far, as plain values; None before anything does.
 
-    An unfinished text value is as long as it is; an unfinished number or word is left out.
+    An unfinished text or number is what has come of it; an unfinished ``true`` is left out.
     """
     from pydantic_core import from_json
 
@@ -163,7 +167,7 @@ def partial(text: str) -> Any:
     try:
         # Prose or a fence may stand behind the value.
         return json.JSONDecoder().raw_decode(body)[0]
-    except ValueError:
+    except _UNREADABLE:
         return None
 
 

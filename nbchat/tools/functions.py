@@ -9,24 +9,21 @@ described as well. A test holds the definitions against ``beta_tool``.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import contextvars
 import functools
 import inspect
 import json
-import threading
 import traceback
 import typing
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nbchat.core.errors import OptionError, ParseError, SchemaError, nearest
+from nbchat.tools.coroutine import run_coroutine
 from nbchat.tools.schema import adapter_of, modern, problems_of, schema_from
 from nbchat.tools.toolbox import Content, Outcome, Tool, failure, plain_content, wire_name
 
-__all__ = ["FunctionTool", "is_tool", "marked", "resolve", "run_coroutine", "tool"]
+__all__ = ["FunctionTool", "is_tool", "marked", "resolve", "tool"]
 
 _MARK = "__nbchat_tool__"
 _APPROVALS = ("ask", "always", "never")
@@ -390,54 +387,3 @@ def _default_schema(default: Any) -> dict[str, Any]:
         return {"default": json.loads(pydantic_core.to_json(default))}
     except (pydantic_core.PydanticSerializationError, ValueError):
         return {}
-
-
-# -- coroutines -----------------------------------------------------------------------------------
-
-
-def run_coroutine(awaitable: Any) -> Any:
-    """Run an awaitable to its end from synchronous code, and give its result.
-
-    In a kernel the main thread has a running loop already, which cannot be entered again; the
-    awaitable then runs in a thread with a loop of its own, with this context's variables (prints
-    reach this cell by them). An interrupt cancels it.
-    """
-
-    async def whole() -> Any:
-        return await awaitable
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(whole())
-    return _run_beside(whole())
-
-
-def _run_beside(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    result: concurrent.futures.Future[Any] = concurrent.futures.Future()
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-
-    async def watched() -> Any:
-        task = asyncio.current_task()
-        assert task is not None
-        running.append((asyncio.get_running_loop(), task))
-        return await coroutine
-
-    def work() -> None:
-        try:
-            result.set_result(asyncio.run(watched()))
-        except BaseException as error:
-            result.set_exception(error)
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(work,), name="nbchat-tool", daemon=True).start()
-    try:
-        # By short waits, as Windows does not wake a long one for an interrupt.
-        while not concurrent.futures.wait((result,), timeout=0.2).done:
-            pass
-    except KeyboardInterrupt:
-        for loop, task in running:
-            loop.call_soon_threadsafe(task.cancel)
-        concurrent.futures.wait((result,), timeout=2)
-        raise
-    return result.result()

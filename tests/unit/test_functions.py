@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbchat.core.errors import InputError, OptionError, SchemaError
-from nbchat.tools.functions import FunctionTool, is_tool, marked, resolve, run_coroutine, tool
+from nbchat.tools.coroutine import run_coroutine
+from nbchat.tools.functions import FunctionTool, is_tool, marked, resolve, tool
 
 anthropic = pytest.importorskip("anthropic")
 

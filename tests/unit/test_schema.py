@@ -1,0 +1,411 @@
+"""Structured answers: types to schemas, answers to instances, unfinished answers to what they say so far."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import json
+import typing
+from typing import Any, Literal
+
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nbchat.core.errors import InputError, OptionError, ParseError, SchemaError
+from nbchat.tools.answers import (
+    Growing,
+    answer_tool,
+    correction,
+    instruction,
+    output_format,
+    parse_answer,
+    partial,
+    table,
+)
+from nbchat.tools.schema import schema_of, type_name, type_of
+
+anthropic = pytest.importorskip("anthropic")
+
+
+class Mood(enum.Enum):
+    GOOD = "good"
+    BAD = "bad"
+
+
+@dataclasses.dataclass
+class Person:
+    """Someone."""
+
+    name: str
+    age: int
+    mood: Mood = Mood.GOOD
+    tags: list[str] = dataclasses.field(default_factory=list)
+    born: datetime.date | None = None
+
+
+class Film(pydantic.BaseModel):
+    title: str = pydantic.Field(min_length=1, description="as in the cinema")
+    year: int = pydantic.Field(ge=1888, le=2100)
+    kind: Literal["short", "long"] = "long"
+    director: Person | None = None
+    link: pydantic.HttpUrl | None = None
+
+
+class Entry(typing.TypedDict):
+    word: str
+    count: typing.NotRequired[int]
+
+
+class Tree(pydantic.BaseModel):
+    value: int
+    children: list[Tree] = []
+
+
+class Pair(pydantic.BaseModel):
+    both: tuple[int, str]
+
+
+# -- types to schemas -----------------------------------------------------------------------------
+
+
+def _untitled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _untitled(v) for k, v in value.items() if not (k == "title" and isinstance(v, str))}
+    return [_untitled(part) for part in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("T", [Person, Film])
+def test_the_schema_is_that_of_the_sdk(T):
+    """anthropic.transform_schema, over pydantic's own schema, says the same."""
+    theirs = anthropic.transform_schema(pydantic.TypeAdapter(T).json_schema())
+    assert _untitled(schema_of(T)) == _untitled(theirs)
+
+
+def _objects(schema: Any) -> typing.Iterator[dict[str, Any]]:
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            yield schema
+        for part in schema.values():
+            yield from _objects(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _objects(part)
+
+
+@pytest.mark.parametrize("T", [Person, Film, Entry, Tree, Pair, list[Person], list[Entry], Mood, int, Film | Person])
+def test_every_schema_is_one_the_api_takes(T):
+    """An object at the root, every object closed, no keyword of limits left."""
+    schema = schema_of(T)
+    assert schema["type"] == "object"
+    assert all(part["additionalProperties"] is False and "properties" in part for part in _objects(schema))
+    text = json.dumps(schema)
+    for word in ('"minimum"', '"maximum"', '"default"', '"minLength"', '"oneOf"', '"prefixItems"', '"discriminator"'):
+        assert word not in text
+    targets = set(__import__("re").findall(r'"\$ref": "#/\$defs/([^"]+)"', text))
+    assert targets <= set(schema.get("$defs", {}))
+
+
+def test_limits_go_into_the_description():
+    film = schema_of(Film)["properties"]
+    assert film["title"]["description"] == "as in the cinema\n\n{minLength: 1}"
+    assert "maximum: 2100" in film["year"]["description"]
+
+
+def test_a_list_and_a_plain_type_are_wrapped():
+    assert schema_of(list[Entry])["properties"]["items"]["items"] == {"$ref": "#/$defs/Entry"}
+    assert schema_of(int)["properties"] == {"value": {"type": "integer"}}
+
+
+def test_a_json_schema_in_a_dict_is_made_legal_and_stays_itself():
+    given_schema = {
+        "definitions": {"p": {"type": "object", "properties": {"n": {"type": ["integer", "null"], "minimum": 0}}}},
+        "type": "array",
+        "items": {"$ref": "#/definitions/p"},
+    }
+    before = json.dumps(given_schema)
+    assert schema_of(given_schema) == {
+        "type": "object",
+        "properties": {"items": {"type": "array", "items": {"$ref": "#/$defs/p"}}},
+        "required": ["items"],
+        "additionalProperties": False,
+        "$defs": {
+            "p": {
+                "type": "object",
+                "properties": {
+                    "n": {"anyOf": [{"type": "integer", "description": "{minimum: 0}"}, {"type": "null"}]},
+                },
+                "additionalProperties": False,
+            }
+        },
+    }
+    assert json.dumps(given_schema) == before
+
+
+class Loose(pydantic.BaseModel):
+    counts: dict[str, int]
+
+
+class Anything(pydantic.BaseModel):
+    whatever: Any
+
+
+@dataclasses.dataclass
+class Holder:
+    lock: object
+
+
+@pytest.mark.parametrize(
+    ("T", "said"),
+    [
+        (Loose, "Loose.counts is an object with keys of any name"),
+        (Anything, "Anything.whatever says nothing about its type"),
+        (Holder, "Holder.lock"),
+        ({"type": "object"}, "the JSON Schema is an object with keys of any name"),
+        ({"$ref": "#/$defs/x"}, "refers to #/$defs/x"),
+        ({"type": "object", "properties": {"a": 3}}, "the JSON Schema.a: a schema must be an object"),
+    ],
+)
+def test_what_cannot_be_asked_for_names_the_field(T, said):
+    """A dict with free keys would be closed by the API's rules, and could then only come back empty."""
+    with pytest.raises(SchemaError) as caught:
+        schema_of(T)
+    assert said in caught.value.message
+    assert isinstance(caught.value, InputError)
+
+
+def test_type_of_evaluates_in_the_namespace():
+    namespace = {"Person": Person, "schema": {"type": "object", "properties": {}}, "bob": Person("Bob", 3)}
+    assert type_of("list[Person]", namespace) == list[Person]
+    assert type_of("schema", namespace) is namespace["schema"]
+    assert type_of("Person | None", namespace) == Person | None
+    for expression, said in (
+        ("Persn", "Did you mean Person?"),
+        ("bob", "a value of type Person"),
+        ("list[", "SyntaxError"),
+        ("bob.nothing", "AttributeError"),
+    ):
+        with pytest.raises(OptionError) as caught:
+            type_of(expression, namespace)
+        assert said in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_type_names_are_short():
+    assert type_name(Person) == "Person"
+    assert "Person" in type_name(list[Person])
+    assert type_name({"title": "Order"}) == "Order"
+
+
+# -- three ways to ask ----------------------------------------------------------------------------
+
+
+def test_three_ways_to_ask_carry_the_same_schema():
+    schema = schema_of(list[Person])
+    assert output_format(list[Person]) == {"type": "json_schema", "schema": schema}
+    assert answer_tool(list[Person])["input_schema"] == schema
+    assert json.loads(instruction(list[Person]).partition("\n")[2]) == schema
+    assert "- people.0: missing" in correction(["people.0: missing"])
+
+
+# -- answers to instances -------------------------------------------------------------------------
+
+ADA = '{"name": "Ada", "age": 36, "mood": "bad", "born": "1815-12-10"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ADA,
+        f"  \n{ADA}\n",
+        f"```json\n{ADA}\n```",
+        f"```\n{ADA}\n```",
+        f"Here it is {{as asked}}:\n\n```python\nx = 1\n```\n```json\n{ADA}\n```\nAnything else?",
+        f"Sure! {ADA} Done.",
+        f"```json\n{ADA}",
+    ],
+)
+def test_an_answer_becomes_an_instance(text):
+    assert parse_answer(text, Person) == Person("Ada", 36, Mood.BAD, [], datetime.date(1815, 12, 10))
+
+
+def test_a_wrapped_list_is_unwrapped_and_a_bare_one_taken():
+    people = [Person("Ada", 36), Person("Bob", 3)]
+    bare = '[{"name": "Ada", "age": 36}, {"name": "Bob", "age": 3}]'
+    assert parse_answer(bare, list[Person]) == people
+    assert parse_answer(f'{{"items": {bare}}}', list[Person]) == people
+    assert parse_answer(json.loads(f'{{"items": {bare}}}'), list[Person]) == people
+    assert parse_answer('{"value": 7}', int) == 7
+
+
+def test_a_typed_dict_a_model_a_tree_and_a_union():
+    assert parse_answer('{"word": "a"}', Entry) == {"word": "a"}
+    assert parse_answer('{"value": 1, "children": [{"value": 2}]}', Tree) == Tree(value=1, children=[Tree(value=2)])
+    assert parse_answer('{"both": [1, "a"]}', Pair) == Pair(both=(1, "a"))
+    assert isinstance(parse_answer('{"value": {"title": "M", "year": 1931}}', Film | Person), Film)
+
+
+def test_what_does_not_fit_is_listed():
+    with pytest.raises(ParseError) as caught:
+        parse_answer('{"items": [{"name": "Ada", "age": "old"}, {"age": 3}]}', list[Person])
+    assert caught.value.problems == (
+        '0.age: Input should be a valid integer, unable to parse string as an integer (got "old")',
+        "1.name: missing",
+    )
+    assert "0.age" in caught.value.message
+    assert "--retry" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "empty"), ("No.", "not JSON"), ('{"name": "Ada", "age"', "not JSON"), ("```json\n{,}\n```", "not JSON")],
+)
+def test_no_json_is_a_problem_too(text, said):
+    with pytest.raises(ParseError) as caught:
+        parse_answer(text, Person)
+    assert said in caught.value.problems[0]
+
+
+def test_a_cut_answer_is_never_taken_for_a_whole_one():
+    """Every proper prefix of an answer is a ParseError, or would be silently wrong."""
+    for end in range(len(ADA)):
+        with pytest.raises(ParseError):
+            parse_answer(ADA[:end], Person)
+
+
+def test_hostile_text_is_read_in_reasonable_time():
+    """Many braces must not make the search quadratic, nor deep nesting overflow it."""
+    for text in ("{" * 200_000, "[" * 200_000, '{"a":' * 100_000, "x{" * 100_000):
+        with pytest.raises(ParseError):
+            parse_answer(text, Person)
+
+
+def test_a_json_schema_is_checked_against_itself_with_its_limits():
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "minimum": 1}, "who": {"enum": ["a", "b"]}},
+        "required": ["n"],
+    }
+    assert parse_answer('{"n": 2}', schema) == {"n": 2}
+    with pytest.raises(ParseError) as caught:
+        parse_answer('{"n": 0, "who": "c"}', schema)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["n", "who"]
+    with pytest.raises(SchemaError, match="no valid JSON Schema"):
+        parse_answer('{"n": 0}', {"type": "object", "properties": {"n": {"type": "number", "minimum": "x"}}})
+    listed = {"type": "array", "items": {"type": "integer"}}
+    assert parse_answer('{"items": [1, 2]}', listed) == [1, 2]
+
+
+words = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+people = st.builds(
+    Person,
+    name=words,
+    age=st.integers(),
+    mood=st.sampled_from(Mood),
+    tags=st.lists(words, max_size=3),
+    born=st.none() | st.dates(),
+)
+
+
+@given(st.lists(people, max_size=3), st.booleans(), st.booleans())
+@settings(max_examples=60)
+def test_instances_survive_the_way_through_json(values, fenced, escaped):
+    """What the model was asked for is what comes out, however it wrote it."""
+    plain = json.loads(pydantic.TypeAdapter(list[Person]).dump_json(values))
+    text = json.dumps({"items": plain}, ensure_ascii=escaped, indent=2)
+    assert parse_answer(f"```json\n{text}\n```" if fenced else text, list[Person]) == values
+
+
+@given(people)
+@settings(max_examples=40)
+def test_an_instance_fits_the_schema_that_was_sent(value):
+    """The legal schema is not narrower than the type."""
+    import jsonschema
+
+    plain = json.loads(pydantic.TypeAdapter(Person).dump_json(value))
+    jsonschema.validate(plain, schema_of(Person))
+
+
+# -- while it arrives -----------------------------------------------------------------------------
+
+
+def test_partial_says_what_is_there_so_far():
+    assert partial("") is None
+    assert partial("Here: ") is None
+    assert partial("{") == {}
+    assert partial('{"items": [{"name": "Ad') == {"items": [{"name": "Ad"}]}
+    assert partial('```json\n{"a": 1, "b": tr') == {"a": 1}
+    assert partial('```json\n{"a": 1}\n```\nThat is all.') == {"a": 1}
+    assert partial("{no json") is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-1000, 1000) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(words, json_values, max_size=4), st.data())
+@settings(max_examples=60)
+def test_partial_of_any_prefix_is_a_part_of_the_whole(value, data):
+    text = json.dumps(value)
+    prefix = text[: data.draw(st.integers(1, len(text)))]
+    sofar = partial(prefix)
+    assert sofar is not None
+    assert _is_part(sofar, value)
+
+
+def _is_part(part: Any, whole: Any) -> bool:
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(key in whole and _is_part(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) <= len(whole) and all(map(_is_part, part, whole))
+    if isinstance(part, str) and isinstance(whole, str):
+        return whole.startswith(part)
+    return part == whole or (type(part) is type(whole) is int and str(whole).startswith(str(part)))
+
+
+def test_growing_reads_a_bounded_multiple_of_the_text(monkeypatch):
+    """1 MB in 10,000 pieces: the characters read are at most 11 times those that came."""
+    import nbchat.tools.answers as answers
+
+    read = []
+    monkeypatch.setattr(answers, "partial", lambda text: read.append(len(text)) or partial(text))
+    rows = [{"name": f"person {n}", "note": "x" * 60} for n in range(11_000)]
+    text = json.dumps({"items": rows})
+    assert len(text) > 1_000_000
+    growing, seen = Growing(), 0
+    size = len(text) // 10_000
+    for start in range(0, len(text), size):
+        value = growing.feed(text[start : start + size])
+        if value is not None:
+            assert len(value) >= seen
+            seen = len(value)
+    assert growing.value() == rows
+    assert len(read) < 200
+    assert sum(read) <= 12 * len(text)
+
+
+def test_growing_gives_values_early_and_the_last_one_whole():
+    growing = Growing()
+    given_values = [growing.feed(piece) for piece in ('{"na', 'me": "A', "da", '", "age": 3', "6}")]
+    assert given_values[0] == {}
+    assert growing.value() == {"name": "Ada", "age": 36}
+
+
+# -- as a table -----------------------------------------------------------------------------------
+
+
+def test_table_has_a_row_for_each():
+    pandas = pytest.importorskip("pandas")
+    frame = table([Person("Ada", 36, Mood.BAD), Person("Bob", 3)])
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == ["name", "age", "mood", "tags", "born"]
+    assert frame["mood"].tolist() == ["bad", "good"]
+    assert frame["age"].dtype.kind == "i"
+    assert table([{"word": "a", "count": 1}])["count"].tolist() == [1]
+    assert table(Film(title="M", year=1931)).shape == (1, 5)
+    assert table([1, 2])["value"].tolist() == [1, 2]
+    assert table([]).empty
