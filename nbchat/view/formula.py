@@ -1,0 +1,248 @@
+r"""Formulas in Markdown: which text is one, and which one MathJax may see.
+
+Four delimiters make a formula: ``$…$``, ``$$…$$``, ``\(…\)`` and ``\[…\]``; a block of a known
+``\begin{…}`` environment is one too. ``$`` is money until it looks like TeX: the opening one
+stands before a non-space and not after a letter or digit, the very next one must close it,
+after a non-space and not before a letter or digit, and what is between is no English amount.
+
+What MathJax may not see is shown as code: macros that load, link, style, define or move
+things about (MathJax 3 runs ``\mmlToken{mglyph}[src=…]`` as an image request, for one), and
+anything that is not balanced, as MathJax would then search for the end elsewhere. What it may
+see goes out as ``\(…\)`` or ``\[…\]``, so that a dollar inside needs no thought.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_block import StateBlock
+    from markdown_it.rules_inline import StateInline
+
+__all__ = ["ENVIRONMENTS", "add_formulas", "harmless", "typeset"]
+
+#: The longest formula, in characters; longer ones are text.
+LONGEST = 4_000
+#: The longest formula, in lines.
+MOST_LINES = 60
+#: The deepest nesting of braces.
+DEEPEST = 40
+#: How far macros may move or stretch things in one formula, all together, in em.
+FARTHEST = 40.0
+
+#: MathJax 3.2 macros that are shown as code instead, in lower case: by what they could do.
+_DENIED = (
+    # load or run
+    "mmltoken require autoload includegraphics unicode href url mathtip texttip toggle action "
+    # carry classes, ids, styles and attributes
+    "class style cssid data bbox enclose htmlclass htmlid htmlstyle htmldata htmlattr "
+    "colorbox fcolorbox definecolor cellcolor rowcolor columncolor arrayrulecolor "
+    # define, and so stay behind in the page or hide one of the above
+    "def edef gdef xdef let futurelet global newcommand renewcommand providecommand newenvironment renewenvironment "
+    "declaremathoperator declarepaireddelimiter declarepaireddelimiterx declarepaireddelimiterxpp "
+    "declarepaireddelimiters declarepaireddelimitersx declarepaireddelimitersxpp newextarrow "
+    "newtagform renewtagform usetagform mathtoolsset setoptions csname endcsname catcode "
+    "expandafter noexpand input include write openin openout read special "
+    # lay things over their neighbours
+    "smash llap rlap clap mathllap mathrlap mathclap textllap textrlap textclap crampedllap "
+    "crampedrlap crampedclap mathmakebox mathmbox raisebox moveleft moveright"
+)
+DENIED = frozenset(_DENIED.split())
+
+#: The environments of MathJax's base and ams packages, mathtools' cases and matrices.
+_ENVIRONMENTS = (
+    "align align* alignat alignat* aligned alignedat array Bmatrix Bmatrix* bmatrix bmatrix* "
+    "bsmallmatrix Bsmallmatrix cases CD dcases dcases* drcases eqnarray eqnarray* equation "
+    "equation* flalign flalign* gather gather* gathered lgathered matrix matrix* multline "
+    "multline* multlined pmatrix pmatrix* psmallmatrix rcases rgathered smallmatrix split "
+    "subarray vmatrix vmatrix* Vmatrix Vmatrix* vsmallmatrix Vsmallmatrix"
+)
+ENVIRONMENTS = frozenset(_ENVIRONMENTS.split())
+#: Those that may stand by themselves, without a formula around them.
+_OUTERMOST = (
+    "align align* alignat alignat* eqnarray eqnarray* equation equation* flalign flalign* "
+    "gather gather* multline multline*"
+)
+OUTERMOST = frozenset(_OUTERMOST.split())
+
+_PIECE = re.compile(r"\\(?P<word>[A-Za-z]+)|\\(?P<sign>[^A-Za-z])|(?P<brace>[{}])|(?P<broken>\\\Z)", re.DOTALL)
+_ENVIRONMENT = re.compile(r"\s*\{([A-Za-z]+\*?)\}")
+_COLOUR = re.compile(r"\s*\{\s*(?:[A-Za-z]{1,20}|#[0-9A-Fa-f]{3,6})\s*\}")
+_LENGTH = re.compile(r"(?P<count>\d+(?:[.,]\d*)?|[.,]\d+)\s*(?P<unit>em|ex|pt|pc|px|in|cm|mm|mu|bp|dd|cc|sp)")
+_MOVES = re.compile(
+    r"\\(?:h?skip|kern|mkern|mskip|[hmv]space|raise|lower|rule|Rule|Space|Hskip|lspace|Spacer|spreadlines|above|genfrac"
+    r"|\\\s*\*?\s*\[)"
+)
+_EM = {"em": 1.0, "ex": 0.5, "pt": 0.1, "pc": 1.2, "px": 0.0625, "in": 7.2, "cm": 2.85, "mm": 0.285, "mu": 0.056}
+
+
+def harmless(source: str) -> bool:
+    """Whether MathJax may typeset this TeX, given without its delimiters."""
+    if not source.strip() or len(source) > LONGEST:
+        return False
+    depth = 0
+    for piece in _PIECE.finditer(source):
+        if brace := piece["brace"]:
+            depth += 1 if brace == "{" else -1
+            if not 0 <= depth <= DEEPEST:
+                return False
+        elif word := piece["word"]:
+            if word.lower() in DENIED:
+                return False
+            if word in ("begin", "end"):
+                named = _ENVIRONMENT.match(source, piece.end())
+                if not named or named[1] not in ENVIRONMENTS:
+                    return False
+            elif word in ("color", "textcolor") and not _COLOUR.match(source, piece.end()):
+                return False
+        elif piece["sign"] in tuple("()[]") or piece["broken"] is not None:
+            return False
+    return depth == 0 and (not _MOVES.search(source) or _stretch(source) <= FARTHEST)
+
+
+def _stretch(source: str) -> float:
+    """All lengths of a formula together, in em; too large a number counts as too far."""
+    return sum(
+        float(length["count"].replace(",", ".")[:9]) * _EM.get(length["unit"], 1.0)
+        if len(length["count"]) < 9
+        else FARTHEST * 2
+        for length in _LENGTH.finditer(source)
+    )
+
+
+def typeset(source: str, delimiters: tuple[str, str], display: bool) -> str:
+    """The HTML of one formula, for MathJax 3 (JupyterLab) and 2 (nbconvert) inside an ignored part of the page."""
+    if not harmless(source):
+        return f"<code>{escape(delimiters[0] + source + delimiters[1])}</code>"
+    begin, end = (r"\[", r"\]") if display else (r"\(", r"\)")
+    return f'<span class="mathjax_process tex2jax_process">{begin}{escape(source)}{end}</span>'
+
+
+_CLOSERS = {"$$": "$$", r"\(": r"\)", r"\[": r"\]"}
+#: A number with words after it and no sign of TeX: an amount.
+_AMOUNT = re.compile(
+    r"\d[\d.,]*(?:\s?[kKmMbB]|\s?(?:thousand|million|billion|trillion|bn|mn))?(?:[^\w\s]?\s+[^\w\s]?[^\W\d_]{2,}|\s*[-–/]\s*\Z)"
+)
+_TEX = re.compile(r"[\\^_={}<>+*|]")
+
+
+def _find(text: str, closer: str, start: int, stop: int) -> int:
+    """Where ``closer`` is next, not behind a backslash of its own; -1 without, or at a blank line."""
+    stop = min(stop, start + LONGEST)
+    at = start
+    while (at := text.find(closer, at, stop)) >= 0:
+        behind = at
+        while behind > start and text[behind - 1] == "\\":
+            behind -= 1
+        if (at - behind) % 2 == 0:
+            return at
+        at += 1
+    return -1
+
+
+def _dollar(text: str, start: int, stop: int) -> int:
+    """Where the ``$`` that closes the one at ``start`` is; -1 when it is money."""
+    before = text[start - 1 : start]
+    if (before.isascii() and before.isalnum()) or text[start + 1 : start + 2].isspace():
+        return -1
+    end = _find(text, "$", start + 1, stop)
+    if end <= start + 1 or text[end - 1].isspace():
+        return -1
+    after = text[end + 1 : end + 2] if end + 1 < stop else ""
+    inside = text[start + 1 : end]
+    if (after.isascii() and after.isalnum()) or after == "$" or inside.count("\n") > 3:
+        return -1
+    return -1 if _AMOUNT.match(inside) and not _TEX.search(inside) else end
+
+
+def _inline(state: StateInline, silent: bool) -> bool:
+    text, start, stop = state.src, state.pos, state.posMax
+    if text[start] not in "$\\":
+        return False
+    opener = text[start : start + 2]
+    if opener in _CLOSERS and start + 2 <= stop:
+        size, end = 2, _find(text, _CLOSERS[opener], start + 2, stop)
+    elif opener[0] == "$":
+        size, end, opener = 1, _dollar(text, start, stop), "$"
+    else:
+        return False
+    if end < 0 or not text[start + size : end].strip():
+        if opener == "$$" and not silent:
+            state.append_pending("$$")
+        if opener == "$$":
+            state.pos += 2
+            return True
+        return False
+    if not silent:
+        token = state.push("formula", "", 0)
+        token.content = text[start + size : end]
+        token.markup, token.info = opener, text[end : end + size]
+        token.meta = {"display": opener in ("$$", r"\[")}
+    state.pos = end + size
+    return True
+
+
+_OPENING = re.compile(r"\$\$|\\\[|\\begin\{(?P<environment>[a-z]+\*?)\}")
+
+
+def _block(state: StateBlock, start: int, stop: int, silent: bool) -> bool:
+    if state.is_code_block(start):
+        return False
+    begin = state.bMarks[start] + state.tShift[start]
+    if not (opening := _OPENING.match(state.src, begin, state.eMarks[start])):
+        return False
+    environment = opening["environment"]
+    if environment and environment not in OUTERMOST:
+        return False
+    closer = rf"\end{{{environment}}}" if environment else _CLOSERS[opening[0]]
+    lines: list[str] = []
+    size = 0
+    for line in range(start, stop):
+        if line > start and (state.isEmpty(line) or state.sCount[line] < state.blkIndent):
+            return False
+        here = opening.end() if line == start else state.bMarks[line] + state.tShift[line]
+        text = state.src[here : state.eMarks[line]]
+        end = _find(text, closer, 0, len(text))
+        if end >= 0:
+            if text[end + len(closer) :].strip():
+                return False
+            lines.append(text[:end])
+            break
+        lines.append(text)
+        size += len(text)
+        if size > LONGEST or len(lines) > MOST_LINES:
+            return False
+    else:
+        return False
+    source = "\n".join(lines)
+    if not source.strip():
+        return False
+    if not silent:
+        state.line = line + 1
+        token = state.push("formula_block", "", 0)
+        token.map = [start, line + 1]
+        token.content = opening[0] + source + closer if environment else source.strip()
+        token.markup, token.info = ("", "") if environment else (opening[0], closer)
+    return True
+
+
+def add_formulas(parser: MarkdownIt) -> None:
+    """Teach a Markdown parser formulas, and its renderer to typeset them."""
+
+    def inline(self: object, tokens: list, index: int, options: object, env: object) -> str:
+        token = tokens[index]
+        return typeset(token.content, (token.markup, token.info), token.meta["display"])
+
+    def block(self: object, tokens: list, index: int, options: object, env: object) -> str:
+        token = tokens[index]
+        return f"<p>{typeset(token.content, (token.markup, token.info), True)}</p>\n"
+
+    parser.inline.ruler.before("escape", "formula", _inline)
+    parser.block.ruler.before(
+        "fence", "formula_block", _block, {"alt": ["paragraph", "reference", "blockquote", "list"]}
+    )
+    parser.add_render_rule("formula", inline)
+    parser.add_render_rule("formula_block", block)
