@@ -1,0 +1,315 @@
+"""The answer in a terminal: what is finished is printed once, only what is open is drawn over.
+
+Measured on a terminal of 24 lines: redrawing all of a long answer leaves many copies of its
+beginning in the scrollback, so nothing is redrawn but the block that is being written. Without
+a terminal (a pipe, a file, ``TERM=dumb``) the text is written as it comes, and nothing else moves.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nbchat.core.chunks import (
+    BlockStart,
+    BlockStop,
+    OutputText,
+    ResponseChunk,
+    StreamChunk,
+    Thinking,
+    ToolInput,
+    ToolResult,
+)
+from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
+from nbchat.core.request import Request
+from nbchat.core.response import Response
+from nbchat.view.render import marker, result_text
+from nbchat.view.safe import neutral
+from nbchat.view.status import Cost, Status
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.live import Live
+
+__all__ = ["TerminalView", "visible"]
+
+#: Seconds between two frames: 12 a second.
+GAP = 1 / 12
+#: What a tool answered is shown up to here, in lines and characters.
+LONGEST_RESULT = (20, 2_000)
+
+_REPLACED = "\ufffd"
+
+
+def visible(text: str) -> str:
+    """The text without what acts on a terminal: controls but newline and tab, and bidirectional overrides.
+
+    An escape sequence could set the title, write the clipboard, or draw over what was said.
+    """
+    text = text.replace("\r\n", "\n").replace(_REPLACED, "\ue000")
+    return neutral(text).replace(_REPLACED, "").replace("\ue000", _REPLACED)
+
+
+class TerminalView:
+    """Shows an answer on a terminal: each finished block once, the open one live below it.
+
+    ``console`` is a :class:`rich.console.Console`, by default one on standard output.
+    """
+
+    def __init__(
+        self, *, cost: Cost | None = None, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        from rich.console import Console
+
+        self._console = console or Console(highlight=False, soft_wrap=False)
+        self._moves = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._clock = clock
+        self._status = Status(clock(), cost)
+        self._live: Live | None = None
+        self._lock = threading.RLock()  # the clock draws in a thread of its own
+        self._kind = ""  # of the open text: text, thinking, call
+        self._open = ""
+        self._drawn_at = float("-inf")
+        self._below = ""  # the kind of what was printed last
+        self._written = ""  # the last that was written without a terminal
+        self._sources: dict[tuple[str, str], int] = {}
+
+    def begin(self, request: Request) -> None:
+        """Show that the request is on its way."""
+        self._status.begin(request)
+        if self._moves:
+            with self._lock:
+                self._go_live()
+
+    def feed(self, chunk: StreamChunk) -> None:
+        """Take one chunk."""
+        self._status.take(chunk, self._clock())
+        match chunk:
+            case OutputText(text=text):
+                self._grow("text", text)
+            case Thinking(text=text) if text:
+                self._grow("thinking", text)
+            case ToolInput(partial_json=text):
+                self._grow("call", text)
+            case BlockStart(block=ToolUseBlock(name=name)):
+                self._flush()
+                if self._moves:
+                    self._kind, self._open = "call", f"{visible(name)} "
+            case BlockStart(block=block) if block.type != "text":
+                self._flush()
+            case BlockStop(block=ToolUseBlock() as call):
+                self._drop()
+                self._print_call(call)
+            case BlockStop(block=TextBlock(citations=citations)) if citations:
+                self._cite(citations)
+            case BlockStop(block=OpaqueBlock(data=data)) if "tool_use_id" in data:
+                self._flush()
+                self._print_result(data.get("content"), bool(data.get("is_error")))
+            case ToolResult():
+                self._flush()
+                self._print_result([block.to_dict() for block in chunk.content], chunk.is_error)
+            case ResponseChunk():
+                # Tools may run now, and print, or ask on the same terminal.
+                self._flush()
+                self._rest()
+
+    def settle(self, response: Response) -> None:
+        """Print what is left, the sources, and how it ended."""
+        try:
+            self._flush()
+        finally:
+            self._rest()
+        self._print_sources()
+        if said := marker(response.status, response.stop_reason, response.stop_details):
+            self._print(said, "yellow")
+        if self._moves:
+            self._print(self._status.line(self._clock()), "dim")
+        elif self._written and not self._written.endswith("\n"):
+            self._write("\n")
+
+    # What is open
+
+    def _grow(self, kind: str, text: str) -> None:
+        if kind != self._kind:
+            self._flush()
+            self._kind = kind
+        if not self._moves:
+            if kind == "text":
+                self._write(visible(text))
+            return
+        self._open += visible(text)
+        now = self._clock()
+        if now - self._drawn_at >= GAP:
+            with self._lock:
+                self._go_live()
+                if kind != "text" or not self._print_finished():
+                    self._draw()
+
+    def _print_finished(self) -> bool:
+        """Print the blocks that no later text can change; says whether there were any."""
+        end = finished(self._open)
+        done, self._open = self._open[:end], self._open[end:]
+        if done.strip():
+            self._put(_markdown(done), "text")
+        return bool(done.strip())
+
+    def _flush(self) -> None:
+        """Print the open text, as it will not go on."""
+        with self._lock:
+            text, self._open = self._open, ""
+            kind, self._kind = self._kind, ""
+            if self._moves and text.strip():
+                self._put(_markdown(text) if kind == "text" else _dim(text), kind)
+
+    def _drop(self) -> None:
+        self._open, self._kind = "", ""
+
+    # What is live
+
+    def _go_live(self) -> None:
+        if self._live is None:
+            from rich.live import Live
+
+            self._live = live = Live(
+                get_renderable=self._frame, console=self._console, auto_refresh=False, transient=True
+            )
+            live.start()
+            threading.Thread(target=self._tick, args=(live,), name="nbchat-view", daemon=True).start()
+
+    def _tick(self, live: Live) -> None:
+        """Draw while nothing arrives: the clock goes on, and the last letters are seen."""
+        while self._live is live:
+            time.sleep(GAP)
+            with self._lock:
+                if self._live is live and self._clock() - self._drawn_at >= GAP:
+                    self._draw()
+
+    def _draw(self) -> None:
+        self._drawn_at = self._clock()
+        if self._live is not None:
+            self._live.refresh()
+
+    def _rest(self) -> None:
+        with self._lock:
+            live, self._live = self._live, None
+            if live is not None:
+                live.stop()
+
+    def _frame(self) -> RenderableType:
+        from rich.console import Group
+
+        text, kind = self._open, self._kind
+        line = _dim(self._status.line(self._clock()))
+        if not text.strip():
+            return line
+        return Group(_Lines(_markdown(text) if kind == "text" else _dim(text), fit=True), line)
+
+    # What is printed once
+
+    def _print_call(self, call: ToolUseBlock) -> None:
+        given = visible(json.dumps(call.input, ensure_ascii=False) if call.valid else call.partial_json)
+        self._print(f"→ {visible(call.name)} {given}", "cyan")
+
+    def _print_result(self, content: object, is_error: bool) -> None:
+        lines, letters = LONGEST_RESULT
+        text = visible(result_text(content))
+        shown = "\n".join(text[:letters].split("\n")[:lines])
+        more = f"\n… {len(text) - len(shown):,} more characters" if len(shown) < len(text) else ""
+        self._print(f"{'✗' if is_error else '←'} {shown}{more}", "red" if is_error else "cyan")
+
+    def _cite(self, citations: tuple[Mapping[str, Any], ...]) -> None:
+        numbers = []
+        for citation in citations:
+            address = str(citation.get("url") or "")
+            title = str(citation.get("title") or citation.get("document_title") or address or "Source")
+            number = self._sources.setdefault((title, address), len(self._sources) + 1)
+            numbers += [number] if number not in numbers else []
+        self._grow("text", "".join(f" \\[{number}]" if self._moves else f" [{number}]" for number in numbers))
+
+    def _print_sources(self) -> None:
+        if self._sources:
+            lines = [f"[{number}] {title} {address}".rstrip() for (title, address), number in self._sources.items()]
+            self._print("Sources\n" + visible("\n".join(lines)), "dim")
+
+    def _print(self, text: str, style: str) -> None:
+        """Print the text on lines of its own."""
+        if self._moves:
+            from rich.text import Text
+
+            self._put(Text(text, style=style), "note")
+        else:
+            self._write(("\n" if self._written and not self._written.endswith("\n") else "") + text + "\n")
+
+    def _put(self, shown: RenderableType, kind: str) -> None:
+        """Print above the open block, in one go with a frame that no longer has it."""
+        with self._lock, self._console:
+            self._draw()
+            if self._below and (kind == "text" or self._below == "text"):
+                self._console.print()
+            self._console.print(_Lines(shown))
+            self._below = kind
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._written = text
+            self._console.file.write(text)
+            self._console.file.flush()
+
+
+class _Lines:
+    """The lines of something without blank ones around them; the last ones only, if not all fit."""
+
+    def __init__(self, inner: RenderableType, fit: bool = False) -> None:
+        self._inner, self._fit = inner, fit
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.segment import Segment
+
+        lines = console.render_lines(self._inner, options.update(height=None), pad=False)
+        filled = [number for number, line in enumerate(lines) if any(part.text.strip() for part in line)]
+        if filled:
+            first = max(filled[0], filled[-1] + 1 - max(1, console.size.height - 3)) if self._fit else filled[0]
+            for line in lines[first : filled[-1] + 1]:
+                yield from line
+                yield Segment.line()
+
+
+def _dim(text: str) -> RenderableType:
+    from rich.text import Text
+
+    return Text(text, style="dim")
+
+
+def finished(text: str) -> int:
+    """How many characters of an open Markdown text no later text can change.
+
+    It ends before the last top-level block that begins after a blank line, as no block reaches
+    back over that; see :mod:`nbchat.view.markdown`.
+    """
+    tokens = _parser().parse(text)
+    lines = text.splitlines(keepends=True)
+    for token in reversed(tokens):
+        if token.level == 0 and token.nesting >= 0 and token.map and token.map[0]:
+            first = token.map[0]
+            if not lines[first - 1].strip() and lines[first].endswith("\n"):
+                return sum(map(len, lines[:first]))
+    return 0
+
+
+def _markdown(text: str) -> RenderableType:
+    """Markdown for the terminal. Addresses are written out, not hidden behind words."""
+    from rich.markdown import Markdown
+
+    shown = Markdown("", hyperlinks=False)
+    shown.markup, shown.parsed = text, _parser().parse(text)  # rich's own parser loses raw HTML
+    return shown
+
+
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
