@@ -1,0 +1,178 @@
+"""A part of an answer as a row of values of which only the last is open."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nbchat.view.markdown import MarkdownStream, render_markdown
+from nbchat.view.segments import FIRST, FULL, LONGEST_WAIT, SEAM, Letters, Segments
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            "word ",
+            "a\n",
+            "\n\n",
+            "# head\n\n",
+            "- item\n",
+            "  - sub\n",
+            "```py\nx = 1\n",
+            "```\n",
+            "| a | b |\n|-|-|\n",
+            "> q\n",
+            "$x$ ",
+        ]
+    ),
+    max_size=30,
+)
+
+
+class Row:
+    """What a front end holds of one part."""
+
+    def __init__(self, segments: Segments, sealed: int = 0) -> None:
+        self.segments, self.sealed = segments, sealed
+        self.values: list[str] = []
+        self.closed = 0  # values that may not change any more
+        self.bytes = self.sent = 0
+
+    def show(self, now: float) -> None:
+        values = self.segments.show(now, self.sealed + len(self.values))
+        for place, value in enumerate(values):
+            if place == 0 and len(self.values) > self.closed:
+                self.values[-1] = value
+            else:
+                self.values.append(value)
+            self.bytes += len(value)
+            self.sent += 1
+        if values:
+            self.closed = len(self.values) - self.segments.open
+
+    @property
+    def html(self) -> str:
+        return "".join(self.values).replace(SEAM, "")
+
+
+@settings(deadline=None, max_examples=40)
+@given(PIECES, st.sampled_from([0, FIRST]))
+def test_the_row_shows_what_the_text_renders_to(pieces, sealed):
+    """At any time the values in a row are the HTML of the text so far, whichever way it was cut."""
+    row = Row(Segments(MarkdownStream(), first=True), sealed)
+    text = ""
+    for now, piece in enumerate(pieces):
+        text += piece
+        row.segments.feed(piece)
+        row.segments.advance()
+        row.show(float(now))
+        assert row.html == render_markdown(text)
+    row.segments.close()
+    row.show(1e9)
+    assert row.html == render_markdown(text)
+
+
+@settings(deadline=None, max_examples=40)
+@given(PIECES)
+def test_a_sealed_value_never_changes(pieces):
+    """What was finished is sent once more at most: a selection in it stays."""
+    row = Row(Segments(MarkdownStream(), first=True))
+    for now, piece in enumerate(pieces):
+        row.segments.feed(piece)
+        row.segments.advance()
+        before = row.values[: row.closed]
+        row.show(float(now))
+        assert row.values[: len(before)] == before
+
+
+def test_a_finished_block_is_sealed_at_once():
+    """So text selected in a finished paragraph stays selected while the next one is written."""
+    row = Row(Segments(MarkdownStream(), first=True))
+    row.segments.feed("One paragraph.\n\nAnd the next")
+    row.segments.advance()
+    row.show(0.0)
+    assert row.values == ["<p>One paragraph.</p>\n" + SEAM, SEAM + "<p>And the next</p>\n"]
+    assert row.closed == 1
+
+
+def test_many_blocks_share_a_segment_when_there_are_many_segments():
+    """A long answer is a few hundred widgets and not thousands."""
+    row = Row(Segments(MarkdownStream()), sealed=FIRST)
+    for now in range(200):
+        row.segments.feed("Some forty characters are in this one.\n\n")
+        row.segments.advance()
+        row.show(float(now))
+    assert all(len(value) >= FULL for value in row.values[: row.closed])
+    assert len(row.values) < 200 * 60 / FULL
+
+
+def test_nothing_new_is_not_sent():
+    """A picture that would look the same costs no message."""
+    row = Row(Segments(MarkdownStream()))
+    row.segments.feed("word")
+    row.show(0.0)
+    row.show(1.0)
+    assert row.sent == 1
+
+
+def test_first_words_are_due_at_once_and_small_growth_waits():
+    """The first words are due now; a tenth more is due now; less is due a little later."""
+    segments = Segments(MarkdownStream(), first=True)
+    assert segments.due == float("inf")
+    segments.feed("x" * 200)
+    assert segments.due == float("-inf")
+    segments.show(5.0, 0)
+    assert segments.due == float("inf")
+    segments.feed("y" * 4)
+    assert segments.due == 5.0 + LONGEST_WAIT
+    segments.feed("y" * 40)
+    assert segments.due == float("-inf")
+
+
+def test_a_closed_block_is_due_at_once():
+    """However small it is against the rest of the open value."""
+    segments = Segments(MarkdownStream(), first=True)
+    segments.feed("word " * 100)
+    segments.show(5.0, 0)
+    segments.feed("\n\nx")
+    segments.advance()
+    assert segments.due == float("-inf")
+
+
+def test_one_endless_block_costs_bytes_linear_in_its_length():
+    """Ten times the code is ten times the bytes, and not a hundred times, at 20 pictures a second."""
+
+    def cost(lines: int) -> int:
+        row = Row(Segments(MarkdownStream(), first=True))
+        row.segments.feed("```python\n")
+        for number in range(lines):
+            row.segments.feed(f"value_{number} = compute({number})\n")
+            row.segments.advance()
+            if row.segments.due <= number * 0.05:
+                row.show(number * 0.05)
+        row.segments.close()
+        row.show(1e9)
+        return row.bytes
+
+    small, large = cost(200), cost(2000)
+    assert large <= 15 * small
+
+
+def test_letters_are_cut_anywhere_and_shown_as_they_came():
+    """The arguments of a tool are one long line as a rule; hostile text is escaped."""
+    letters = Letters(size=4)
+    for piece in ("ab", "<script>", "cd"):
+        letters.feed(piece)
+    shown = "".join(letters.advance()) + letters.tail()
+    assert re.sub(r"</?code[^>]*>", "", shown) == "ab&lt;script&gt;cd"
+    assert letters.close() == []
+
+
+def test_html_that_is_added_stands_behind_the_text():
+    """A result stands behind the call's arguments."""
+    row = Row(Segments(Letters()))
+    row.segments.feed("{}")
+    row.segments.add("<p>42</p>")
+    row.show(0.0)
+    assert row.html.index("{}") < row.html.index("42")

@@ -1,0 +1,74 @@
+"""The status line."""
+
+from __future__ import annotations
+
+from nbchat.core.chunks import Notice, OutputText, ResponseChunk, Thinking, ToolInput
+from nbchat.core.messages import Message
+from nbchat.core.request import Request
+from nbchat.core.usage import Usage
+from nbchat.view.status import Status
+
+REQUEST = Request("claude-x", (Message.of("user", "h" * 400),), 100)
+
+
+def price(usage: Usage, model: str) -> float:
+    """A dollar for a hundred tokens in, and for ten out."""
+    return usage.input_tokens / 100 + usage.output_tokens / 10
+
+
+def test_it_says_what_is_waited_for():
+    """Before the first word: the model, the time, and that nothing has come."""
+    status = Status(0.0)
+    status.begin(REQUEST)
+    assert status.line(3.5) == "claude-x · 3 s · waiting for the first word"
+
+
+def test_tokens_are_estimated_while_they_arrive():
+    """Four letters a token, of text, thinking and arguments alike; a rate after a second."""
+    status = Status(0.0)
+    status.begin(REQUEST)
+    status.take(Thinking(0, "a" * 40), 1.0)
+    status.take(OutputText(1, "a" * 40), 1.2)
+    status.take(ToolInput(2, "a" * 40), 1.3)
+    assert status.line(1.5) == "claude-x · 1 s · ~30 tokens"
+    assert status.line(3.0) == "claude-x · 3 s · ~30 tokens · 15 tokens/s"
+
+
+def test_a_round_that_ended_is_counted_as_the_endpoint_did():
+    """Then nothing is estimated, and the model is the one that answered."""
+    status = Status(0.0, price)
+    status.begin(REQUEST)
+    status.take(OutputText(0, "a" * 40), 1.0)
+    assert "~$2.0000" in status.line(1.5)  # 100 tokens in, 10 out
+    status.take(ResponseChunk({"model": "claude-x-1"}, (), Usage(input_tokens=50, output_tokens=20)), 2.0)
+    assert status.line(2.0) == "claude-x-1 · 2 s · 20 tokens · 20 tokens/s · $2.5000"
+
+
+def test_no_price_is_guessed_for_what_letters_do_not_tell():
+    """An image in the prompt has tokens that its letters do not tell."""
+    status = Status(0.0, price)
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
+    status.begin(Request("claude-x", (Message.of("user", [image]),), 100))
+    status.take(OutputText(0, "a" * 40), 1.0)
+    assert "$" not in status.line(1.5)
+
+
+def test_an_unknown_price_is_not_shown():
+    """None is unknown, and unknown is not 0."""
+    status = Status(0.0, lambda usage, model: None)
+    status.take(OutputText(0, "a" * 40), 1.0)
+    assert "$" not in status.line(1.5)
+
+
+def test_notices_come_and_go():
+    """A notice stands at the end; an empty one clears it."""
+    status = Status(0.0)
+    status.take(Notice("waiting 3 s to try again"), 1.0)
+    assert status.line(1.0).endswith("· waiting 3 s to try again")
+    status.take(Notice(""), 2.0)
+    assert status.line(2.0).endswith("waiting for the first word")
+
+
+def test_long_times_are_in_minutes():
+    """Seconds up to a minute."""
+    assert Status(0.0).line(125.0).startswith("2 min 05 s")
