@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 from nbchat.core.errors import OptionError, ParseError, SchemaError, nearest
 from nbchat.tools.coroutine import run_coroutine
 from nbchat.tools.schema import adapter_of, modern, problems_of, schema_from
-from nbchat.tools.toolbox import Content, Outcome, Tool, failure, plain_content, wire_name
+from nbchat.tools.toolbox import Content, Outcome, Tool, failure, plain_content, said, wire_name
 
 __all__ = ["FunctionTool", "is_tool", "marked", "resolve", "tool"]
 
@@ -254,11 +253,11 @@ class FunctionTool:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit and CancelledError must not end the kernel or the turn
-            return failure(_said(error), error)
+            return failure(said(error), error)
         try:
             return Outcome(tuple(self._to_content(value)), value=value)
         except Exception as error:
-            return failure(f"{self.shown} ran, but what it returned cannot be sent: {_said(error)}", error)
+            return failure(f"{self.shown} ran, but what it returned cannot be sent: {said(error)}", error)
 
 
 def _checked(adapter: Any, value: Any, place: str = "") -> tuple[Any, list[str]]:
@@ -270,11 +269,6 @@ def _checked(adapter: Any, value: Any, place: str = "") -> tuple[Any, list[str]]
         return adapter.validate_json(json.dumps(value)), []
     except pydantic.ValidationError as error:
         return None, list(problems_of(error, place))
-
-
-def _said(error: BaseException) -> str:
-    """Type and message of an exception, with its notes, as the last lines of a traceback have it."""
-    return "".join(traceback.format_exception_only(error)).strip()
 
 
 # -- describing -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
@@ -25,7 +26,18 @@ from nbchat.core.messages import ToolUseBlock
 if TYPE_CHECKING:
     from nbchat.tools.approval import Approval
 
-__all__ = ["INTERRUPTED", "Content", "Outcome", "Tool", "Toolbox", "cut", "failure", "plain_content", "wire_name"]
+__all__ = [
+    "INTERRUPTED",
+    "Content",
+    "Outcome",
+    "Tool",
+    "Toolbox",
+    "cut",
+    "failure",
+    "plain_content",
+    "said",
+    "wire_name",
+]
 
 Content: TypeAlias = tuple[dict[str, Any], ...]
 
@@ -83,6 +95,11 @@ class Tool(Protocol):
 def failure(message: str, error: BaseException | None = None) -> Outcome:
     """An error result with ``message``, keys taken out."""
     return Outcome(({"type": "text", "text": redact(message)},), is_error=True, error=error)
+
+
+def said(error: BaseException) -> str:
+    """Type and message of an exception, with its notes, as the last lines of a traceback have it."""
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 #: The answer to a call that the user stopped: without one the history could not be sent again.
