@@ -155,7 +155,7 @@ def test_one_endless_block_costs_bytes_linear_in_its_length():
         row.show(1e9)
         return row.bytes
 
-    small, large = cost(200), cost(2000)
+    small, large = cost(60), cost(600)
     assert large <= 15 * small
 
 
