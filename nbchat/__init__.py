@@ -1,3 +1,97 @@
-"""nbchat: Claude in a notebook cell."""
+"""nbchat: Claude in a notebook cell.
+
+``%load_ext nbchat``, then a ``%%claude`` cell: the answer streams into the output, stays in the
+notebook as plain safe output, and is a :class:`Response` in your namespace. Without a notebook::
+
+    import nbchat
+    print(nbchat.ask("Three names for a cat").text)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbchat.core import errors
+    from nbchat.core.conversation import Conversation
+    from nbchat.core.errors import NbchatError
+    from nbchat.core.response import Response
+    from nbchat.core.usage import Usage
+    from nbchat.session import Session
+    from nbchat.transports.scripted import ScriptedTransport
 
 __version__ = "0.1.0"
+__all__ = [
+    "Conversation",
+    "NbchatError",
+    "Response",
+    "ScriptedTransport",
+    "Session",
+    "Usage",
+    "__version__",
+    "ask",
+    "errors",
+    "load",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
+
+#: Where each public name lives; it is imported when first asked for (PEP 562).
+_HOMES = {
+    "Conversation": "nbchat.core.conversation",
+    "NbchatError": "nbchat.core.errors",
+    "Response": "nbchat.core.response",
+    "ScriptedTransport": "nbchat.transports.scripted",
+    "Session": "nbchat.session",
+    "Usage": "nbchat.core.usage",
+    "errors": "nbchat.core",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nbchat' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = import_module("nbchat.core.errors") if name == "errors" else getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def ask(prompt: str, **options: Any) -> Response:
+    """Ask once, by the session of the notebook if ``%load_ext nbchat`` made one, else by a new one.
+
+    ``options`` are those of ``%%claude`` by their long names: ``nbchat.ask("Hi", model="…")``.
+    Raises what :meth:`nbchat.Session.ask` raises.
+    """
+    from nbchat.session import current
+
+    return current().ask(prompt, **options)
+
+
+def load(path: Any) -> Response:
+    """The Response that ``response.save(path)`` wrote."""
+    import json
+    from pathlib import Path
+
+    from nbchat.core.response import Response
+
+    return Response.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext nbchat``: add ``%%claude``, ``%claude`` and ``%nbchat`` to the shell."""
+    from nbchat.magics import install
+
+    install(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext nbchat``: take the magics out again."""
+    from nbchat.magics import uninstall
+
+    uninstall(shell)

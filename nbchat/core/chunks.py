@@ -120,13 +120,5 @@ class Notice:
 
 
 StreamChunk: TypeAlias = (
-    BlockStart
-    | OutputText
-    | Thinking
-    | ToolInput
-    | Citation
-    | BlockStop
-    | ResponseChunk
-    | ToolResult
-    | Notice
+    BlockStart | OutputText | Thinking | ToolInput | Citation | BlockStop | ResponseChunk | ToolResult | Notice
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nbchat.core.messages import TOOL_USE_TYPES, Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
+from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock, stored
 
 __all__ = ["Conversation", "Turn"]
 
@@ -33,20 +33,15 @@ class Turn:
 
     def sendable(self) -> tuple[Message, ...]:
         """The messages as they may be sent again; () where nothing of the turn may."""
-        messages = list(self.messages)
+        messages = self.messages
         if self.stale:
             # A thinking block is bound to what was said before it; edited history makes it invalid:
             # https://platform.claude.com/docs/en/build-with-claude/extended-thinking
-            messages = [_without_thinking(message) for message in messages]
-        while messages and messages[-1].role == "assistant":
-            last = _whole(messages[-1])
-            if last.content:
-                messages[-1] = last
-                break
-            messages.pop()
-            while messages and messages[-1].role == "user":
-                messages.pop()  # its results, or the prompt that nobody answered
-        return tuple(messages) if messages and messages[-1].role == "assistant" else ()
+            messages = tuple(_without_thinking(message) for message in messages)
+        # What is cut off may leave something else without its counterpart.
+        while (left := _dialogue(messages)) != messages:
+            messages = left
+        return messages
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -55,13 +50,13 @@ class Turn:
             "status": self.status,
             "tokens": self.tokens,
             "stale": self.stale,
-            "messages": [message.to_dict() for message in self.messages],
+            "messages": [stored(message) for message in self.messages],
         }
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Turn:
-        messages = tuple(Message.from_dict(message) for message in stored["messages"])
-        rest = {key: stored[key] for key in ("key", "model", "status", "tokens", "stale") if key in stored}
+    def from_dict(cls, kept: Mapping[str, Any]) -> Turn:
+        messages = tuple(Message.from_dict(message) for message in kept["messages"])
+        rest = {key: kept[key] for key in ("key", "model", "status", "tokens", "stale") if key in kept}
         return cls(messages=messages, **{"key": None, **rest})
 
 
@@ -70,13 +65,84 @@ def _without_thinking(message: Message) -> Message:
     return replace(message, content=kept)
 
 
-def _whole(message: Message) -> Message:
-    """A last assistant message without what may not stand last: open calls, unsigned thinking, blanks."""
-    answered = {
-        block.data["tool_use_id"]
+def _dialogue(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The prompt, answers and results, as far as each call has its result and an answer stands last."""
+    prompt, *rest = _merged(messages) or (Message("user", ()),)
+    kept, used, served = [prompt], _served_calls(messages), _server_results(messages)
+    while rest and rest[0].role == "assistant":
+        answer = rest.pop(0)
+        results = rest.pop(0) if rest else Message("user", ())
+        answered = {_call_of(block) for block in results.content} - {None}
+        answer = _whole(answer, answered | (served & used), used)
+        called = _calls(answer)
+        if answer.content:
+            kept.append(answer)
+        if not called:
+            break
+        kept.append(_results_for(called, results))
+    while kept and kept[-1].role == "user":  # nobody answered it
+        kept.pop()
+        if kept:
+            kept[-1] = _whole(kept[-1], served & used, used)
+            if not kept[-1].content:
+                kept.pop()
+    return tuple(kept)
+
+
+def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Answers that follow each other as one: a paused turn goes on in a second answer."""
+    merged: list[Message] = []
+    for message in messages:
+        if merged and merged[-1].role == message.role == "assistant":
+            merged[-1] = replace(message, content=merged[-1].content + message.content)
+        else:
+            merged.append(message)
+    return tuple(merged)
+
+
+def _call_of(block: Block) -> str | None:
+    """The id of the call whose result a block is."""
+    return block.data.get("tool_use_id") if isinstance(block, OpaqueBlock) else None
+
+
+def _calls(message: Message) -> list[str]:
+    """The calls of the user's tools."""
+    return [block.id for block in message.content if isinstance(block, ToolUseBlock) and block.type == "tool_use"]
+
+
+def _served_calls(messages: Iterable[Message]) -> set[str]:
+    """The calls that the server runs itself."""
+    return {
+        block.id
+        for message in messages
         for block in message.content
-        if isinstance(block, OpaqueBlock) and "tool_use_id" in block.data
+        if isinstance(block, ToolUseBlock) and block.type != "tool_use"
     }
+
+
+def _server_results(messages: Iterable[Message]) -> set[str]:
+    """The calls that the server answered, be it in a later answer of the turn."""
+    answers = (block for message in messages if message.role == "assistant" for block in message.content)
+    return {call for block in answers if (call := _call_of(block)) is not None}
+
+
+def _results_for(called: list[str], results: Message) -> Message:
+    """The results of these calls, one each, and what else the message says."""
+    left = list(called)
+    kept = []
+    for block in results.content:
+        call = _call_of(block)
+        if call in left:
+            left.remove(call)
+        elif call is not None:
+            continue
+        kept.append(block)
+    return replace(results, content=tuple(kept))
+
+
+def _whole(message: Message, answered: set[str], used: set[str]) -> Message:
+    """An answer without what may not be sent: calls without result, unsigned thinking, blanks."""
+    seen: set[str] = set()
 
     def stands(block: Block) -> bool:
         match block:
@@ -85,8 +151,10 @@ def _whole(message: Message) -> Message:
             case ThinkingBlock():
                 return bool(block.signature)
             case ToolUseBlock():
-                return block.type in TOOL_USE_TYPES and block.id in answered
-        return True
+                twice = block.id in seen
+                seen.add(block.id)
+                return block.id in answered and not twice
+        return _call_of(block) is None or _call_of(block) in used
 
     kept = tuple(block for block in message.content if stands(block))
     if all(block.type in ("thinking", "redacted_thinking") for block in kept):
@@ -155,5 +223,5 @@ class Conversation:
         return {"format": "nbchat.conversation/1", "name": self.name, "turns": turns}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Conversation:
-        return cls(stored["name"], (Turn.from_dict(turn) for turn in stored["turns"]))
+    def from_dict(cls, kept: Mapping[str, Any]) -> Conversation:
+        return cls(kept["name"], (Turn.from_dict(turn) for turn in kept["turns"]))

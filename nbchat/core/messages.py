@@ -23,6 +23,7 @@ __all__ = [
     "ToolUseBlock",
     "block_of",
     "content_of",
+    "stored",
 ]
 
 #: Block types whose input arrives as JSON deltas.
@@ -114,7 +115,7 @@ Block: TypeAlias = TextBlock | ThinkingBlock | ToolUseBlock | OpaqueBlock
 
 
 def block_of(data: Mapping[str, Any]) -> Block:
-    """The block for a content dict, as the API sends or takes it."""
+    """The block for a content dict, as the API sends or takes it, or as :func:`stored` has it."""
     kind = data.get("type")
     if kind == "text" and isinstance(data.get("text"), str):
         extra = _rest(data, "text", "citations")
@@ -122,9 +123,23 @@ def block_of(data: Mapping[str, Any]) -> Block:
     if kind == "thinking" and isinstance(data.get("thinking"), str):
         return ThinkingBlock(data["thinking"], data.get("signature") or "", _rest(data, "thinking", "signature"))
     if kind in TOOL_USE_TYPES and isinstance(data.get("input"), Mapping):
-        extra = _rest(data, "id", "name", "input")
-        return ToolUseBlock(data.get("id", ""), data.get("name", ""), data["input"], type=str(kind), extra=extra)
+        extra = _rest(data, "id", "name", "input", "partial_json")
+        broken = str(data.get("partial_json") or "")
+        return ToolUseBlock(data.get("id", ""), data.get("name", ""), data["input"], broken, str(kind), extra)
     return OpaqueBlock(dict(data))
+
+
+def stored(part: Block | Message) -> dict[str, Any]:
+    """A block or message to be kept and read back here: with what a broken tool call had, which no API takes."""
+    if isinstance(part, Message):
+        plain = part.to_dict()
+        return (
+            plain
+            if isinstance(plain["content"], str)
+            else plain | {"content": [stored(block) for block in part.content]}
+        )
+    broken = part.partial_json if isinstance(part, ToolUseBlock) else ""
+    return part.to_dict() | ({"partial_json": broken} if broken else {})
 
 
 def _rest(data: Mapping[str, Any], *known: str) -> dict[str, Any]:

@@ -49,7 +49,9 @@ class _OpenBlock:
         self.data = dict(data)
         self.pieces: list[str] = []
         self.citations: list[dict[str, Any]] = list(data.get("citations") or ())
-        self.signature: str = data.get("signature") or ""
+        self.signature = _text(data.get("signature") or "")
+        if (kind := data.get("type")) in ("text", "thinking"):
+            _text(data.get(kind) or "")
 
     def finish(self) -> Block:
         """The block of all that arrived."""
@@ -70,7 +72,7 @@ class _OpenBlock:
         broken = ""
         if joined.strip():
             try:
-                data["input"] = json.loads(joined)
+                data["input"] = json.loads(joined, parse_constant=_refused)
             except (ValueError, RecursionError):  # not JSON, or nested thousands deep
                 broken = joined
             if not broken and not isinstance(data["input"], dict):
@@ -81,6 +83,17 @@ class _OpenBlock:
         if broken and isinstance(block, ToolUseBlock):
             return ToolUseBlock(block.id, block.name, {}, broken, block.type, block.extra)
         return block
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")  # Python reads NaN and Infinity; nobody takes them back
+
+
+def _text(value: Any) -> str:
+    """``value``, which must be a text: what is wrong is said when it arrives, not when it is joined."""
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where text belongs")
+    return value
 
 
 class ChatStreamParser:
@@ -107,14 +120,15 @@ class ChatStreamParser:
         """
         if self._failure is not None:
             raise self._failure
-        handler = _HANDLERS.get(event.get("type", ""))
+        kind = event.get("type")
+        handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
         if handler is None or self._whole:
             return None
         try:
             return handler(self, event)
         except (KeyError, TypeError, AttributeError, ValueError) as wrong:
             raise self._fail(
-                f"the endpoint sent a {event.get('type')} event that does not fit the Messages API ({wrong!r})",
+                f"the endpoint sent a {kind} event that does not fit the Messages API ({wrong!r})",
                 "What arrived is kept. If this endpoint is a gateway, see whether it speaks the Messages API.",
             ) from wrong
 
@@ -164,6 +178,8 @@ class ChatStreamParser:
         if self._message is None:
             raise ValueError("no message_start before it")
         index = event["index"]
+        if not isinstance(index, int):
+            raise TypeError(f"index {index!r}")
         if index in self._open or index in self._done:
             raise ValueError(f"block {index} began twice")
         self._finish_open()
@@ -175,21 +191,20 @@ class ChatStreamParser:
         block = self._open[index]
         match delta["type"]:
             case "text_delta":
-                text = delta["text"]
-                block.pieces.append(text)
-                return OutputText(index, text)
+                block.pieces.append(_text(delta["text"]))
+                return OutputText(index, block.pieces[-1])
             case "thinking_delta":
-                block.pieces.append(delta["thinking"])
-                return Thinking(index, delta["thinking"])
+                block.pieces.append(_text(delta["thinking"]))
+                return Thinking(index, block.pieces[-1])
             case "input_json_delta":
-                block.pieces.append(delta["partial_json"])
-                return ToolInput(index, delta["partial_json"])
+                block.pieces.append(_text(delta["partial_json"]))
+                return ToolInput(index, block.pieces[-1])
             case "citations_delta":
                 block.citations.append(delta["citation"])
                 return Citation(index, delta["citation"])
             case "signature_delta":
-                block.signature = delta["signature"]
-                return Thinking(index, "", delta["signature"])
+                block.signature = _text(delta["signature"])
+                return Thinking(index, "", block.signature)
         # Rule 2: a delta of a later API (compaction_delta is one) brings the fields of its block.
         if block.data.get("type") not in {"text", "thinking", *TOOL_USE_TYPES}:
             block.data.update((key, value) for key, value in delta.items() if key != "type")
@@ -205,7 +220,9 @@ class ChatStreamParser:
     def _on_message_delta(self, event: Event) -> None:
         if self._message is None:
             raise ValueError("no message_start before it")
-        self._message.update(event.get("delta") or {})
+        delta = event.get("delta") or {}
+        _text(delta.get("stop_reason") or "")
+        self._message.update(delta)
         self._message.update((key, value) for key, value in event.items() if key not in ("type", "delta", "usage"))
         self._usage.update((key, value) for key, value in (event.get("usage") or {}).items() if value is not None)
 

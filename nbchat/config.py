@@ -1,0 +1,87 @@
+"""Settings: ``c.Nbchat.*`` in a configuration file, ``%config Nbchat.*``, and ``NBCHAT_*`` variables.
+
+A line's option goes before what ``%config`` set, that before a variable of the environment, that
+before a configuration file, that before the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from traitlets import Bool, Dict, Float, Int, TraitError, TraitType, Unicode
+from traitlets.config import Configurable
+
+from nbchat.core.errors import OptionError, nearest
+from nbchat.options import OPTIONS, Option
+
+__all__ = ["Nbchat"]
+
+
+def _trait(option: Option) -> TraitType[Any, Any]:
+    help_of = {"help": f"{option.help} ({', '.join(option.flags)})"}
+    match option.kind:
+        case "int":
+            return Int(option.default, min=1, allow_none=option.default is None, **help_of)
+        case "number":
+            return Float(option.default, allow_none=option.default is None, **help_of)
+        case "switch":
+            return Bool(option.default, **help_of)
+    return Unicode(option.default, allow_none=option.default is None, **help_of)
+
+
+class Nbchat(Configurable):
+    """The settings of nbchat. What the table of options has comes from there; the rest is here."""
+
+    endpoints = Dict(
+        help="further endpoints: a name and its base URL, or {'base_url': …, 'api_key_env': 'NAME_OF_VARIABLE'}"
+    ).tag(config=True)
+    idle_timeout = Float(120.0, help="seconds that content of an answer may fail to come").tag(config=True)
+    max_retries = Int(2, min=0, help="further tries before the first event of an answer").tag(config=True)
+    local_model = Unicode(None, allow_none=True, help="the GGUF file of --endpoint local; else the built-in").tag(
+        config=True
+    )
+
+    locals().update({option.name: _trait(option).tag(config=True) for option in OPTIONS if option.setting})
+
+    def __init__(self, environment: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        #: Where each value that is not a default came from.
+        self.sources: dict[str, str] = {}
+        for name in self.class_trait_names(config=True):
+            if name in self._config_keys():
+                self.sources[name] = "configuration file"
+        self._read_environment(os.environ if environment is None else environment)
+        self.observe(self._note_change, names=self.class_trait_names(config=True))
+
+    def settings(self) -> dict[str, Any]:
+        """All values by name."""
+        return {name: getattr(self, name) for name in self.class_trait_names(config=True)}
+
+    def _config_keys(self) -> set[str]:
+        return set(self.config.get("Nbchat", {})) if self.config else set()
+
+    def _note_change(self, change: Any) -> None:
+        self.sources[change["name"]] = "%config"
+
+    def _read_environment(self, environment: Mapping[str, str]) -> None:
+        traits = self.traits(config=True)
+        for name, trait in traits.items():
+            variable = f"NBCHAT_{name.upper()}"
+            if not (text := environment.get(variable, "")):
+                continue
+            try:
+                setattr(self, name, trait.from_string(text))
+            except (TraitError, ValueError) as error:
+                raise OptionError(f"{variable}={text}: {error}", f"It is {trait.help}.") from None
+            self.sources[name] = variable
+
+    def check(self, keys: Mapping[str, Any]) -> None:
+        """Raise OptionError for a key that is no setting, naming the nearest."""
+        for key in keys:
+            if key not in self.class_trait_names(config=True):
+                raise OptionError(
+                    f"c.Nbchat.{key}: there is no such setting",
+                    nearest(key, self.class_trait_names(config=True)) or "%nbchat config lists them.",
+                )

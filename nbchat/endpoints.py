@@ -1,0 +1,147 @@
+"""Endpoints: from a name to a transport.
+
+The order: ``--endpoint``; ``c.Nbchat.endpoint`` (both arrive as one option); Anthropic credentials
+as the SDK finds them; the embedded model, if installed; else an AuthError that names the ways out.
+It stands between the session and the transports, as those are blind to each other and the embedded
+model is a server that the Messages API transport speaks to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbchat.config import Nbchat
+from nbchat.core.errors import AuthError, OptionError, nearest
+from nbchat.core.request import Transport
+from nbchat.options import Options
+from nbchat.transports.claude import PLATFORMS, ClaudeTransport
+from nbchat.transports.faults import ways_out
+
+__all__ = ["Endpoint", "Endpoints"]
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a request goes: the transport, the model it will name, and a line to say about it."""
+
+    transport: Transport
+    model: str
+    notice: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.transport.name
+
+
+class Endpoints:
+    """The endpoints of a session; a transport is made once and kept with its connections."""
+
+    def __init__(self, config: Nbchat, fixed: Transport | None = None) -> None:
+        self._config, self._fixed = config, fixed
+        self._made: dict[tuple[str, str | None], Transport] = {}
+
+    def names(self) -> list[str]:
+        """The names ``--endpoint`` knows."""
+        return [*PLATFORMS, LOCAL, *self._config.endpoints]
+
+    def find(self, options: Options) -> Endpoint:
+        """The endpoint for these options.
+
+        Raises:
+            OptionError: no endpoint of that name, or one that does not serve the model.
+            AuthError: no endpoint was named and none can answer.
+        """
+        if self._fixed is not None and "endpoint" not in options.given:
+            model = getattr(self._fixed, "model", None)
+            return Endpoint(self._fixed, options.model if "model" in options.given or not model else model)
+        if options.endpoint == LOCAL:
+            return self._local(options)
+        if options.endpoint:
+            return Endpoint(self._named(options.endpoint), options.model)
+        if self.has_anthropic():
+            return Endpoint(self._named("anthropic"), options.model)
+        return self._embedded_instead(options)
+
+    def has_anthropic(self) -> bool:
+        """Whether the SDK finds credentials for the Anthropic API; nothing is sent."""
+        anthropic = self._named("anthropic")
+        return isinstance(anthropic, ClaudeTransport) and anthropic.has_credentials()
+
+    def _named(self, name: str) -> Transport:
+        if name in PLATFORMS:
+            return self._made_once(name, None)
+        if name in self._config.endpoints:
+            return self._made_once(name, self._config.endpoints[name])
+        if re.match(r"https?://", name):
+            return self._made_once(name, name)
+        raise OptionError(
+            f"--endpoint {name}: there is no endpoint of that name",
+            nearest(name, self.names()) or "Name one of: " + ", ".join(self.names()) + "; or a base URL.",
+        )
+
+    def _made_once(self, name: str, described: str | Mapping[str, Any] | None) -> Transport:
+        key = (name, repr(described))
+        if key not in self._made:
+            patience = {"idle_timeout": self._config.idle_timeout, "max_retries": self._config.max_retries}
+            self._made[key] = ClaudeTransport(name, **_described(name, described), **patience)
+        return self._made[key]
+
+    def _embedded_instead(self, options: Options) -> Endpoint:
+        from nbchat.transports import local
+
+        usable, _ = local.installed()
+        if not usable:
+            raise AuthError("no credentials for the Anthropic API were found, so nothing was sent", ways_out())
+        if "model" in options.given and not _is_gguf(options.model):
+            raise AuthError(
+                f"no credentials for the Anthropic API were found, so {options.model} cannot be asked",
+                f"{ways_out().rsplit('; or install', 1)[0]}; or leave out -m: the embedded model answers then.",
+            )
+        return self._local(options, "no Anthropic credentials were found: the embedded model answers, a toy")
+
+    def _local(self, options: Options, notice: str = "") -> Endpoint:
+        from nbchat.transports import local
+
+        gguf = options.model if "model" in options.given and _is_gguf(options.model) else self._config.local_model
+        server = local.serve(os.path.expanduser(gguf) if gguf else None)
+        if "model" in options.given and not _is_gguf(options.model) and options.model != server.model:
+            raise OptionError(
+                f"-m {options.model}: the local endpoint serves {server.model}",
+                "Leave out -m, give the path of a GGUF file, or name another --endpoint.",
+            )
+        key = (LOCAL, server.base_url)
+        if key not in self._made:
+            self._made[key] = ClaudeTransport(
+                LOCAL,
+                base_url=server.base_url,
+                api_key=server.api_key,
+                idle_timeout=self._config.idle_timeout,
+                max_retries=self._config.max_retries,
+            )
+        return Endpoint(self._made[key], server.model, notice)
+
+
+def _is_gguf(model: str) -> bool:
+    return model.endswith(".gguf")
+
+
+def _described(name: str, described: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The base URL and the key of an endpoint as the settings describe it."""
+    if described is None or isinstance(described, str):
+        return {"base_url": described}
+    unknown = set(described) - {"base_url", "api_key_env"}
+    if unknown or "base_url" not in described:
+        raise OptionError(
+            f"c.Nbchat.endpoints[{name!r}] needs base_url and may have api_key_env; it has {', '.join(described)}",
+            "Keys themselves do not belong in settings: api_key_env names the variable that holds one.",
+        )
+    variable = described.get("api_key_env")
+    if variable and not os.environ.get(variable):
+        raise AuthError(f"the endpoint {name!r} takes its key from {variable}, which is not set", f"Set {variable}.")
+    return {"base_url": described["base_url"], "api_key": os.environ[variable] if variable else None}

@@ -1,0 +1,291 @@
+"""The options of a cell: one table that parsing, help, completion, settings and defaults come from.
+
+To add an option, add a row; :mod:`nbchat.session` reads it by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import keyword
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbchat.core.errors import OptionError, nearest
+
+__all__ = ["DEFAULT_MODEL", "OPTIONS", "Option", "Options", "Parsed", "help_text", "parse"]
+
+DEFAULT_MODEL = "claude-sonnet-5-5"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row. ``kind`` says what the value is:
+
+    ``text``, ``name`` (a Python name), ``int`` (at least 1), ``number`` (more than 0), ``switch``
+    (no value; sets ``value``), or ``list`` (may be given several times; with a cell body below, all
+    words that follow belong to it). ``setting`` says whether ``c.Nbchat`` and ``NBCHAT_*`` have it.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    help: str
+    kind: str = "text"
+    metavar: str = ""
+    default: Any = None
+    value: Any = True
+    choices: tuple[str, ...] = ()
+    setting: bool = True
+    completes: str = ""
+
+    def read(self, text: str, flag: str) -> Any:
+        """The value of a word of the line.
+
+        Raises:
+            OptionError: the word is no value of this option.
+        """
+        if self.choices and text not in self.choices:
+            raise OptionError(
+                f"{flag} {text}: not one of {', '.join(self.choices)}", nearest(text, self.choices) or self.help
+            )
+        match self.kind:
+            case "int" | "number":
+                return self._number(text, flag)
+            case "name":
+                return _checked_name(text, flag)
+            case "list":
+                return (text,)
+        return text
+
+    def _number(self, text: str, flag: str) -> int | float:
+        try:
+            number = int(text.replace("_", "")) if self.kind == "int" else float(text)
+        except ValueError:
+            number = 0
+        if number <= 0:
+            wanted = "a whole number of at least 1" if self.kind == "int" else "a number above 0"
+            raise OptionError(f"{flag} {text}: {wanted} is needed", f"For example: {flag} 1000")
+        return number
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "model",
+        ("-m", "--model"),
+        "the model that answers",
+        metavar="MODEL",
+        default=DEFAULT_MODEL,
+        completes="models",
+    ),
+    Option(
+        "chat",
+        ("-c", "--chat"),
+        "the conversation this cell belongs to",
+        metavar="NAME",
+        default="main",
+        completes="chats",
+    ),
+    Option("once", ("--once",), "send no history; the turn joins no conversation", kind="switch", default=False),
+    Option("system", ("-s", "--system"), "the system prompt", metavar="TEXT"),
+    Option("max_tokens", ("--max-tokens",), "the longest answer, in tokens", kind="int", metavar="N", default=8192),
+    Option(
+        "endpoint",
+        ("--endpoint",),
+        "who answers: anthropic, bedrock, vertex, foundry, local, a name of c.Nbchat.endpoints, or a base URL",
+        metavar="NAME",
+        completes="endpoints",
+    ),
+    Option(
+        "stream",
+        ("--no-stream",),
+        "ask for the answer in one piece",
+        kind="switch",
+        default=True,
+        value=False,
+    ),
+    Option("quiet", ("--quiet",), "show nothing; the Response is bound all the same", kind="switch", default=False),
+    Option(
+        "output",
+        ("-o", "--output"),
+        "the variable for the Response, as in `NAME <<`",
+        kind="name",
+        metavar="NAME",
+        setting=False,
+    ),
+)
+_BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
+_BY_NAME = {option.name: option for option in OPTIONS}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one request: what was given, over what is set, over the defaults."""
+
+    model: str = DEFAULT_MODEL
+    chat: str = "main"
+    once: bool = False
+    system: str | None = None
+    max_tokens: int = 8192
+    endpoint: str | None = None
+    stream: bool = True
+    quiet: bool = False
+    output: str | None = None
+    given: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Options:
+        """Options of what was given by name.
+
+        Raises:
+            OptionError: there is no option of that name; the nearest is named.
+        """
+        for name in given:
+            if name not in _BY_NAME:
+                raise OptionError(f"there is no option {name!r}", nearest(name, _BY_NAME) or _see_help())
+        known = {name: value for name, value in (settings or {}).items() if name in _BY_NAME}
+        return cls(**{**known, **given}, given=frozenset(given))
+
+    def replace(self, **changed: Any) -> Options:
+        return dataclasses.replace(self, **changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A magic line taken apart: the options given, and the rest of the line, which is prompt."""
+
+    given: dict[str, Any]
+    prompt: str
+
+
+_BIND = re.compile(r"\s*(?P<name>\S+)\s*<<(?!<)\s*")
+_WORD = re.compile(r"""\s*(?P<flag>--?[A-Za-z][\w-]*=)?(?:"(?P<d>(?:\\.|[^"\\])*)"|'(?P<s>[^']*)'|(?P<bare>\S+))""")
+
+
+def parse(line: str, *, has_body: bool = False) -> Parsed:
+    """Take a magic line apart.
+
+    Options stand first, the prompt after them; ``--`` ends the options. Values with spaces are
+    quoted, ``--flag=value`` works too. ``has_body`` says that the prompt is in the cell below.
+
+    Raises:
+        OptionError: an unknown option (with the nearest one), a value missing or wrong.
+    """
+    given: dict[str, Any] = {}
+    if bound := _BIND.match(line):
+        given["output"] = _checked_name(bound["name"], "<<")
+        line = line[bound.end() :]
+    while line.strip():
+        word = line.split(None, 1)[0]
+        if word == "--":
+            return Parsed(given, line.split("--", 1)[1].strip())
+        if not re.match(r"--?[A-Za-z]", word):
+            break
+        flag, _, attached = word.partition("=")
+        option = _BY_FLAG.get(flag)
+        if option is None:
+            raise OptionError(f"unknown option {flag}", nearest(flag, _BY_FLAG) or _see_help())
+        line = line.lstrip()[len(flag) :]
+        if option.kind == "switch":
+            if attached or line.startswith("="):
+                raise OptionError(f"{flag} takes no value", f"Write {flag} alone.")
+            value = option.value
+        else:
+            value, line = _value(option, flag, line, has_body)
+        _take(given, option, flag, value)
+    _refuse_late_options(line)
+    return Parsed(given, line.strip())
+
+
+def _value(option: Option, flag: str, line: str, has_body: bool) -> tuple[Any, str]:
+    """The value of an option, and the line after it."""
+    word, rest = _word(line.removeprefix("="))
+    if word is None or (word in _BY_FLAG and not line.startswith("=")):
+        raise OptionError(f"{flag} needs a value: {flag} {option.metavar}", f"It is {option.help}.")
+    value = option.read(word, flag)
+    while option.kind == "list" and has_body:
+        word, further = _word(rest)
+        if word is None or re.match(r"--?[A-Za-z]", rest.lstrip()) or rest.lstrip().startswith("-- "):
+            break
+        value, rest = value + option.read(word, flag), further
+    return value, rest
+
+
+def _word(line: str) -> tuple[str | None, str]:
+    """The first word of a line, unquoted, and the rest."""
+    found = _WORD.match(line)
+    if not found:
+        return None, ""
+    rest = line[found.end() :]
+    if found["d"] is not None:
+        return re.sub(r'\\(["\\])', r"\1", found["d"]), rest
+    if found["s"] is not None:
+        return found["s"], rest
+    return (found["flag"] or "") + found["bare"], rest
+
+
+def _take(given: dict[str, Any], option: Option, flag: str, value: Any) -> None:
+    if option.kind == "list":
+        given[option.name] = given.get(option.name, ()) + value
+    elif option.name in given and given[option.name] != value:
+        raise OptionError(f"{flag} {value}: {option.help} was given already as {given[option.name]}", "Give it once.")
+    else:
+        given[option.name] = value
+
+
+def _refuse_late_options(prompt: str) -> None:
+    """An option behind the first words of the prompt would be sent as text, silently: refuse it."""
+    for word in prompt.split():
+        flag = word.partition("=")[0]
+        if flag in _BY_FLAG:
+            raise OptionError(
+                f"{flag} stands behind the beginning of the prompt, where it would be sent as text",
+                f"Put options first; or, if {flag} is part of the prompt, put -- before it: %claude -- …",
+            )
+
+
+def _checked_name(name: str, flag: str) -> str:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise OptionError(
+            f"{name!r} cannot be the name of a variable",
+            f"Write a Python name: {'answer <<' if flag == '<<' else flag + ' answer'}",
+        )
+    return name
+
+
+def _see_help() -> str:
+    return "%%claude? lists the options."
+
+
+def flags(options: Iterable[Option] = OPTIONS) -> list[str]:
+    """Every flag, for completion."""
+    return [flag for option in options for flag in option.flags]
+
+
+def option_of(flag: str) -> Option | None:
+    """The option of a flag, for completion of its value."""
+    return _BY_FLAG.get(flag)
+
+
+def help_text(current: Callable[[Option], Any] = lambda option: option.default) -> str:
+    """The help of ``%%claude?``, made of the table."""
+    rows = []
+    for option in OPTIONS:
+        left = ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "")
+        default = current(option)
+        shown = f" (now: {default})" if option.kind != "switch" and default is not None else ""
+        wrapped = textwrap.wrap(option.help + shown, 70, subsequent_indent=" " * 30)
+        rows.append(f"  {left:<27} " + "\n".join(wrapped))
+    return """Ask Claude: the cell below is the prompt, the answer streams into the output.
+
+  %%claude [NAME <<] [options]
+  a prompt of any length, with {{ python expressions }}
+
+  %claude [NAME <<] [options] a prompt on one line
+
+The Response is bound to NAME, if given, and always to _claude: its .text, .usage, .cost, .code …
+Each cell is one turn of a conversation; running it again replaces that turn.
+Options stand before the prompt; -- ends them.
+
+""" + "\n".join(rows)

@@ -1,0 +1,125 @@
+"""The parser against recorded answers of the real API, and the SDK's own accumulation of the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbchat.core.messages import ToolUseBlock
+from nbchat.core.response import Response
+from nbchat.core.usage import Usage
+from nbchat.session import Session
+from nbchat.transports.claude import ClaudeTransport
+from tests.conftest import ROOT
+from tests.support.server import replay, serving
+
+STREAMS = ROOT.parent / "shared" / "streams"
+RECORDINGS = sorted(STREAMS.glob("*.sse"))
+
+
+def test_all_recordings_are_here(streams: Path) -> None:
+    """The folder holds what its README lists, so that the loop below is not over nothing."""
+    listed = (streams / "README.md").read_text().count(".sse |")
+    assert len(RECORDINGS) == listed == 80
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[Any]:
+    """One pool of connections for all: making one costs more than a recording."""
+    import anthropic
+
+    with anthropic.DefaultHttpxClient() as client:
+        yield client
+
+
+def ask(url: str, http: Any, *, stream: bool = True) -> Response:
+    session = Session(ClaudeTransport("recorded", base_url=url, http_client=http))
+    return session.ask("What was asked", model="any", stream=stream)
+
+
+def sdk_message(url: str, http: Any, recording: Path) -> Any:
+    """What the SDK's own helper accumulates.
+
+    Two recordings need its beta helper: the other one loses the delta of a compaction block, and
+    the input of an mcp_tool_use block (SDK 2.12).
+    """
+    import anthropic
+
+    client = anthropic.Anthropic(api_key="none", base_url=url, max_retries=0, http_client=http)
+    beta = "compaction" in recording.name or "mcp_servers" in recording.name
+    messages = client.beta.messages if beta else client.messages
+    with messages.stream(model="any", max_tokens=10, messages=[{"role": "user", "content": "x"}]) as stream:
+        return stream.get_final_message()
+
+
+def without_nulls(value: Any) -> Any:
+    """Null and absent mean the same to the API."""
+    if isinstance(value, dict):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.stem)
+def test_our_response_is_what_the_sdk_accumulates(recording: Path, http: Any) -> None:
+    """Same bytes through a local server: text, blocks, stop reason and usage are equal."""
+    with serving(replay(recording.read_bytes())) as server:
+        ours = ask(server.url, http)
+        theirs = sdk_message(server.url, http, recording).to_dict(mode="json", warnings=False)
+    assert ours.status == "complete"
+    assert ours.stop_reason == theirs["stop_reason"]
+    assert without_nulls([block.to_dict() for block in ours.blocks]) == without_nulls(theirs["content"])
+    assert ours.text == "".join(block["text"] for block in theirs["content"] if block["type"] == "text")
+    assert ours.usage == Usage.from_api(theirs["usage"])
+    assert ours.id == theirs["id"]
+    assert ours.model == theirs["model"]
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.stem)
+def test_the_same_answer_without_streaming_gives_the_same_response(recording: Path, http: Any) -> None:
+    """Same Response, same chunks but for their number."""
+
+    def whole(wire: Any, request: Any) -> None:
+        assert "stream" not in request.body or request.body["stream"] is False
+        wire.json("200 OK", message)
+
+    with serving(replay(recording.read_bytes())) as server:
+        streamed = ask(server.url, http)
+        message = sdk_message(server.url, http, recording).to_dict(mode="json", warnings=False)
+    with serving(whole) as server:
+        plain = ask(server.url, http, stream=False)
+    for name in ("text", "blocks", "usage", "stop_reason", "status", "model", "id", "thinking", "tool_calls"):
+        mine, other = getattr(plain, name), getattr(streamed, name)
+        if name == "blocks":
+            mine, other = (without_nulls([block.to_dict() for block in blocks]) for blocks in (mine, other))
+        assert mine == other, name
+    assert kinds(plain) == kinds(streamed)
+
+
+def kinds(response: Response) -> list[str]:
+    """The chunk types in order, with runs of deltas of a block as one."""
+    seen: list[tuple[str, int]] = []
+    for chunk in response.chunks:
+        here = (chunk.type, getattr(chunk, "index", -1))
+        if not seen or seen[-1] != here or chunk.type in ("block_start", "block_stop", "response"):
+            seen.append(here)
+    # A citation may come before, between or after the text it supports; its block says where it belongs.
+    return [
+        f"{kind} {index}" for kind, index in seen if kind not in ("citation", "output_text", "thinking", "tool_input")
+    ]
+
+
+def test_recorded_tool_calls_are_parsed_strictly(streams: Path, http: Any) -> None:
+    """Each tool call of the recordings has its whole input."""
+    calls = 0
+    for recording in RECORDINGS:
+        with serving(replay(recording.read_bytes())) as server:
+            for block in ask(server.url, http).blocks:
+                if isinstance(block, ToolUseBlock):
+                    calls += 1
+                    assert block.valid
+                    json.dumps(dict(block.input))
+    assert calls >= 40
