@@ -1,0 +1,251 @@
+"""Prices: every tier, every endpoint, and None wherever nobody can stand behind a number."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbchat.core.errors import BudgetError
+from nbchat.core.usage import Usage
+from nbchat.store.prices import check_budget, cost_of, estimate_cost
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+SONNET = "claude-sonnet-5-5"  # 2 in, 10 out, 2.5 and 4 cache writes, 0.1 cache reads; dollars a million
+
+
+def test_every_token_tier_has_its_own_price():
+    """Input, 5-minute write, 1-hour write, read and output are each counted once, at their price."""
+    assert cost_of(Usage(input_tokens=1_000_000), SONNET, "anthropic", at=NOW) == pytest.approx(2)
+    assert cost_of(Usage(output_tokens=1_000_000), SONNET, "anthropic", at=NOW) == pytest.approx(10)
+    assert cost_of(Usage(cache_read_input_tokens=1_000_000), SONNET, "anthropic", at=NOW) == pytest.approx(0.1)
+    written = Usage(cache_creation_input_tokens=1_000_000)
+    assert cost_of(written, SONNET, "anthropic", at=NOW) == pytest.approx(2.5)
+    for_an_hour = Usage(cache_creation_input_tokens=1_000_000, cache_creation_1h_input_tokens=1_000_000)
+    assert cost_of(for_an_hour, SONNET, "anthropic", at=NOW) == pytest.approx(2 * 2)
+    mixed = Usage(
+        input_tokens=1000,
+        output_tokens=500,
+        cache_creation_input_tokens=2000,
+        cache_creation_1h_input_tokens=500,
+        cache_read_input_tokens=3000,
+    )
+    by_hand = (1000 * 2 + 500 * 10 + 1500 * 2.5 + 500 * 4 + 3000 * 0.1) / 1e6
+    assert cost_of(mixed, SONNET, "anthropic", at=NOW) == pytest.approx(by_hand)
+
+
+@given(
+    plain=st.integers(0, 10**6),
+    output=st.integers(0, 10**6),
+    read=st.integers(0, 10**6),
+    written=st.integers(0, 10**6),
+    hour=st.integers(0, 10**6),
+)
+def test_cost_is_the_sum_of_its_tiers(plain, output, read, written, hour):
+    """For a model without steps in its price, cost is linear in every tier."""
+    usage = Usage(plain, output, written + hour, read, hour)
+    by_hand = (plain * 2 + output * 10 + written * 2.5 + hour * 4 + read * 0.1) / 1e6
+    assert cost_of(usage, SONNET, "anthropic", at=NOW) == pytest.approx(by_hand)
+
+
+def test_a_long_prompt_pays_the_long_price_for_every_token():
+    """Haiku 5.5 costs five times as much above 100,000 prompt tokens, cached ones counted."""
+    short = cost_of(Usage(input_tokens=100_000), "claude-haiku-5-5", "anthropic", at=NOW)
+    assert short == pytest.approx(100_000 * 0.1 / 1e6)
+    usage = Usage(input_tokens=50_000, cache_read_input_tokens=50_001)
+    expected = (50_000 * 0.5 + 50_001 * 0.05) / 1e6
+    assert cost_of(usage, "claude-haiku-5-5", "anthropic", at=NOW) == pytest.approx(expected)
+
+
+def test_batch_halves_tokens_and_not_searches():
+    """The batch discount is 50 % of the tokens; a web search costs a cent either way."""
+    usage = Usage(input_tokens=1_000_000, web_search_requests=3)
+    assert cost_of(usage, SONNET, "anthropic", at=NOW) == pytest.approx(2 + 0.03)
+    assert cost_of(usage, SONNET, "anthropic", at=NOW, batch=True) == pytest.approx(1 + 0.03)
+    told = Usage(input_tokens=1_000_000, service_tier="batch")
+    assert cost_of(told, SONNET, "anthropic", at=NOW) == pytest.approx(1)
+
+
+def test_half_is_what_genai_prices_has_for_batches():
+    """Where genai-prices lists batch prices of the Claude API, ours are the same."""
+    from genai_prices import calc_price, data_snapshot
+    from genai_prices import Usage as Counted
+
+    provider = next(p for p in data_snapshot.get_snapshot().providers if p.id == "anthropic")
+    checked = 0
+    for model in provider.models:
+        if not any(variant.when == {"processing": "batch"} for variant in model.price_variants or ()):
+            continue
+        usage = Usage(input_tokens=7000, output_tokens=900, cache_read_input_tokens=11, cache_creation_input_tokens=5)
+        counted = Counted(input_tokens=7016, output_tokens=900, cache_read_tokens=11, cache_write_tokens=5)
+        theirs = calc_price(
+            counted,
+            model.id,
+            provider_id="anthropic",
+            genai_request_timestamp=NOW,
+            price_context={"processing": "batch"},
+        )
+        ours = cost_of(usage, model.id, "anthropic", at=NOW, batch=True)
+        assert ours == pytest.approx(float(theirs.total_price)), model.id
+        checked += 1
+    assert checked > 5
+
+
+def test_the_endpoint_is_considered():
+    """Bedrock's regional profiles cost a tenth more than its global one; Vertex says it by its region."""
+    usage = Usage(input_tokens=1_000_000)
+    assert cost_of(usage, "global.anthropic.claude-opus-5-5", "bedrock", at=NOW) == pytest.approx(4)
+    assert cost_of(usage, "eu.anthropic.claude-opus-5-5", "bedrock", at=NOW) == pytest.approx(4.4)
+    assert cost_of(usage, "claude-opus-5-5", "vertex", at=NOW) == pytest.approx(4)
+    assert cost_of(usage, "claude-opus-5-5", "vertex", at=NOW, region="global") == pytest.approx(4)
+    assert cost_of(usage, "claude-opus-5-5", "vertex", at=NOW, region="europe-west1") == pytest.approx(4.4)
+    for region in ("global", "us-east5"):  # older models cost the same everywhere
+        assert cost_of(usage, "claude-3-haiku", "vertex", at=NOW, region=region) == pytest.approx(0.25)
+    assert cost_of(usage, SONNET, "foundry", at=NOW) == pytest.approx(2)
+    assert cost_of(usage, SONNET, "https://api.anthropic.com", at=NOW) == pytest.approx(2)
+
+
+def test_inference_in_one_country_costs_a_tenth_more():
+    """``inference_geo`` is a matter of the Claude API, and only a place that has a price."""
+    usage = Usage(input_tokens=1_000_000, inference_geo="us")
+    assert cost_of(usage, SONNET, "anthropic", at=NOW) == pytest.approx(2.2)
+    assert cost_of(Usage(input_tokens=1_000_000, inference_geo="not_available"), SONNET, "anthropic", at=NOW) == 2
+    assert cost_of(Usage(input_tokens=1_000_000, inference_geo="moon"), SONNET, "anthropic", at=NOW) is None
+
+
+def test_fast_mode_has_its_own_price_or_none():
+    """Opus 5.5 has a listed fast price; a model without one has no known price when fast."""
+    fast = Usage(input_tokens=1_000_000, speed="fast")
+    assert cost_of(fast, "claude-opus-5-5", "anthropic", at=NOW) == pytest.approx(8)
+    assert cost_of(fast, SONNET, "anthropic", at=NOW) is None
+    assert cost_of(Usage(input_tokens=1_000_000, speed="standard"), SONNET, "anthropic", at=NOW) == 2
+
+
+def test_prices_are_those_of_the_day():
+    """Opus 4.6 lost its long-prompt price on 2026-03-13."""
+    usage = Usage(input_tokens=300_000)
+    before = cost_of(usage, "claude-opus-4-6", "anthropic", at=datetime(2026, 3, 1, tzinfo=UTC))
+    after = cost_of(usage, "claude-opus-4-6", "anthropic", at=NOW)
+    assert (before, after) == (pytest.approx(3.0), pytest.approx(1.5))
+
+
+@pytest.mark.parametrize(
+    ("model", "endpoint"),
+    [
+        ("claude-that-is-not", "anthropic"),
+        ("gpt-5", "anthropic"),
+        ("", "anthropic"),
+        (SONNET, "my-gateway"),
+        (SONNET, "aws"),  # a name of a user's own, though genai-prices knows one like it
+        (SONNET, "http://127.0.0.1:8000"),
+        (SONNET, ""),
+        ("any", "https://llm.example.org/v1"),
+    ],
+)
+def test_unknown_is_none_and_never_zero(model, endpoint):
+    """No model, no endpoint, no price."""
+    assert cost_of(Usage(input_tokens=10, output_tokens=10), model, endpoint, at=NOW) is None
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input_tokens=-1),
+        Usage(cache_creation_1h_input_tokens=5),  # more than the whole that was written
+        Usage(input_tokens=1, service_tier="priority"),
+        Usage(input_tokens=1, service_tier="mixed"),
+        Usage(input_tokens=None),  # type: ignore[arg-type]
+    ],
+)
+def test_usage_that_cannot_be_priced_is_none(usage):
+    """Nonsense, and capacity paid for in advance: None, and no exception."""
+    assert cost_of(usage, SONNET, "anthropic", at=NOW) is None
+
+
+def test_a_tier_without_a_price_is_not_charged_as_another():
+    """Claude 2 has no cache and Bedrock no web search: genai-prices alone would say input price and 0."""
+    assert cost_of(Usage(input_tokens=10), "claude-2", "anthropic", at=NOW) is not None
+    assert cost_of(Usage(input_tokens=10, cache_read_input_tokens=10), "claude-2", "anthropic", at=NOW) is None
+    searched = Usage(input_tokens=10, web_search_requests=1)
+    assert cost_of(searched, "anthropic.claude-opus-5-5", "bedrock", at=NOW) is None
+
+
+def test_what_runs_here_costs_nothing():
+    """The embedded model is free; a replay's cost is the caller's 0."""
+    assert cost_of(Usage(input_tokens=10, output_tokens=99), "SmolLM2-135M-Instruct", "local", at=NOW) == 0.0
+
+
+def test_overrides_go_first_and_fill_in_the_cache():
+    """A user's prices hold for any endpoint; cache prices follow from the input price."""
+    prices = {"mine": {"input": 1, "output": 2}, "whole": {"input": 1, "output": 2, "cache_read": 0.5}}
+    usage = Usage(1_000_000, 1_000_000, cache_creation_input_tokens=2_000_000, cache_creation_1h_input_tokens=1_000_000)
+    assert cost_of(usage, "mine", "my-gateway", overrides=prices) == pytest.approx(1 + 2 + 1.25 + 2)
+    read = Usage(cache_read_input_tokens=1_000_000, web_search_requests=100)
+    assert cost_of(read, "mine", "my-gateway", overrides=prices) == pytest.approx(0.1 + 1)
+    assert cost_of(read, "whole", "my-gateway", overrides=prices) == pytest.approx(0.5 + 1)
+    assert cost_of(read, "whole", "my-gateway", overrides=prices, batch=True) == pytest.approx(0.25 + 1)
+    assert cost_of(read, "mine", "local", overrides={"mine": {"input": 1}}) is None  # half a price is none
+    assert cost_of(usage, "free", "my-gateway", overrides={"free": {"input": 0, "output": 0}}) == 0.0
+
+
+def test_an_estimate_is_a_ceiling():
+    """The whole prompt may be written to the cache, and the whole answer used."""
+    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", at=NOW) == pytest.approx(2.5)
+    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", at=NOW, cache_ttl=None) == pytest.approx(2)
+    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", at=NOW, cache_ttl="1h") == pytest.approx(4)
+    assert estimate_cost(0, 1_000_000, SONNET, "anthropic", at=NOW) == pytest.approx(10)
+    assert estimate_cost(1_000_000, 0, "claude-2", "anthropic", at=NOW) == pytest.approx(8)
+    assert estimate_cost(10, 10, "unheard-of", "anthropic", at=NOW) is None
+    assert estimate_cost(10, 10, "SmolLM2", "local", at=NOW) == 0.0
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**5), st.integers(0, 10**6), st.integers(0, 10**5))
+def test_no_answer_costs_more_than_its_estimate(cached, plain, output, written):
+    """Whatever the cache does, the estimate of prompt and ``max_tokens`` was enough."""
+    usage = Usage(plain, output, written, cached)
+    estimate = estimate_cost(usage.prompt_tokens, output, SONNET, "anthropic", at=NOW)
+    assert cost_of(usage, SONNET, "anthropic", at=NOW) <= estimate + 1e-9
+
+
+def test_a_budget_refuses_before_it_is_spent():
+    """The error says spent, limit and estimate, and holds them."""
+    check_budget(None, 99, 99)
+    check_budget(0.05, 0.02, 0.03)  # exactly what is left
+    check_budget(0, 0, 0.0)  # a budget of nothing lets the embedded model answer
+    with pytest.raises(BudgetError) as caught:
+        check_budget(0.05, 0.02, 0.0312, scope="this notebook today")
+    error = caught.value
+    assert (error.spent, error.limit, error.estimate) == (0.02, 0.05, 0.0312)
+    assert error.message == (
+        "this request could cost $0.0312, more than the budget of $0.0500 for this notebook today leaves: "
+        "$0.0200 is spent"
+    )
+    assert "Nothing was sent" in error.hint
+    with pytest.raises(BudgetError, match="and 2 requests of unknown price"):
+        check_budget(0.05, 0.06, 0.0, unknown=2)
+
+
+def test_a_budget_refuses_what_it_cannot_check():
+    """An unknown price under a budget is refused, with the way to give one."""
+    with pytest.raises(BudgetError) as caught:
+        check_budget(0.05, 0.0, None, model="claude-new")
+    assert "the price of claude-new here is unknown" in caught.value.message
+    assert 'c.Nbchat.prices = {"claude-new": {"input": 3, "output": 15}}' in caught.value.hint
+    assert caught.value.estimate is None
+
+
+def test_prices_are_loaded_when_asked_for():
+    """Neither the import nor a free endpoint loads genai-prices."""
+    code = (
+        "import sys; from nbchat.store import prices, ledger, journal; from nbchat.view import usage;"
+        "from nbchat.core.usage import Usage;"
+        "assert prices.cost_of(Usage(1, 1), 'x', 'local') == 0.0;"
+        "assert prices.cost_of(Usage(1, 1), 'x', 'mine') is None;"
+        "print([n for n in ('genai_prices', 'sqlite3', 'platformdirs', 'pandas') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
