@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -158,7 +158,7 @@ def plain_html(text: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def read_notebook(data: bytes, name: str) -> Iterator[Cell]:
+def read_notebook(data: bytes, name: str) -> tuple[Cell, ...]:
     """The cells of an .ipynb file, of format 4 or 3.
 
     https://nbformat.readthedocs.io/en/latest/format_description.html
@@ -166,27 +166,26 @@ def read_notebook(data: bytes, name: str) -> Iterator[Cell]:
     Raises:
         AttachmentError: it is none, under ``name``.
     """
-    broken = AttachmentError(
-        f"{name} is no notebook that can be read", "Open and save it in Jupyter, then run the cell again."
-    )
     try:
         notebook = json.loads(data)
-    except ValueError as error:
-        raise broken from error
-    sheets = notebook.get("worksheets") if isinstance(notebook, Mapping) else None
-    cells = sheets[0].get("cells") if sheets else notebook.get("cells") if isinstance(notebook, Mapping) else None
-    if not isinstance(cells, list):
-        raise broken
-    for cell in cells:
-        source = cell.get("source", cell.get("input", ""))
-        number = cell.get("execution_count", cell.get("prompt_number"))
-        yield Cell(
-            number=number if isinstance(number, int) else None,
-            source="".join(source) if isinstance(source, list) else str(source),
-            outputs=tuple(_read_output(output) for output in cell.get("outputs") or ()),
-            kind=cell.get("cell_type") if cell.get("cell_type") in ("markdown", "raw") else "code",
-            id=cell.get("id"),
-        )
+        sheets = notebook.get("worksheets")
+        return tuple(map(_read_cell, sheets[0]["cells"] if sheets else notebook["cells"]))
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+        raise AttachmentError(
+            f"{name} is no notebook that can be read", "Open and save it in Jupyter, then try again."
+        ) from error
+
+
+def _read_cell(cell: Mapping[str, Any]) -> Cell:
+    number = cell.get("execution_count", cell.get("prompt_number"))
+    kind = cell.get("cell_type")
+    return Cell(
+        number=number if isinstance(number, int) else None,
+        source=_joined(cell.get("source", cell.get("input"))),
+        outputs=tuple(map(_read_output, cell.get("outputs") or ())),
+        kind=kind if kind in ("markdown", "raw") else "code",
+        id=cell.get("id"),
+    )
 
 
 def _read_output(output: Mapping[str, Any]) -> Output:

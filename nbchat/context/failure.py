@@ -140,7 +140,7 @@ def _values(text: str, frame: types.FrameType) -> Mapping[str, str]:
             continue  # a builtin, or not bound yet: the traceback says so
         for attribute in path:
             held = getattr(value, "__dict__", None)
-            if not isinstance(held, dict) or attribute not in held:
+            if isinstance(value, types.ModuleType) or not isinstance(held, dict) or attribute not in held:
                 break
             value = held[attribute]
         else:

@@ -108,7 +108,7 @@ def carry_image(data: bytes, name: str) -> Carried:
         AttachmentError: no image, or too large and Pillow is not there to make it smaller.
     """
     kind, size = media_type(data), dimensions(data)
-    fits = kind is not None and size is not None and max(size) <= LONG_EDGE
+    fits = kind is not None and size is not None and max(size) <= LONG_EDGE and _whole(kind, data)
     if fits and _base64_length(len(data)) <= BASE64_BYTES:
         return Carried((_block(kind, data),))
     try:
@@ -132,6 +132,18 @@ def carry_image(data: bytes, name: str) -> Carried:
         raise AttachmentError(
             f"{one_line(name)} cannot be read as an image: {error}", "Save it again as PNG or JPEG."
         ) from error
+
+
+def _whole(kind: str, data: bytes) -> bool:
+    """Whether the end of the image is there, as far as its format tells cheaply."""
+    match kind:
+        case "image/png":
+            return b"IEND" in data[-64:]
+        case "image/webp":
+            return len(data) >= int.from_bytes(data[4:8], "little") + 8
+        case "image/gif":
+            return data.rstrip(b"\0").endswith(b";")
+    return True
 
 
 def _carry_pil(image: Any, name: str, *, source: str | None = None) -> Carried:

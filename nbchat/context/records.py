@@ -40,7 +40,7 @@ def container(value: Any) -> Mapping[Any, Any] | Sequence[Any] | None:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.repr}
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(value, pydantic.BaseModel):
-        return value.modeldump(mode="json")
+        return value.model_dump(mode="json")
     return None
 
 

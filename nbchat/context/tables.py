@@ -171,13 +171,8 @@ def _summary(table: Table, name: str, limit: int) -> tuple[str, tuple[str, ...]]
         notes.append(f"{name}: first {shown:,} of {count:,} columns")
     rows, taken, whole, long_cells = _rows(table, shown, limit - used)
     if rows:
-        told = (
-            "all rows"
-            if whole
-            else f"first {taken:,} rows"
-            if table.rows is None
-            else f"first {taken:,} of {table.rows:,} rows"
-        )
+        what, of = "values" if table.series else "rows", f" of {table.rows:,}" if table.rows is not None else ""
+        told = f"all {what}" if whole else f"first {taken:,}{of} {what}"
         lines += [f"{told}, as CSV:", *rows]
         if not whole and taken:
             notes.append(f"{name}: {told}")

@@ -52,9 +52,10 @@ _CELL_FILE = re.compile(r'File "[^"\n]*(?:ipykernel_\d+[/\\]\d+\.py|<ipython-inp
 _CONTENT_TYPES = frozenset(("text", "image", "document", "search_result", "tool_reference"))
 
 
-def carry(parts: Sequence[str | Filled], *, budget: int = VALUE_BUDGET) -> Carried:
+def carry(parts: Sequence[Any], *, budget: int = VALUE_BUDGET) -> Carried:
     """The parts of a filled template as content blocks, in the order they stood.
 
+    A part is a text, a :class:`Filled` value, a value as such, or what is carried already.
     ``budget`` is the tokens that each value may take; text, files and images have limits of their own.
 
     Raises:
@@ -63,13 +64,15 @@ def carry(parts: Sequence[str | Filled], *, budget: int = VALUE_BUDGET) -> Carri
     """
     done: dict[tuple[int, str], Carried] = {}
     pieces: list[Carried] = []
-    for part in parts:
-        if isinstance(part, str):
-            pieces.append(carry_text(part))
+    for place, part in enumerate(parts, 1):
+        if isinstance(part, str | Carried):
+            pieces.append(carry_text(part) if isinstance(part, str) else part)
             continue
-        key = (id(part.value), part.source)
+        value, name = (part.value, part.source) if isinstance(part, Filled) else (part, f"part {place}")
+        # A value that stands twice is shown once: what it costs to draw or read it is paid once.
+        key = (id(value), name)
         if key not in done:
-            done[key] = blocks_of(part.value, part.source, budget)
+            done[key] = blocks_of(value, name, budget)
         pieces.append(done[key])
     carried = join(pieces)
     check_limits(carried.content)
@@ -230,10 +233,10 @@ def _array(value: Any, name: str, limit: int) -> Carried | None:
         facts.append(_range(numpy, value))
     room = _room(limit, "array", name, type=_kind(value)) - sum(map(len, facts)) - 40
     whole = value.size * 2 <= room
-    text = numpy.array2string(value, separator=", ", threshold=value.size + 1 if whole else 60, max_line_width=120)
+    text = _printed(numpy, value, value.size + 1 if whole else 60)
     notes: tuple[str, ...] = ()
     if whole and len(text) > room:
-        whole, text = False, numpy.array2string(value, separator=", ", threshold=60, max_line_width=120)
+        whole, text = False, _printed(numpy, value, 60)
     if not whole and value.size > 60:
         facts.append("values, first and last of each axis:")
         notes = (f"{one_line(name)}: shape, range and corners of {value.size:,} values",)
@@ -241,7 +244,15 @@ def _array(value: Any, name: str, limit: int) -> Carried | None:
     return _tagged("array", name, "\n".join([*facts, text]), (*notes, *more), type=_kind(value))
 
 
+def _printed(numpy: Any, value: Any, threshold: int) -> str:
+    if isinstance(value, numpy.ma.MaskedArray):
+        return str(value)  # array2string does not know the mask
+    return numpy.array2string(value, separator=", ", threshold=threshold, max_line_width=120)
+
+
 def _range(numpy: Any, value: Any) -> str:
+    if isinstance(value, numpy.ma.MaskedArray):
+        value = value.compressed()
     if value.dtype.kind == "b":
         return f"{int(value.sum()):,} of {value.size:,} true"
     missing = int(numpy.isnan(value).sum()) if value.dtype.kind == "f" else 0
@@ -271,7 +282,7 @@ def _json(value: Any, name: str, limit: int) -> Carried | None:
         return None
     if any(_is_rich(item) for _, item in members(plain, 50)):
         return _each(plain, name, limit)
-    kind = {} if type(value) in (dict, list, tuple) else {"type": _kind(value)}
+    kind = {} if type(value) in (dict, list, tuple, set, frozenset) else {"type": _kind(value)}
     room = _room(limit, "json", name, **kind)
     try:
         text, notes = dump(plain, name, room)

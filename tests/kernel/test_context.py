@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
+from jupyter_client import KernelClient
+from jupyter_client.manager import start_new_kernel
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,14 +57,16 @@ def notebook() -> list[nbformat.NotebookNode]:
         "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2]);",  # 4
         "import sys\nprint('before')\nfig, ax = plt.subplots(); ax.plot([3]); display(fig); plt.close()\n"
         "print('after'); print('warned', file=sys.stderr)",  # 5
-        "from IPython.display import clear_output\nfor i in range(5):\n    clear_output(wait=True); display({'step': i})",  # 6
+        "from IPython.display import clear_output\n"
+        "for i in range(5):\n    clear_output(wait=True); display({'step': i})",  # 6
         "shown = display('one', display_id=True)\nshown.update('two')",  # 7
         "# nbchat: ignore\nsecret = 'do not send'\nprint(secret)",  # 8
         "%%writefile /dev/null\nnothing",  # 9
         "def inverse(x):\n    return 1 / x\nzero = 0\nhalf = 0.5\ninverse(zero) + half",  # 10
         "tell(gather_cells('3-7', get_ipython()))",  # 11
         "tell(gather_cells('above', get_ipython()))",  # 12
-        "from nbchat.context.failure import last_error, carry_failure\ntell(carry_failure(last_error(get_ipython())))",  # 13
+        "from nbchat.context.failure import last_error, carry_failure\n"
+        "tell(carry_failure(last_error(get_ipython())))",  # 13
         "tell(gather_cells('13', get_ipython()))\n",  # 14
         "x = (1 +\n",  # 15
         "tell(carry_failure(last_error(get_ipython())))",  # 16
@@ -165,3 +171,47 @@ def test_ipythons_own_record_does_not_double_displays() -> None:
     assert "'third'\n</output>" not in second
     assert third.count("'third'\n</output>") == 1
     assert "'second'\n</output>" not in third
+
+
+def test_above_knows_a_cell_by_its_id_where_the_front_end_gives_one() -> None:
+    """As JupyterLab and VS Code do: the id travels in the metadata of the request."""
+    with bare_kernel() as client:
+
+        def execute(source: str, cell: str) -> str:
+            message = client.session.msg(
+                "execute_request",
+                {"code": source, "silent": False, "store_history": True, "allow_stdin": False},
+                metadata={"cellId": cell},
+            )
+            client.shell_channel.send(message)
+            printed = ""
+            while True:
+                heard = client.get_iopub_msg(timeout=60)
+                if heard["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+                    continue
+                printed += heard["content"].get("text", "") if heard["msg_type"] == "stream" else ""
+                if heard["msg_type"] == "status" and heard["content"]["execution_state"] == "idle":
+                    client.get_shell_msg(timeout=60)
+                    return printed
+
+        execute(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + WATCH + TELL, "setup")
+        execute("data = 'first version'", "load")
+        execute("print(data)", "show")
+        execute("data = 'second version'", "load")
+        execute("print('an earlier run of the asking cell')", "ask")
+        text = json.loads(execute("tell(gather_cells('above', get_ipython()))", "ask"))["content"][0]
+    assert "first version'" not in text
+    assert "data = 'second version'" in text
+    assert "print(data)" in text
+    assert "an earlier run" not in text
+
+
+@contextlib.contextmanager
+def bare_kernel() -> Iterator[KernelClient]:
+    """A kernel to send requests to by hand, as nbclient sends no cell ids."""
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
+    try:
+        yield client
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
