@@ -17,9 +17,13 @@ MOST = 22
 
 
 class Pace:
-    """Says how long to wait before the next update. Times are seconds of one monotonic clock."""
+    """Says how long to wait before the next update. Times are seconds of one monotonic clock.
 
-    def __init__(self) -> None:
+    ``gap`` is the least time between two updates.
+    """
+
+    def __init__(self, gap: float = GAP) -> None:
+        self._gap = gap
         self._free_at = float("-inf")
         self._sent: deque[tuple[float, int]] = deque()  # of the last second: when, how many messages
 
@@ -38,7 +42,7 @@ class Pace:
         """Count an update that took from ``began`` to ``ended`` and sent so many messages."""
         if messages:
             self._sent.append((ended, messages))
-        gap = max(GAP, min(SHARE * (ended - began), LONGEST))
+        gap = max(self._gap, min(SHARE * (ended - began), LONGEST))
         if self._count(ended) > MOST / 2:  # spread what is left of the second
             gap = max(gap, messages / MOST)
         self._free_at = ended + gap

@@ -26,6 +26,7 @@ from nbchat.core.chunks import (
 from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.view.pace import Pace
 from nbchat.view.render import marker, result_text
 from nbchat.view.safe import neutral
 from nbchat.view.status import Cost, Status
@@ -73,7 +74,7 @@ class TerminalView:
         self._lock = threading.RLock()  # the clock draws in a thread of its own
         self._kind = ""  # of the open text: text, thinking, call
         self._open = ""
-        self._drawn_at = float("-inf")
+        self._pace = Pace(GAP)
         self._below = ""  # the kind of what was printed last
         self._written = ""  # the last that was written without a terminal
         self._sources: dict[tuple[str, str], int] = {}
@@ -142,12 +143,13 @@ class TerminalView:
                 self._write(visible(text))
             return
         self._open += visible(text)
-        now = self._clock()
-        if now - self._drawn_at >= GAP:
+        began = self._clock()
+        if not self._pace.wait(began):
             with self._lock:
                 self._go_live()
                 if kind != "text" or not self._print_finished():
                     self._draw()
+                self._pace.spend(0, began, self._clock())
 
     def _print_finished(self) -> bool:
         """Print the blocks that no later text can change; says whether there were any."""
@@ -185,13 +187,14 @@ class TerminalView:
         while self._live is live:
             time.sleep(GAP)
             with self._lock:
-                if self._live is live and self._clock() - self._drawn_at >= GAP:
+                if self._live is live and not self._pace.wait(self._clock()):
                     self._draw()
 
     def _draw(self) -> None:
-        self._drawn_at = self._clock()
+        began = self._clock()
         if self._live is not None:
             self._live.refresh()
+        self._pace.spend(0, began, self._clock())
 
     def _rest(self) -> None:
         with self._lock:

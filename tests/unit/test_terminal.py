@@ -1,0 +1,288 @@
+"""The answer in a terminal, seen on a small terminal of our own."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from nbchat.core.chunks import (
+    BlockStart,
+    BlockStop,
+    Notice,
+    OutputText,
+    ResponseChunk,
+    Thinking,
+    ToolInput,
+    ToolResult,
+)
+from nbchat.core.messages import Message, TextBlock, ToolUseBlock
+from nbchat.core.request import Request
+from nbchat.core.response import Response
+from nbchat.core.usage import Usage
+from nbchat.view.markdown import render_markdown
+from nbchat.view.terminal import TerminalView, finished, visible
+
+REQUEST = Request("claude-x", (Message.of("user", "hi"),), 100)
+_STEP = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b\](.*?)(?:\x1b\\|\x07)|(.)", re.DOTALL)
+
+
+class Screen(io.StringIO):
+    """A terminal of 80 columns and 24 lines, with all its scrollback. Lines above the screen cannot change."""
+
+    HEIGHT = 24
+
+    def lines(self) -> list[str]:
+        lines, row, column = [""], 0, 0
+        for argument, command, _, letter in _STEP.findall(self.getvalue()):
+            top = max(0, len(lines) - self.HEIGHT)
+            if letter == "\n":
+                row, column = row + 1, 0
+                lines += [""] * (row + 1 - len(lines))
+            elif letter == "\r":
+                column = 0
+            elif letter:
+                lines[row] = lines[row].ljust(column)[:column] + letter + lines[row][column + 1 :]
+                column += 1
+                assert column <= 80, "rich wraps lines itself"
+            elif command == "A":
+                row = max(top, row - int(argument or 1))
+            elif command == "K":
+                lines[row] = "" if argument == "2" else lines[row][:column]
+            else:
+                assert command in "mhl", command
+        return [line.rstrip() for line in lines]
+
+    def text(self) -> str:
+        return "\n".join(self.lines())
+
+
+def terminal(**known: Any) -> tuple[TerminalView, Screen]:
+    screen = Screen()
+    console = Console(
+        file=screen,
+        force_terminal=True,
+        width=80,
+        height=Screen.HEIGHT,
+        highlight=False,
+        color_system=None,
+        legacy_windows=False,
+    )
+    return TerminalView(console=console, **known), screen
+
+
+def pipe() -> tuple[TerminalView, io.StringIO]:
+    file = io.StringIO()
+    return TerminalView(console=Console(file=file, force_terminal=False)), file
+
+
+def stream(view: TerminalView, text: str, size: int = 5, pause: float = 0.0) -> None:
+    view.begin(REQUEST)
+    view.feed(BlockStart(0, TextBlock("")))
+    for start in range(0, len(text), size):
+        view.feed(OutputText(0, text[start : start + size]))
+        time.sleep(pause)
+    view.feed(BlockStop(0, TextBlock(text)))
+    view.feed(ResponseChunk({"id": "m", "model": "claude-x"}, (TextBlock(text),), Usage(10, 20)))
+    view.settle(Response(text=text, blocks=(TextBlock(text),)))
+
+
+def test_each_block_is_on_the_terminal_once():
+    """Also those that scrolled away: nothing is drawn over what is above the screen."""
+    view, screen = terminal()
+    text = "".join(f"Paragraph {number} says *something*.\n\n" for number in range(60))
+    stream(view, text, pause=0.001)
+    shown = screen.text()
+    for number in range(60):
+        assert shown.count(f"Paragraph {number} says something.") == 1, number
+    assert "waiting" not in shown
+
+
+def test_one_block_larger_than_the_screen_is_whole_at_the_end():
+    """While it is written its last lines are shown; then all of it, once."""
+    view, screen = terminal()
+    code = "".join(f"value_{number} = {number}\n" for number in range(100))
+    stream(view, f"```python\n{code}```\n", size=20, pause=0.003)
+    shown = screen.text()
+    for number in range(100):
+        assert len(re.findall(rf"^ ?value_{number} = {number}$", shown, re.MULTILINE)) == 1, number
+
+
+def test_blocks_are_apart_by_one_line():
+    """Whichever way they were printed."""
+    view, screen = terminal()
+    stream(view, "One.\n\nTwo.\n\n- a\n- b\n\nThree.\n", size=3, pause=0.03)
+    assert re.search(r"One\.\n\nTwo\.\n\n • a\n • b\n\nThree\.\n", screen.text())
+
+
+def test_the_status_line_stands_below_and_its_last_state_stays():
+    """Model, time and tokens, as the endpoint counted them."""
+    view, screen = terminal()
+    stream(view, "Hello.")
+    assert re.search(r"Hello\.\n\nclaude-x · 0 s · 20 tokens\n?$", screen.text())
+
+
+def test_a_silent_server_is_waited_for_visibly():
+    """The last letters, the clock and a notice are drawn though nothing arrives."""
+    view, screen = terminal()
+    view.begin(REQUEST)
+    time.sleep(0.2)
+    assert "waiting for the first word" in screen.text()
+    view.feed(OutputText(0, "Hel"))
+    view.feed(OutputText(0, "lo"))
+    view.feed(Notice("trying again in 3 s"))
+    time.sleep(0.3)
+    assert re.search(r"Hello\nclaude-x .* trying again in 3 s", screen.text())
+    view.settle(Response(text="Hello"))
+
+
+def test_at_most_12_frames_a_second():
+    """However fast the letters come."""
+    view, screen = terminal()
+    began = time.monotonic()
+    text = "word " * 4_000
+    stream(view, text)
+    frames = screen.getvalue().count("claude-x ·")
+    assert frames <= 12 * (time.monotonic() - began) + 4
+
+
+def test_thinking_tools_and_results_are_shown_in_order():
+    """All parts of an answer, those of the user's tools too."""
+    view, screen = terminal()
+    view.begin(REQUEST)
+    view.feed(Thinking(0, "I need a tool."))
+    view.feed(BlockStart(1, ToolUseBlock("t1", "add", {})))
+    view.feed(ToolInput(1, '{"a": 1}'))
+    view.feed(BlockStop(1, ToolUseBlock("t1", "add", {"a": 1})))
+    view.feed(ResponseChunk({"id": "m"}, (), Usage()))
+    view.feed(ToolResult("t1", (TextBlock("three"),)))
+    view.feed(OutputText(0, "It is three."))
+    view.settle(Response(text="It is three.", status="interrupted"))
+    shown = screen.text()
+    order = [
+        shown.index(part) for part in ("I need a tool.", '→ add {"a": 1}', "← three", "It is three.", "[interrupted]")
+    ]
+    assert order == sorted(order)
+
+
+def test_nothing_is_live_while_a_tool_runs():
+    """It may print, or ask the user, on the same terminal."""
+    view, screen = terminal()
+    view.begin(REQUEST)
+    view.feed(OutputText(0, "I ask."))
+    view.feed(ResponseChunk({"id": "m"}, (), Usage()))
+    before = screen.getvalue()
+    time.sleep(0.3)
+    assert screen.getvalue() == before
+    view.settle(Response(text="I ask."))
+
+
+def test_citations_have_numbers_and_sources():
+    """A source cited twice has one number."""
+    view, screen = terminal()
+    citation = {"url": "https://example.org", "title": "A page"}
+    view.begin(REQUEST)
+    for index in range(2):
+        view.feed(OutputText(index, "Cited."))
+        view.feed(BlockStop(index, TextBlock("Cited.", (citation, citation))))
+    view.settle(Response(text="Cited.Cited."))
+    assert "Cited. [1]Cited. [1]" in screen.text()
+    assert "[1] A page https://example.org" in screen.text()
+
+
+HOSTILE = "a\x1b]0;title\x07b\x1b[2Jc\x9b2Jd\u202ee\rf\x08g\x00"
+
+
+@pytest.mark.parametrize("make", [terminal, pipe])
+def test_nothing_of_the_model_acts_on_the_terminal(make):
+    """No escape sequence of text, thinking, a tool's name, arguments, result or a citation gets through."""
+    view, screen = make()
+    view.begin(REQUEST)
+    view.feed(Thinking(0, HOSTILE))
+    view.feed(BlockStart(1, ToolUseBlock("t1", HOSTILE, {})))
+    view.feed(ToolInput(1, HOSTILE))
+    view.feed(BlockStop(1, ToolUseBlock("t1", HOSTILE, {"a": HOSTILE})))
+    view.feed(ToolResult("t1", (TextBlock(HOSTILE),)))
+    view.feed(OutputText(0, HOSTILE))
+    view.feed(BlockStop(0, TextBlock(HOSTILE, ({"url": HOSTILE, "title": HOSTILE},))))
+    view.settle(Response(text=HOSTILE))
+    left = re.sub(r"\x1b\[[0-9;]*[mKA]|\x1b\[\?25[lh]", "", screen.getvalue())
+    assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", left)
+    assert "]0;title" in left  # the letters stay, and do nothing
+
+
+def test_visible_keeps_what_was_a_replacement_character():
+    """Only what acts is taken out."""
+    assert visible("a\ufffdb\x1bc\r\nd\te") == "a\ufffdbc\nd\te"
+
+
+def test_raw_html_is_shown_as_text():
+    """rich's own parser would leave it out."""
+    view, screen = terminal()
+    stream(view, "Before\n\n<div>inside</div>\n\nafter <b>that</b>.\n")
+    assert "<div>inside</div>" in screen.text()
+    assert "<b>that</b>" in screen.text()
+
+
+def test_links_say_where_they_lead():
+    """No words stand in for an address."""
+    view, screen = terminal()
+    stream(view, "See [the bank](https://evil.example/x).\n")
+    assert "the bank (https://evil.example/x)" in screen.text()
+
+
+def test_without_a_terminal_the_text_comes_as_it_is():
+    """Once, without colour, without a status line, with a newline at the end."""
+    view, file = pipe()
+    stream(view, "# Head\n\nSome *text*.")
+    assert file.getvalue() == "# Head\n\nSome *text*.\n"
+
+
+def test_without_a_terminal_tools_have_lines_of_their_own():
+    """A pipe shows what was called and what came back."""
+    view, file = pipe()
+    view.begin(REQUEST)
+    view.feed(OutputText(0, "I look."))
+    view.feed(BlockStart(1, ToolUseBlock("t1", "look", {})))
+    view.feed(ToolInput(1, '{"at": 1}'))
+    view.feed(BlockStop(1, ToolUseBlock("t1", "look", {"at": 1})))
+    view.feed(ToolResult("t1", (TextBlock("a cat"),)))
+    view.feed(OutputText(0, "A cat."))
+    view.settle(Response(text="", status="incomplete"))
+    assert file.getvalue() == 'I look.\n→ look {"at": 1}\n← a cat\nA cat.\n[the answer broke off]\n'
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            "word ",
+            "a\n",
+            "\n",
+            "\n\n",
+            "# head\n",
+            "- item\n",
+            "  more\n",
+            "```py\n",
+            "x = 1\n",
+            "> q\n",
+            "| a |\n|-|\n",
+            "===\n",
+        ]
+    ),
+    max_size=25,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(PIECES, PIECES)
+def test_what_is_finished_does_not_change(before, after):
+    """Rendered apart or together, a finished beginning is the same, whatever follows."""
+    first, rest = "".join(before), "".join(after)
+    end = finished(first)
+    assert render_markdown(first[:end]) + render_markdown(first[end:] + rest) == render_markdown(first + rest)
