@@ -64,7 +64,15 @@ class Watch:
 
     def id_of(self, number: int) -> str | None:
         """The front end's id of the cell that ran under an execution count."""
+        if number == self._number():
+            return self._running[-1].cell_id
         return self._ids.get(number)
+
+    def _number(self) -> int | None:
+        """The execution count of the cell that runs; None for code that runs without one."""
+        if not self._running or not self._running[-1].store_history:
+            return None
+        return len(self._shell.history_manager.input_hist_raw) - 1
 
     def _begin(self, info: Any) -> None:
         self._running.append(info)
@@ -88,11 +96,10 @@ class Watch:
         return message
 
     def _file(self, message: Mapping[str, Any]) -> None:
-        if not self._running or not self._running[-1].store_history:
+        manager, number = self._shell.history_manager, self._number()
+        if number is None:
             return
-        manager = self._shell.history_manager
         # A list is made with its first entry: IPython reads the last one of any that is there.
-        number = len(manager.input_hist_raw) - 1
         outputs = manager.outputs.get(number) or []
         kind, content = message["header"]["msg_type"], message["content"]
         if kind == "clear_output":
