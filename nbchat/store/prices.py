@@ -153,7 +153,7 @@ def _list_price(
         per_thousand = prices.web_searches_kcount
         if per_thousand is None:
             return None
-        searches = usage.web_search_requests * float(per_thousand) / 1e3
+        searches = usage.web_search_requests * float(getattr(per_thousand, "base", per_thousand)) / 1e3
     return tokens, searches
 
 

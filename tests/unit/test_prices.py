@@ -72,8 +72,8 @@ def test_batch_halves_tokens_and_not_searches():
 
 def test_half_is_what_genai_prices_has_for_batches():
     """Where genai-prices lists batch prices of the Claude API, ours are the same."""
-    from genai_prices import calc_price, data_snapshot
     from genai_prices import Usage as Counted
+    from genai_prices import calc_price, data_snapshot
 
     provider = next(p for p in data_snapshot.get_snapshot().providers if p.id == "anthropic")
     checked = 0

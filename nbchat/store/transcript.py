@@ -1,0 +1,198 @@
+"""A transcript: the chunks of an answer as JSON lines, and lines back to a Response. No I/O.
+
+The first line is the header, with the prompt. The others are events of the Messages API where
+there is one for the chunk, so that the parser that read the answer reads them again; deltas of
+one block are joined. Each has ``after``, in seconds since the beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbchat.core.chunks import (
+    BlockStart,
+    BlockStop,
+    Citation,
+    Notice,
+    OutputText,
+    ResponseChunk,
+    StreamChunk,
+    Thinking,
+    ToolInput,
+    ToolResult,
+)
+from nbchat.core.errors import redact
+from nbchat.core.messages import Message, OpaqueBlock, content_of
+from nbchat.core.parser import ChatStreamParser
+from nbchat.core.response import Accumulator, Response
+from nbchat.core.usage import Usage
+
+__all__ = ["Transcript", "header_line", "read", "respond"]
+
+_FORMAT = "nbchat.journal/1"
+#: The beginning of a key at the end of a text: held until the rest of it can be recognised.
+_KEY_BEGINS = re.compile(r"(?<![A-Za-z0-9])(?:s|sk|sk-[A-Za-z0-9_\-]{0,200})\Z")
+_DELTA_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+
+
+def header_line(prompt: Message, **known: Any) -> str:
+    """The first line: the prompt and what else is ``known`` of the request."""
+    return redact(json.dumps({"format": _FORMAT, **known, "prompt": prompt.to_dict()}, ensure_ascii=False))
+
+
+class Transcript:
+    """Makes lines of chunks. No line has a key, nor half of one."""
+
+    def __init__(self) -> None:
+        self._run: _Run | None = None
+
+    def lines(self, arrived: Iterable[tuple[float, StreamChunk]]) -> list[str]:
+        """The lines of what arrived, each chunk with its seconds since the beginning."""
+        made: list[str] = []
+        for after, chunk in arrived:
+            piece = _run_of(chunk, after)
+            if piece is not None and self._run is not None and self._run.takes(piece):
+                continue
+            if self._run is not None:
+                made.append(self._run.line())
+            self._run = piece
+            if piece is None and not isinstance(chunk, Notice):
+                made.append(_line(chunk, after))
+        if self._run is not None:
+            run, self._run = self._run, self._run.hold_back()
+            if run.text:
+                made.append(run.line())
+        return [redact(line) for line in made]
+
+
+@dataclass(slots=True)
+class _Run:
+    """Deltas of one kind for one block, which are one line."""
+
+    kind: str
+    index: int
+    text: str
+    after: float
+
+    def takes(self, other: _Run) -> bool:
+        """Add the other to this one, if they go together."""
+        together = (self.kind, self.index) == (other.kind, other.index)
+        if together:
+            self.text, self.after = self.text + other.text, other.after
+        return together
+
+    def hold_back(self) -> _Run | None:
+        begun = _KEY_BEGINS.search(self.text)
+        if begun is None:
+            return None
+        self.text = self.text[: begun.start()]
+        return _Run(self.kind, self.index, begun.group(), self.after)
+
+    def line(self) -> str:
+        return _json(_delta(self.index, self.kind, **{_DELTA_FIELDS[self.kind]: self.text}), self.after)
+
+
+def _run_of(chunk: StreamChunk, after: float) -> _Run | None:
+    match chunk:
+        case OutputText(index, text):
+            return _Run("text_delta", index, text, after)
+        case Thinking(index, text, ""):
+            return _Run("thinking_delta", index, text, after)
+        case ToolInput(index, text):
+            return _Run("input_json_delta", index, text, after)
+    return None
+
+
+def _delta(index: int, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
+
+
+def _json(event: Mapping[str, Any], after: float) -> str:
+    return json.dumps({**event, "after": round(after, 3)}, ensure_ascii=False)
+
+
+def _line(chunk: StreamChunk, after: float) -> str:
+    event: dict[str, Any]
+    match chunk:
+        case BlockStart(index, block):
+            event = {"type": "content_block_start", "index": index, "content_block": block.to_dict()}
+        case Thinking(index, _, signature):
+            event = _delta(index, "signature_delta", signature=signature)
+        case Citation(index, citation):
+            event = _delta(index, "citations_delta", citation=dict(citation))
+        case BlockStop(index, block):
+            event = {"type": "content_block_stop", "index": index}
+            if isinstance(block, OpaqueBlock):  # what its deltas brought, no chunk has told
+                event["block"] = block.to_dict()
+        case ResponseChunk(message, _, usage):
+            event = {"type": "response", "message": dict(message), "usage": usage.to_dict()}
+        case ToolResult(tool_use_id, content, is_error):
+            blocks = [block.to_dict() for block in content]
+            event = {"type": "tool_result", "tool_use_id": tool_use_id, "content": blocks, "is_error": is_error}
+        case _:
+            event = {"type": chunk.type}
+    return _json(event, after)
+
+
+def read(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The header and the events of a transcript; a last line that was cut is left out.
+
+    Raises:
+        ValueError: it is no transcript of this format.
+    """
+    first, *others = data.split(b"\n")
+    header = json.loads(first)
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError("it was not written by this version of nbchat")
+    events = []
+    for line in others:
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            break
+    return header, events
+
+
+def respond(header: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Response:
+    """Fold the events as the session would have, into a Response of status ``incomplete``.
+
+    Tokens of a round that did not end are estimated; its prompt's are not known and count 0.
+    """
+    now = 0.0
+    turn = Accumulator(Message.from_dict(header["prompt"]), lambda: now)
+    parser, answered = _begun(header), False
+    for event in events:
+        now = event["after"]
+        if event["type"] == "tool_result":
+            turn.feed(ToolResult(event["tool_use_id"], content_of(event["content"]), event["is_error"]))
+            answered = True
+            continue
+        if answered:
+            turn.answer_tools()
+            answered = False
+        if event["type"] == "response":
+            usage = Usage.from_dict(event["usage"])
+            turn.feed(ResponseChunk(event["message"], parser.snapshot().blocks, usage))
+            parser = _begun(header)
+            continue
+        if "block" in event:  # the parser takes an unknown delta as fields of its block
+            fields = {key: value for key, value in event["block"].items() if key != "type"}
+            parser.feed(_delta(event["index"], "whole_delta", **fields))
+        if (chunk := parser.feed(event)) is not None:
+            turn.feed(chunk)
+    if answered:
+        turn.answer_tools()
+    if (rest := parser.snapshot()).blocks:
+        turn.cut(rest)
+    known = {name: header[name] for name in ("model", "endpoint", "digest")}
+    return turn.respond("incomplete", **known)
+
+
+def _begun(header: Mapping[str, Any]) -> ChatStreamParser:
+    parser = ChatStreamParser()
+    parser.feed({"type": "message_start", "message": {"model": header["model"], "role": "assistant"}})
+    return parser
