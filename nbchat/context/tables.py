@@ -169,16 +169,28 @@ def _summary(table: Table, name: str, limit: int) -> tuple[str, tuple[str, ...]]
     if shown < count:
         lines.append(f"… [cut: first {shown:,} of {count:,} columns]")
         notes.append(f"{name}: first {shown:,} of {count:,} columns")
-    rows, taken, whole, long_cells = _rows(table, shown, limit - used)
+    across = _across(table, shown, limit - used)
+    rows, taken, whole, long_cells = _rows(table, across, limit - used)
     if rows:
         what, of = "values" if table.series else "rows", f" of {table.rows:,}" if table.rows is not None else ""
         told = f"all {what}" if whole else f"first {taken:,}{of} {what}"
+        if across < shown:
+            told += f", first {across:,} columns"
         lines += [f"{told}, as CSV:", *rows]
-        if not whole and taken:
+        if taken and (not whole or across < shown):
             notes.append(f"{name}: {told}")
     if long_cells:
         notes.append(f"{name}: cells cut at {CELL} characters")
     return "\n".join(lines), tuple(notes)
+
+
+def _across(table: Table, columns: int, room: int) -> int:
+    """How many columns the rows show, so that a few rows fit beside their header."""
+    if table.rows is None or not table.rows or not columns:
+        return columns
+    header, values = table.head(1, columns)
+    width = len(_csv(header)) + 4 * max(len(_csv(values[0])), 1)
+    return columns if width <= room else max(1, columns * max(room, 0) // width)
 
 
 def _rows(table: Table, columns: int, room: int) -> tuple[list[str], int, bool, bool]:

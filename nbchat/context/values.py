@@ -258,7 +258,9 @@ def _range(numpy: Any, value: Any) -> str:
     missing = int(numpy.isnan(value).sum()) if value.dtype.kind == "f" else 0
     if missing == value.size:
         return f"all {missing:,} are nan"
-    low, high, mean, spread = (numpy.nanmin, numpy.nanmax, numpy.nanmean, numpy.nanstd)
+    low, high, mean, spread = numpy.min, numpy.max, numpy.mean, numpy.std
+    if missing:  # these copy the array, which a large one need not pay for
+        low, high, mean, spread = numpy.nanmin, numpy.nanmax, numpy.nanmean, numpy.nanstd
     with numpy.errstate(all="ignore"):
         text = f"min {low(value):.6g}, max {high(value):.6g}, mean {mean(value):.6g}, std {spread(value):.6g}"
     return text + (f", {missing:,} nan" if missing else "")

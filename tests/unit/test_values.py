@@ -10,6 +10,7 @@ import decimal
 import enum
 import io
 import json
+import re
 import subprocess
 import sys
 from collections import namedtuple
@@ -210,8 +211,10 @@ def test_a_wide_frame_says_which_columns_are_left_out() -> None:
     assert "5 rows × 4,000 columns" in carried.text
     shown = int(carried.notes[0].removeprefix("wide: first ").partition(" ")[0])
     assert carried.notes[0] == f"wide: first {shown} of 4,000 columns"
+    assert len(carried.notes) == 2, "and what the rows show of those"
+    assert re.search(r"\n(first \d of 5|all) rows, first \d+ columns, as CSV:\n0,1,2,", carried.text)
     assert f"[cut: first {shown} of 4,000 columns]" in carried.text
-    assert "0.0,0.0" in carried.text, "some rows are there all the same"
+    assert carried.text.count("\n0.0,0.0") >= 3, "some rows are there all the same"
 
 
 def test_a_long_cell_of_a_table_is_cut_with_a_note() -> None:
