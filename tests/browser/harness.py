@@ -1,0 +1,274 @@
+"""A real JupyterLab or Notebook 7 in a real Chromium: what the browser ring and the bench drive.
+
+``JupyterServer`` runs one server for a folder, ``Page`` is one notebook open in it. The notebook
+front ends are started with ``expose_app_in_browser``, so that commands can be given without
+hunting for menus; everything else is as a person has it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import nbformat
+from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Page as PlaywrightPage
+
+ROOT = Path(__file__).parent.parent.parent
+SCREENSHOTS = ROOT / "build" / "screenshots"
+CHROMIUM_ARGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+FrontEnd = Literal["lab", "notebook"]
+
+
+def launch_chromium(playwright: Playwright, *more_args: str) -> Browser:
+    """``NBCHAT_CHROMIUM``, else the system's Chromium, else Playwright's own."""
+    system = "/usr/bin/chromium"
+    path = os.environ.get("NBCHAT_CHROMIUM") or (system if Path(system).exists() else None)
+    return playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_ARGS, *more_args])
+
+
+class JupyterServer:
+    """A JupyterLab server (with Notebook 7 in it) of its own: free port, token, settings and folders.
+
+    ``root`` holds the notebooks; ``env`` is added to the environment of server and kernels.
+    """
+
+    def __init__(self, root: Path, env: dict[str, str] | None = None, *args: str) -> None:
+        self.root = root
+        self.token = secrets.token_hex(16)
+        home = root.parent / (root.name + "-jupyter")
+        self._write_settings(home / "settings")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = home / "server.log"
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "JUPYTER_CONFIG_DIR": str(home / "config"),
+            "JUPYTER_DATA_DIR": str(home / "data"),
+            "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+            "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+            "IPYTHONDIR": str(home / "ipython"),
+            **(env or {}),
+        }
+        command = [
+            *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"),
+            *(f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"),
+            *(f"--IdentityProvider.token={self.token}", "--LabApp.news_url=None"),
+            *("--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly"),
+            *("--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True", *args),
+        ]
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=self.log.open("wb"), stderr=subprocess.STDOUT
+        )
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    @staticmethod
+    def _write_settings(folder: Path) -> None:
+        settings = {
+            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+            # Every cell is in the page, seen or not.
+            "notebook-extension/tracker": {"windowingMode": "none"},
+            "docmanager-extension/plugin": {"autosave": False},
+        }
+        for name, values in settings.items():
+            path = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values))
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 90
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                self.get("api/status")
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()[-2000:]}")
+
+    def get(self, path: str, method: str = "GET") -> Any:
+        """JSON of the server's REST interface."""
+        request = urllib.request.Request(
+            f"{self.url}/{path}", method=method, headers={"Authorization": f"token {self.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            body = answer.read()
+        return json.loads(body) if body else None
+
+    def write(self, name: str, *cells: str, metadata: dict[str, Any] | None = None) -> Path:
+        """A notebook of code cells in the root folder."""
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+            | (metadata or {}),
+        )
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
+        return path
+
+    def shut_kernels(self) -> None:
+        """End all kernels, so that the next page starts a new one."""
+        for session in self.get("api/sessions"):
+            self.get(f"api/sessions/{session['id']}", "DELETE")
+
+    def stop(self) -> None:
+        """End the server and its kernels."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+class Page:
+    """A notebook open in JupyterLab or Notebook 7. ``raw`` is Playwright's page."""
+
+    def __init__(self, server: JupyterServer, browser: Browser, **context: Any) -> None:
+        self.server = server
+        self.context = browser.new_context(**{"viewport": {"width": 1300, "height": 1000}, **context})
+        self.raw: PlaywrightPage = self.context.new_page()
+        self.raw.set_default_timeout(120_000)
+        self.dialogs: list[str] = []
+        self.errors: list[str] = []
+        self.raw.on("dialog", self._dismiss)
+        self.raw.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.name = ""
+        self.front_end: FrontEnd = "lab"
+
+    def _dismiss(self, dialog: Any) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    def open(self, name: str, front_end: FrontEnd = "lab") -> None:
+        """Open a notebook of the server's folder and wait until its kernel is ready."""
+        self.name, self.front_end = name, front_end
+        place = f"lab/tree/{name}?reset&" if front_end == "lab" else f"notebooks/{name}?"
+        self.raw.goto(f"{self.server.url}/{place}token={self.server.token}")
+        self._ready()
+
+    def reload(self) -> None:
+        """Load the page again, as with F5."""
+        self.raw.reload()
+        self._ready()
+
+    def _ready(self) -> None:
+        self.raw.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.raw.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell.currentWidget?.context?.isReady")
+        self.raw.wait_for_function(
+            """() => {
+                const kernel = window.jupyterapp.shell.currentWidget.sessionContext?.session?.kernel;
+                return kernel && kernel.connectionStatus === 'connected' && kernel.status === 'idle';
+            }"""
+        )
+
+    def command(self, name: str, args: dict[str, Any] | None = None) -> None:
+        """Execute a command of the front end, and wait for it."""
+        self.raw.evaluate(
+            "async ([name, args]) => { await window.jupyterapp.commands.execute(name, args); }", [name, args or {}]
+        )
+
+    def start_all(self) -> None:
+        """Run all cells; do not wait for them."""
+        self.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+        self.raw.wait_for_function(
+            "() => document.querySelector('.jp-CodeCell .jp-InputPrompt')?.textContent !== '[ ]:'"
+        )
+
+    def run_all(self, timeout: float = 120) -> None:
+        """Run all cells and wait until the last one is done and the page is drawn."""
+        self.start_all()
+        self.wait_idle(timeout)
+
+    def wait_idle(self, timeout: float = 120) -> None:
+        """Wait, in seconds, until no cell runs, the kernel is idle and formulas and frames are drawn."""
+        self.raw.wait_for_function(
+            """() => {
+                const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+                const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel;
+                return kernel?.status === 'idle' && prompts.every(prompt => prompt.textContent !== '[*]:');
+            }""",
+            timeout=timeout * 1000,
+        )
+        self.settle()
+
+    def settle(self, seconds: float = 0.5) -> None:
+        """Wait until the page has not changed for a while."""
+        self.raw.evaluate(
+            """(quiet) => new Promise(resolve => {
+                let timer;
+                const observer = new MutationObserver(wait);
+                function wait() {
+                    clearTimeout(timer);
+                    timer = setTimeout(() => { observer.disconnect(); resolve(null); }, quiet);
+                }
+                observer.observe(document.querySelector('.jp-Notebook') ?? document.body,
+                                 {subtree: true, childList: true, characterData: true});
+                wait();
+                setTimeout(resolve, 20000);
+            })""",
+            seconds * 1000,
+        )
+
+    def save(self) -> nbformat.NotebookNode:
+        """Save the notebook; gives what is in the file."""
+        self.raw.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.save(); }")
+        return nbformat.read(self.server.root / self.name, as_version=4)
+
+    def outputs(self) -> list[str]:
+        """The HTML of each output on the page, in order."""
+        shown: list[str] = self.raw.evaluate(
+            "() => [...document.querySelectorAll('.jp-OutputArea-output')].map(output => output.innerHTML)"
+        )
+        return shown
+
+    def screenshot(self, name: str, selector: str | None = None) -> Path:
+        """A picture of the page, or of one element, in ``build/screenshots``."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        path = SCREENSHOTS / f"{name}.png"
+        if selector:
+            self.raw.locator(selector).first.screenshot(path=path)
+        else:
+            self.raw.screenshot(path=path)
+        return path
+
+    def close(self) -> None:
+        """Close the page and forget its cookies."""
+        self.context.close()
+
+
+@contextmanager
+def open_page(server: JupyterServer, browser: Browser, **context: Any) -> Iterator[Page]:
+    """A page, closed at the end whatever happens."""
+    page = Page(server, browser, **context)
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+def notebook_outputs(notebook: nbformat.NotebookNode) -> Iterable[nbformat.NotebookNode]:
+    """All outputs of a notebook, in order."""
+    return (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
