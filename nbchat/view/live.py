@@ -238,7 +238,7 @@ class LiveView:
         try:
             self._stage = stage = Stage()
             self._picture = _Picture(stage, self._status)
-            self._pace.spend(stage.sent, self._clock(), self._clock())
+            self._pace.spend(stage.sent, 0.0, self._clock())
             render_markdown("`a`")  # the first use of a parser costs more than many later ones
             self._wait_for_first()
             while not self._ending.is_set():
@@ -262,11 +262,11 @@ class LiveView:
     def _update(self) -> None:
         assert self._stage is not None
         assert self._picture is not None
-        sent, began = self._stage.sent, self._clock()
-        taken = self._picture.take(self._pending[:], began)
+        sent, began, now = self._stage.sent, time.thread_time(), self._clock()
+        taken = self._picture.take(self._pending[:], now)
         del self._pending[:taken]  # in the same list: the other thread appends to it
-        self._picture.show(began)
-        self._pace.spend(self._stage.sent - sent, began, self._clock())
+        self._picture.show(now)
+        self._pace.spend(self._stage.sent - sent, time.thread_time() - began, self._clock())
 
     def _rest(self) -> None:
         """Until the next update may be, and there is something for it."""

@@ -38,14 +38,14 @@ class Pace:
             over -= messages
         return max(0.0, free_at - now)
 
-    def spend(self, messages: int, began: float, ended: float) -> None:
-        """Count an update that took from ``began`` to ``ended`` and sent so many messages."""
+    def spend(self, messages: int, cost: float, now: float) -> None:
+        """Count an update that sent so many messages and took ``cost`` seconds of the processor."""
         if messages:
-            self._sent.append((ended, messages))
-        gap = max(self._gap, min(SHARE * (ended - began), LONGEST))
-        if self._count(ended) > MOST / 2:  # spread what is left of the second
+            self._sent.append((now, messages))
+        gap = max(self._gap, min(SHARE * cost, LONGEST))
+        if self._count(now) > MOST / 2:  # spread what is left of the second
             gap = max(gap, messages / MOST)
-        self._free_at = ended + gap
+        self._free_at = now + gap
 
     def _count(self, now: float) -> int:
         while self._sent and self._sent[0][0] <= now - 1.0:

@@ -143,13 +143,13 @@ class TerminalView:
                 self._write(visible(text))
             return
         self._open += visible(text)
-        began = self._clock()
-        if not self._pace.wait(began):
+        if not self._pace.wait(self._clock()):
+            began = time.thread_time()
             with self._lock:
                 self._go_live()
                 if kind != "text" or not self._print_finished():
                     self._draw()
-                self._pace.spend(0, began, self._clock())
+                self._pace.spend(0, time.thread_time() - began, self._clock())
 
     def _print_finished(self) -> bool:
         """Print the blocks that no later text can change; says whether there were any."""
@@ -191,10 +191,10 @@ class TerminalView:
                     self._draw()
 
     def _draw(self) -> None:
-        began = self._clock()
+        began = time.thread_time()
         if self._live is not None:
             self._live.refresh()
-        self._pace.spend(0, began, self._clock())
+        self._pace.spend(0, time.thread_time() - began, self._clock())
 
     def _rest(self) -> None:
         with self._lock:
