@@ -1,0 +1,401 @@
+"""MCP, against a real server made with the mcp library: over stdio and over streamable HTTP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nbchat.core.errors import ConnectionFailed, InputError, OptionError
+from nbchat.core.messages import ToolUseBlock
+from nbchat.tools.approval import Approval
+from nbchat.tools.mcp import McpServers
+from nbchat.tools.toolbox import Tool, Toolbox
+
+pytest.importorskip("mcp.server.mcpserver")
+
+SERVER = '''
+import asyncio, os, sys
+import base64
+from mcp.server.mcpserver import Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import AudioContent, BlobResourceContents, EmbeddedResource, ResourceLink, TextResourceContents
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAACklEQVR4nGMAAQAABQABDQottAAAAABJRU5ErkJggg=="
+)
+server = MCPServer("test")
+
+@server.tool()
+def add(a: int, b: int = 1) -> int:
+    """Add two numbers."""
+    return a + b
+
+@server.tool()
+def pid() -> str:
+    """The process."""
+    return str(os.getpid())
+
+@server.tool()
+def environment(name: str) -> str:
+    """A variable."""
+    return os.environ.get(name, "not set")
+
+@server.tool()
+def fail(message: str) -> str:
+    """Always fails."""
+    raise ToolError(message)
+
+@server.tool()
+def picture() -> Image:
+    """A picture."""
+    return Image(data=PNG, format="png")
+
+def held(resource):
+    return EmbeddedResource(type="resource", resource=resource)
+
+@server.tool()
+def mixed() -> list:
+    """Everything."""
+    return [
+        "words",
+        Image(data=PNG, format="png"),
+        held(TextResourceContents(uri="file:///a.txt", text="inside")),
+        held(BlobResourceContents(uri="file:///a.pdf", mime_type="application/pdf", blob="JVBERg==")),
+        held(BlobResourceContents(uri="file:///a.bin", mime_type="application/x", blob="AAAA")),
+        ResourceLink(type="resource_link", name="a link", uri="file:///b.txt"),
+        AudioContent(type="audio", data="AAAA", mime_type="audio/wav"),
+    ]
+
+@server.tool()
+async def sleep(seconds: float) -> str:
+    """Wait."""
+    await asyncio.sleep(seconds)
+    return "slept"
+
+@server.tool()
+def die() -> str:
+    """End the server."""
+    print("I am leaving", file=sys.stderr, flush=True)
+    os._exit(3)
+
+@server.tool()
+def grow() -> str:
+    """Offer one more tool."""
+    server.add_tool(lambda: "new", name="late", description="Came late.")
+    return "grown"
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        server.run("streamable-http", port=int(sys.argv[1]))
+    else:
+        server.run("stdio")
+'''
+TOOLS = ("add", "pid", "environment", "fail", "picture", "mixed", "sleep", "die", "grow")
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("mcp") / "server.py"
+    path.write_text(SERVER)
+    return path
+
+
+@pytest.fixture(scope="module")
+def command(script: Path) -> list[str]:
+    return [sys.executable, str(script)]
+
+
+@pytest.fixture(scope="module")
+def url(script: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([sys.executable, str(script), str(port)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module", params=["stdio", "http"])
+def servers(request: pytest.FixtureRequest) -> Iterator[McpServers]:
+    """One server, named files, by either way."""
+    started = McpServers(timeout=20)
+    started.add("files", request.getfixturevalue("command" if request.param == "stdio" else "url"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def own(command: list[str]) -> Iterator[McpServers]:
+    """A stdio server for one test."""
+    started = McpServers(timeout=20)
+    started.add("files", command)
+    yield started
+    started.close()
+
+
+def only(servers: McpServers, name: str) -> Tool:
+    (tool,) = servers.tools([name])
+    return tool
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet buried does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pid: int, seconds: float = 20) -> bool:
+    until = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+def test_tools_are_offered_under_the_servers_name(servers):
+    (state,) = servers.list()
+    assert state.running
+    assert state.tools[:2] == ("files.add", "files.pid")
+    tools = servers.tools()
+    assert [tool.shown for tool in tools[: len(TOOLS)]] == [f"files.{name}" for name in TOOLS]
+    assert all(isinstance(tool, Tool) and not tool.trusted for tool in tools)
+    add = only(servers, "files.add")
+    definition = add.definition()
+    assert definition["name"] == "files__add"
+    assert definition["description"] == "Add two numbers."
+    assert definition["input_schema"]["required"] == ["a"]
+    assert definition["input_schema"]["properties"]["b"]["default"] == 1
+    assert servers.owns("files.add")
+    assert servers.owns("files")
+    assert not servers.owns("other.add")
+
+
+def test_a_call_and_its_errors(servers):
+    assert only(servers, "files.add").call({"a": 2, "b": 3}).text == "5"
+    failed = only(servers, "files.fail").call({"message": "no such row"})
+    assert failed.is_error
+    assert "no such row" in failed.text
+    misfit = only(servers, "files.add").call({"a": "many"})
+    assert misfit.is_error
+    assert "a" in misfit.text
+
+
+def test_images_and_resources_become_content_blocks(servers):
+    (image,) = only(servers, "files.picture").call({}).content
+    assert image["type"] == "image"
+    assert image["source"]["media_type"] == "image/png"
+    blocks = only(servers, "files.mixed").call({}).content
+    assert [block["type"] for block in blocks] == ["text", "image", "text", "document", "text", "text", "text"]
+    assert blocks[0]["text"] == "words"
+    assert blocks[2]["text"] == "[file:///a.txt]\ninside"
+    assert blocks[3]["source"] == {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
+    assert blocks[4]["text"] == "[file:///a.bin, application/x, not sent]"
+    assert blocks[5]["text"] == "[resource a link at file:///b.txt]"
+    assert blocks[6]["text"] == "[audio, audio/wav, not sent]"
+
+
+def test_a_call_that_takes_too_long_is_an_error_result(servers):
+    servers.timeout, before = 0.5, servers.timeout
+    try:
+        late = only(servers, "files.sleep").call({"seconds": 20})
+    finally:
+        servers.timeout = before
+    assert late.is_error
+    assert late.text == "files.sleep did not answer within 0.5 s."
+    assert only(servers, "files.add").call({"a": 1}).text == "2"
+
+
+def test_an_interrupt_stops_the_wait_and_the_server_stays(servers):
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,))
+    tool = only(servers, "files.sleep")
+    began = time.monotonic()
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tool.call({"seconds": 19})
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        timer.join()
+    assert time.monotonic() - began < 15
+    assert only(servers, "files.add").call({"a": 1}).text == "2"
+
+
+def test_they_ask_before_they_run(servers):
+    asked = []
+    box = Toolbox(servers.tools(), Approval(None, lambda prompt: asked.append(prompt) or "y"))
+    assert box.run(ToolUseBlock("toolu_1", "files__add", {"a": 40, "b": 2})).text == "42"
+    assert "files.add" in asked[0]
+    assert "a = 40" in asked[0]
+
+
+def test_names_that_are_none_name_the_nearest(servers):
+    for name, said in (("file", "Did you mean files?"), ("files.ad", "Did you mean add?")):
+        with pytest.raises(OptionError) as caught:
+            servers.tools([name])
+        assert said in caught.value.hint
+    with pytest.raises(OptionError, match="there is no MCP server other"):
+        servers.remove("other")
+
+
+def test_a_tool_that_comes_later_is_offered(own):
+    assert "files.late" not in own.list()[0].tools
+    assert only(own, "files.grow").call({}).text == "grown"
+    assert only(own, "files.late").call({}).text == "new"
+
+
+def test_the_same_server_again_is_the_one_that_runs(own, command):
+    first = only(own, "files.pid").call({}).text
+    assert own.add("files", command)[0] == "files.add"
+    assert only(own, "files.pid").call({}).text == first
+    own.add("files", ["MARK=1", *command])
+    second = only(own, "files.pid").call({}).text
+    assert second != first
+    assert gone(int(first))
+    assert len(own.list()) == 1
+
+
+def test_removing_ends_the_process(own):
+    pid = int(only(own, "files.pid").call({}).text)
+    assert alive(pid)
+    own.remove("files")
+    assert gone(pid)
+    assert own.list() == ()
+
+
+def test_a_server_that_dies_says_so_and_starts_again(own):
+    first = only(own, "files.pid").call({}).text
+    died = only(own, "files.die").call({})
+    assert died.is_error
+    assert "ended while files.die ran" in died.text
+    assert "I am leaving" in died.text
+    (state,) = own.list()
+    assert not state.running
+    assert state.problem
+    assert only(own, "files.pid").call({}).text != first
+    assert own.list()[0].running
+
+
+def test_the_environment_is_what_was_given_and_no_more(command, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-not-for-servers")
+    monkeypatch.setenv("MY_TOKEN", "token-value-123")
+    with_env = McpServers(timeout=20)
+    try:
+        with_env.add("env", f"TOKEN=$MY_TOKEN MODE=dev {command[0]} {command[1]}")
+        ask = only(with_env, "env.environment")
+        assert ask.call({"name": "TOKEN"}).text == "token-value-123"
+        assert ask.call({"name": "MODE"}).text == "dev"
+        assert ask.call({"name": "ANTHROPIC_API_KEY"}).text == "not set"
+        shown = with_env.list()[0].target
+        assert "token-value-123" not in shown
+        assert shown.startswith("TOKEN=… MODE=… ")
+    finally:
+        with_env.close()
+
+
+def test_what_does_not_start_is_explained(tmp_path):
+    servers = McpServers(start_timeout=15)
+    try:
+        with pytest.raises(InputError, match="no-such-command-here"):
+            servers.add("a", "no-such-command-here --flag")
+        noisy = tmp_path / "noisy.py"
+        noisy.write_text("import sys; sys.exit('the disk is on fire')")
+        with pytest.raises(ConnectionFailed, match="the disk is on fire"):
+            servers.add("b", [sys.executable, str(noisy)])
+        with pytest.raises(ConnectionFailed, match="did not answer"):
+            servers.add("c", "http://127.0.0.1:9/mcp")
+        with pytest.raises(OptionError, match="no name for an MCP server"):
+            servers.add("a b", "x")
+        with pytest.raises(OptionError, match="no command"):
+            servers.add("d", "KEY=1")
+        assert servers.list() == ()
+    finally:
+        servers.close()
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path):
+    mute = tmp_path / "mute.py"
+    mute.write_text("import sys, time\nfor line in sys.stdin: pass")
+    servers = McpServers(start_timeout=1)
+    try:
+        with pytest.raises(ConnectionFailed, match="no answer within 1 s"):
+            servers.add("mute", [sys.executable, str(mute)])
+        assert servers.list() == ()
+    finally:
+        servers.close()
+
+
+def test_keys_in_an_address_are_not_shown(url):
+    servers = McpServers(timeout=20)
+    try:
+        servers.add("web", url + "?key=secret-word", headers={"Authorization": "Bearer abcdefgh12345"})
+        assert "secret-word" not in servers.list()[0].target
+        assert only(servers, "web.add").call({"a": 1}).text == "2"
+    finally:
+        servers.close()
+
+
+def test_without_the_library_the_way_to_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    with pytest.raises(InputError) as caught:
+        McpServers().add("files", "x")
+    assert 'pip install "nbchat[mcp]"' in caught.value.hint
+
+
+PARENT = """
+import sys, time
+from nbchat.tools.mcp import McpServers
+servers = McpServers(timeout=20)
+servers.add("files", sys.argv[1:])
+print(servers.tools(["files.pid"])[0].call({}).text, flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("ending", ["end", "kill"])
+def test_the_servers_are_gone_with_the_kernel(command, ending):
+    """At a normal end and after kill -9: its input ends, and it goes."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PARENT), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert parent.stdout is not None
+        assert parent.stdin is not None
+        pid = int(parent.stdout.readline())
+        assert alive(pid)
+        if ending == "kill":
+            os.kill(parent.pid, signal.SIGKILL)
+        else:
+            parent.stdin.write("\n")
+            parent.stdin.flush()
+        parent.wait(30)
+        assert gone(pid)
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdin.close()
+        parent.stdout.close()
