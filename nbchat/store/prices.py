@@ -150,7 +150,7 @@ def _list_price(
         tokens *= _REGION_FACTOR
     searches = 0.0
     if usage.web_search_requests:
-        per_thousand = prices.web_searches_kcount
+        per_thousand: Any = prices.web_searches_kcount
         if per_thousand is None:
             return None
         searches = usage.web_search_requests * float(getattr(per_thousand, "base", per_thousand)) / 1e3

@@ -1,0 +1,192 @@
+"""The usage table and plot: true numbers, safe HTML, and a plot without a colour of its own."""
+
+from __future__ import annotations
+
+import builtins
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbchat.core.errors import InputError
+from nbchat.core.usage import Usage
+from nbchat.store.entries import Entry, Total
+from nbchat.store.ledger import Ledger
+from nbchat.view.usage import joined, usage_frame, usage_plot, usage_table
+
+
+def total(*group: str, cost: float = 0.25, **known: Any) -> Total:
+    """A total of two requests."""
+    values: dict[str, Any] = {"requests": 2, "usage": Usage(1200, 340, 56, 78), "unknown": 0, "saved": 0.0}
+    values |= {"failed": 0, "replayed": 0} | known
+    return Total(group, cost=cost, **values)
+
+
+class Tags(HTMLParser):
+    """Tags and attributes, and whether every tag was closed in turn."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.said: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+
+
+#: Tags that the sanitisers of JupyterLab, GitHub and nbconvert all let through.
+HARMLESS = {"div", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "strong", "small", "figure",
+            "figcaption", "p"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        usage_table([total("2026-11-01"), total("2026-11-02", cost=1.5)]),
+        usage_table([]),
+        usage_plot([total("2026-11-01"), total("2026-11-04", unknown=1)]),
+        usage_plot([]),
+        joined(usage_plot([total("2026-11-01")]), usage_table([total("m", "n")], ("model", "notebook"))),
+    ],
+)
+def test_html_is_harmless_and_whole(bundle: dict[str, str]):
+    """Only tags that survive, every one closed; no script, image, link or style sheet; MathJax stays out."""
+    assert set(bundle) == {"text/plain", "text/html"}
+    parsed = Tags(bundle["text/html"])
+    assert {tag for tag, _ in parsed.tags} <= HARMLESS
+    assert parsed.open == []
+    assert {name for _, attributes in parsed.tags for name in attributes} <= {
+        *("class", "style", "title", "role", "aria-label", "scope")
+    }
+    assert "url(" not in bundle["text/html"]
+    for outer in re.findall(r'<div class="nbchat-usage[^"]*"', bundle["text/html"]):
+        assert "mathjax_ignore tex2jax_ignore" in outer
+
+
+def test_names_from_outside_cannot_become_markup():
+    """A model's name comes from an endpoint, a chat's from the user."""
+    bad = "<img src=x onerror=alert(1)>\"'&\x1b[31m\u202e" + "x" * 200
+    for bundle in (usage_table([total(bad)], "model", title=bad), usage_plot([total(bad)], title=bad)):
+        assert "<img" not in bundle["text/html"]
+        assert {tag for tag, _ in Tags(bundle["text/html"]).tags} <= HARMLESS
+        assert "\x1b" not in bundle["text/plain"] + bundle["text/html"]
+        assert "\u202e" not in bundle["text/plain"] + bundle["text/html"]
+        assert "x" * 60 not in bundle["text/plain"]
+
+
+def test_the_table_says_what_is_known_and_what_is_not():
+    """Known, partly known and unknown costs; estimates marked; a sum at the end."""
+    made = usage_table(
+        [
+            total("a", cost=0.25, saved=0.125, replayed=1),
+            total("b", cost=1234.5, unknown=1, usage=Usage(1, 2, estimated=True)),
+            total("c", cost=0.0, unknown=2, failed=1),
+            total("d", cost=0.00001),
+        ],
+        "model",
+        title="Usage today",
+    )["text/plain"]
+    rows = [re.split(r"\s{2,}", line.strip()) for line in made.splitlines() if "─" not in line]
+    assert rows[0] == ["Usage today"]
+    assert rows[1] == ["Model", "Requests", "Input", "Cache write", "Cache read", "Output", "Cost", "Failed",
+                       "Replayed", "Saved"]  # fmt: skip
+    assert rows[2] == ["a", "2", "1,200", "56", "78", "340", "$0.2500", "1", "$0.1250"]
+    assert rows[3] == ["b", "2", "1", "0", "0", "≈ 2", "≈ $1,234.50 + 1 unknown"]
+    assert rows[4] == ["c", "2", "1,200", "56", "78", "340", "unknown", "1"]
+    assert rows[5][-1] == "<$0.0001"
+    assert rows[6][:6] == ["Total", "8", "3,601", "168", "234", "≈ 1,022"]
+    assert rows[6][6:] == ["≈ $1,234.75 + 3 unknown", "1", "1", "$0.1250"]
+
+
+def test_empty_columns_are_left_out():
+    """Nobody who never failed or replayed sees a column for it."""
+    made = usage_table([total("a")], "model")
+    assert "Failed" not in made["text/plain"]
+    assert "Saved" not in made["text/html"]
+    assert "Total" not in made["text/plain"]  # one row is its own sum
+
+
+def test_the_plot_has_a_column_for_every_day():
+    """Days without a request are there, empty; heights are in proportion."""
+    made = usage_plot([total("2026-10-30", cost=0.5), total("2026-11-02", cost=1.0)])
+    heights = [int(height) for height in re.findall(r"border-bottom-width: (\d+)px", made["text/html"])]
+    assert len(heights) == 4
+    assert heights[1] == heights[2] == 0
+    assert heights[0] * 2 == heights[3]
+    bars = made["text/plain"].splitlines()[1:]
+    assert [line.split()[0] for line in bars] == ["2026-10-30", "2026-10-31", "2026-11-01", "2026-11-02"]
+    assert bars[3].count("█") == 2 * bars[0].count("█") == 40
+    tiny = usage_plot([total("2026-10-30", cost=0.0001), total("2026-10-31", cost=100.0)])
+    assert "border-bottom-width: 1px" in tiny["text/html"]  # little is not nothing
+
+
+def test_the_plot_can_be_heard():
+    """The picture has a sentence, the columns have titles, and unknown costs are told."""
+    made = usage_plot([total("2026-11-01", cost=0.5), total("2026-11-02", cost=1.25, unknown=1)])
+    sentence = (
+        "Cost by day: $1.75 in all, $1.25 at most (2026-11-02); "
+        "1 request of unknown cost left out, where the top is dashed"
+    )
+    parsed = Tags(made["text/html"])
+    (picture,) = [attributes for _, attributes in parsed.tags if attributes.get("role") == "img"]
+    assert picture["aria-label"] == sentence
+    assert sentence in parsed.said
+    titles = [attributes["title"] for _, attributes in parsed.tags if "title" in attributes]
+    assert titles == ["2026-11-01: $0.5000, 2 requests", "2026-11-02: $1.25, 2 requests, 1 of unknown cost"]
+    assert made["text/html"].count("dashed; ") == 1
+
+
+def test_the_plot_takes_the_colour_of_the_page():
+    """No colour is fixed: the theme's own variable, else that of the text."""
+    html = usage_plot([total("2026-11-01"), total("2026-11-02")])["text/html"]
+    assert re.findall(r"(?:background|#[0-9a-f]{3,6}\b|rgb)", html) == []
+    assert re.findall(r"[^-]color: ([^;\"]+)", html) == [
+        "var(--jp-brand-color1, var(--vscode-charts-blue, currentColor))"
+    ]
+
+
+def test_a_frame_of_entries_and_of_totals(tmp_path: Path):
+    """What nbchat.usage() gives: times as times, unknown costs as NaN."""
+    pandas = pytest.importorskip("pandas")
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    entry = Entry(at=1_790_000_000.0, endpoint="anthropic", model="m", usage=Usage(1, 2), cost=0.5)
+    for cost in (0.5, None):
+        ledger.record(Entry(at=entry.at, endpoint="anthropic", model="m", usage=Usage(1, 2), cost=cost))
+    frame = usage_frame(ledger.rows())
+    assert str(frame["time"].dtype).startswith("datetime64[")
+    assert frame["time"][0] == pandas.Timestamp(entry.at, unit="s", tz="UTC")
+    assert frame["cost"].isna().tolist() == [False, True]
+    assert frame["cost"].sum() == 0.5
+    days = usage_frame(ledger.totals(("day", "model")), ("day", "model"))
+    assert days.loc[0, "model"] == "m"
+    assert days.loc[0, "requests"] == 2
+    assert days.loc[0, "unknown"] == 1
+    assert str(days["day"].dtype).startswith("datetime64[")
+    assert len(usage_frame([])) == 0
+
+
+def test_without_pandas_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    """The table does not need it."""
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **known: Any) -> Any:
+        if name == "pandas":
+            raise ImportError(name)
+        return real(name, *rest, **known)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"nbchat\[data\]"):
+        usage_frame([])
+    assert usage_table([total("a")], "model")
