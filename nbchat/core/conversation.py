@@ -68,12 +68,12 @@ def _without_thinking(message: Message) -> Message:
 def _dialogue(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The prompt, answers and results, as far as each call has its result and an answer stands last."""
     prompt, *rest = _merged(messages) or (Message("user", ()),)
-    kept, used, served = [prompt], _served_calls(messages), _server_results(messages)
+    kept, own = [prompt], _served_calls(messages) & _server_results(messages)
     while rest and rest[0].role == "assistant":
         answer = rest.pop(0)
         results = rest.pop(0) if rest else Message("user", ())
         answered = {_call_of(block) for block in results.content} - {None}
-        answer = _whole(answer, answered | (served & used), used)
+        answer = _whole(answer, answered, own)
         called = _calls(answer)
         if answer.content:
             kept.append(answer)
@@ -83,7 +83,7 @@ def _dialogue(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     while kept and kept[-1].role == "user":  # nobody answered it
         kept.pop()
         if kept:
-            kept[-1] = _whole(kept[-1], served & used, used)
+            kept[-1] = _whole(kept[-1], set(), own)
             if not kept[-1].content:
                 kept.pop()
     return tuple(kept)
@@ -140,9 +140,12 @@ def _results_for(called: list[str], results: Message) -> Message:
     return replace(results, content=tuple(kept))
 
 
-def _whole(message: Message, answered: set[str], used: set[str]) -> Message:
-    """An answer without what may not be sent: calls without result, unsigned thinking, blanks."""
-    seen: set[str] = set()
+def _whole(message: Message, answered: set[str], served: set[str]) -> Message:
+    """An answer without what may not be sent: calls without result, unsigned thinking, blanks.
+
+    ``answered`` are calls whose result the next message has, ``served`` those of the server's own.
+    """
+    seen: set[tuple[str, str]] = set()
 
     def stands(block: Block) -> bool:
         match block:
@@ -151,10 +154,10 @@ def _whole(message: Message, answered: set[str], used: set[str]) -> Message:
             case ThinkingBlock():
                 return bool(block.signature)
             case ToolUseBlock():
-                twice = block.id in seen
-                seen.add(block.id)
-                return block.id in answered and not twice
-        return _call_of(block) is None or _call_of(block) in used
+                again = (block.type, block.id) in seen
+                seen.add((block.type, block.id))
+                return not again and block.id in (answered if block.type == "tool_use" else served)
+        return _call_of(block) is None or _call_of(block) in served
 
     kept = tuple(block for block in message.content if stands(block))
     if all(block.type in ("thinking", "redacted_thinking") for block in kept):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock
+from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock, stored
 from nbchat.core.usage import Usage
 
 __all__ = ["Accumulator", "Response", "Status", "fenced_code"]
@@ -93,25 +93,25 @@ class Response:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values of everything but ``chunks`` and ``parsed``; :meth:`from_dict` reads it back."""
-        stored: dict[str, Any] = {"format": "nbchat.response/1", "text": self.text}
+        kept: dict[str, Any] = {"format": "nbchat.response/1", "text": self.text}
         for name in _PLAIN_FIELDS:
-            stored[name] = getattr(self, name)
+            kept[name] = getattr(self, name)
         if self.stop_details is not None:
-            stored["stop_details"] = dict(self.stop_details)
-        stored["usage"] = self.usage.to_dict()
-        stored["blocks"] = [block.to_dict() for block in self.blocks]
-        stored["messages"] = [message.to_dict() for message in self.messages]
-        return stored
+            kept["stop_details"] = dict(self.stop_details)
+        kept["usage"] = self.usage.to_dict()
+        kept["blocks"] = [stored(block) for block in self.blocks]
+        kept["messages"] = [stored(message) for message in self.messages]
+        return kept
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Response:
+    def from_dict(cls, kept: Mapping[str, Any]) -> Response:
         """The Response of :meth:`to_dict`."""
-        held = {name: stored[name] for name in ("text", "stop_details", *_PLAIN_FIELDS) if name in stored}
+        held = {name: kept[name] for name in ("text", "stop_details", *_PLAIN_FIELDS) if name in kept}
         return cls(
             **held,
-            usage=Usage.from_dict(stored.get("usage") or {}),
-            blocks=Message.of("assistant", stored.get("blocks") or ()).content,
-            messages=tuple(Message.from_dict(message) for message in stored.get("messages") or ()),
+            usage=Usage.from_dict(kept.get("usage") or {}),
+            blocks=Message.of("assistant", kept.get("blocks") or ()).content,
+            messages=tuple(Message.from_dict(message) for message in kept.get("messages") or ()),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -169,7 +169,8 @@ class Accumulator:
     def _end_round(self, chunk: ResponseChunk) -> None:
         self._last = chunk
         self._usage = self._usage + chunk.usage
-        self._messages.append(Message("assistant", chunk.blocks))
+        if chunk.blocks:  # a message without content is none, for the API too
+            self._messages.append(Message("assistant", chunk.blocks))
 
     def answer_tools(self) -> Message:
         """The user message that carries the tool results of this round; it joins the turn."""
@@ -260,7 +261,7 @@ def _estimate_tokens(blocks: tuple[Block, ...]) -> int:
     return -(-letters // 4)
 
 
-_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
+_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}(?=[^`]*$)|~{3,})[ \t]*(?P<info>.*)$")
 
 
 def fenced_code(text: str) -> list[tuple[str, str]]:

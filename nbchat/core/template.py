@@ -67,6 +67,8 @@ def _expression(text: str, start: int) -> tuple[Expression, int]:
         # `}}}` closes a dict first: try the later pair before giving up.
         source = text[start + 2 : end].strip()
         try:
+            if not source:
+                raise SyntaxError("it is empty")  # Python would read () as an empty tuple
             return Expression(source, compile(f"({source}\n)", "<prompt>", "eval"), line), end + 2
         except (SyntaxError, ValueError) as error:
             wrong = wrong or (source, error)
