@@ -437,12 +437,18 @@ CLASSES = ("nbchat-live", "jp-RenderedHTMLCommon", "jp-RenderedHTML", "mathjax_i
 CROWD = 24
 #: Takes the widgets' own boxes out of the layout, so that blocks stand as in one piece of HTML, and
 #: hides what is in a fold until its head is opened: the head is never sent again and stays as it is.
+#: The status line stands in the margin below the last block, so nothing moves up when it goes.
 STYLE = """<style>
 .nbchat-live.nbchat-live, .nbchat-live .widget-vbox { display: block; margin: 0; overflow: visible; }
-.nbchat-live .widget-html, .nbchat-live .widget-html-content { display: contents; font: inherit; line-height: inherit; }
-.nbchat-live .nbchat-fold:not(:has(> .widget-html:first-child details[open])) > :not(:first-child) { display: none; }
+.nbchat-live .widget-inline-hbox, .nbchat-live .widget-inline-hbox > div { display: contents; font: inherit; line-height: inherit; }
+.nbchat-live .nbchat-fold:not(:has(> :first-child details[open])) > :not(:first-child) { display: none; }
+.nbchat-live table { margin-left: 0; margin-right: 0; }
 .nbchat-live .nbchat-letters { background: none; padding: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-.nbchat-live .nbchat-status { color: var(--jp-content-font-color2, #616161); font-size: 0.85em; }
+.nbchat-live > .nbchat-answer { margin-bottom: 1em; }
+.nbchat-live .nbchat-status {
+  position: relative; top: -14px; height: 0; line-height: 14px; font-size: 11px; white-space: nowrap;
+  color: var(--jp-content-font-color2, #616161);
+}
 </style>"""
 
 
@@ -460,9 +466,9 @@ class Stage:
         self.display_id = uuid.uuid4().hex
         # One layout and one style for all: every other widget is then one message and not three.
         self._layout = self._count(ipywidgets.Layout())
-        self._look = self._count(ipywidgets.widgets.widget_string.HTMLStyle())
+        self._look = self._count(ipywidgets.widgets.widget_string.HTMLMathStyle())
         self._status = self._html("")
-        middle = self.box()
+        middle = self.box((), ("nbchat-answer",))
         self.column = Column(self, middle)
         self._root = self.box((self._html(STYLE), middle, self._status), CLASSES)
 
@@ -508,7 +514,7 @@ class Stage:
             widget.close()
 
     def _html(self, value: str) -> HTML:
-        return self._count(self._ipywidgets.HTML(value, layout=self._layout, style=self._look))
+        return self._count(self._ipywidgets.HTMLMath(value, layout=self._layout, style=self._look))
 
     def _count(self, widget: Any) -> Any:
         self._made.append(widget)
