@@ -1,0 +1,73 @@
+"""Usage: read from the API, added up, kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbchat.core.usage import Usage
+
+FULL = {
+    "input_tokens": 10,
+    "output_tokens": 7,
+    "cache_creation_input_tokens": 100,
+    "cache_read_input_tokens": 1000,
+    "cache_creation": {"ephemeral_5m_input_tokens": 60, "ephemeral_1h_input_tokens": 40},
+    "output_tokens_details": {"thinking_tokens": 3},
+    "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1},
+    "service_tier": "standard",
+    "later_field": {"x": 1},
+}
+
+
+def test_every_tier_is_counted():
+    """The whole prompt is the sum of the three input tiers."""
+    usage = Usage.from_api(FULL)
+    assert usage.prompt_tokens == 1110
+    assert usage.completion_tokens == 7
+    assert usage.total_tokens == 1117
+    assert usage.cache_creation_1h_input_tokens == 40
+    assert usage.thinking_tokens == 3
+    assert (usage.web_search_requests, usage.web_fetch_requests) == (2, 1)
+    assert usage.cached_share == pytest.approx(1000 / 1110)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        {},
+        {"input_tokens": None, "cache_creation": None, "server_tool_use": None},
+        {"input_tokens": "many", "server_tool_use": []},
+    ],
+)
+def test_what_is_missing_null_or_no_count_is_nothing(given):
+    """Gateways leave fields out, and some fill them with other things."""
+    assert Usage.from_api(given) == Usage()
+    assert Usage().cached_share == 0.0
+
+
+def test_tiers_that_differ_are_mixed_and_those_that_agree_stay():
+    """A sum over tiers has no single price."""
+    standard, batch, none = Usage(service_tier="standard"), Usage(service_tier="batch"), Usage()
+    assert (standard + none + standard).service_tier == "standard"
+    assert (standard + batch).service_tier == "mixed"
+    assert (standard + Usage(estimated=True)).estimated
+    with pytest.raises(TypeError):
+        standard + 1
+
+
+def test_an_estimate_never_lowers_what_was_counted():
+    """And is marked."""
+    usage = Usage(output_tokens=50).estimate_output(20)
+    assert (usage.output_tokens, usage.estimated) == (50, True)
+    assert Usage(output_tokens=1).estimate_output(20).output_tokens == 20
+
+
+def test_the_dict_has_neutral_names_and_reads_back():
+    """Shown to people and other tools; only what holds something."""
+    usage = Usage.from_api(FULL)
+    kept = usage.to_dict()
+    assert (kept["prompt_tokens"], kept["completion_tokens"], kept["total_tokens"]) == (1110, 7, 1117)
+    assert "speed" not in kept
+    assert Usage.from_dict(kept) == usage
+    assert Usage.from_dict({}) == Usage()
