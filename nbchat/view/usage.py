@@ -140,12 +140,12 @@ _Column = tuple[str, Any]
 
 def _columns(totals: list[TotalLike]) -> list[_Column]:
     columns: list[_Column] = [
+        ("Cost", _cost),
         ("Requests", lambda total: f"{total.requests:,}"),
         ("Input", lambda total: f"{total.usage.input_tokens:,}"),
         ("Cache write", lambda total: f"{total.usage.cache_creation_input_tokens:,}"),
         ("Cache read", lambda total: f"{total.usage.cache_read_input_tokens:,}"),
         ("Output", lambda total: ("≈ " if total.usage.estimated else "") + f"{total.usage.output_tokens:,}"),
-        ("Cost", _cost),
     ]
     for name, write in (("Failed", _failed), ("Replayed", _replayed), ("Saved", _saved)):
         if any(write(total) for total in totals):
@@ -203,7 +203,7 @@ def _html_table(title: str, head: list[str], body: list[list[str]], foot: list[l
             side = "left" if place < keys else "right"
             name, scope = ("th", ' scope="row"') if place == 0 and keys else ("td", "")
             text = f"<strong>{escape(cell)}</strong>" if bold else escape(cell)
-            made.append(f'<{name}{scope} style="text-align: {side}">{text}</{name}>')
+            made.append(f'<{name}{scope} style="text-align: {side}; white-space: nowrap">{text}</{name}>')
         return f"<tr>{''.join(made)}</tr>"
 
     heads = "".join(
@@ -212,8 +212,8 @@ def _html_table(title: str, head: list[str], body: list[list[str]], foot: list[l
     )
     end = f"<tfoot>{''.join(row(cells, bold=True) for cells in foot)}</tfoot>" if foot else ""
     return (
-        f'<table><caption style="text-align: left">{escape(_shown(title))}</caption><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{''.join(row(cells) for cells in body)}</tbody>{end}</table>"
+        f'<div style="overflow-x: auto"><table><caption style="text-align: left">{escape(_shown(title))}</caption><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(row(cells) for cells in body)}</tbody>{end}</table></div>"
     )
 
 
@@ -273,7 +273,7 @@ def _html_plot(told: str, points: list[_Point], highest: float) -> str:
     columns = []
     for name, cost, requests, unknown in points:
         height = max(round(_HEIGHT * cost / highest), 1 if cost else 0) if highest else 0
-        dashed = "border-top: 3px dashed; " if unknown else ""
+        dashed = "border-top: 3px dashed; padding-top: 3px; " if unknown else ""
         what = f"{name}: {_dollars(cost)}, {requests} request{'s' * (requests != 1)}"
         what += f", {unknown} of unknown cost" if unknown else ""
         columns.append(
@@ -289,7 +289,7 @@ def _html_plot(told: str, points: list[_Point], highest: float) -> str:
         f'<div style="display: flex; margin-top: 6px"><div style="{side}; padding-right: 6px">'
         f"<small>{_dollars(highest)}</small><small>{_dollars(0.0)}</small></div>"
         f'<div style="{wide}"><div role="img" aria-label="{escape(told)}" style="display: flex; '
-        f'align-items: flex-end; height: {_HEIGHT + 4}px; border-bottom: 1px solid; color: {_COLOUR}">'
+        f'align-items: flex-end; height: {_HEIGHT + 8}px; border-bottom: 1px solid; color: {_COLOUR}">'
         f"{''.join(columns)}</div>"
         f'<div style="display: flex; justify-content: space-between">{dates}</div></div></div></figure>'
     )
