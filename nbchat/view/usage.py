@@ -212,7 +212,9 @@ def _html_table(title: str, head: list[str], body: list[list[str]], foot: list[l
     )
     end = f"<tfoot>{''.join(row(cells, bold=True) for cells in foot)}</tfoot>" if foot else ""
     return (
-        f'<div style="overflow-x: auto"><table><caption style="text-align: left">{escape(_shown(title))}</caption><thead><tr>{heads}</tr></thead>'
+        '<div style="overflow-x: auto"><table>'
+        f'<caption style="text-align: left">{escape(_shown(title))}</caption>'
+        f"<thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(row(cells) for cells in body)}</tbody>{end}</table></div>"
     )
 

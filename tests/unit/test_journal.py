@@ -82,6 +82,13 @@ def test_a_whole_round_comes_back_as_it_was(step: int):
     assert (restored.model, restored.endpoint, restored.prompt) == ("m", "anthropic", "What is 2 + 2?")
 
 
+def test_a_restored_answer_can_be_saved_and_loaded(tmp_path: Path):
+    """It is a Response like any other."""
+    restored = through([*chunks_of(MESSAGE), ToolResult("t1", (TextBlock("4"),))])
+    stored = json.loads(restored.save(tmp_path / "answer.json").read_text(encoding="utf-8"))
+    assert Response.from_dict(stored) == restored
+
+
 def test_a_round_that_broke_off_is_kept_as_far_as_it_came():
     """Half a text and half a tool call: the call never runs, the output is estimated."""
     chunks = chunks_of(MESSAGE)
