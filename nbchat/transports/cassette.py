@@ -9,6 +9,7 @@ Only whole answers are recorded: one that was interrupted, broke off or failed l
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import os
@@ -85,13 +86,19 @@ class Cassette:
         # A link stays a link when a recording is replaced, and a later chdir changes nothing.
         self.path = Path(os.path.realpath(Path(path).expanduser()))
         self.mode, self.speed = mode, speed
-        self.sent = self.replayed = self.recorded = self.missed = 0
         self._shown_path = str(path)
         self._inner, self._built = inner, None
+        self._counts = dict.fromkeys(("replayed", "sent", "recorded", "missed"), 0)
         self._counting = threading.Lock()
         self._recordings = Recordings(self.path)
         if mode != "off" and not self._recordings.refresh() and mode == "replay":
             raise self._no_file()
+
+    def around(self, inner: Transport | Callable[[], Transport]) -> Cassette:
+        """The same cassette before another endpoint: one file, one mode, one count."""
+        other = copy.copy(self)
+        other._inner, other._built = inner, None
+        return other
 
     @property
     def name(self) -> str:
@@ -109,8 +116,8 @@ class Cassette:
         ``recordings`` are in the file; ``replayed`` were answered from it, ``sent`` went to the
         endpoint, ``recorded`` of those were written, ``missed`` found no recording and were not sent.
         """
-        counts = {name: getattr(self, name) for name in ("replayed", "sent", "recorded", "missed")}
-        return {"file": self._shown_path, "mode": self.mode, "speed": self.speed, "recordings": len(self)} | counts
+        held = {"file": self._shown_path, "mode": self.mode, "speed": self.speed, "recordings": len(self)}
+        return held | self._counts
 
     def holds(self, request: Request) -> bool:
         """Whether :meth:`stream` would replay this request, and so send and cost nothing."""
@@ -163,7 +170,7 @@ class Cassette:
 
     def _count(self, name: str) -> None:
         with self._counting:
-            setattr(self, name, getattr(self, name) + 1)
+            self._counts[name] += 1
 
     def _replay(self, exchange: Exchange) -> Iterator[dict[str, Any]]:
         due = time.perf_counter()

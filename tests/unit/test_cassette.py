@@ -215,6 +215,17 @@ def test_holds_says_beforehand_whether_a_request_is_free(tmp_path):
     assert not Cassette(tmp_path / "c.jsonl", Echo(), mode="record").holds(request())
 
 
+def test_one_cassette_serves_several_endpoints(tmp_path):
+    """A notebook may ask two models; the file and the counts are one."""
+    cassette = Cassette(tmp_path / "c.jsonl")
+    one, two = cassette.around(Echo()), cassette.around(lambda: Echo(lambda *_: answer("the other")))
+    assert ask(one, request("a")) == "a #1"
+    assert ask(two, request("b")) == "the other"
+    assert [ask(two, request("a")), ask(one, request("b"))] == ["a #1", "the other"]
+    assert cassette.summary() == two.summary()
+    assert cassette.summary()["replayed"] == 2
+
+
 def test_a_relative_path_stays_the_same_file_after_chdir(tmp_path, monkeypatch):
     """Notebooks change folders."""
     (tmp_path / "elsewhere").mkdir()
@@ -272,7 +283,7 @@ def test_an_answer_that_is_not_whole_leaves_no_trace(tmp_path, ending):
     with cassette.stream(request()) as events:
         assert list(events) == ending
     assert not file.exists()
-    assert (cassette.sent, cassette.recorded) == (1, 0)
+    assert (cassette.summary()["sent"], cassette.summary()["recorded"]) == (1, 0)
 
 
 def test_an_interrupted_answer_leaves_no_trace(tmp_path):
@@ -329,7 +340,7 @@ def test_an_answer_that_cannot_be_written_is_still_shown(tmp_path):
         assert ask(cassette, request()) == "Say hi"
     with pytest.raises(InputError, match="cannot be read"):
         ask(cassette, request())  # this time it is known before anything is sent
-    assert (cassette.sent, cassette.recorded) == (1, 0)
+    assert (cassette.summary()["sent"], cassette.summary()["recorded"]) == (1, 0)
 
 
 # What is never in the file
@@ -683,7 +694,7 @@ def test_threads_of_one_cassette_lose_nothing(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert (cassette.sent, cassette.recorded, len(lines(file))) == (40, 40, 41)
+    assert [cassette.summary()["sent"], cassette.summary()["recorded"], len(lines(file))] == [40, 40, 41]
     assert [ask(Cassette(file, mode="replay"), request(name)) for name in names] == names
 
 
