@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbchat.core.conversation import Conversation
 from nbchat.core.errors import InputError, NbchatError, OptionError, nearest
-from nbchat.session import Session
-from nbchat.view import live
+
+if TYPE_CHECKING:
+    from nbchat.session import Session
 
 __all__ = ["COMMANDS", "help_text", "run"]
 
@@ -74,6 +75,8 @@ def _show(call: Call) -> None:
     if not hasattr(response, "_repr_mimebundle_") or not hasattr(response, "status"):
         what = f"{call.words[0]!r} is no Response" if call.words else "there is no answer yet"
         raise InputError(f"%nbchat show: {what}", "Name a variable that holds one, or ask with %%claude first.")
+    from nbchat.view import live
+
     live.show(response)
 
 

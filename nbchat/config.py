@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from traitlets import Bool, Dict, Float, Int, TraitError, TraitType, Unicode
+from traitlets import Bool, Dict, Float, Int, List, TraitError, TraitType, Unicode
 from traitlets.config import Configurable
 
 from nbchat.core.errors import OptionError, nearest
@@ -28,6 +28,8 @@ def _trait(option: Option) -> TraitType[Any, Any]:
             return Float(option.default, allow_none=option.default is None, **help_of)
         case "switch":
             return Bool(option.default, **help_of)
+        case "list":
+            return List(Unicode(), **help_of)
     return Unicode(option.default, allow_none=option.default is None, **help_of)
 
 
@@ -40,6 +42,21 @@ class Nbchat(Configurable):
     idle_timeout = Float(120.0, help="seconds that content of an answer may fail to come").tag(config=True)
     max_retries = Int(2, min=0, help="further tries before the first event of an answer").tag(config=True)
     local_model = Unicode(None, allow_none=True, help="the GGUF file of --endpoint local; else the built-in").tag(
+        config=True
+    )
+
+    prices = Dict(
+        help="prices that genai-prices does not know: {model: {'input': …, 'output': …}}, US dollars a million tokens"
+    ).tag(config=True)
+    cassette = Unicode(None, allow_none=True, help="the cassette every session begins with (%nbchat cassette)").tag(
+        config=True
+    )
+    cassette_mode = Unicode(None, allow_none=True, help="auto, replay, record or off; goes before --mode").tag(
+        config=True
+    )
+    ledger = Bool(True, help="whether usage is written into the ledger").tag(config=True)
+    journal = Bool(True, help="whether answers are kept on disk while they arrive").tag(config=True)
+    echo = Unicode(None, allow_none=True, help="a file that gets the text of every answer as it arrives").tag(
         config=True
     )
 
@@ -57,7 +74,8 @@ class Nbchat(Configurable):
 
     def settings(self) -> dict[str, Any]:
         """All values by name."""
-        return {name: getattr(self, name) for name in self.class_trait_names(config=True)}
+        values = {name: getattr(self, name) for name in self.class_trait_names(config=True)}
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
     def _config_keys(self) -> set[str]:
         return set(self.config.get("Nbchat", {})) if self.config else set()

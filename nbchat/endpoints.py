@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nbchat.config import Nbchat
@@ -26,17 +26,37 @@ __all__ = ["Endpoint", "Endpoints"]
 LOCAL = "local"
 
 
-@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a request goes: the transport, the model it will name, and a line to say about it."""
+    """Where a request goes: a name, the model it will name, and a transport, made when first used.
 
-    transport: Transport
-    model: str
-    notice: str = ""
+    ``notice`` is a line to say about it; ``priced_as`` is what prices know it by; ``window`` is the
+    context window in tokens, where it is known without asking.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        connect: Callable[[], Transport],
+        *,
+        notice: str = "",
+        priced_as: str = "",
+        window: int | None = None,
+    ) -> None:
+        self.name, self.model, self.notice = name, model, notice
+        self.priced_as, self.window = priced_as or name, window
+        self._connect, self._transport = connect, None
 
     @property
-    def name(self) -> str:
-        return self.transport.name
+    def transport(self) -> Transport:
+        """The transport.
+
+        Raises:
+            InputError, AuthError, ConnectionFailed: it cannot be had.
+        """
+        if self._transport is None:
+            self._transport = self._connect()
+        return self._transport
 
 
 class Endpoints:
@@ -44,7 +64,7 @@ class Endpoints:
 
     def __init__(self, config: Nbchat, fixed: Transport | None = None) -> None:
         self._config, self._fixed = config, fixed
-        self._made: dict[tuple[str, str | None], Transport] = {}
+        self._made: dict[tuple[str, str], ClaudeTransport] = {}
 
     def names(self) -> list[str]:
         """The names ``--endpoint`` knows."""
@@ -58,34 +78,36 @@ class Endpoints:
             AuthError: no endpoint was named and none can answer.
         """
         if self._fixed is not None and "endpoint" not in options.given:
-            model = getattr(self._fixed, "model", None)
-            return Endpoint(self._fixed, options.model if "model" in options.given or not model else model)
+            fixed = self._fixed
+            model = None if "model" in options.given else getattr(fixed, "model", None)
+            return Endpoint(fixed.name, model or options.model, lambda: fixed)
         if options.endpoint == LOCAL:
             return self._local(options)
         if options.endpoint:
-            return Endpoint(self._named(options.endpoint), options.model)
+            return self._named(options.endpoint, options.model)
         if self.has_anthropic():
-            return Endpoint(self._named("anthropic"), options.model)
+            return self._named("anthropic", options.model)
         return self._embedded_instead(options)
 
     def has_anthropic(self) -> bool:
         """Whether the SDK finds credentials for the Anthropic API; nothing is sent."""
-        anthropic = self._named("anthropic")
-        return isinstance(anthropic, ClaudeTransport) and anthropic.has_credentials()
+        return self._made_once("anthropic", None).has_credentials()
 
-    def _named(self, name: str) -> Transport:
+    def _named(self, name: str, model: str) -> Endpoint:
         if name in PLATFORMS:
-            return self._made_once(name, None)
+            return Endpoint(name, model, lambda: self._made_once(name, None))
         if name in self._config.endpoints:
-            return self._made_once(name, self._config.endpoints[name])
+            described = self._config.endpoints[name]
+            url = described if isinstance(described, str) else described.get("base_url", "")
+            return Endpoint(name, model, lambda: self._made_once(name, described), priced_as=url)
         if re.match(r"https?://", name):
-            return self._made_once(name, name)
+            return Endpoint(name, model, lambda: self._made_once(name, name))
         raise OptionError(
             f"--endpoint {name}: there is no endpoint of that name",
             nearest(name, self.names()) or "Name one of: " + ", ".join(self.names()) + "; or a base URL.",
         )
 
-    def _made_once(self, name: str, described: str | Mapping[str, Any] | None) -> Transport:
+    def _made_once(self, name: str, described: str | Mapping[str, Any] | None) -> ClaudeTransport:
         key = (name, repr(described))
         if key not in self._made:
             patience = {"idle_timeout": self._config.idle_timeout, "max_retries": self._config.max_retries}
@@ -109,22 +131,19 @@ class Endpoints:
         from nbchat.transports import local
 
         gguf = options.model if "model" in options.given and _is_gguf(options.model) else self._config.local_model
-        server = local.serve(os.path.expanduser(gguf) if gguf else None)
-        if "model" in options.given and not _is_gguf(options.model) and options.model != server.model:
+        weights = os.path.expanduser(gguf) if gguf else None
+        model = Path(weights).stem if weights else local.BUILT_IN
+        if "model" in options.given and not _is_gguf(options.model) and options.model != model:
             raise OptionError(
-                f"-m {options.model}: the local endpoint serves {server.model}",
+                f"-m {options.model}: the local endpoint serves {model}",
                 "Leave out -m, give the path of a GGUF file, or name another --endpoint.",
             )
-        key = (LOCAL, server.base_url)
-        if key not in self._made:
-            self._made[key] = ClaudeTransport(
-                LOCAL,
-                base_url=server.base_url,
-                api_key=server.api_key,
-                idle_timeout=self._config.idle_timeout,
-                max_retries=self._config.max_retries,
-            )
-        return Endpoint(self._made[key], server.model, notice)
+
+        def connect() -> Transport:
+            server = local.serve(weights)
+            return self._made_once(LOCAL, {"base_url": server.base_url, "api_key": server.api_key})
+
+        return Endpoint(LOCAL, model, connect, notice=notice, window=local.CONTEXT)
 
 
 def _is_gguf(model: str) -> bool:
@@ -135,6 +154,8 @@ def _described(name: str, described: str | Mapping[str, Any] | None) -> dict[str
     """The base URL and the key of an endpoint as the settings describe it."""
     if described is None or isinstance(described, str):
         return {"base_url": described}
+    if name == LOCAL:
+        return dict(described)
     unknown = set(described) - {"base_url", "api_key_env"}
     if unknown or "base_url" not in described:
         raise OptionError(

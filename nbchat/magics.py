@@ -1,22 +1,26 @@
-"""``%%claude``, ``%claude`` and ``%nbchat``: a skin over Session, and the only door to IPython.core.magic.
+"""``%%claude``, ``%claude`` and ``%nbchat``: a skin, and the only door to IPython.core.magic.
 
-A magic reads its line, asks, and binds the Response; it decides nothing else.
+``%load_ext nbchat`` must cost next to nothing, so what a cell needs (:mod:`nbchat.cell`, the
+session, the SDK) is imported by a thread in the background, or by the first cell if that is sooner.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Any
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from nbchat import commands, session
+from nbchat import commands
 from nbchat.config import Nbchat
-from nbchat.core.errors import InputError
-from nbchat.options import Option, help_text, parse
-from nbchat.session import Session
-from nbchat.transports import claude as claude_transport
-from nbchat.view import live
+from nbchat.context.notebook import unwatch, watch
+from nbchat.options import Option, help_text
+
+if TYPE_CHECKING:
+    from nbchat.session import Session
 
 __all__ = ["ClaudeMagics", "install", "uninstall"]
 
@@ -25,66 +29,55 @@ __all__ = ["ClaudeMagics", "install", "uninstall"]
 class ClaudeMagics(Magics):
     """The magics of one shell, around one Session."""
 
-    def __init__(self, shell: Any, session: Session) -> None:
+    def __init__(self, shell: Any, settings: Nbchat) -> None:
         super().__init__(shell)
-        self.session = session
+        self.settings = settings
+
+    @cached_property
+    def session(self) -> Session:
+        """The session of this shell, made at its first use."""
+        from nbchat.session import Session, make_current
+        from nbchat.store.entries import notebook_name
+
+        # Where Jupyter Server, or papermill, tells the notebook's path.
+        path = os.environ.get("JPY_SESSION_NAME") or os.environ.get("PAPERMILL_OUTPUT_PATH")
+        session = Session(config=self.settings, notebook=notebook_name(path))
+        make_current(session)
+        return session
 
     # IPython would fill {x} and $x in the line with variables; in prose those mean nothing.
     @no_var_expand
     @line_cell_magic
     def claude(self, line: str, cell: str | None = None) -> None:
-        has_body = bool(cell and cell.strip())
-        parsed = parse(line, has_body=has_body)
-        prompt = "\n\n".join(part for part in (parsed.prompt, cell if has_body else "") if part)
-        options = self.session.options(parsed.given)
-        if not prompt:
-            raise InputError(
-                "there is no prompt, so nothing was sent",
-                "Write it below the %%claude line, or behind it; %%claude? shows how.",
-            )
-        cell_id = live.cell_id(self.shell)
-        before = self.session.last
-        try:
-            self.session.ask(
-                prompt.removesuffix("\n"),
-                namespace=self.shell.user_ns,
-                cell=cell_id,
-                sinks=live.views(self.shell, cell_id=cell_id, quiet=options.quiet),
-                options=options,
-            )
-        except KeyboardInterrupt as stop:
-            # One line instead of a traceback through this library; the cell fails all the same.
-            stop._render_traceback_ = lambda: ["KeyboardInterrupt: stopped; what had arrived is in _claude"]
-            raise
-        finally:
-            if self.session.last is not before:
-                self._bind(options.output)
+        from nbchat.cell import run
+
+        run(self.shell, self.session, line, cell)
 
     @no_var_expand
     @line_magic
     def nbchat(self, line: str) -> Any:
         return commands.run(line, self.session, self.shell)
 
-    def _bind(self, name: str | None) -> None:
-        bound = {"_claude": self.session.last} | ({name: self.session.last} if name else {})
-        self.shell.user_ns.update(bound)
-
 
 def install(shell: Any) -> None:
     """Add the magics to ``shell``; a second ``%load_ext`` or ``%reload_ext`` keeps the conversations."""
     if getattr(shell, "nbchat", None) is None:
-        config = Nbchat(parent=shell)
-        config.check(shell.config.get("Nbchat", {}))
-        shell.configurables.append(config)  # what %config looks through
-        shell.nbchat = ClaudeMagics(shell, Session(config=config))
-        session.make_current(shell.nbchat.session)
+        settings = Nbchat(parent=shell)
+        settings.check(shell.config.get("Nbchat", {}))
+        shell.configurables.append(settings)  # what %config looks through
+        shell.nbchat = ClaudeMagics(shell, settings)
     magics = shell.nbchat
-    ClaudeMagics.claude.__doc__ = help_text(lambda option: _current(magics.session, option))
+
+    def current(option: Option) -> Any:
+        return getattr(magics.settings, option.name, option.default)
+
+    ClaudeMagics.claude.__doc__ = help_text(current)
     ClaudeMagics.nbchat.__doc__ = commands.help_text()
     shell.register_magics(magics)
     if _keep_prompt_on_the_line not in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.insert(0, _keep_prompt_on_the_line)
-    claude_transport.preload()
+    watch(shell)
+    threading.Thread(target=_preload, name="nbchat-preload", daemon=True).start()
 
 
 def uninstall(shell: Any) -> None:
@@ -92,12 +85,22 @@ def uninstall(shell: Any) -> None:
     for kind in ("line", "cell"):
         for name in ("claude", "nbchat"):
             shell.magics_manager.magics[kind].pop(name, None)
+    unwatch(shell)
     if _keep_prompt_on_the_line in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(_keep_prompt_on_the_line)
 
 
-def _current(session: Session, option: Option) -> Any:
-    return getattr(session.config, option.name, option.default)
+def _preload() -> None:
+    """Import what the first answer needs, the largest part first: the SDK alone takes over a second."""
+    from nbchat.transports import claude
+
+    claude.preload()
+    from nbchat import cell  # noqa: F401
+    from nbchat.store import prices
+    from nbchat.view import live
+
+    live.preload()
+    prices.preload()
 
 
 def _keep_prompt_on_the_line(lines: list[str]) -> list[str]:

@@ -5,7 +5,6 @@ To add an option, add a row; :mod:`nbchat.session` reads it by name.
 
 from __future__ import annotations
 
-import dataclasses
 import keyword
 import re
 import textwrap
@@ -40,6 +39,17 @@ class Option:
     setting: bool = True
     completes: str = ""
 
+    @property
+    def empty(self) -> Any:
+        """The value where none is given or set."""
+        return () if self.kind == "list" else self.default
+
+    def hold(self, value: Any) -> Any:
+        """A value given from Python, as the line would give it: one word for a list is a list of one."""
+        if self.kind == "list":
+            return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+        return value
+
     def read(self, text: str, flag: str) -> Any:
         """The value of a word of the line.
 
@@ -71,13 +81,9 @@ class Option:
 
 
 OPTIONS: tuple[Option, ...] = (
+    # Who answers, and in what conversation
     Option(
-        "model",
-        ("-m", "--model"),
-        "the model that answers",
-        metavar="MODEL",
-        default=DEFAULT_MODEL,
-        completes="models",
+        "model", ("-m", "--model"), "the model that answers", metavar="MODEL", default=DEFAULT_MODEL, completes="models"
     ),
     Option(
         "chat",
@@ -88,8 +94,7 @@ OPTIONS: tuple[Option, ...] = (
         completes="chats",
     ),
     Option("once", ("--once",), "send no history; the turn joins no conversation", kind="switch", default=False),
-    Option("system", ("-s", "--system"), "the system prompt", metavar="TEXT"),
-    Option("max_tokens", ("--max-tokens",), "the longest answer, in tokens", kind="int", metavar="N", default=8192),
+    Option("system", ("-s", "--system"), "the system prompt: a text, a file or a variable", metavar="TEXT"),
     Option(
         "endpoint",
         ("--endpoint",),
@@ -97,13 +102,73 @@ OPTIONS: tuple[Option, ...] = (
         metavar="NAME",
         completes="endpoints",
     ),
+    # How much, and how
+    Option("max_tokens", ("--max-tokens",), "the longest answer, in tokens", kind="int", metavar="N", default=8192),
+    Option("thinking", ("--thinking",), "let the model think, and show it", kind="switch", default=False),
     Option(
-        "stream",
-        ("--no-stream",),
-        "ask for the answer in one piece",
+        "effort",
+        ("--effort",),
+        "how hard the model tries",
+        metavar="LEVEL",
+        choices=("low", "medium", "high", "xhigh", "max"),
+    ),
+    Option("stop", ("--stop",), "end the answer at this text; may be given again", kind="list", metavar="TEXT"),
+    Option(
+        "param",
+        ("--param",),
+        "a further field of the request, as KEY=JSON; may be given again",
+        kind="list",
+        metavar="KEY=JSON",
+    ),
+    Option("stream", ("--no-stream",), "ask for the answer in one piece", kind="switch", default=True, value=False),
+    # What goes along
+    Option(
+        "attach",
+        ("--attach",),
+        "files that go along: text, code, notebooks, CSV, PDF, images; globs too",
+        kind="list",
+        metavar="PATH…",
+        completes="files",
+        setting=False,
+    ),
+    Option(
+        "cells",
+        ("--cells",),
+        "cells that go along with their outputs: 3-5, 3,7 or above",
+        metavar="SPEC",
+        setting=False,
+    ),
+    Option("web_search", ("--web-search",), "let the model search the web", kind="switch", default=False),
+    Option("web_fetch", ("--web-fetch",), "let the model fetch web pages", kind="switch", default=False),
+    Option(
+        "code_execution",
+        ("--code-execution",),
+        "let the model run code in a container of the service",
         kind="switch",
-        default=True,
-        value=False,
+        default=False,
+    ),
+    Option(
+        "trim",
+        ("--trim",),
+        "drop the oldest turns where the request is larger than the context window",
+        kind="switch",
+        default=False,
+    ),
+    # What it may cost, and what is shown
+    Option(
+        "budget",
+        ("--budget",),
+        "US dollars that this notebook may cost today; a request that could cost more is not sent",
+        kind="number",
+        metavar="USD",
+    ),
+    Option(
+        "dry_run",
+        ("--dry-run",),
+        "show what would be sent and what it could cost; send nothing",
+        kind="switch",
+        default=False,
+        setting=False,
     ),
     Option("quiet", ("--quiet",), "show nothing; the Response is bound all the same", kind="switch", default=False),
     Option(
@@ -119,20 +184,17 @@ _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 
-@dataclass(frozen=True)
 class Options:
-    """The options of one request: what was given, over what is set, over the defaults."""
+    """The options of one request by name: what was given, over what is set, over the defaults.
 
-    model: str = DEFAULT_MODEL
-    chat: str = "main"
-    once: bool = False
-    system: str | None = None
-    max_tokens: int = 8192
-    endpoint: str | None = None
-    stream: bool = True
-    quiet: bool = False
-    output: str | None = None
-    given: frozenset[str] = frozenset()
+    ``given`` holds the names that this request gave itself.
+    """
+
+    __slots__ = ("_values", "given")
+
+    def __init__(self, values: Mapping[str, Any], given: frozenset[str]) -> None:
+        self._values = dict(values)
+        self.given = given
 
     @classmethod
     def of(cls, given: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> Options:
@@ -144,11 +206,23 @@ class Options:
         for name in given:
             if name not in _BY_NAME:
                 raise OptionError(f"there is no option {name!r}", nearest(name, _BY_NAME) or _see_help())
-        known = {name: value for name, value in (settings or {}).items() if name in _BY_NAME}
-        return cls(**{**known, **given}, given=frozenset(given))
+        values = {option.name: option.empty for option in OPTIONS}
+        values.update((name, value) for name, value in (settings or {}).items() if name in values)
+        values.update((name, _BY_NAME[name].hold(value)) for name, value in given.items())
+        return cls(values, frozenset(given))
 
-    def replace(self, **changed: Any) -> Options:
-        return dataclasses.replace(self, **changed)
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def own(self) -> dict[str, Any]:
+        """What was given itself."""
+        return {name: self._values[name] for name in self.given}
+
+    def __repr__(self) -> str:
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in self.own().items())})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,29 +11,52 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
+from nbchat.compose import Draft, compose, refuse_too_long
 from nbchat.config import Nbchat
+from nbchat.context.content import Carried, estimate_tokens
 from nbchat.core.chunks import Notice, StreamChunk
 from nbchat.core.conversation import Conversation, Turn
-from nbchat.core.errors import InputError, NbchatError, RefusedError, StreamError
-from nbchat.core.messages import Message
+from nbchat.core.errors import NbchatError, RefusedError, StreamError
 from nbchat.core.parser import ChatStreamParser
 from nbchat.core.request import Request, Sink, Transport
 from nbchat.core.response import Accumulator, Response, Status
-from nbchat.core.template import Filled, fill
+from nbchat.core.usage import Usage
 from nbchat.endpoints import Endpoint, Endpoints
 from nbchat.options import Options
+from nbchat.records import Account, Records
 
-__all__ = ["Session"]
+__all__ = ["Prepared", "Session", "current", "make_current"]
+
+#: Rounds of a turn in which the service paused by itself and was asked to go on.
+LONGEST_PAUSES = 10
+Cost: TypeAlias = Callable[[Usage, str], "float | None"]
+#: Sinks, or a function that makes them when the price of the endpoint's tokens is known.
+Sinks: TypeAlias = Iterable[Sink] | Callable[[Cost], Iterable[Sink]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that could be sent: all of it but the sending."""
+
+    draft: Draft
+    endpoint: Endpoint
+    options: Options
+    cell: str | None
+
+    @property
+    def request(self) -> Request:
+        return self.draft.request(self.endpoint.model)
 
 
 class Session:
     """Conversations with one configuration.
 
     ``transport`` is who answers: a Transport (:class:`nbchat.ScriptedTransport` in tests), or the
-    name of an endpoint; without it the settings and the environment decide. ``settings`` are
-    options by their long names, for all of the session's requests.
+    name of an endpoint; without it the settings and the environment decide. ``notebook`` is its
+    name in the ledger. ``settings`` are options by their long names, for all of its requests.
     """
 
     def __init__(
@@ -41,6 +64,7 @@ class Session:
         transport: Transport | str | None = None,
         *,
         config: Nbchat | None = None,
+        notebook: str = "",
         clock: Callable[[], float] = time.monotonic,
         **settings: Any,
     ) -> None:
@@ -48,6 +72,7 @@ class Session:
             settings["endpoint"], transport = transport, None
         self.config = config if config is not None else Nbchat()
         self.endpoints = Endpoints(self.config, transport)
+        self.records = Records(self.config, notebook=notebook)
         self.conversations: dict[str, Conversation] = {}
         #: The last Response, also of a turn that broke off.
         self.last: Response | None = None
@@ -64,8 +89,7 @@ class Session:
         Raises:
             OptionError: there is no option of a name.
         """
-        own = {name: getattr(self._settings, name) for name in self._settings.given}
-        return Options.of(own | dict(given), self.config.settings())
+        return Options.of(self._settings.own() | dict(given), self.config.settings())
 
     def ask(
         self,
@@ -73,15 +97,17 @@ class Session:
         *,
         namespace: Mapping[str, Any] | None = None,
         cell: str | None = None,
-        sinks: Iterable[Sink] = (),
+        carried: Sequence[Carried] = (),
+        sinks: Sinks = (),
         options: Options | None = None,
         **given: Any,
     ) -> Response:
         """Ask, and give the Response when the answer is whole.
 
-        ``prompt`` is a text or a sequence of texts and values. ``{{ … }}`` in a text is filled
+        ``prompt`` is a text, or a sequence of texts and values. ``{{ … }}`` in a text is filled
         from ``namespace``; without one it stays as it is. ``cell`` keys the turn: asking again
-        with the same key replaces it. ``sinks`` are told of the answer as it arrives.
+        with the same key replaces it. ``carried`` goes before the prompt. ``sinks`` are told of
+        the answer as it arrives.
 
         Raises:
             InputError, BudgetError: nothing was sent.
@@ -91,21 +117,61 @@ class Session:
             KeyboardInterrupt: interrupted; :attr:`last` holds what had arrived.
         """
         options = options if options is not None else self.options(given)
-        message = self._message(prompt, namespace)
+        return self.send(self.prepare(prompt, options, namespace=namespace, cell=cell, carried=carried), sinks)
+
+    def prepare(
+        self,
+        prompt: str | Sequence[Any],
+        options: Options,
+        *,
+        namespace: Mapping[str, Any] | None = None,
+        cell: str | None = None,
+        carried: Sequence[Carried] = (),
+    ) -> Prepared:
+        """All that happens before a request is sent; nothing is.
+
+        Raises:
+            InputError: the prompt, an option or something that goes along is wrong.
+            BudgetError: the request could cost more than the budget leaves.
+        """
+        history = () if options.once else self.conversation(options.chat).history(cell)
+        draft = compose(prompt, options, namespace=namespace, carried=carried, history=history)
         endpoint = self.endpoints.find(options)
-        conversation = self.conversation(options.chat)
-        history = () if options.once else conversation.history(cell)
-        request = _request(options, endpoint, (*history, message))
-        accumulator = Accumulator(message, self._clock)
-        told = _Sinks(sinks)
-        known = {"endpoint": endpoint.name, "digest": request.digest}
+        if endpoint.window:
+            tokens = _estimate(draft) + min(draft.max_tokens, endpoint.window // 8)
+            draft = refuse_too_long(draft, tokens, endpoint.window, trim=options.trim)
+        prepared = Prepared(draft, endpoint, options, cell)
+        self.records.check_budget(options.budget, lambda: self.count_tokens(prepared)[0], draft.max_tokens, endpoint)
+        return prepared
+
+    def count_tokens(self, prepared: Prepared) -> tuple[int, bool]:
+        """The tokens of the prompt, and whether the endpoint counted them (else they are an estimate)."""
+        count = getattr(self.records.transport(prepared.endpoint), "count_tokens", None)
+        if count is not None and not self.records.replays_only:
+            try:
+                return int(count(prepared.request)), True
+            except NbchatError:
+                pass  # an endpoint that cannot count can still answer
+        return _estimate(prepared.draft), False
+
+    def send(self, prepared: Prepared, sinks: Sinks = ()) -> Response:
+        """Send what was prepared and give the Response; raises as :meth:`ask` does."""
+        endpoint, options, cell = prepared.endpoint, prepared.options, prepared.cell
+        request = prepared.request
+        account = self.records.account(endpoint, options.chat, cell)
+        if callable(sinks):
+            sinks = sinks(lambda usage, model: self.records.cost(usage, endpoint, model))
+        journal = self.records.journal(prepared.draft.prompt, request, endpoint, options.chat, cell)
+        told = _Sinks([*sinks, *journal, account])
+        accumulator = Accumulator(prepared.draft.prompt, self._clock)
         status: Status = "error"
         failure: NbchatError | None = None
         try:
             told.begin(request)
-            if endpoint.notice:
-                told.feed(Notice(endpoint.notice))
-            self._round(request, endpoint.transport, accumulator, told)
+            for note in (endpoint.notice, *prepared.draft.notes):
+                if note:
+                    told.feed(Notice(note))
+            self._rounds(request, endpoint, accumulator, told, account)
             status = "complete"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -114,41 +180,63 @@ class Session:
             status, failure = "incomplete", error
             raise
         finally:
-            response = self.last = accumulator.respond(status, **known)
+            response = self.last = accumulator.respond(
+                status,
+                endpoint=endpoint.name,
+                digest=request.digest,
+                cost=account.cost,
+                replayed=account.all_replayed,
+                notes=prepared.draft.notes,
+            )
             if isinstance(failure, StreamError):
                 failure.partial = response
             if not options.once and len(response.messages) > 1:
-                conversation.record(_turn(cell, response))
+                self.conversation(options.chat).record(_turn(cell, response))
             told.settle(response)
         if response.status == "refused":
             raise _refused(response)
         return response
 
-    def _message(self, prompt: str | Sequence[Any], namespace: Mapping[str, Any] | None) -> Message:
-        parts: list[Any] = []
-        for part in [prompt] if isinstance(prompt, str) else prompt:
-            parts += fill(part, namespace) if isinstance(part, str) and namespace is not None else [part]
-        text = "".join(str(part.value) if isinstance(part, Filled) else str(part) for part in parts)
-        if not text.strip():
-            raise InputError(
-                "the prompt is empty, so nothing was sent", "Write the prompt into the cell below %%claude."
-            )
-        return Message.of("user", text)
+    def _rounds(
+        self, request: Request, endpoint: Endpoint, accumulator: Accumulator, told: _Sinks, account: Account
+    ) -> None:
+        """The requests of a turn: one, and one more each time the service pauses by itself."""
+        transport = self.records.transport(endpoint)
+        for _ in range(LONGEST_PAUSES):
+            self._round(request, transport, accumulator, told, account)
+            last = accumulator.last
+            if last is None or last.stop_reason != "pause_turn":
+                return
+            # Its answer goes back as it is, and the service goes on:
+            # https://platform.claude.com/docs/en/api/handling-stop-reasons#pause-turn
+            request = replace(request, messages=(*request.messages, accumulator.messages[-1]))
 
-    def _round(self, request: Request, transport: Transport, accumulator: Accumulator, told: _Sinks) -> None:
+    def _round(
+        self, request: Request, transport: Transport, accumulator: Accumulator, told: _Sinks, account: Account
+    ) -> None:
         """One request and its answer: the loop of the pipeline."""
         parser = ChatStreamParser()
+        replayed, status, error = False, "error", ""
+        account.begin(request)
         try:
             with transport.stream(request) as events:
+                replayed = getattr(events, "replayed", False)
                 for event in events:
                     chunk = parser.feed(event)
                     if chunk is not None:
                         accumulator.feed(chunk)
                         told.feed(chunk)
             parser.close()
+            status = "complete"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        except NbchatError as wrong:
+            error = getattr(wrong, "type", None) or type(wrong).__name__
+            raise
         finally:
-            if not parser.whole:
-                accumulator.cut(parser.snapshot())
+            answer = accumulator.last if parser.whole else accumulator.cut(parser.snapshot())
+            account.end(answer, status, replayed=replayed, error=error)
 
 
 class _Sinks:
@@ -158,7 +246,10 @@ class _Sinks:
         self._sinks = list(sinks)
 
     def begin(self, request: Request) -> None:
-        self._tell("begin", request)
+        """Tell those that want to know that a turn begins."""
+        for sink in list(self._sinks):
+            if not isinstance(sink, Account):
+                self._tell(sink, "begin", request)
 
     def feed(self, chunk: StreamChunk) -> None:
         for sink in self._sinks:
@@ -168,14 +259,14 @@ class _Sinks:
                 self._drop(sink, error)
 
     def settle(self, response: Response) -> None:
-        self._tell("settle", response)
-
-    def _tell(self, what: str, value: Any) -> None:
         for sink in list(self._sinks):
-            try:
-                getattr(sink, what, lambda _: None)(value)
-            except Exception as error:
-                self._drop(sink, error)
+            self._tell(sink, "settle", response)
+
+    def _tell(self, sink: Sink, what: str, value: Any) -> None:
+        try:
+            getattr(sink, what, lambda _: None)(value)
+        except Exception as error:
+            self._drop(sink, error)
 
     def _drop(self, sink: Sink, error: Exception) -> None:
         self._sinks = [other for other in self._sinks if other is not sink]
@@ -187,16 +278,11 @@ class _Sinks:
         )
 
 
-def _request(options: Options, endpoint: Endpoint, messages: tuple[Message, ...]) -> Request:
-    params: dict[str, Any] = {}
-    return Request(
-        model=endpoint.model,
-        messages=messages,
-        max_tokens=options.max_tokens,
-        system=options.system,
-        params=params,
-        stream=options.stream,
-    )
+def _estimate(draft: Draft) -> int:
+    """About how many tokens a draft has."""
+    contents = [[block.to_dict() for block in message.content] for message in (*draft.history, draft.prompt)]
+    tools = "".join(str(dict(tool)) for tool in draft.tools)
+    return sum(map(estimate_tokens, [*contents, draft.system or "", tools]))
 
 
 def _turn(cell: str | None, response: Response) -> Turn:

@@ -113,10 +113,14 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One line for the status, of no weight for the answer: waiting, cut, replayed. "" clears it."""
+    """One line for the status, of no weight for the answer: waiting, cut, replayed. "" clears it.
+
+    ``failed`` is the type of the error of a try that will be repeated, on its first notice.
+    """
 
     type: ClassVar[str] = "notice"
     text: str
+    failed: str = ""
 
 
 StreamChunk: TypeAlias = (

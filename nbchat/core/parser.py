@@ -239,7 +239,7 @@ class ChatStreamParser:
         raise self._fail(f"the answer broke off: {reason.message}", reason.hint, reason.type)
 
     def _on_notice(self, event: Event) -> StreamChunk:
-        return Notice(event["text"])
+        return Notice(event["text"], event.get("failed") or "")
 
     def _finish_open(self) -> None:
         self._done.update((index, block.finish()) for index, block in self._open.items())

@@ -29,7 +29,7 @@ class Response:
     ``bool(response)`` says whether it is complete. Times are in seconds, costs in US dollars;
     a cost that is not known is None. ``messages`` is the whole turn: the prompt, the answer and,
     between them, tool calls and their results. ``usage`` and ``cost`` add up every request of
-    the turn.
+    the turn. ``notes`` say what was cut of what went along, a line each.
     """
 
     text: str
@@ -51,6 +51,7 @@ class Response:
     digest: str = ""
     parsed: Any = None
     replayed: bool = False
+    notes: tuple[str, ...] = ()
 
     #: How a Response shows itself; the package puts the safe renderer here, as core has no display.
     renderer: ClassVar[Callable[[Response], dict[str, Any]]] = staticmethod(_plain)
@@ -157,14 +158,17 @@ class Accumulator:
         elif isinstance(chunk, ToolResult):
             self._results.append(chunk)
 
-    def cut(self, sofar: ResponseChunk) -> None:
-        """End a round that broke off. Output the API did not count is estimated from the text."""
+    def cut(self, sofar: ResponseChunk) -> ResponseChunk | None:
+        """End a round that broke off. Output the API did not count is estimated from the text.
+
+        Gives the round as it is counted, or None where nothing had come.
+        """
         if not sofar.message and not sofar.blocks:
-            return
-        counted = sofar.usage
+            return None
         if sofar.stop_reason is None:
-            counted = counted.estimate_output(_estimate_tokens(sofar.blocks))
-        self._end_round(replace(sofar, usage=counted))
+            sofar = replace(sofar, usage=sofar.usage.estimate_output(_estimate_tokens(sofar.blocks)))
+        self._end_round(sofar)
+        return sofar
 
     def _end_round(self, chunk: ResponseChunk) -> None:
         self._last = chunk

@@ -118,7 +118,8 @@ def _resolve_one(name: Any, namespace: Mapping[str, Any], to_content: Callable[[
         return value
     if not callable(value):
         raise OptionError(
-            f"--tools: {name} is a {type(value).__name__}, which cannot be called", "Name a function or a method."
+            f"--tools: {name} is a value of type {type(value).__name__}, which cannot be called",
+            "Name a function or a method.",
         )
     return FunctionTool(value, name, to_content)
 
@@ -189,7 +190,7 @@ class FunctionTool:
             else:
                 fields[name] = typing_extensions.NotRequired[self._hints[name]]
         # Made by a call, not a class body: a parameter may have a name that a body could not hold.
-        arguments = typing_extensions.TypedDict("arguments", fields)  # type: ignore[operator]
+        arguments = typing_extensions.TypedDict("arguments", fields)  # type: ignore[operator,misc]
         return adapter_of(arguments, f"tool {self.shown}"), more
 
     def _describe(self, documented: Mapping[str, str]) -> dict[str, Any]:
@@ -338,7 +339,7 @@ def _hint_of(parameter: inspect.Parameter, function: Any, shown: str) -> Any:
     else:
         source = inspect.unwrap(_plain_function(function))
         if isinstance(source, type):
-            source = source.__init__
+            source = source.__init__  # type: ignore[misc]
         holder = type("hints", (), {"__annotations__": {parameter.name: hint}})
         try:
             hint = typing.get_type_hints(

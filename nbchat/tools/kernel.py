@@ -13,13 +13,15 @@ import base64
 import contextlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from nbchat.core.errors import OptionError, redact
 from nbchat.tools.coroutine import run_coroutine
 from nbchat.tools.toolbox import Content, Outcome, cut, failure, said
 
-__all__ = ["RunPython"]
+__all__ = ["RunPython", "show_traceback"]
 
 _DESCRIPTION = """\
 Run Python code in the user's live IPython session, the notebook they look at. Variables, imports \
@@ -42,13 +44,19 @@ _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\
 
 
 class RunPython:
-    """The tool ``run_python`` of one shell. ``limit`` is the characters of text a call sends back."""
+    """The tool ``run_python`` of one shell. ``limit`` is the characters of text a call sends back.
+
+    Raises:
+        OptionError: there is no shell.
+    """
 
     name = shown = "run_python"
     trusted = False
     code: str | None = "code"
 
     def __init__(self, shell: Any, approve: str | None = None, limit: int = TEXT_LIMIT) -> None:
+        if shell is None:
+            raise OptionError("--run needs IPython, and this is plain Python", "Use it in a notebook or in ipython.")
         self.approve = approve
         self._shell, self._limit = shell, limit
 
@@ -111,6 +119,26 @@ class RunPython:
             return run_coroutine(shell.run_cell_async(code, store_history=False, transformed_cell=transformed))
         finally:
             shell.events.trigger("post_execute")
+
+
+def show_traceback(error: BaseException, shell: Any = None) -> None:
+    """Print the traceback of a tool's error on stderr, from the first frame that is the user's own.
+
+    As the shell formats it, where there is one. Printed, as an ``error`` output would say that the
+    cell failed.
+    """
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THEIRS:
+        frames = frames.tb_next
+    if shell is None:
+        text = "".join(traceback.format_exception(type(error), error, frames))
+    else:
+        text = "\n".join(shell.InteractiveTB.structured_traceback(type(error), error, frames))
+    print(redact(text.rstrip("\n")), file=sys.stderr)
+
+
+#: Packages whose frames stand between the call and the user's function.
+_NOT_THEIRS = frozenset({"nbchat", "asyncio", "concurrent", "pydantic", "contextvars"})
 
 
 class _Text:

@@ -64,7 +64,9 @@ def type_name(T: Any) -> str:
     """How a message names a type."""
     if isinstance(T, Mapping):
         return str(T.get("title") or "the JSON Schema")
-    return T.__name__ if isinstance(T, type) and not typing.get_args(T) else str(T).replace("__main__.", "")
+    if isinstance(T, type) and not typing.get_args(T):
+        return T.__name__
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", str(T))
 
 
 def adapter_of(T: Any, name: str = "") -> Any:
@@ -129,7 +131,7 @@ def _modern_typed_dict(T: Any) -> Any:
     marked = {
         key: hint if key in T.__required_keys__ else typing_extensions.NotRequired[hint] for key, hint in hints.items()
     }
-    made = typing_extensions.TypedDict(T.__name__, marked)  # type: ignore[operator]
+    made = typing_extensions.TypedDict(T.__name__, marked)  # type: ignore[operator,misc]
     made.__doc__, made.__module__ = T.__doc__, T.__module__
     return made
 

@@ -218,10 +218,19 @@ class Toolbox:
                 return failure(decision.reason)
             arguments, note = decision.arguments, decision.reason
         outcome = tool.call(arguments)
+        _show_figures()
         content = _sendable(outcome.content)
         if note:
             content = ({"type": "text", "text": note}, *content)
         return replace(outcome, content=content)
+
+
+def _show_figures() -> None:
+    """Show the figures a tool left open now, under its call, and not at the end of the cell."""
+    backend = sys.modules.get("matplotlib_inline.backend_inline")
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if backend is not None and pyplot is not None and pyplot.get_fignums() and "inline" in pyplot.get_backend():
+        backend.flush_figures()
 
 
 def _sendable(content: Content) -> Content:

@@ -147,8 +147,8 @@ class ClaudeTransport:
                 wait = self._wait_for(failed.error, attempt)
                 if wait is None:
                     raise self._explained(failed.error, started=False) from None
-                reason = self._explained(failed.error, started=False).message
-            yield from self._count_down(wait, reason, attempt)
+                failure = self._explained(failed.error, started=False)
+            yield from self._count_down(wait, failure, attempt)
 
     def _attempt(self, client: Any, request: Request) -> Generator[dict[str, Any], None, None]:
         """One try. _NoAnswer before the first event, StreamError after it."""
@@ -212,12 +212,14 @@ class ClaudeTransport:
             return asked if asked <= LONGEST_WAIT else None
         return min(0.5 * 2.0**attempt, 8.0) * (1 - 0.25 * random.random())  # the SDK's own backoff
 
-    def _count_down(self, wait: float, reason: str, attempt: int) -> Iterator[dict[str, Any]]:
-        """``notice`` events while waiting, one a second."""
+    def _count_down(self, wait: float, failure: NbchatError, attempt: int) -> Iterator[dict[str, Any]]:
+        """``notice`` events while waiting, one a second; the first says that a try failed."""
         left, tries = wait, f"try {attempt + 2} of {self._max_retries + 1}"
+        failed = getattr(failure, "type", None) or type(failure).__name__
         while left > 0:
             when = f" in {left:.0f} s" if left >= 1 else ""
-            yield {"type": "notice", "text": f"{reason}; {tries}{when}"}
+            yield {"type": "notice", "text": f"{failure.message}; {tries}{when}", "failed": failed}
+            failed = ""
             self._sleep(min(left, 1.0))
             left -= 1.0
         yield {"type": "notice", "text": ""}
@@ -322,9 +324,5 @@ def _keep_request_id(event: dict[str, Any], answer: Any) -> None:
 
 
 def preload() -> None:
-    """Import the SDK in a background thread, so that the first cell does not wait over a second for it."""
-
-    def load() -> None:
-        import anthropic  # noqa: F401
-
-    threading.Thread(target=load, name="nbchat-preload", daemon=True).start()
+    """Import the SDK: over a second, for a thread in the background."""
+    import anthropic  # noqa: F401

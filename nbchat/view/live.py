@@ -98,20 +98,14 @@ def views(
     return (LiveView(cost=cost),)
 
 
-def preload() -> threading.Thread:
-    """Load what a view needs, in the background: the first answer then does not wait for it."""
+def preload() -> None:
+    """Load what a view needs, for a thread in the background: the first answer then does not wait for it."""
+    try:
+        import ipywidgets  # noqa: F401
 
-    def load() -> None:
-        try:
-            import ipywidgets  # noqa: F401
-
-            render_markdown("`a`")
-        except Exception:
-            log.debug("preloading failed; the first answer will say why", exc_info=True)
-
-    thread = threading.Thread(target=load, name="nbchat-preload", daemon=True)
-    thread.start()
-    return thread
+        render_markdown("`a`")
+    except Exception:
+        log.debug("preloading failed; the first answer will say why", exc_info=True)
 
 
 # --- the final output ---------------------------------------------------------------------------

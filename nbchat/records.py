@@ -1,0 +1,230 @@
+"""Records of a session: what was spent, what is kept while it arrives, what replays.
+
+It binds the stores, the prices and the cassettes, which are blind to each other, for the session.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nbchat.config import Nbchat
+from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk
+from nbchat.core.messages import Message
+from nbchat.core.request import Request, Sink, Transport
+from nbchat.core.response import Response
+from nbchat.core.usage import Usage
+from nbchat.endpoints import Endpoint
+from nbchat.store.entries import Entry, Kind, start_of
+from nbchat.store.journal import JournalFolder
+from nbchat.store.ledger import Ledger
+from nbchat.store.prices import check_budget, cost_of, estimate_cost
+from nbchat.transports.cassette import Cassette
+
+__all__ = ["Account", "Records"]
+
+
+class Records:
+    """The records of one session. ``notebook`` names it in the ledger; ``now`` is the time of day."""
+
+    def __init__(self, config: Nbchat, *, notebook: str = "", now: Callable[[], float] = time.time) -> None:
+        self._config, self._now = config, now
+        self.notebook = notebook
+        self.ledger = Ledger()
+        self.journals = JournalFolder()
+        #: The file, mode and speed of the cassette in use.
+        self._tape: tuple[str, str, str] | None = None
+        self._cassettes: dict[str, Cassette] = {}
+        if config.cassette:
+            self.use_cassette(config.cassette)
+
+    # Cassettes
+
+    def use_cassette(self, path: str | None, mode: str = "auto", speed: str = "fast") -> Cassette | None:
+        """Record and replay with this file from now on; None takes the cassette out.
+
+        Raises:
+            OptionError, InputError, CassetteMiss: as of :class:`Cassette`.
+        """
+        self._cassettes.clear()
+        self._tape = (path, self._config.cassette_mode or mode, speed) if path else None
+        # Whatever is wrong with the file is said now, not in a later cell.
+        return Cassette(path, _unnamed, mode=self._tape[1], speed=speed) if path and self._tape else None
+
+    @property
+    def cassettes(self) -> tuple[Cassette, ...]:
+        """The cassette as each endpoint used it so far: one file, counted apart."""
+        return tuple(self._cassettes.values())
+
+    @property
+    def tape(self) -> tuple[str, str, str] | None:
+        """The file, mode and speed of the cassette in use."""
+        return self._tape
+
+    @property
+    def replays_only(self) -> bool:
+        """Whether nothing may be sent."""
+        return self._tape is not None and self._tape[1] == "replay"
+
+    def transport(self, endpoint: Endpoint) -> Transport:
+        """The endpoint's transport, behind the cassette if there is one."""
+        if self._tape is None:
+            return endpoint.transport
+        if endpoint.name not in self._cassettes:
+            path, mode, speed = self._tape
+            inner = _named(endpoint)
+            self._cassettes[endpoint.name] = Cassette(path, inner, mode=mode, speed=speed)
+        return self._cassettes[endpoint.name]
+
+    # Costs
+
+    def cost(self, usage: Usage, endpoint: Endpoint, model: str) -> float | None:
+        """The price of one request in US dollars; None where it is not known."""
+        return cost_of(usage, model or endpoint.model, endpoint.priced_as, overrides=self._config.prices)
+
+    def estimate(self, tokens: int, max_tokens: int, endpoint: Endpoint) -> float | None:
+        """The most that a request with a prompt of so many tokens could cost."""
+        return estimate_cost(tokens, max_tokens, endpoint.model, endpoint.priced_as, overrides=self._config.prices)
+
+    def check_budget(self, limit: float | None, tokens: Callable[[], int], max_tokens: int, endpoint: Endpoint) -> None:
+        """Refuse a request that could cost more than this notebook's budget of today leaves.
+
+        Raises:
+            BudgetError: with what is spent, the limit and the estimate; nothing was sent.
+        """
+        if limit is None:
+            return
+        spent, unknown = self.ledger.spent(start_of("day", self._now()), self.notebook or None)
+        estimate = self.estimate(tokens(), max_tokens, endpoint)
+        scope = "this notebook today" if self.notebook else "today"
+        check_budget(limit, spent, estimate, unknown=unknown, model=endpoint.model, scope=scope)
+
+    # What is written
+
+    def journal(
+        self, prompt: Message, request: Request, endpoint: Endpoint, chat: str, cell: str | None
+    ) -> Iterable[Sink]:
+        """The sink that keeps the answer on disk while it arrives."""
+        if not self._config.journal:
+            return ()
+        known = {"model": endpoint.model, "endpoint": endpoint.name, "chat": chat, "cell": cell or ""}
+        return (self.journals.open(prompt, notebook=self.notebook, digest=request.digest, **known),)
+
+    def account(self, endpoint: Endpoint, chat: str, cell: str | None) -> Account:
+        """The account of a turn."""
+        return Account(self, endpoint, chat, cell, self._now)
+
+    def write(self, entry: Entry) -> None:
+        """Put a row into the ledger; a ledger that cannot be written warns once and breaks nothing."""
+        if self._config.ledger:
+            self.ledger.record(entry)
+
+
+class Account:
+    """What one turn costs: a row of the ledger for every request, and the sum."""
+
+    def __init__(
+        self, records: Records, endpoint: Endpoint, chat: str, cell: str | None, now: Callable[[], float]
+    ) -> None:
+        self._records, self._endpoint, self._now = records, endpoint, now
+        self._known: dict[str, Any] = {"endpoint": endpoint.name, "chat": chat, "cell": cell or ""}
+        self._round = -1
+        self._began, self._digest = now(), ""
+        self._costs: list[float | None] = []
+        self.replayed: list[bool] = []
+
+    def begin(self, request: Request) -> None:
+        """A request is sent."""
+        self._round += 1
+        self._began, self._digest = self._now(), request.digest
+
+    def feed(self, chunk: StreamChunk) -> None:
+        """Take a notice of a try that failed and is repeated: that was a request as well."""
+        if isinstance(chunk, Notice) and chunk.failed:
+            self._write("retry", chunk.failed, Usage(), None)
+            self._began = self._now()
+
+    def end(self, answer: ResponseChunk | None, status: str, *, replayed: bool = False, error: str = "") -> None:
+        """The request ended, with this answer as far as it came."""
+        usage = answer.usage if answer is not None else Usage()
+        model = str(answer.message.get("model") or "") if answer is not None else ""
+        price = self._records.cost(usage, self._endpoint, model) if usage.total_tokens else None
+        self.replayed.append(replayed)
+        if replayed:
+            self._costs.append(0.0)
+            self._write("replayed", status, usage, answer, model=model, cost=0.0, saved=price)
+            return
+        kind: Kind = "answer"
+        if status == "interrupted":
+            kind = "interrupted"
+        elif error:
+            kind = "failed"
+        elif answer is not None and answer.stop_reason in ("tool_use", "pause_turn"):
+            kind = "tool_round"
+        if usage.total_tokens or not error:
+            self._costs.append(price)
+        self._write(kind, error or status, usage, answer, model=model, cost=price)
+
+    @property
+    def cost(self) -> float | None:
+        """The sum of the turn in US dollars; None where a part of it is not known."""
+        known = [cost for cost in self._costs if cost is not None]
+        return sum(known) if self._costs and len(known) == len(self._costs) else None
+
+    @property
+    def all_replayed(self) -> bool:
+        """Whether every answer of the turn came from a cassette."""
+        return bool(self.replayed) and all(self.replayed)
+
+    def _write(
+        self,
+        kind: Kind,
+        status: str,
+        usage: Usage,
+        answer: ResponseChunk | None,
+        *,
+        model: str = "",
+        cost: float | None = None,
+        saved: float | None = None,
+    ) -> None:
+        now = self._now()
+        self._records.write(
+            Entry(
+                at=self._began,
+                model=model or self._endpoint.model,
+                notebook=self._records.notebook,
+                round=max(self._round, 0),
+                kind=kind,
+                status=status,
+                usage=usage,
+                cost=cost,
+                saved=saved,
+                digest=self._digest,
+                response_id=str(answer.message.get("id") or "") if answer is not None else "",
+                duration=now - self._began,
+                **self._known,
+            )
+        )
+
+    def settle(self, response: Response) -> None:
+        """Nothing is left to do: each request was written when it ended."""
+
+
+def _unnamed() -> Transport:
+    raise AssertionError("only the cassettes of endpoints send")
+
+
+def _named(endpoint: Endpoint) -> Any:
+    """The endpoint's transport for a cassette, made when something is first sent."""
+
+    class Inner:
+        name = endpoint.name
+
+        def stream(self, request: Request) -> Any:
+            return endpoint.transport.stream(request)
+
+        def count_tokens(self, request: Request) -> int:
+            return endpoint.transport.count_tokens(request)  # type: ignore[attr-defined]
+
+    return Inner()
