@@ -234,11 +234,11 @@ def _show_figures() -> None:
 
 
 def _sendable(content: Content) -> Content:
-    """The content cut to size. The API takes no text block of white space only, so such a one goes."""
+    """The content cut to size, keys taken out. The API takes no text of white space only, so such a one goes."""
     kept = []
     for part in content:
         if part.get("type") != "text":
             kept.append(part)
         elif part["text"].strip():
-            kept.append({**part, "text": cut(part["text"])})
+            kept.append({**part, "text": cut(redact(part["text"]))})
     return tuple(kept) or ({"type": "text", "text": "(an empty result)"},)

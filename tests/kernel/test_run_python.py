@@ -355,6 +355,35 @@ def test_an_async_function_runs_in_the_kernel_and_prints_into_its_cell(kernel):
     assert ran.stdout == "slowly\n"
 
 
+def test_figures_of_a_function_are_shown_under_its_call(kernel):
+    """Not at the end of the cell, under the answer."""
+    ran = kernel.execute(
+        "import matplotlib.pyplot as plt\nfrom nbchat.tools.functions import FunctionTool\n"
+        "def draw(n: int):\n    print('drawing')\n    plt.plot([n, 1])\n    return 'drawn'\n"
+        "box = Toolbox([FunctionTool(draw, 'draw')])\ntold = None\n"
+        "tell(box.run(ToolUseBlock('t', 'draw', {'n': 3})))\nprint('after the call')"
+    )
+    assert ran.text == "drawn"
+    assert ran.kinds() == ["stream", "display_data", "stream"]
+
+
+def test_the_traceback_of_a_function_begins_in_the_users_code(kernel):
+    ran = kernel.execute(
+        "from nbchat.tools.functions import FunctionTool\nfrom nbchat.tools.kernel import show_traceback\n"
+        "async def fails(n: int):\n    secret = n\n    raise ValueError('sk-ant-api03-abcdefgh')\n"
+        "def too():\n    raise LookupError('here')\n"
+        "show_traceback(FunctionTool(fails, 'fails').call({'n': 1}).error, get_ipython())\n"
+        "show_traceback(FunctionTool(too, 'too').call({}).error)"
+    )
+    assert ran.reply["status"] == "ok"
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", ran.stream("stderr"))
+    assert "secret = n" in shown
+    assert "ValueError: sk-ant-…" in shown
+    assert "LookupError: here" in shown
+    assert "nbchat" not in shown
+    assert "error" not in ran.kinds()
+
+
 def test_terminal_ipython_records_each_output_once():
     """There a display and a value are printed too, and must not be sent twice."""
     code = (

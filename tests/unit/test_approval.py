@@ -264,6 +264,12 @@ def test_results_are_cut_with_a_mark_and_never_empty():
     assert box.run(call("f", n=0)).text == "(an empty result)"
 
 
+def test_no_key_goes_back_to_the_model():
+    """A tool that prints its environment, say; results also end in cassettes and journals."""
+    box = Toolbox([FunctionTool(lambda: {"ANTHROPIC_API_KEY": "sk-ant-api03-abcdefgh12345678"}, "env")])
+    assert box.run(call("env")).text == '{"ANTHROPIC_API_KEY": "sk-ant-…"}'
+
+
 @given(st.text(max_size=300), st.integers(10, 200))
 def test_cut_keeps_both_ends(text, limit):
     short = cut(text, limit)

@@ -292,7 +292,7 @@ def test_resolve_finds_functions_methods_instances_partials_and_lambdas():
     [
         ("googel", "Did you mean google?"),
         ("shop.sel", "Did you mean sell?"),
-        ("number", "is a int, which cannot be called"),
+        ("number", "a value of type int, which cannot be called"),
         ("nothing_like_it", "Define the function"),
     ],
 )
