@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from nbchat.core.errors import ConnectionFailed, InputError, NbchatError, OptionError, keep_secret, nearest, redact
-from nbchat.tools.toolbox import Content, Outcome, Tool, failure, wire_name
+from nbchat.tools.mcp_content import content_of, text_of
+from nbchat.tools.toolbox import Outcome, Tool, failure, wire_name
 
 __all__ = ["McpServers", "ServerState"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 _T = TypeVar("_T")
 #: Named here, as inside the class "list" is a method.
@@ -274,10 +274,10 @@ class McpServers:
             return failure(f"{shown} did not run: {error.message}")
         except BaseException as error:
             return self._explain_call(server, shown, _innermost(error))
-        content = tuple(part for block in result.content for part in _content_of(block))
+        content = tuple(part for block in result.content for part in content_of(block))
         if not content and result.structured_content is not None:
-            content = _text(json.dumps(result.structured_content, ensure_ascii=False))
-        return Outcome(content or _text("(an empty result)"), bool(result.is_error), value=result.structured_content)
+            content = text_of(json.dumps(result.structured_content, ensure_ascii=False))
+        return Outcome(content or text_of("(an empty result)"), bool(result.is_error), value=result.structured_content)
 
     def _explain_call(self, server: _Server, shown: str, error: BaseException) -> Outcome:
         from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
@@ -422,39 +422,3 @@ def _last_words(log: Any) -> str:
     log.seek(0)
     lines = [line.strip() for line in log.read()[-4000:].splitlines() if line.strip()]
     return redact(" / ".join(lines[-2:]))[:500]
-
-
-# -- results --------------------------------------------------------------------------------------
-
-
-def _text(text: str) -> Content:
-    return ({"type": "text", "text": text},) if text else ()
-
-
-def _content_of(block: Any) -> Content:
-    """A content block of MCP as blocks of the Messages API; what has no such form is named in a text."""
-    match block.type:
-        case "text":
-            return _text(block.text)
-        case "image":
-            return _media(block.data, block.mime_type, "image")
-        case "audio":
-            return _text(f"[audio, {block.mime_type}, not sent]")
-        case "resource_link":
-            described = f": {block.description}" if block.description else ""
-            return _text(f"[resource {block.name} at {block.uri}{described}]")
-        case "resource":
-            resource = block.resource
-            if hasattr(resource, "text"):
-                return _text(f"[{resource.uri}]\n{resource.text}")
-            return _media(resource.blob, resource.mime_type or "", str(resource.uri))
-    return _text(f"[a block of type {block.type}, not sent]")
-
-
-def _media(data: str, mime_type: str, what: str) -> Content:
-    source = {"type": "base64", "media_type": mime_type, "data": data}
-    if mime_type in _IMAGE_TYPES:
-        return ({"type": "image", "source": source},)
-    if mime_type == "application/pdf":
-        return ({"type": "document", "source": source},)
-    return _text(f"[{what}, {mime_type or 'of unknown type'}, not sent]")
