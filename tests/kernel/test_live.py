@@ -1,0 +1,260 @@
+"""The live view in a real ipykernel: every message of a cell, as a front end gets it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_client import BlockingKernelClient, KernelManager
+from jupyter_client.manager import start_new_kernel
+
+ROOT = Path(__file__).parents[2]
+COMMS = ("comm_open", "comm_msg", "comm_close")
+SETUP = """
+import threading, time
+import nbchat
+from nbchat.view import live
+
+live.preload()
+
+def ask(answer, **how):
+    session = nbchat.Session(nbchat.ScriptedTransport(answer, **how))
+    shell = get_ipython()
+    return session.ask("hi", sinks=live.views(shell, cell_id=live.cell_id(shell)))
+
+def open_widgets():
+    from ipywidgets.widgets import widget
+    return len(widget._instances)
+"""
+
+
+@dataclasses.dataclass
+class Cell:
+    """What one execution brought to a front end."""
+
+    messages: list[tuple[float, dict[str, Any]]]  # of iopub: when, in seconds, and what
+    reply: dict[str, Any]
+    parent: str
+
+    def of(self, *kinds: str) -> list[dict[str, Any]]:
+        return [message["content"] for _, message in self.messages if message["msg_type"] in kinds]
+
+    @property
+    def stdout(self) -> str:
+        return "".join(content["text"] for content in self.of("stream"))
+
+    @property
+    def outputs(self) -> list[nbformat.NotebookNode]:
+        """The outputs a front end saves, by the rules of the message specification."""
+        outputs: list[nbformat.NotebookNode] = []
+        places: dict[str, int] = {}
+        for _, message in self.messages:
+            kind, content = message["msg_type"], message["content"]
+            display_id = content.get("transient", {}).get("display_id")
+            if kind == "update_display_data":
+                outputs[places[display_id]].update(data=content["data"], metadata=content["metadata"])
+            elif kind in ("display_data", "stream", "error", "execute_result"):
+                if display_id:
+                    places[display_id] = len(outputs)
+                outputs.append(nbformat.v4.output_from_msg(message))
+        return outputs
+
+    def size(self, *kinds: str) -> int:
+        return sum(len(json.dumps(content)) for content in self.of(*kinds))
+
+
+class Kernel:
+    """A kernel, and the cells it ran."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self.manager, self.client = manager, client
+
+    def start(self, code: str, cell_id: str | None = "a-cell") -> str:
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        metadata = {"cellId": cell_id} if cell_id else {}
+        message = self.client.session.msg("execute_request", content | {"stop_on_error": True}, metadata=metadata)
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def messages(self, parent: str) -> Iterator[tuple[float, dict[str, Any]]]:
+        """All iopub messages until the cell is done, also those of other parents."""
+        while True:
+            message = self.client.get_iopub_msg(timeout=60)
+            yield time.monotonic(), message
+            own = message["parent_header"].get("msg_id") == parent
+            if own and message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                return
+
+    def reply(self, parent: str) -> dict[str, Any]:
+        while True:
+            message = self.client.get_shell_msg(timeout=10)
+            if message["parent_header"].get("msg_id") == parent:
+                return dict(message["content"])
+
+    def run(self, code: str, cell_id: str | None = "a-cell", fails: bool = False) -> Cell:
+        parent = self.start(code, cell_id)
+        messages = list(self.messages(parent))
+        cell = Cell(messages, self.reply(parent), parent)
+        assert (cell.reply["status"] == "error") == fails, cell.reply
+        return cell
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    """A kernel that does not know that it runs under pytest."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    manager, client = start_new_kernel(kernel_name="python3", env=env | {"PYTHONPATH": str(ROOT)}, cwd=str(ROOT))
+    kernel = Kernel(manager, client)
+    kernel.run(SETUP)
+    yield kernel
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+ANSWER = "# Head\n\nSome *text*.\n\n```python\nx = 1\n```\n\nAnd $y$ at the end.\n" * 5
+
+
+def test_a_cell_ends_in_one_plain_output(kernel: Kernel):
+    """Safe HTML and the Markdown as it came; no widget, and all its comms are closed."""
+    cell = kernel.run(f"r = ask({ANSWER!r}, delay=0.02)\nprint(open_widgets())")
+    final, printed = cell.outputs
+    assert (final.output_type, sorted(final.data)) == ("display_data", ["text/html", "text/plain"])
+    assert final.data["text/plain"] == ANSWER
+    assert printed.text == "0\n"
+    opened = {content["comm_id"] for content in cell.of("comm_open")}
+    assert opened == {content["comm_id"] for content in cell.of("comm_close")}
+    about = final.metadata["nbchat"]
+    assert about["model"] == "scripted"
+    assert about["digest"]
+    assert "hi" not in json.dumps(about["usage"])
+
+
+def test_the_text_grows_before_the_end(kernel: Kernel):
+    """A front end sees it in many steps, not at once; and each block that is finished once."""
+    cell = kernel.run(f"r = ask({ANSWER!r}, delay=0.02)")
+    states = [content["data"]["state"] for content in cell.of("comm_open", "comm_msg")]
+    values = [state["value"] for state in states if state.get("value", "").startswith(("<h", "<p", "<i", "<d"))]
+    assert len([value for value in values if "nbchat-status" not in value]) >= 8
+
+
+def test_every_message_is_of_the_cell_that_asked(kernel: Kernel):
+    """Also those the drawing thread sends: else a front end shows them under another cell."""
+    cell = kernel.run(f"r = ask({ANSWER!r}, delay=0.01)")
+    assert {message["parent_header"]["msg_id"] for _, message in cell.messages} == {cell.parent}
+
+
+def test_prints_between_stay_and_keep_their_place(kernel: Kernel):
+    """A tool's print comes while the answer is live, and is there when it has ended."""
+    code = f"""
+events = nbchat.core.parser.events_of({{"id": "m", "type": "message", "role": "assistant", "model": "x",
+    "content": [{{"type": "text", "text": {ANSWER!r}}}], "stop_reason": "end_turn", "usage": {{}}}})
+def noisy():
+    for event in events:
+        time.sleep(0.1)
+        print("printed", event["type"])
+        yield event
+r = ask(noisy())
+"""
+    cell = kernel.run("import nbchat.core.parser\n" + code)
+    kinds = [output.output_type for output in cell.outputs]
+    assert kinds.count("display_data") == 1
+    assert "printed message_stop" in cell.stdout
+    assert cell.outputs[kinds.index("display_data")].data["text/plain"] == ANSWER
+
+
+def test_an_interrupt_keeps_what_arrived(kernel: Kernel):
+    """Within half a second the cell ends, fails, and holds the partial answer, marked."""
+    parent = kernel.start(f"r = ask({ANSWER!r}, delay=0.1)")
+    messages = []
+    interrupted_at = None
+    for at, message in kernel.messages(parent):
+        messages.append((at, message))
+        if interrupted_at is None and "Head" in json.dumps(message["content"].get("data", "")):
+            kernel.manager.interrupt_kernel()
+            interrupted_at = time.monotonic()
+    cell = Cell(messages, kernel.reply(parent), parent)
+    assert interrupted_at is not None
+    assert messages[-1][0] - interrupted_at < 2.0  # half a second on a machine with nothing else to do
+    assert cell.reply["ename"] == "KeyboardInterrupt"
+    final, error = cell.outputs
+    assert "Head" in final.data["text/html"]
+    assert "interrupted" in final.data["text/html"]
+    assert error.output_type == "error"
+    assert kernel.run("print(open_widgets())").stdout == "0\n"
+
+
+def test_an_error_before_the_first_word_leaves_only_the_error(kernel: Kernel):
+    """The box was never shown, and nothing empty is saved."""
+    cell = kernel.run("from nbchat.errors import OverloadedError\nask(OverloadedError('no room'))", fails=True)
+    assert [output.output_type for output in cell.outputs] == ["error"]
+    assert kernel.run("print(open_widgets())").stdout == "0\n"
+
+
+def test_without_a_cell_id_there_is_one_display_data(kernel: Kernel):
+    """nbclient, nbval and papermill send none; nothing is live, and nothing is updated."""
+    cell = kernel.run(f"r = ask({ANSWER!r})", cell_id=None)
+    kinds = [message["msg_type"] for _, message in cell.messages]
+    assert [kind for kind in kinds if kind not in ("status", "execute_input")] == ["display_data"]
+    assert cell.outputs[0].data["text/plain"] == ANSWER
+
+
+def test_both_ways_give_the_same_output(kernel: Kernel):
+    """What was streamed and what was not is the same in the file, so that strict nbval passes."""
+    live = kernel.run(f"r = ask({ANSWER!r}, delay=0.01)").outputs
+    batch = kernel.run(f"r = ask({ANSWER!r})", cell_id=None).outputs
+    assert live[0].data == batch[0].data
+
+
+def test_messages_and_bytes_stay_within_bounds(kernel: Kernel):
+    """25 messages a second and 60 more; 6 times the final output's bytes and 500 a message."""
+    text = ANSWER * 40
+    cell = kernel.run(f"r = ask({text!r}, piece=5)")
+    seconds = cell.messages[-1][0] - cell.messages[0][0]
+    assert len(cell.messages) <= 25 * seconds + 60
+    shown = cell.size(*COMMS, "display_data", "update_display_data")
+    final = cell.size("update_display_data")
+    assert shown <= 6 * final + 500 * len(cell.messages)
+
+
+def test_bytes_grow_with_the_answer_and_not_faster(kernel: Kernel):
+    """Five times the text is at most six times the bytes."""
+
+    def size(times: int) -> int:
+        return kernel.run(f"r = ask({ANSWER * times!r}, piece=5)").size(*COMMS, "display_data", "update_display_data")
+
+    assert size(100) <= 6 * size(20)
+
+
+def test_the_notebook_that_was_streamed_passes_strict_nbval_twice(kernel: Kernel, tmp_path: Path):
+    """Saved as a front end saves it, it is compared output by output."""
+    setup = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{SETUP}"
+    ask = f"r = ask({ANSWER!r}, delay=0.01)"
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(setup),
+            nbformat.v4.new_code_cell(ask, outputs=kernel.run(ask).outputs),
+            nbformat.v4.new_code_cell("print(r.text == '')", outputs=kernel.run("print(r.text == '')").outputs),
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    for number, cell in enumerate(notebook.cells, 1):
+        cell.execution_count = number
+    nbformat.validate(notebook)
+    nbformat.write(notebook, tmp_path / "streamed.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval", "streamed.ipynb", "-q", "-p", "no:cacheprovider"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert "3 passed" in done.stdout, done.stdout + done.stderr
+    notebook.cells[1].outputs[0].data["text/plain"] += "another word"
+    nbformat.write(notebook, tmp_path / "streamed.ipynb")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "1 failed" in done.stdout, "nbval would not notice a changed answer"
