@@ -137,9 +137,7 @@ def _has_engine() -> bool:
 # ── the parent's side ────────────────────────────────────────────────────────────────────────────
 
 
-def serve(
-    model: str | os.PathLike[str] | None = None, *, context: int = CONTEXT, timeout: float = 30
-) -> LocalServer:
+def serve(model: str | os.PathLike[str] | None = None, *, context: int = CONTEXT, timeout: float = 30) -> LocalServer:
     """A server that answers for ``model``: the one that runs, or a new one, ready.
 
     Cheap when it runs, so ask before each request: a server that died is replaced then, with
@@ -175,9 +173,7 @@ def stop() -> None:
         _end(child)
 
 
-def _start(
-    weights: Path, context: int, timeout: float
-) -> tuple[LocalServer, subprocess.Popen[bytes]]:
+def _start(weights: Path, context: int, timeout: float) -> tuple[LocalServer, subprocess.Popen[bytes]]:
     log = _open_log(_alias(weights))
     order = {
         "path": str(weights),
@@ -217,11 +213,10 @@ def _start(
     return LocalServer(answer["url"], order["key"], order["alias"], log, child.pid), child
 
 
-def _handshake(
-    child: subprocess.Popen[bytes], order: dict[str, Any], timeout: float
-) -> dict[str, Any]:
+def _handshake(child: subprocess.Popen[bytes], order: dict[str, Any], timeout: float) -> dict[str, Any]:
     """Hand the order over and wait for the one line the child says; {} if it ended instead."""
-    assert child.stdin and child.stdout
+    assert child.stdin is not None
+    assert child.stdout is not None
     late = threading.Event()
 
     def give_up() -> None:
