@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nbchat.context.content import Carried, check_limits, estimate_tokens
+from nbchat.context.content import Carried
+from nbchat.context.size import check_limits, estimate_tokens
 from nbchat.context.values import carry
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.messages import Message

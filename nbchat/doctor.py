@@ -45,10 +45,10 @@ def examine(session: Session, say: Callable[[str], None] = print) -> bool:
 
 
 def _installed(session: Session) -> Iterator[str]:
-    from nbchat import __version__
     from nbchat.transports import local
 
-    yield f"nbchat         {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield f"nbchat         {metadata.version('nbchat')}, {machine}"
     for part in _PARTS:
         try:
             yield f"{part:<14} {metadata.version(part)}"

@@ -70,6 +70,18 @@ class Endpoints:
         """The names ``--endpoint`` knows."""
         return [*PLATFORMS, LOCAL, *self._config.endpoints]
 
+    def candidates(self, options: Options) -> list[Endpoint]:
+        """The endpoints that a recorded answer may be of: the one that is named, else those of the order above.
+
+        Credentials do not matter here: what is recorded replays on a machine that has none.
+        """
+        if options.endpoint or self._fixed is not None:
+            return [self.find(options)]
+        try:
+            return [self._named("anthropic", options.model), self._local(options)]
+        except OptionError:  # a model that the embedded one is not
+            return [self._named("anthropic", options.model)]
+
     def find(self, options: Options) -> Endpoint:
         """The endpoint for these options.
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from nbchat.context.content import estimate_tokens
+from nbchat.context.size import estimate_tokens
 from nbchat.core.messages import Message
 from nbchat.session import Prepared, Session
 from nbchat.store.prices import dollars

@@ -6,11 +6,14 @@ It binds the stores, the prices and the cassettes, which are blind to each other
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from nbchat.compose import Draft
 from nbchat.config import Nbchat
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk
+from nbchat.core.errors import InputError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request, Sink, Transport
 from nbchat.core.response import Response
@@ -31,51 +34,43 @@ class Records:
     def __init__(self, config: Nbchat, *, notebook: str = "", now: Callable[[], float] = time.time) -> None:
         self._config, self._now = config, now
         self.notebook = notebook
-        self.ledger = Ledger()
-        self.journals = JournalFolder()
-        #: The file, mode and speed of the cassette in use.
-        self._tape: tuple[str, str, str] | None = None
-        self._cassettes: dict[str, Cassette] = {}
+        self.ledger = Ledger(warn=_warn)
+        self.journals = JournalFolder(warn=_warn)
+        self.cassette: Cassette | None = None
         if config.cassette:
             self.use_cassette(config.cassette)
 
     # Cassettes
 
-    def use_cassette(self, path: str | None, mode: str = "auto", speed: str = "fast") -> Cassette | None:
+    def use_cassette(self, path: str | None, mode: str = "auto", speed: str = "fast") -> None:
         """Record and replay with this file from now on; None takes the cassette out.
 
         Raises:
             OptionError, InputError, CassetteMiss: as of :class:`Cassette`.
         """
-        self._cassettes.clear()
-        self._tape = (path, self._config.cassette_mode or mode, speed) if path else None
-        # Whatever is wrong with the file is said now, not in a later cell.
-        return Cassette(path, _unnamed, mode=self._tape[1], speed=speed) if path and self._tape else None
-
-    @property
-    def cassettes(self) -> tuple[Cassette, ...]:
-        """The cassette as each endpoint used it so far: one file, counted apart."""
-        return tuple(self._cassettes.values())
-
-    @property
-    def tape(self) -> tuple[str, str, str] | None:
-        """The file, mode and speed of the cassette in use."""
-        return self._tape
+        mode = self._config.cassette_mode or mode
+        # A cassette that is off is none; one that sends gets its endpoint with each request.
+        self.cassette = Cassette(path, _Unnamed(), mode=mode, speed=speed) if path else None
 
     @property
     def replays_only(self) -> bool:
         """Whether nothing may be sent."""
-        return self._tape is not None and self._tape[1] == "replay"
+        return self.cassette is not None and self.cassette.mode == "replay"
+
+    def recorded(self, draft: Draft, candidates: Callable[[], list[Endpoint]]) -> Endpoint | None:
+        """The first of the endpoints whose answer to the draft is recorded, or None.
+
+        In a replay without one it is the first: the miss then says what differs.
+        """
+        if self.cassette is None or self.cassette.mode not in ("auto", "replay"):
+            return None
+        known = candidates()
+        found = (endpoint for endpoint in known if self.cassette.holds(draft.request(endpoint.model)))
+        return next(found, known[0] if self.replays_only else None)
 
     def transport(self, endpoint: Endpoint) -> Transport:
         """The endpoint's transport, behind the cassette if there is one."""
-        if self._tape is None:
-            return endpoint.transport
-        if endpoint.name not in self._cassettes:
-            path, mode, speed = self._tape
-            inner = _named(endpoint)
-            self._cassettes[endpoint.name] = Cassette(path, inner, mode=mode, speed=speed)
-        return self._cassettes[endpoint.name]
+        return endpoint.transport if self.cassette is None else self.cassette.around(_Later(endpoint))
 
     # Costs
 
@@ -142,7 +137,7 @@ class Account:
     def feed(self, chunk: StreamChunk) -> None:
         """Take a notice of a try that failed and is repeated: that was a request as well."""
         if isinstance(chunk, Notice) and chunk.failed:
-            self._write("retry", chunk.failed, Usage(), None)
+            self._write("retry", chunk.failed, Usage(), None, cost=0.0)
             self._began = self._now()
 
     def end(self, answer: ResponseChunk | None, status: str, *, replayed: bool = False, error: str = "") -> None:
@@ -164,7 +159,8 @@ class Account:
             kind = "tool_round"
         if usage.total_tokens or not error:
             self._costs.append(price)
-        self._write(kind, error or status, usage, answer, model=model, cost=price)
+        spent = price if usage.total_tokens else 0.0
+        self._write(kind, error or status, usage, answer, model=model, cost=spent)
 
     @property
     def cost(self) -> float | None:
@@ -211,20 +207,29 @@ class Account:
         """Nothing is left to do: each request was written when it ended."""
 
 
-def _unnamed() -> Transport:
-    raise AssertionError("only the cassettes of endpoints send")
+def _warn(message: str) -> None:
+    """Say it to the user, without the path of this file in front."""
+    warnings.warn_explicit(f"nbchat: {message}", RuntimeWarning, "nbchat", 1)
 
 
-def _named(endpoint: Endpoint) -> Any:
-    """The endpoint's transport for a cassette, made when something is first sent."""
+class _Unnamed:
+    """What a cassette sends to before an endpoint is found: nothing."""
 
-    class Inner:
-        name = endpoint.name
+    name = "none"
 
-        def stream(self, request: Request) -> Any:
-            return endpoint.transport.stream(request)
+    def stream(self, request: Request) -> Any:
+        raise InputError("no endpoint was found for this request", "Name one with --endpoint.")
 
-        def count_tokens(self, request: Request) -> int:
-            return endpoint.transport.count_tokens(request)  # type: ignore[attr-defined]
 
-    return Inner()
+class _Later:
+    """An endpoint as a transport that is made when something is really sent."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.name = endpoint.name
+
+    def stream(self, request: Request) -> Any:
+        return self._endpoint.transport.stream(request)
+
+    def count_tokens(self, request: Request) -> int:
+        return self._endpoint.transport.count_tokens(request)  # type: ignore[attr-defined]

@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 
 from nbchat.compose import Draft, compose, refuse_too_long
 from nbchat.config import Nbchat
-from nbchat.context.content import Carried, estimate_tokens
+from nbchat.context.content import Carried
+from nbchat.context.size import estimate_tokens
 from nbchat.core.chunks import Notice, StreamChunk
 from nbchat.core.conversation import Conversation, Turn
 from nbchat.core.errors import NbchatError, RefusedError, StreamError
@@ -136,7 +137,8 @@ class Session:
         """
         history = () if options.once else self.conversation(options.chat).history(cell)
         draft = compose(prompt, options, namespace=namespace, carried=carried, history=history)
-        endpoint = self.endpoints.find(options)
+        recorded = self.records.recorded(draft, lambda: self.endpoints.candidates(options))
+        endpoint = recorded or self.endpoints.find(options)
         if endpoint.window:
             tokens = _estimate(draft) + min(draft.max_tokens, endpoint.window // 8)
             draft = refuse_too_long(draft, tokens, endpoint.window, trim=options.trim)
@@ -270,12 +272,8 @@ class _Sinks:
 
     def _drop(self, sink: Sink, error: Exception) -> None:
         self._sinks = [other for other in self._sinks if other is not sink]
-        warnings.warn(
-            f"nbchat: {type(sink).__name__} failed ({type(error).__name__}: {error}) and was left out; "
-            "the answer itself is whole and bound.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+        said = f"nbchat: {type(sink).__name__} failed ({type(error).__name__}: {error}) and was left out; "
+        warnings.warn_explicit(said + "the answer itself is whole and bound.", RuntimeWarning, "nbchat", 1)
 
 
 def _estimate(draft: Draft) -> int:

@@ -9,27 +9,17 @@ from __future__ import annotations
 import base64
 import glob
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nbchat.context.cells import carry_cells, read_notebook
-from nbchat.context.content import (
-    REQUEST_BYTES,
-    Carried,
-    carry_text,
-    check_limits,
-    human_size,
-    join,
-    opening,
-    tagged,
-    without_keys,
-)
+from nbchat.context.content import Carried, carry_text, human_size, join, opening, tagged, without_keys
 from nbchat.context.images import carry_image, media_type
+from nbchat.context.size import REQUEST_BYTES, check_limits, count_pages
 from nbchat.core.errors import AttachmentError, nearest
 
-__all__ = ["attach", "carry_bytes", "carry_file", "count_pages"]
+__all__ = ["attach", "carry_bytes", "carry_file"]
 
 #: Bytes of a text file: about a million tokens, the largest context window there is.
 TEXT_BYTES = 4_000_000
@@ -313,18 +303,3 @@ def _carry_pdf(data: bytes, name: str) -> Carried:
         notes = (f"{name}: {pages} pages; models with a context window of 200,000 tokens take {PDF_PAGES_200K}",)
     source = {"type": "base64", "media_type": "application/pdf", "data": base64.b64encode(data).decode("ascii")}
     return Carried(({"type": "document", "source": source, "title": name},), notes)
-
-
-_PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
-_OBJECTS = re.compile(rb"/ObjStm\b.{0,400}?stream\r?\n", re.DOTALL)
-
-
-def count_pages(data: bytes) -> int:
-    """About how many pages a PDF has, at least 1: its page objects, those in compressed streams too."""
-    pages = len(_PAGE.findall(data))
-    for found in _OBJECTS.finditer(data):
-        try:
-            pages += len(_PAGE.findall(zlib.decompressobj().decompress(data[found.end() :], 50_000_000)))
-        except zlib.error:
-            continue  # another filter, or damaged: those pages are not counted
-    return max(1, pages)

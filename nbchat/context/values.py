@@ -22,8 +22,6 @@ from nbchat.context.content import (
     CHARACTERS_PER_TOKEN,
     Carried,
     carry_text,
-    check_limits,
-    estimate_tokens,
     join,
     one_line,
     shorten,
@@ -33,13 +31,14 @@ from nbchat.context.content import (
 from nbchat.context.files import carry_bytes, carry_file
 from nbchat.context.images import carry_picture, is_picture
 from nbchat.context.records import INLINE, PLAIN, TIMES, container, dump, members
+from nbchat.context.size import check_limits
 from nbchat.context.tables import carry_table, is_table
 from nbchat.core.errors import NbchatError, TemplateError
 from nbchat.core.messages import OpaqueBlock, TextBlock
 from nbchat.core.response import Response
 from nbchat.core.template import Filled
 
-__all__ = ["Carried", "blocks_of", "carry", "estimate_tokens", "tool_content", "traceback_of"]
+__all__ = ["Carried", "blocks_of", "carry", "tool_content", "traceback_of"]
 
 #: Tokens that one value may take.
 VALUE_BUDGET = 4_000

@@ -59,7 +59,7 @@ from nbchat.view.status import Cost, Status
 if TYPE_CHECKING:
     from ipywidgets import HTML, VBox
 
-__all__ = ["FinalView", "LiveView", "cell_id", "output_metadata", "preload", "show", "views"]
+__all__ = ["FinalView", "LiveView", "cell_id", "output_metadata", "preload", "publish", "show", "views"]
 
 log = logging.getLogger("nbchat.view")
 
@@ -114,6 +114,13 @@ def preload() -> None:
 def show(response: Response) -> None:
     """Display an answer again: the final output alone."""
     _publish(response, _bundle(response))
+
+
+def publish(bundle: dict[str, Any]) -> None:
+    """Publish a mimebundle of the renderer's own."""
+    from IPython.display import publish_display_data
+
+    publish_display_data(bundle)
 
 
 def output_metadata(response: Response) -> dict[str, Any]:

@@ -30,8 +30,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nbchat.context.content import Carried, check_limits, estimate_tokens
+from nbchat.context.content import Carried
 from nbchat.context.images import BASE64_BYTES, LONG_EDGE, dimensions
+from nbchat.context.size import check_limits, estimate_tokens
 from nbchat.context.values import blocks_of, carry, tool_content
 from nbchat.core.errors import AttachmentError, TemplateError
 from nbchat.core.messages import OpaqueBlock, TextBlock
