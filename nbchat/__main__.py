@@ -67,6 +67,7 @@ def _demo(notebook: Path, out: Path) -> int:
         client = NotebookClient(
             page,
             kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],
             timeout=600,
             resources={"metadata": {"path": str(notebook.parent)}},
             on_cell_start=announce,

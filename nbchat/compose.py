@@ -45,15 +45,15 @@ class Draft:
     stream: bool = True
     notes: tuple[str, ...] = ()
 
-    def request(self, model: str) -> Request:
-        """The request to a model."""
+    def request(self, model: str, defaults: Mapping[str, Any] | None = None) -> Request:
+        """The request to a model; ``defaults`` are the fields its endpoint adds where none are given."""
         return Request(
             model=model,
             messages=(*self.history, self.prompt),
             max_tokens=self.max_tokens,
             system=self.system,
             tools=self.tools,
-            params=self.params,
+            params={**(defaults or {}), **self.params},
             stream=self.stream,
         )
 

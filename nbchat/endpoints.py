@@ -30,7 +30,8 @@ class Endpoint:
     """Where a request goes: a name, the model it will name, and a transport, made when first used.
 
     ``notice`` is a line to say about it; ``priced_as`` is what prices know it by; ``window`` is the
-    context window in tokens, where it is known without asking.
+    context window in tokens, where it is known without asking; ``defaults`` are fields of the
+    request that it adds where the user gives none.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Endpoint:
         notice: str = "",
         priced_as: str = "",
         window: int | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.model, self.notice = name, model, notice
         self.priced_as, self.window = priced_as or name, window
+        self.defaults = dict(defaults or {})
         self._connect, self._transport = connect, None
 
     @property
@@ -155,7 +158,9 @@ class Endpoints:
             server = local.serve(weights)
             return self._made_once(LOCAL, {"base_url": server.base_url, "api_key": server.api_key})
 
-        return Endpoint(LOCAL, model, connect, notice=notice, window=local.CONTEXT)
+        # It stands in for a model in lessons, demos and tests: the same question, the same answer.
+        repeatable = {"temperature": 0}
+        return Endpoint(LOCAL, model, connect, notice=notice, window=local.CONTEXT, defaults=repeatable)
 
 
 def _is_gguf(model: str) -> bool:

@@ -49,7 +49,7 @@ class Prepared:
 
     @property
     def request(self) -> Request:
-        return self.draft.request(self.endpoint.model)
+        return self.draft.request(self.endpoint.model, self.endpoint.defaults)
 
 
 class Session:
