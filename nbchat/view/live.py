@@ -93,7 +93,7 @@ def views(
         from nbchat.view.terminal import TerminalView
 
         return (TerminalView(cost=cost),)
-    if cell_id is None or "PYTEST_VERSION" in environ or "PYTEST_CURRENT_TEST" in environ:
+    if cell_id is None or environ.get("PYTEST_VERSION") or environ.get("PYTEST_CURRENT_TEST"):
         return (FinalView(),)
     return (LiveView(cost=cost),)
 
