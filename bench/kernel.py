@@ -1,0 +1,314 @@
+"""What a ``%%claude`` cell costs in a real kernel: ``python bench/kernel.py [--repeat 3] [--quick]``.
+
+A server in another process sends n text deltas of 5 characters as fast as it can. A front end
+(jupyter_client) runs a ``%%claude`` cell with a cell id, so that the live view is on, and counts the
+kernel's processor time, its iopub messages and their bytes. The yardstick is the SDK's own
+``messages.stream`` loop, showing nothing, in the same kernel against the same server: only such
+ratios mean something on a machine that does other things too.
+
+Prints a table, then PASS or FAIL for each bar; the exit status is 1 if one failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+SIZES = (100, 1_000, 10_000, 50_000)
+PIECE = 5  # characters of a delta
+
+# The bars
+MOST_CPU = 2.0  # times the SDK's loop, at 10,000 deltas
+MOST_BYTES, BYTES_A_MESSAGE = 6, 500  # times the final output's own bytes, and for each message
+MOST_GROWTH = 6  # times the bytes at 10,000, at 50,000
+MESSAGES_A_SECOND, MESSAGES_MORE = 25, 60
+MOST_DELAY = 0.060  # seconds from the SDK's first delta to the first visible character
+MOST_IMPORT = 0.150  # seconds of import nbchat and %load_ext nbchat, over IPython itself
+
+PAGE = """## Sorting, in short
+
+A list is sorted by *comparing* its elements; **timsort** does it in O(n log n), and it is stable.
+
+- find runs that are sorted already
+- extend the short ones with `insertion sort`
+- merge them, two at a time
+
+```python
+def smallest(values: list[int]) -> int:
+    found = values[0]
+    for value in values[1:]:
+        if value < found:
+            found = value
+    return found
+```
+
+| step | cost |
+|------|-----:|
+| find | n |
+| merge | n log n |
+
+With $n$ elements the depth of the merges is $\\log_2 n$, and each level touches every element once.
+
+"""
+
+
+# --- the server, in a process of its own ---------------------------------------------------------
+
+
+def serve() -> None:
+    """Serve until stdin closes; the prompt says what: ``deltas=N``, or ``first``, one delta and a pause."""
+    from tests.support.server import Received, Wire, serving, sse, text_events
+
+    made: dict[int, bytes] = {}
+
+    def body(count: int) -> bytes:
+        if count not in made:
+            text = PAGE * (count * PIECE // len(PAGE) + 1)
+            events = text_events(text[at : at + PIECE] for at in range(0, count * PIECE, PIECE))
+            chunks = (sse(event) for event in events)
+            made[count] = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+        return made[count]
+
+    def answer(wire: Wire, request: Received) -> None:
+        said = json.dumps(request.body["messages"][-1])
+        wire.head()
+        if "deltas=" in said:
+            wire.raw(body(int(said.partition("deltas=")[2].split()[0].strip('"}]'))))
+        else:
+            for place, event in enumerate(text_events(["First ", "and last."])):
+                if place == 3:
+                    time.sleep(0.4)
+                wire.event(event)
+        wire.end()
+
+    with serving(answer) as server:
+        for count in SIZES:
+            body(count)
+        print(server.url, flush=True)
+        sys.stdin.read()
+
+
+@contextlib.contextmanager
+def server() -> Iterator[str]:
+    """The URL of the server."""
+    command = [sys.executable, __file__, "--serve"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.stdin.close()
+        process.wait(10)
+
+
+# --- the front end -------------------------------------------------------------------------------
+
+
+@dataclass
+class Run:
+    """One cell, as a front end saw it."""
+
+    cpu: float  # seconds of the kernel's processor time
+    seconds: float
+    messages: int
+    bytes: int
+    final: int  # bytes of the final output
+    began: float
+    seen: float | None  # when the answer's first character was there
+    printed: str
+
+
+class Kernel:
+    """A kernel with nbchat loaded, in an empty home."""
+
+    def __init__(self, home: str, url: str) -> None:
+        import psutil
+        from jupyter_client.manager import start_new_kernel
+
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("NBCHAT_", "PYTEST_"))}
+        own |= {name: home for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "IPYTHONDIR")}
+        own |= {"PYTHONPATH": str(ROOT), "ANTHROPIC_API_KEY": "sk-none", "ANTHROPIC_BASE_URL": url}
+        self.manager, self.client = start_new_kernel(kernel_name="python3", env=own, cwd=home)
+        self._process = psutil.Process(self.manager.provisioner.pid)
+        self.run("%load_ext nbchat\nimport threading, time, anthropic\nclient = anthropic.Anthropic()")
+        self.run("[t.join() for t in threading.enumerate() if t.name == 'nbchat-preload']; None")
+
+    def stop(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far, of all threads; the kernel's clock ticks 100 times a second."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def run(self, code: str, cell_id: str = "bench") -> Run:
+        """Run a cell as JupyterLab does, and read all it sends until it is idle."""
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        message = self.client.session.msg(
+            "execute_request", content | {"stop_on_error": True}, metadata={"cellId": cell_id}
+        )
+        cpu, began, seen = self.cpu(), time.monotonic(), None
+        self.client.shell_channel.send(message)
+        messages, size, final, printed = 0, 0, 0, ""
+        while True:
+            got = self.client.get_iopub_msg(timeout=120)
+            kind, sent = got["msg_type"], got["content"]
+            messages += 1
+            size += len(json.dumps(sent))
+            if kind in ("display_data", "update_display_data"):
+                final = len(json.dumps(sent))
+            if kind == "stream":
+                printed += sent["text"]
+            if kind == "error":
+                raise SystemExit("\n".join(sent["traceback"]))
+            state = sent.get("data", {}).get("state", {}) if kind.startswith("comm") else sent.get("data", {})
+            if seen is None and any("First" in str(state.get(key, "")) for key in ("value", "text/html")):
+                seen = time.monotonic()
+            if kind == "status" and sent["execution_state"] == "idle":
+                break
+        self.client.get_shell_msg(timeout=10)
+        spent = time.monotonic() - began
+        return Run(self.cpu() - cpu, spent, messages, size, final, began, seen, printed)
+
+
+SDK = """
+first = None
+with client.messages.stream(
+    model="claude-sonnet-5-5", max_tokens=8192, messages=[{{"role": "user", "content": "{prompt}"}}]
+) as stream:
+    for event in stream:
+        if first is None and event.type == "content_block_delta":
+            first = time.monotonic()
+    stream.get_final_message()
+"""
+OURS = "%%claude --once\n{prompt}"
+
+
+# --- the benchmark -------------------------------------------------------------------------------
+
+
+@dataclass
+class Bar:
+    """A bar, and what was measured."""
+
+    name: str
+    measured: float
+    allowed: float
+    unit: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.measured <= self.allowed
+
+    def __str__(self) -> str:
+        verdict = "PASS" if self.passed else "FAIL"
+        return f"{verdict}  {self.name}: {self.measured:,.2f}{self.unit} (at most {self.allowed:,.2f}{self.unit})"
+
+
+def measure_sizes(kernel: Kernel, repeat: int) -> list[Bar]:
+    """Processor time, bytes and messages at each size."""
+    print(f"{'deltas':>7} {'SDK cpu':>8} {'our cpu':>8} {'ratio':>6} {'wall':>6} {'messages':>8} {'bytes':>10} {'final':>9}")
+    bars: list[Bar] = []
+    size: dict[int, int] = {}
+    for count in SIZES:
+        pairs = []
+        for _ in range(repeat):
+            sdk = kernel.run(SDK.format(prompt=f"deltas={count}"))
+            pairs.append((sdk.cpu, kernel.run(OURS.format(prompt=f"deltas={count}"))))
+        ratio = statistics.median(ours.cpu / max(sdk, 0.01) for sdk, ours in pairs)
+        sdk_cpu, ours = statistics.median(sdk for sdk, _ in pairs), max((run for _, run in pairs), key=lambda run: run.bytes)
+        our_cpu = statistics.median(run.cpu for _, run in pairs)
+        print(
+            f"{count:>7,} {sdk_cpu:>7.2f}s {our_cpu:>7.2f}s {ratio:>6.2f} {ours.seconds:>5.1f}s "
+            f"{ours.messages:>8,} {ours.bytes:>10,} {ours.final:>9,}"
+        )
+        size[count] = ours.bytes
+        if count == 10_000:
+            bars.append(Bar("kernel CPU at 10,000 deltas, times the SDK's own loop", ratio, MOST_CPU))
+        allowed = MOST_BYTES * ours.final + BYTES_A_MESSAGE * ours.messages
+        bars.append(Bar(f"iopub bytes at {count:,}, times the allowed", ours.bytes / allowed, 1.0))
+        worst = max(run.messages - MESSAGES_A_SECOND * run.seconds for _, run in pairs)
+        bars.append(Bar(f"iopub messages at {count:,}, over 25 a second", worst, MESSAGES_MORE))
+    bars.append(Bar("iopub bytes at 50,000, times those at 10,000", size[50_000] / size[10_000], MOST_GROWTH))
+    return bars
+
+
+def measure_delay(kernel: Kernel, times: int) -> Bar:
+    """From the SDK's own first delta to the first character a front end has."""
+    delays = []
+    for _ in range(times):
+        sdk = kernel.run(SDK.format(prompt="first") + "print(first)")
+        ours = kernel.run(OURS.format(prompt="first"))
+        assert ours.seen is not None
+        delays.append((ours.seen - ours.began) - (float(sdk.printed) - sdk.began))
+    low, *_, high = sorted(delays)
+    print(f"\nfirst character, after the SDK's first delta: {low * 1e3:.0f} to {high * 1e3:.0f} ms in {times} runs")
+    return Bar(f"first visible character, median of {times}", statistics.median(delays) * 1e3, MOST_DELAY * 1e3, " ms")
+
+
+LOADING = """
+import time
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell()
+began = time.perf_counter()
+import nbchat
+shell.run_line_magic("load_ext", "nbchat")
+print(time.perf_counter() - began)
+import os; os._exit(0)
+"""
+
+
+def measure_loading(times: int) -> Bar:
+    """``import nbchat`` and ``%load_ext nbchat`` in fresh processes that have IPython loaded."""
+    command = [sys.executable, "-c", LOADING]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    took = []
+    for _ in range(times):
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        took.append(float(done.stdout.split()[-1]))
+    print(f"import and %load_ext: {min(took) * 1e3:.0f} to {max(took) * 1e3:.0f} ms in {times} fresh processes")
+    return Bar(f"import and %load_ext over IPython, median of {times}", statistics.median(took) * 1e3, MOST_IMPORT * 1e3, " ms")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=3, help="runs at each size")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve()
+        return 0
+    with tempfile.TemporaryDirectory() as home, server() as url:
+        kernel = Kernel(home, url)
+        try:
+            kernel.run(SDK.format(prompt="deltas=100"))
+            kernel.run(OURS.format(prompt="deltas=100"))
+            bars = measure_sizes(kernel, arguments.repeat)
+            bars.append(measure_delay(kernel, 20))
+        finally:
+            kernel.stop()
+    bars.append(measure_loading(7))
+    print()
+    for bar in bars:
+        print(bar)
+    return 0 if all(bar.passed for bar in bars) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
