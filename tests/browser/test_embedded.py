@@ -1,0 +1,95 @@
+"""The main job in a real JupyterLab: the embedded model answers, and the answer stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from harness import JupyterServer, Page, notebook_outputs, open_page
+from playwright.sync_api import Browser
+
+ASK = "%%claude tips << --endpoint local --max-tokens 150\nGive three short tips for naming variables, as a list."
+
+
+@pytest.fixture
+def person(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Page]:
+    """A JupyterLab as a person has it: its kernels do not know that a test drives them."""
+    server = JupyterServer(
+        tmp_path_factory.mktemp("embedded"), {"PYTEST_VERSION": "", "PYTEST_CURRENT_TEST": "", "NBCHAT_JOURNAL": "0"}
+    )
+    try:
+        with open_page(server, browser, viewport={"width": 1100, "height": 760}) as page:
+            yield page
+    finally:
+        server.shut_kernels()
+        server.stop()
+
+
+def test_an_answer_of_the_embedded_model_grows_stays_and_survives(person: Page) -> None:
+    """The text grows in at least three steps, ends as one static output, and is there after save and reload."""
+    person.server.write("main.ipynb", "%load_ext nbchat", ASK, "tips.status, tips.model, tips.usage.output_tokens > 20")
+    person.open("main.ipynb")
+    person.start_all()
+    seen: list[str] = []
+    deadline = time.monotonic() + 240
+    cell = person.raw.locator(".jp-CodeCell").nth(1)
+    live = cell.locator(".nbchat-live")
+    while time.monotonic() < deadline:
+        # One look for both: the text counts as growing only while the live box shows it.
+        state = cell.evaluate(
+            "cell => [!!cell.querySelector('.nbchat-live'), cell.querySelector('.jp-Cell-outputArea')?.innerText ?? '']"
+        )
+        if state[0] and state[1] and (not seen or len(state[1]) > len(seen[-1]) + 3):
+            seen.append(state[1])
+            if len(seen) == 3:
+                person.screenshot("embedded-live")
+        if cell.locator(".jp-InputPrompt").inner_text() not in ("[*]:", "[ ]:"):
+            break
+        time.sleep(0.03)
+    person.wait_idle(240)
+    assert len(seen) >= 3, f"the text grew in {len(seen)} steps"
+    assert live.count() == 0
+    final = cell.locator(".nbchat").inner_text()
+    assert len(final) > 40
+    person.screenshot("embedded-final")
+
+    saved = person.save()
+    outputs = list(notebook_outputs(saved))
+    answer = [output for output in outputs if "nbchat" in output.get("metadata", {})]
+    assert len(answer) == 1
+    assert set(answer[0].data) == {"text/html", "text/plain"}
+    assert answer[0].metadata.nbchat.model == "SmolLM2-135M-Instruct"
+    assert "widgets" not in saved.metadata
+    assert not any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs)
+    assert "SmolLM2-135M-Instruct" in outputs[-1].data["text/plain"]
+    assert outputs[-1].data["text/plain"].endswith("True)")
+
+    person.reload()
+    assert cell.locator(".nbchat").inner_text() == final
+    person.screenshot("embedded-reloaded")
+    assert not person.errors
+
+
+def test_the_stop_button_keeps_what_arrived(person: Page) -> None:
+    """■ in mid-answer: the partial answer stays, marked; the cell fails, the next one does not run."""
+    person.server.write(
+        "stop.ipynb",
+        "%load_ext nbchat",
+        "%%claude --endpoint local --max-tokens 2000\nWrite a very long story about a lighthouse and its keeper.",
+        "print('ran')",
+    )
+    person.open("stop.ipynb")
+    person.start_all()
+    cell = person.raw.locator(".jp-CodeCell").nth(1)
+    cell.locator(".nbchat-live p").first.wait_for(timeout=240_000)
+    time.sleep(1.0)
+    person.command("notebook:interrupt-kernel")
+    person.wait_idle(60)
+    person.screenshot("embedded-interrupted")
+    saved = person.save()
+    shown, failed = saved.cells[1].outputs
+    assert shown.metadata.nbchat.status == "interrupted"
+    assert "interrupted" in shown.data["text/plain"]
+    assert failed.ename == "KeyboardInterrupt"
+    assert saved.cells[2].outputs == []
