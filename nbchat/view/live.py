@@ -53,6 +53,7 @@ from nbchat.view.render import (
     render_response,
     result_text,
 )
+from nbchat.view.safe import NO_FORMULAS
 from nbchat.view.segments import Letters, Segments
 from nbchat.view.status import Cost, Status
 
@@ -183,6 +184,8 @@ TICK = 1.0
 
 #: Messages after which an update takes no more chunks.
 ENOUGH = 5
+#: Blocks that begin with their first letters.
+_SILENT = ("text", "thinking")
 
 
 class LiveView:
@@ -213,6 +216,8 @@ class LiveView:
 
     def feed(self, chunk: StreamChunk) -> None:
         """Take one chunk."""
+        if type(chunk) is BlockStart and chunk.block.type in _SILENT and (not chunk.index or chunk.block.type == "text"):
+            return  # it shows nothing: its first letters would wait for the end of the update it makes
         self._pending.append(chunk)
         if self._idle:
             self._idle = False
@@ -432,8 +437,8 @@ class _Part:
 # --- the widgets --------------------------------------------------------------------------------
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-#: What the front end gives its own rendered HTML, and what keeps MathJax away from all but formulas.
-CLASSES = ("nbchat-live", "jp-RenderedHTMLCommon", "jp-RenderedHTML", "mathjax_ignore", "tex2jax_ignore")
+#: What the front end gives its own rendered HTML.
+CLASSES = ("nbchat-live", "jp-RenderedHTMLCommon", "jp-RenderedHTML")
 #: Widgets in one box: what is sent when a box gets another one names all that are in it.
 CROWD = 24
 #: Takes the widgets' own boxes out of the layout, so that blocks stand as in one piece of HTML, and
@@ -441,7 +446,9 @@ CROWD = 24
 #: The status line stands in the margin below the last block, so nothing moves up when it goes.
 STYLE = """<style>
 .nbchat-live.nbchat-live, .nbchat-live .widget-vbox { display: block; margin: 0; overflow: visible; }
-.nbchat-live .widget-inline-hbox, .nbchat-live .widget-inline-hbox > div { display: contents; font: inherit; line-height: inherit; }
+.nbchat-live .widget-inline-hbox, .nbchat-live .widget-inline-hbox > div, .nbchat-live .mathjax_ignore {
+  display: contents; font: inherit; line-height: inherit;
+}
 .nbchat-live .nbchat-fold:not(:has(> :first-child details[open])) > :not(:first-child) { display: none; }
 .nbchat-live table { margin-left: 0; margin-right: 0; }
 .nbchat-live .nbchat-letters { background: none; padding: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -476,7 +483,7 @@ class Stage:
     def segment(self, value: str) -> HTML:
         """A new piece of the answer; it belongs into a column."""
         self.segments += 1
-        return self._html(value)
+        return self._html(_no_formulas(value))
 
     def box(self, children: Sequence[Any] = (), classes: Sequence[str] = ()) -> VBox:
         """A box of widgets below each other."""
@@ -485,7 +492,7 @@ class Stage:
     def set(self, widget: HTML, value: str) -> None:
         """Show the value in place of the one before."""
         self.sent += 1
-        widget.value = value
+        widget.value = _no_formulas(value)
 
     def say(self, line: str) -> None:
         """Show the status line."""
@@ -521,6 +528,11 @@ class Stage:
         self._made.append(widget)
         self.sent += 1
         return widget
+
+
+def _no_formulas(value: str) -> str:
+    """The value with MathJax kept away from all but formulas: it looks at a widget alone, not at what is around it."""
+    return f'<div class="{" ".join(NO_FORMULAS)}">{value}</div>'
 
 
 class Column:

@@ -1,0 +1,322 @@
+"""The live view in real front ends: growth, the swap at the end, what a person has selected or opened, and the file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from harness import ROOT, FrontEnd, JupyterServer, Page, notebook_outputs
+
+TEXT = r"""# A heading first
+
+Some *text* with `code`, **bold** and a [link](https://example.org/a). It goes on for a while so that the
+paragraph is longer than one line on the page, as answers of models are as a rule.
+
+## A list
+
+- one
+- two with $x^2 + y^2 = z^2$ in it
+  - nested
+
+1. first
+2. second
+
+```python
+def f(x: int) -> str:
+    return f"{x} and more"  # comment
+```
+
+| name | value |
+|------|------:|
+| a    | 1     |
+
+> A quote of somebody.
+
+$$\int_0^\infty e^{-x^2}\,dx = \frac{\sqrt{\pi}}{2}$$
+
+### Another heading
+
+The last paragraph costs $5 and not $6.
+"""
+SETUP = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+import nbchat
+from nbchat.core.parser import events_of
+from nbchat.view import live
+
+live.preload()
+
+def ask(answer, **how):
+    session = nbchat.Session(nbchat.ScriptedTransport(answer, **how))
+    shell = get_ipython()
+    # The kernel has pytest's environment; a person's has not.
+    return session.ask("hi", sinks=live.views(shell, cell_id=live.cell_id(shell), environ=LIKE_A_PERSON))
+
+LIKE_A_PERSON = {{}}
+TEXT = {TEXT!r}
+
+def slowly(*blocks, delay=0.02, rest=0.0, piece=5):
+    "The events of an answer, the text in pieces; it rests before the end."
+    script = nbchat.ScriptedTransport(list(blocks), piece=piece)
+    with script.stream(REQUEST) as events:
+        for event in events:
+            if event["type"] == "message_stop":
+                time.sleep(rest)
+            time.sleep(delay)
+            yield event
+
+from nbchat.core.messages import Message
+from nbchat.core.request import Request
+REQUEST = Request("scripted", (Message.of("user", "hi"),), 100)
+"""
+#: The second cell's first output: what it is, where its parts are, and what it says.
+LOOK = """() => {
+    const output = document.querySelectorAll('.jp-CodeCell')[1].querySelector('.jp-OutputArea-output');
+    if (!output) return null;
+    const place = element => {
+        const {x, y, width, height} = element.getBoundingClientRect();
+        return [x, y, width, height];
+    };
+    const parts = [...output.querySelectorAll('h1,h2,h3,p,ul,ol,pre,table,blockquote,details,mjx-container')];
+    return {
+        live: !!output.querySelector('.nbchat-live'),
+        answer: !!output.querySelector('.nbchat'),
+        output: place(output),
+        parts: parts.filter(part => part.checkVisibility()).map(part => [part.tagName, ...place(part)]),
+        text: output.innerText,
+    };
+}"""
+
+
+def look(page: Page) -> dict[str, Any]:
+    seen: dict[str, Any] | None = page.raw.evaluate(LOOK)
+    return seen or {"live": False, "answer": False, "parts": [], "text": ""}
+
+
+def started(server: JupyterServer, page: Page, name: str, *cells: str, front_end: FrontEnd = "lab") -> None:
+    """A notebook whose second cell asks, running."""
+    server.write(name, SETUP, *cells)
+    page.open(name, front_end)
+    page.start_all()
+
+
+def wait_for(page: Page, text: str) -> None:
+    """Wait until the second cell's output says it."""
+    said = "document.querySelectorAll('.jp-CodeCell')[1].querySelector('.jp-OutputArea')?.innerText"
+    page.raw.wait_for_function(f"text => {said}.includes(text)", arg=text, polling=30, timeout=20_000)
+
+
+@pytest.mark.parametrize("front_end", ["lab", "notebook"])
+def test_the_answer_grows_ends_static_and_is_there_after_a_reload(
+    server: JupyterServer, page: Page, front_end: FrontEnd
+):
+    """It is seen to grow in more than three steps; then it is one plain output, in the file and after a reload."""
+    name = f"live-{front_end}.ipynb"
+    started(
+        server, page, name, "r = ask(slowly({'thinking': 'Let me see. ' * 9}, {'text': TEXT}))", front_end=front_end
+    )
+    page.raw.wait_for_selector(".nbchat-live", state="attached", timeout=20_000)
+    lengths, pictured = set(), False
+    while (seen := look(page))["live"]:
+        lengths.add(len(seen["text"]))
+        if not pictured and "nested" in seen["text"]:
+            pictured = bool(page.screenshot(f"live-{front_end}"))
+        page.raw.wait_for_timeout(50)
+    page.wait_idle()
+    page.screenshot(f"final-{front_end}")
+    assert len(lengths) > 6
+    for _ in range(2):
+        seen = look(page)
+        assert (seen["live"], seen["answer"]) == (False, True)
+        assert "The last paragraph costs $5 and not $6." in seen["text"]
+        assert len(page.outputs()) == 1
+        if not _:
+            saved = page.save()
+            page.reload()
+    (output,) = notebook_outputs(saved)
+    assert sorted(output.data) == ["text/html", "text/plain"]
+    assert output.data["text/plain"] == TEXT
+    assert "widgets" not in saved.metadata
+    assert page.dialogs == []
+
+
+FRAMES = f"""() => {{
+    window.frames_seen = [];
+    const look = {LOOK};
+    const frame = () => {{ window.frames_seen.push(look()); requestAnimationFrame(frame); }};
+    frame();
+}}"""
+
+
+@pytest.mark.parametrize("front_end", ["lab", "notebook"])
+def test_the_swap_moves_nothing_and_shows_no_blank_frame(server: JupyterServer, page: Page, front_end: FrontEnd):
+    """Frame by frame: every part is where it was, to 4 pixels, and no frame lacks the text."""
+    name = f"swap-{front_end}.ipynb"
+    started(
+        server,
+        page,
+        name,
+        "r = ask(slowly({'thinking': 'Hm. ' * 9}, {'text': TEXT}, delay=0.01, rest=4))",
+        front_end=front_end,
+    )
+    wait_for(page, "not $6.")
+    page.raw.wait_for_timeout(800)  # the last letters are shown, and nothing else comes
+    page.raw.evaluate(FRAMES)
+    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
+    page.wait_idle()
+    frames = [frame for frame in page.raw.evaluate("window.frames_seen") if frame]
+    assert {frame["live"] for frame in frames} == {True, False}
+    first = next(frame for frame in frames if frame["live"])
+    for frame in frames:
+        assert "not $6." in frame["text"]
+        assert [part[0] for part in frame["parts"]] == [part[0] for part in first["parts"]]
+        for before, now in zip(first["parts"], frame["parts"], strict=True):
+            assert max(abs(one - other) for one, other in zip(before[1:], now[1:], strict=True)) <= 4, (before, now)
+        assert abs(frame["output"][3] - first["output"][3]) <= 4
+
+
+def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServer, page: Page):
+    """In a part that is finished: nobody is disturbed who begins to read, or to copy."""
+    started(server, page, "selection.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")
+    wait_for(page, "one\n")
+    select = """() => {
+        const part = [...document.querySelectorAll('.nbchat-live p')].find(p => p.innerText.startsWith('Some text'));
+        getSelection().selectAllChildren(part);
+        return getSelection().toString();
+    }"""
+    selected = page.raw.evaluate(select)
+    assert selected.startswith("Some text with code")
+    wait_for(page, "A quote of somebody")
+    assert look(page)["live"]
+    assert page.raw.evaluate("getSelection().toString()") == selected
+
+
+def test_a_fold_that_was_opened_stays_open_while_it_grows(server: JupyterServer, page: Page):
+    """By the keyboard: what the model thinks is read while it thinks; closed, it takes one line."""
+    started(
+        server, page, "fold.ipynb", "r = ask(slowly({'thinking': 'Let me think. ' * 40}, {'text': TEXT}, delay=0.05))"
+    )
+    page.raw.wait_for_selector(".nbchat-live summary")
+    page.raw.wait_for_timeout(500)
+    assert "Let me think." not in look(page)["text"]
+    page.raw.focus(".nbchat-live summary")
+    page.raw.keyboard.press("Enter")
+    wait_for(page, "Let me think.")
+    before = len(look(page)["text"])
+    page.raw.wait_for_timeout(1000)
+    assert len(look(page)["text"]) > before
+    page.screenshot("live-thinking-open")
+    page.raw.keyboard.press("Enter")
+    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live').innerText.includes('Let me think')")
+
+
+def test_a_tool_call_shows_its_arguments_as_they_come_and_its_result(server: JupyterServer, page: Page):
+    """In a fold of its own; what the tool prints is below, and stays."""
+    tool = """
+def add(a: int, b: int) -> int:
+    "Adds."
+    print("adding", a, b)
+    return a + b
+"""
+    ask = f"""{tool}
+from nbchat.core.chunks import *
+from nbchat.core.messages import *
+view = live.views(get_ipython(), cell_id="x", environ={{}})[0]
+view.begin(REQUEST)
+view.feed(BlockStart(0, ToolUseBlock("t1", "add", {{}})))
+for letter in '{{"a": 1, "b": 2}}':
+    view.feed(ToolInput(0, letter)); time.sleep(0.1)
+view.feed(BlockStop(0, ToolUseBlock("t1", "add", {{"a": 1, "b": 2}})))
+result = add(1, 2)
+view.feed(ToolResult("t1", (TextBlock(str(result) + " it is"),)))
+time.sleep(2)
+from nbchat.core.response import Response
+blocks = (ToolUseBlock("t1", "add", {{"a": 1, "b": 2}}), TextBlock("It is 3."))
+view.settle(Response(text="It is 3.", blocks=blocks))
+"""
+    started(server, page, "tool.ipynb", ask)
+    page.raw.wait_for_selector(".nbchat-live summary")
+    page.raw.click(".nbchat-live summary")
+    wait_for(page, '{"a": 1')
+    wait_for(page, "3 it is")
+    page.screenshot("live-tool-open")
+    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
+    page.wait_idle()
+    assert "It is 3." in page.outputs()[0]
+    assert "adding 1 2" in page.outputs()[1]
+
+
+def test_the_answer_comes_back_after_a_reload_in_mid_answer(server: JupyterServer, page: Page):
+    """The page that knew the output is gone; ``%nbchat show`` shows the answer that the kernel kept."""
+    server.write("reload.ipynb", SETUP, "r = ask(slowly({'text': TEXT}, delay=0.04))", "live.show(r)")
+    page.open("reload.ipynb")
+    page.command("notebook:run-cell-and-select-next")
+    page.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")
+    wait_for(page, "one\n")
+    page.save()
+    page.reload()
+    page.wait_idle()
+    page.raw.locator(".jp-CodeCell").nth(2).locator(".jp-InputArea-editor").click()
+    page.command("notebook:run-cell")
+    page.wait_idle()
+    assert "The last paragraph costs $5 and not $6." in page.outputs()[-1]
+
+
+def test_the_stop_button_keeps_what_arrived(server: JupyterServer, page: Page):
+    """The answer so far stays, marked, and the cell fails."""
+    started(server, page, "stop.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")
+    wait_for(page, "one\n")
+    page.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
+    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
+    page.wait_idle()
+    page.screenshot("stopped")
+    saved = page.save()
+    final, error = notebook_outputs(saved)
+    assert "[interrupted]" in final.data["text/plain"]
+    assert "A list" in final.data["text/html"]
+    assert error.ename == "KeyboardInterrupt"
+
+
+def test_an_error_after_a_wait_leaves_nothing_to_see_but_the_error(server: JupyterServer, page: Page):
+    """The box had been shown as the server took its time."""
+    late = "def late():\n    time.sleep(1)\n    raise nbchat.errors.OverloadedError('no room')\n    yield"
+    started(server, page, "late.ipynb", f"{late}\nr = ask(late())")
+    wait_for(page, "waiting for the first word")
+    page.wait_idle()
+    page.screenshot("error-after-wait")
+    measure = "outputs => outputs.map(output => output.getBoundingClientRect().height)"
+    heights = page.raw.locator(".jp-OutputArea-child").evaluate_all(measure)
+    assert [height for height in heights[:-1] if height > 1] == []
+    assert "no room" in page.outputs()[-1]
+
+
+def test_no_widget_state_is_saved_even_where_it_is_asked_for(server: JupyterServer, page: Page):
+    """All widgets are closed when the answer is whole."""
+    server.write("state.ipynb", SETUP, "r = ask(slowly({'text': TEXT}, delay=0.005))")
+    page.open("state.ipynb")
+    page.command("@jupyter-widgets/jupyterlab-manager:saveWidgetState")
+    page.run_all()
+    saved = page.save()
+    page.command("@jupyter-widgets/jupyterlab-manager:saveWidgetState")
+    state = saved.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
+    assert state == {}
+    (output,) = notebook_outputs(saved)
+    assert sorted(output.data) == ["text/html", "text/plain"]
+
+
+def test_what_was_streamed_here_passes_strict_nbval_twice(server: JupyterServer, page: Page):
+    """Run live, saved by JupyterLab, and compared output by output where nothing is live."""
+    server.write("nbval.ipynb", SETUP, "r = ask(slowly({'text': TEXT}, delay=0.005))", "print(r.status)")
+    page.open("nbval.ipynb")
+    page.run_all()
+    saved = page.save()
+    assert "LIKE_A_PERSON = {}" in saved.cells[0].source
+    path = server.root / "nbval.ipynb"
+    path.write_text(path.read_text().replace("LIKE_A_PERSON = {}", "LIKE_A_PERSON = __import__('os').environ"))
+    command = [sys.executable, "-m", "pytest", "--nbval", path.name, "-q", "-p", "no:cacheprovider"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=server.root, capture_output=True, text=True, timeout=120)
+        assert "3 passed" in done.stdout, done.stdout + done.stderr
