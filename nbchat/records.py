@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -36,6 +37,8 @@ class Records:
         self.notebook = notebook
         self.ledger = Ledger(warn=_warn)
         self.journals = JournalFolder(warn=_warn)
+        #: What this session did since it began, a row for every request.
+        self.run: deque[Entry] = deque(maxlen=10_000)
         self.cassette: Cassette | None = None
         if config.cassette:
             self.use_cassette(config.cassette)
@@ -67,6 +70,16 @@ class Records:
         known = candidates()
         found = (endpoint for endpoint in known if self.cassette.holds(draft.request(endpoint.model, endpoint.defaults)))
         return next(found, known[0] if self.replays_only else None)
+
+    def replays(self, request: Request) -> bool:
+        """Whether the request would be answered by the cassette, or by nobody: it cannot cost anything."""
+        return self.cassette is not None and (self.replays_only or self.cassette.holds(request))
+
+    def said(self, *, replayed: bool) -> str:
+        """The line for the status of an answer: whether the cassette has it, or it was sent."""
+        if self.cassette is None or self.cassette.mode == "off":
+            return ""
+        return f"{'replayed from' if replayed else 'sent, and recorded in'} {self.cassette.path.name}"
 
     def transport(self, endpoint: Endpoint) -> Transport:
         """The endpoint's transport, behind the cassette if there is one."""
@@ -106,12 +119,15 @@ class Records:
         known = {"model": endpoint.model, "endpoint": endpoint.name, "chat": chat, "cell": cell or ""}
         return (self.journals.open(prompt, notebook=self.notebook, digest=request.digest, **known),)
 
-    def account(self, endpoint: Endpoint, chat: str, cell: str | None) -> Account:
-        """The account of a turn."""
-        return Account(self, endpoint, chat, cell, self._now)
+    def account(
+        self, endpoint: Endpoint, chat: str, cell: str | None, before: Callable[[Request], None] | None = None
+    ) -> Account:
+        """The account of a turn. ``before`` is called before each request after the first; it may refuse."""
+        return Account(self, endpoint, chat, cell, self._now, before)
 
     def write(self, entry: Entry) -> None:
         """Put a row into the ledger; a ledger that cannot be written warns once and breaks nothing."""
+        self.run.append(entry)
         if self._config.ledger:
             self.ledger.record(entry)
 
@@ -120,9 +136,15 @@ class Account:
     """What one turn costs: a row of the ledger for every request, and the sum."""
 
     def __init__(
-        self, records: Records, endpoint: Endpoint, chat: str, cell: str | None, now: Callable[[], float]
+        self,
+        records: Records,
+        endpoint: Endpoint,
+        chat: str,
+        cell: str | None,
+        now: Callable[[], float],
+        before: Callable[[Request], None] | None = None,
     ) -> None:
-        self._records, self._endpoint, self._now = records, endpoint, now
+        self._records, self._endpoint, self._now, self._before = records, endpoint, now, before
         self._known: dict[str, Any] = {"endpoint": endpoint.name, "chat": chat, "cell": cell or ""}
         self._round = -1
         self._began, self._digest = now(), ""
@@ -130,7 +152,9 @@ class Account:
         self.replayed: list[bool] = []
 
     def begin(self, request: Request) -> None:
-        """A request is sent."""
+        """A request is sent, unless ``before`` refuses it."""
+        if self._before is not None and self._round >= 0:
+            self._before(request)
         self._round += 1
         self._began, self._digest = self._now(), request.digest
 

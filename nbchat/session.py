@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from nbchat import telemetry
 from nbchat.compose import Draft, compose, refuse_too_long
 from nbchat.config import Nbchat
 from nbchat.context.content import Carried
@@ -79,6 +80,7 @@ class Session:
         self.last: Response | None = None
         self._settings = Options.of(settings)
         self._clock = clock
+        telemetry.start()
 
     def conversation(self, name: str) -> Conversation:
         """The conversation of that name; it begins empty."""
@@ -158,9 +160,25 @@ class Session:
 
     def send(self, prepared: Prepared, sinks: Sinks = ()) -> Response:
         """Send what was prepared and give the Response; raises as :meth:`ask` does."""
+        known = {"endpoint": prepared.endpoint.name, "chat": prepared.options.chat, "cell": prepared.cell}
+        with telemetry.turn(prepared.request, notebook=self.records.notebook, user=self.config.user, **known) as span:
+            return self._send(prepared, sinks, span)
+
+    def _allow(self, prepared: Prepared, request: Request) -> None:
+        """Refuse a further request of a turn that could cost more than is left; what replays is free."""
+        limit, endpoint = prepared.options.budget, prepared.endpoint
+        if limit is None or self.records.replays(request):
+            return
+        transport = self.records.transport(endpoint)
+        count = getattr(transport, "count_tokens", lambda request: estimate_tokens(str(request.body())))
+        self.records.check_budget(limit, lambda: count(request), request.max_tokens, endpoint)
+
+    def _send(self, prepared: Prepared, sinks: Sinks, span: telemetry.Turn) -> Response:
         endpoint, options, cell = prepared.endpoint, prepared.options, prepared.cell
         request = prepared.request
-        account = self.records.account(endpoint, options.chat, cell)
+        # The first request was checked before anything was made for it.
+        allow = lambda further: self._allow(prepared, further)  # noqa: E731
+        account = self.records.account(endpoint, options.chat, cell, allow)
         if callable(sinks):
             sinks = sinks(lambda usage, model: self.records.cost(usage, endpoint, model))
         journal = self.records.journal(prepared.draft.prompt, request, endpoint, options.chat, cell)
@@ -195,6 +213,7 @@ class Session:
             if not options.once and len(response.messages) > 1:
                 self.conversation(options.chat).record(_turn(cell, response))
             told.settle(response)
+            span.settle(response)
         if response.status == "refused":
             raise _refused(response)
         return response
@@ -223,6 +242,8 @@ class Session:
         try:
             with transport.stream(request) as events:
                 replayed = getattr(events, "replayed", False)
+                if said := self.records.said(replayed=replayed):
+                    told.feed(Notice(said))
                 for event in events:
                     chunk = parser.feed(event)
                     if chunk is not None:
