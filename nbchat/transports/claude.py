@@ -108,7 +108,7 @@ class ClaudeTransport:
             raise AuthError("no credentials for the Anthropic API were found, so nothing was sent", ways_out())
         for secret in ("api_key", "auth_token"):
             keep_secret(getattr(client, secret, None))
-        return client
+        return _without_propagation(client)
 
     @staticmethod
     def _authorised(client: Any) -> bool:
@@ -253,6 +253,18 @@ class ClaudeTransport:
             raise
         except Exception as error:
             raise self._explained(error, started=False) from None
+
+
+def _without_propagation(client: Any) -> Any:
+    """The client without trace headers: they, and the user's baggage in them, are nobody's outside the house.
+
+    ``ANTHROPIC_OPEN_TELEMETRY_PROPAGATION=true`` sends them.
+    """
+    known = getattr(client, "open_telemetry", None)
+    wanted = os.environ.get("ANTHROPIC_OPEN_TELEMETRY_PROPAGATION", "").lower() == "true"
+    if not isinstance(known, Mapping) or wanted or not known.get("propagation"):
+        return client
+    return client.with_options(open_telemetry={**known, "propagation": False})
 
 
 class _NoAnswer(Exception):
