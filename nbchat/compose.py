@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nbchat.capabilities import thinking_of
 from nbchat.context.content import Carried
 from nbchat.context.size import check_limits, estimate_tokens
 from nbchat.context.values import carry
@@ -16,13 +18,15 @@ from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.template import fill
 from nbchat.options import Options
+from nbchat.structured import Way, shaped
 
-__all__ = ["Draft", "compose", "refuse_too_long"]
+__all__ = ["Draft", "compose", "pieces", "refuse_too_long", "system_of"]
 
 #: Server tools by option: https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools
-SERVER_TOOLS: dict[str, dict[str, str]] = {
+SERVER_TOOLS: dict[str, dict[str, Any]] = {
     "web_search": {"type": "web_search_20250305", "name": "web_search"},
-    "web_fetch": {"type": "web_fetch_20250910", "name": "web_fetch"},
+    # Searches cite by themselves, fetched pages only when asked to.
+    "web_fetch": {"type": "web_fetch_20250910", "name": "web_fetch", "citations": {"enabled": True}},
     "code_execution": {"type": "code_execution_20250825", "name": "code_execution"},
 }
 #: Fields of a request that have an option of their own, or that nbchat sets itself.
@@ -33,7 +37,8 @@ _OWN_FIELDS = {"model": "-m", "max_tokens": "--max-tokens", "system": "-s", "str
 class Draft:
     """A request before its endpoint is known: the prompt, what stands before it, and the rest.
 
-    ``notes`` say what was cut on the way, a line each.
+    ``notes`` say what was cut on the way, a line each. ``thinks`` asks for thinking in the form that
+    the model takes, once that is known.
     """
 
     prompt: Message
@@ -44,18 +49,30 @@ class Draft:
     max_tokens: int = 8192
     stream: bool = True
     notes: tuple[str, ...] = ()
+    thinks: bool = False
+    schema: Any = None
 
-    def request(self, model: str, defaults: Mapping[str, Any] | None = None) -> Request:
-        """The request to a model; ``defaults`` are the fields its endpoint adds where none are given."""
-        return Request(
+    def request(self, model: str, defaults: Mapping[str, Any] | None = None, way: Way = "format") -> Request:
+        """The request to a model.
+
+        ``defaults`` are the fields its endpoint adds where none are given, ``way`` is how it is asked
+        for an answer that fits a schema.
+
+        Raises:
+            OptionError: ``max_tokens`` leaves no room for the thinking of this model.
+        """
+        asked = "thinking" not in self.params and self.thinks
+        thinking = {"thinking": thinking_of(model, self.max_tokens)} if asked else {}
+        request = Request(
             model=model,
             messages=(*self.history, self.prompt),
             max_tokens=self.max_tokens,
             system=self.system,
             tools=self.tools,
-            params={**(defaults or {}), **self.params},
+            params={**(defaults or {}), **thinking, **self.params},
             stream=self.stream,
         )
+        return request if self.schema is None else shaped(request, self.schema, way)
 
 
 def compose(
@@ -66,6 +83,7 @@ def compose(
     carried: Sequence[Carried] = (),
     history: tuple[Message, ...] = (),
     tools: Sequence[Mapping[str, Any]] = (),
+    schema: Any = None,
 ) -> Draft:
     """The draft of a request.
 
@@ -86,18 +104,23 @@ def compose(
     return Draft(
         prompt=Message.of("user", asked.content),
         history=history,
-        system=_system(options, namespace),
+        system=system_of(options.system, namespace),
         tools=(*tools, *(tool for name, tool in SERVER_TOOLS.items() if getattr(options, name))),
         params=_params(options),
+        thinks=options.thinking,
         max_tokens=options.max_tokens,
         stream=options.stream,
         notes=notes,
+        schema=schema,
     )
 
 
-def _system(options: Options, namespace: Mapping[str, Any] | None) -> str | None:
-    """The system prompt: the text of a variable of that name, or of a file, or the words themselves."""
-    given = options.system
+def system_of(given: str | None, namespace: Mapping[str, Any] | None = None) -> str | None:
+    """The system prompt: the text of a variable of that name, or of a file, or the words themselves.
+
+    Raises:
+        OptionError: the variable or the file holds no text.
+    """
     if not given:
         return None
     value = (namespace or {}).get(given) if given.isidentifier() else None
@@ -119,8 +142,6 @@ def _system(options: Options, namespace: Mapping[str, Any] | None) -> str | None
 def _params(options: Options) -> dict[str, Any]:
     # Automatic caching of the prefix: https://platform.claude.com/docs/en/build-with-claude/prompt-caching
     params: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
-    if options.thinking:
-        params["thinking"] = {"type": "adaptive", "display": "summarized"}
     if options.effort:
         params["output_config"] = {"effort": options.effort}
     if options.stop:
@@ -151,31 +172,32 @@ def _pair(given: str) -> tuple[str, Any]:
         ) from None
 
 
-def refuse_too_long(draft: Draft, tokens: int, window: int, *, trim: bool) -> Draft:
-    """The draft, if it and its answer fit a context window of so many tokens; with ``trim``, cut until it does.
+def refuse_too_long(draft: Draft, tokens: int, window: int, *, answer: int = 0, trim: bool = False) -> Draft:
+    """The draft, if its ``tokens`` and an ``answer`` fit a context window; with ``trim``, cut until they do.
 
     Raises:
         InputError: it is too large; the three largest parts are named.
     """
-    over = tokens - window
-    if over < 0:
+    over = tokens + answer - window
+    if over <= 0:
         return draft
     if trim and draft.history:
         kept, dropped, saved = list(draft.history), 0, 0
-        while kept and saved <= over:
+        while kept and saved < over:
             first = 1 + next((at for at, message in enumerate(kept[1:]) if _begins_turn(message)), len(kept) - 1)
             saved += sum(estimate_tokens(message.to_dict()["content"]) for message in kept[:first])
             kept, dropped = kept[first:], dropped + 1
-        if saved > over:
-            note = f"--trim dropped the oldest {dropped} turn{'s' * (dropped != 1)} of the history"
+        if saved >= over:
+            note = f"--trim dropped the oldest {f'{dropped} turns' if dropped > 1 else 'turn'} of the history"
             return replace(draft, history=tuple(kept), notes=(*draft.notes, note))
     named = "; ".join(f"{name}: about {size:,} tokens" for size, name in _largest(draft)[:3])
-    hint = "Send less, or leave the history out with --once" + (
-        "" if trim else ", or drop its oldest turns with --trim"
-    )
+    ways = ["Send less", *(["leave the history out with --once"] if draft.history else [])]
+    if draft.history and not trim:
+        ways.append("drop its oldest turns with --trim")
     raise InputError(
-        f"the request has {tokens:,} tokens and the context window {window:,}, so nothing was sent. Largest: {named}",
-        hint + ".",
+        f"the request has {tokens:,} tokens, its answer needs some {answer:,}, and the context window holds "
+        f"{window:,}: nothing was sent. Largest: {named}",
+        ", or ".join(ways) + ".",
     )
 
 
@@ -193,8 +215,31 @@ def _largest(draft: Draft) -> list[tuple[int, str]]:
         turn += _begins_turn(message)
         whose = f"turn {turn} of the history, " + ("the prompt" if message.role == "user" else "the answer")
         parts.append((estimate_tokens([block.to_dict() for block in message.content]), whose))
-    for at, block in enumerate(draft.prompt.content, 1):
+    for block in draft.prompt.content:
         plain = block.to_dict()
-        name = "the prompt" if len(draft.prompt.content) == 1 else f"part {at} of the prompt ({plain['type']})"
-        parts.append((estimate_tokens(plain), name))
+        if block.type == "text":
+            parts += [(estimate_tokens(text), name or "the prompt's own text") for name, text in pieces(plain["text"])]
+        else:
+            parts.append((estimate_tokens(plain), " ".join(["the", block.type, plain.get("title") or ""]).strip()))
     return sorted(parts, reverse=True)
+
+
+#: What goes along in a text stands between tags (:func:`nbchat.context.content.tagged`).
+_PIECE = re.compile(
+    r"""^<(?P<tag>[a-z]+) (?:name|number)=(?P<name>"[^"]*"|'[^']*')[^>]*>\n.*?</(?P=tag)>""", re.DOTALL | re.MULTILINE
+)
+
+
+def pieces(text: str) -> Iterator[tuple[str, str]]:
+    """A text of a prompt in its parts: (name, text); what stands between the named ones has the name "".
+
+    Joined, the texts are the text as it was.
+    """
+    at = 0
+    for found in _PIECE.finditer(text):
+        if text[at : found.start()]:
+            yield "", text[at : found.start()]
+        yield f"{found['tag']} {found['name'][1:-1]}", found[0]
+        at = found.end()
+    if text[at:]:
+        yield "", text[at:]

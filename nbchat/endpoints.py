@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nbchat.config import Nbchat
-from nbchat.core.errors import AuthError, OptionError, nearest
+from nbchat.core.errors import AuthError, NbchatError, OptionError, nearest
 from nbchat.core.request import Transport
 from nbchat.options import Options
 from nbchat.transports.claude import PLATFORMS, ClaudeTransport
@@ -68,6 +68,7 @@ class Endpoints:
     def __init__(self, config: Nbchat, fixed: Transport | None = None) -> None:
         self._config, self._fixed = config, fixed
         self._made: dict[tuple[str, str], ClaudeTransport] = {}
+        self._told: dict[tuple[str, str], Mapping[str, Any]] = {}
 
     def names(self) -> list[str]:
         """The names ``--endpoint`` knows."""
@@ -94,7 +95,8 @@ class Endpoints:
         """
         if self._fixed is not None and "endpoint" not in options.given:
             fixed = self._fixed
-            model = None if "model" in options.given else getattr(fixed, "model", None)
+            own = getattr(fixed, "model", None)  # a text, or the method of a transport that can ask
+            model = own if isinstance(own, str) and "model" not in options.given else None
             return Endpoint(fixed.name, model or options.model, lambda: fixed)
         if options.endpoint == LOCAL:
             return self._local(options)
@@ -107,6 +109,13 @@ class Endpoints:
     def has_anthropic(self) -> bool:
         """Whether the SDK finds credentials for the Anthropic API; nothing is sent."""
         return self._made_once("anthropic", None).has_credentials()
+
+    def about(self, endpoint: Endpoint) -> Mapping[str, Any]:
+        """What the Models API of an endpoint says of its model; {} where it says nothing. Asked once."""
+        key = (endpoint.name, endpoint.model)
+        if key not in self._told:
+            self._told[key] = _about(endpoint)
+        return self._told[key]
 
     def _named(self, name: str, model: str) -> Endpoint:
         if name in PLATFORMS:
@@ -123,9 +132,9 @@ class Endpoints:
         )
 
     def _made_once(self, name: str, described: str | Mapping[str, Any] | None) -> ClaudeTransport:
-        key = (name, repr(described))
+        patience = {"idle_timeout": self._config.idle_timeout, "max_retries": self._config.max_retries}
+        key = (name, repr((described, patience)))
         if key not in self._made:
-            patience = {"idle_timeout": self._config.idle_timeout, "max_retries": self._config.max_retries}
             self._made[key] = ClaudeTransport(name, **_described(name, described), **patience)
         return self._made[key]
 
@@ -161,6 +170,17 @@ class Endpoints:
         # It stands in for a model in lessons, demos and tests: the same question, the same answer.
         repeatable = {"temperature": 0}
         return Endpoint(LOCAL, model, connect, notice=notice, window=local.CONTEXT, defaults=repeatable)
+
+
+def _about(endpoint: Endpoint) -> Mapping[str, Any]:
+    if endpoint.window:  # the embedded model has no Models API
+        return {}
+    try:
+        ask = getattr(endpoint.transport, "model", None)
+        told = ask(endpoint.model) if callable(ask) else {}
+    except NbchatError:
+        return {}  # an endpoint that cannot say can still answer
+    return told if isinstance(told, Mapping) else {}
 
 
 def _is_gguf(model: str) -> bool:

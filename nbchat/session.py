@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from nbchat.capabilities import accepted_thinking, asks_much, refuse_unaccepted, window_of
 from nbchat import telemetry
 from nbchat.compose import Draft, compose, refuse_too_long
 from nbchat.config import Nbchat
@@ -34,6 +35,8 @@ __all__ = ["Prepared", "Session", "current", "make_current"]
 
 #: Rounds of a turn in which the service paused by itself and was asked to go on.
 LONGEST_PAUSES = 10
+#: Tokens from which on the endpoint is asked for its model's context window.
+MANY_TOKENS = 50_000
 Cost: TypeAlias = Callable[[Usage, str], "float | None"]
 #: Sinks, or a function that makes them when the price of the endpoint's tokens is known.
 Sinks: TypeAlias = Iterable[Sink] | Callable[[Cost], Iterable[Sink]]
@@ -141,12 +144,42 @@ class Session:
         draft = compose(prompt, options, namespace=namespace, carried=carried, history=history)
         recorded = self.records.recorded(draft, lambda: self.endpoints.candidates(options))
         endpoint = recorded or self.endpoints.find(options)
-        if endpoint.window:
-            tokens = _estimate(draft) + min(draft.max_tokens, endpoint.window // 8)
-            draft = refuse_too_long(draft, tokens, endpoint.window, trim=options.trim)
-        prepared = Prepared(draft, endpoint, options, cell)
-        self.records.check_budget(options.budget, lambda: self.count_tokens(prepared)[0], draft.max_tokens, endpoint)
+        if recorded is None:
+            draft = self._accepted(draft, endpoint)
+        prepared = self._within_window(Prepared(draft, endpoint, options, cell))
+        if recorded is None:  # what is replayed costs nothing
+            tokens = lambda: self.count_tokens(prepared)[0]  # noqa: E731
+            self.records.check_budget(options.budget, tokens, draft.max_tokens, endpoint)
         return prepared
+
+    def _accepted(self, draft: Draft, endpoint: Endpoint) -> Draft:
+        """The draft in the form the endpoint's model accepts, as far as the endpoint tells."""
+        request = Prepared(draft, endpoint, self._settings, None).request
+        if not asks_much(request):
+            return draft
+        about = self.endpoints.about(endpoint)
+        if draft.thinks and "thinking" in request.params:
+            form = accepted_thinking(request.params["thinking"], about, draft.max_tokens)
+            if form != request.params["thinking"]:
+                draft = replace(draft, params={**draft.params, "thinking": form})
+                request = replace(request, params={**request.params, "thinking": form})
+        refuse_unaccepted(request, about)
+        return draft
+
+    def _within_window(self, prepared: Prepared) -> Prepared:
+        """What was prepared, if it fits the context window, or as much of it as ``--trim`` keeps."""
+        draft, endpoint = prepared.draft, prepared.endpoint
+        tokens, window = _estimate(draft), endpoint.window
+        asking = window is None and tokens > MANY_TOKENS and not self.records.replays_only
+        if asking:
+            window = window_of(self.endpoints.about(endpoint))
+        if not window:
+            return prepared
+        answer = min(draft.max_tokens, window // 8)
+        if asking and tokens + answer > window // 2:  # an estimate is not enough to refuse or to allow it
+            tokens = self.count_tokens(prepared)[0]
+        fitting = refuse_too_long(draft, tokens, window, answer=answer, trim=prepared.options.trim)
+        return replace(prepared, draft=fitting)
 
     def count_tokens(self, prepared: Prepared) -> tuple[int, bool]:
         """The tokens of the prompt, and whether the endpoint counted them (else they are an estimate)."""

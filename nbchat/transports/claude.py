@@ -7,19 +7,23 @@ key is stripped before use and kept out of every message.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import json
+import math
 import os
 import random
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from nbchat.core.errors import AuthError, InputError, NbchatError, StreamError, keep_secret
+from nbchat.core.errors import AuthError, ConnectionFailed, InputError, NbchatError, from_api, keep_secret, redact
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
-from nbchat.transports.faults import explain, retry_after, ways_out, worth_retrying
+from nbchat.transports.faults import NotTheApi, NothingCame, explain, retry_after, ways_out, worth_retrying
 
 __all__ = ["ClaudeTransport", "preload"]
 
@@ -27,12 +31,26 @@ __all__ = ["ClaudeTransport", "preload"]
 LONGEST_WAIT = 60.0
 #: After ``message_stop`` the answer is whole; this long the rest of the body may take, in seconds.
 LINGER = 0.25
+#: What an endpoint says of its models may take so long, in seconds: an answer does not wait for more.
+ASKING = 5.0
+#: … and the count of a prompt's tokens so long.
+COUNTING = 30.0
+#: The longest wait for a connection, and for an answer that is not streamed, in seconds; both the SDK's own.
+CONNECTING, UNSTREAMED = 5.0, 600.0
 PLATFORMS = {
     "anthropic": "Anthropic",
     "bedrock": "AnthropicBedrock",
     "vertex": "AnthropicVertex",
     "foundry": "AnthropicFoundry",
 }
+#: What the SDK's client of a platform imports only when it sends: better known before.
+_NEEDED = {"bedrock": "botocore", "vertex": "google.auth"}
+#: Attributes of the SDK's clients that hold a secret.
+_SECRETS = ("api_key", "auth_token", "aws_secret_key", "aws_session_token")
+#: Parameters of the SDK's methods that are no fields of the API.
+_NO_FIELDS = frozenset({"stream", "extra_headers", "extra_query", "extra_body", "timeout"})
+#: The ``type`` of the AuthError where no credentials were found.
+_MISSING = "no_credentials"
 
 
 class ClaudeTransport:
@@ -61,6 +79,11 @@ class ClaudeTransport:
         self._client: Any = None
         self._lock = threading.Lock()
         keep_secret(self._api_key)
+        if base_url:
+            keep_secret(_password(base_url))
+
+    def __repr__(self) -> str:
+        return redact(f"ClaudeTransport({self.name!r}, base_url={self.base_url!r})")
 
     # The client
 
@@ -78,15 +101,20 @@ class ClaudeTransport:
             return self._client
 
     def has_credentials(self) -> bool:
-        """Whether the SDK finds credentials for this endpoint; nothing is sent."""
+        """Whether the SDK finds credentials for this endpoint; nothing is sent.
+
+        Also true where they are found and cannot be used: asking then says why.
+        """
         try:
             return bool(self.client)
-        except NbchatError:
-            return False
+        except NbchatError as error:
+            return getattr(error, "type", None) != _MISSING
 
     def _connect(self) -> Any:
         import anthropic
 
+        if not _installed(_NEEDED.get(self.name)):
+            raise explain(ModuleNotFoundError(f"No module named {_NEEDED[self.name]!r}"), endpoint=self.name)
         options: dict[str, Any] = {"max_retries": 0, **self._client_options}  # retries are ours: see _events
         if self.base_url:
             options["base_url"] = self.base_url
@@ -95,20 +123,30 @@ class ClaudeTransport:
         elif self.name not in PLATFORMS:
             # A server of one's own often wants no key; the SDK insists on one, so it gets a name for it.
             options["api_key"] = "none"
-        elif self.name == "anthropic" and (key := os.environ.get("ANTHROPIC_API_KEY", "")) != key.strip():
-            options["api_key"] = key.strip() or None
+        client, failure = None, None
         try:
             client = getattr(anthropic, PLATFORMS.get(self.name, "Anthropic"))(**options)
-        except (anthropic.AnthropicError, ValueError, TypeError, ImportError) as error:
-            found = explain(error, endpoint=self.name, started=False)
-            if isinstance(found, (AuthError, InputError)):
-                raise found from None
-            raise AuthError(f"the endpoint {self.name!r} cannot be set up: {error}", ways_out()) from None
+        except Exception as error:
+            failure = explain(error, endpoint=self.name)
+            if not isinstance(failure, (AuthError, InputError, ConnectionFailed)):
+                failure = AuthError(f"the endpoint {self.name!r} cannot be set up: {error}", ways_out(self.name))
+        if failure is not None:
+            raise failure
+        for secret in _SECRETS:
+            value = getattr(client, secret, None)
+            if isinstance(value, str) and value != value.strip():
+                # A key is easily copied with a line break; h11 would refuse it, and quote it.
+                value = value.strip() or None
+                setattr(client, secret, value)
+            keep_secret(value)
         if self.name == "anthropic" and not self._authorised(client):
-            raise AuthError("no credentials for the Anthropic API were found, so nothing was sent", ways_out())
-        for secret in ("api_key", "auth_token"):
-            keep_secret(getattr(client, secret, None))
-        return _without_propagation(client)
+            blank = " (ANTHROPIC_API_KEY is set, but blank)" if os.environ.get("ANTHROPIC_API_KEY") else ""
+            raise AuthError(
+                f"no credentials for the Anthropic API were found, so nothing was sent{blank}",
+                ways_out(),
+                type=_MISSING,
+            )
+        return client
 
     @staticmethod
     def _authorised(client: Any) -> bool:
@@ -116,8 +154,8 @@ class ClaudeTransport:
         # when it sends; a header given through ANTHROPIC_CUSTOM_HEADERS counts as well.
         headers = {name.lower() for name in getattr(client, "_custom_headers", {}) or {}}
         return bool(
-            (client.api_key or "").strip()
-            or (client.auth_token or "").strip()
+            client.api_key
+            or client.auth_token
             or getattr(client, "credentials", None)
             or headers & {"authorization", "x-api-key"}
         )
@@ -143,55 +181,65 @@ class ClaudeTransport:
             try:
                 yield from self._attempt(client, request)
                 return
-            except _NoAnswer as failed:
-                wait = self._wait_for(failed.error, attempt)
-                if wait is None:
-                    raise self._explained(failed.error, started=False) from None
-                failure = self._explained(failed.error, started=False)
+            except _NoAnswer as none:
+                failed = none.error
+            # Raised outside of the handler: what the SDK raised may quote a key, so it is not even a context.
+            failure = self._explained(failed, streamed=request.stream)
+            wait = self._wait_for(failed, attempt, client)
+            if wait is None:
+                raise failure
             yield from self._count_down(wait, failure, attempt)
 
     def _attempt(self, client: Any, request: Request) -> Generator[dict[str, Any], None, None]:
         """One try. _NoAnswer before the first event, StreamError after it."""
-        started = False
+        started, wrong = False, None
         watch = _Watch(self._idle_timeout)
         try:
             answer = self._send(client, request)
             if not request.stream:
-                message = answer.to_dict(mode="json", warnings=False)
-                message["_request_id"] = getattr(answer, "_request_id", None)
+                message = _message(answer, getattr(answer, "_request_id", None))
                 started = True
                 yield from events_of(message)
                 return
             with answer, watch.over(answer):
+                head = answer.response.headers
+                if "json" in head.get("content-type", ""):
+                    # A gateway that does not stream sends the whole message, or an error under status 200.
+                    message = _message(json.loads(answer.response.read()), head.get("request-id"))
+                    started = True
+                    yield from events_of(message)
+                    return
                 for event in answer:
-                    watch.touch()
-                    plain = event.to_dict(mode="json", warnings=False)
+                    plain = _plain(event)
                     if not started:
                         started = True
                         _keep_request_id(plain, answer)
-                    yield plain
+                    with watch.paused():
+                        yield plain
                     if plain.get("type") == "message_stop":
                         watch.linger()
+                if not started:
+                    raise NothingCame(head.get("content-type", ""))
         except NbchatError:
             raise
         except Exception as error:
-            if watch.whole:
-                return  # the answer was complete; how its connection ended does not matter
-            if watch.expired:
-                raise StreamError(
-                    f"the answer broke off: no content for {self._idle_timeout:.0f} s",
-                    "What arrived is kept. Run the cell again, or raise c.Nbchat.idle_timeout (seconds).",
-                ) from None
-            if not started:
-                raise _NoAnswer(error) from None
-            raise self._explained(error, started=True) from None
+            wrong = error
+        if watch.whole:
+            return  # the answer was complete; how its connection ended does not matter
+        if watch.expired:
+            wrong = TimeoutError()  # the socket was shut down here: that looks like any end from the other side
+        if wrong is None:
+            return  # a clean end; whether it came too early is the parser's to say
+        if not started:
+            raise _NoAnswer(wrong)
+        raise self._explained(wrong, started=True)
 
     def _send(self, client: Any, request: Request) -> Any:
         import httpx2
 
         body = request.body()
         headers = {"anthropic-beta": ",".join(body.pop("betas"))} if body.get("betas") else {}
-        known = inspect.signature(client.messages.create).parameters
+        known = inspect.signature(client.messages.create).parameters.keys() - _NO_FIELDS
         arguments = {name: value for name, value in body.items() if name in known}
         rest = {name: value for name, value in body.items() if name not in known}
         return client.messages.create(
@@ -200,12 +248,18 @@ class ClaudeTransport:
             extra_body=rest or None,
             extra_headers=headers or None,
             # Passing one also lifts the SDK's limit on max_tokens of answers that are not streamed.
-            timeout=httpx2.Timeout(self._idle_timeout if request.stream else 600.0, connect=5.0),
+            timeout=httpx2.Timeout(self._idle_timeout if request.stream else UNSTREAMED, connect=CONNECTING),
         )
 
-    def _wait_for(self, error: Exception, attempt: int) -> float | None:
+    def _wait_for(self, error: Exception, attempt: int, client: Any) -> float | None:
         """Seconds to wait before the next try, or None when there is no use in one."""
-        if attempt >= self._max_retries or not worth_retrying(error):
+        if attempt >= self._max_retries:
+            return None
+        tokens = getattr(client, "_token_cache", None)
+        if attempt == 0 and tokens is not None and getattr(error, "status_code", None) == 401:
+            tokens.invalidate()  # a profile's token may end early: the SDK, too, tries once with a new one
+            return 0.0
+        if not worth_retrying(error):
             return None
         asked = retry_after(error)
         if asked is not None and asked > 0:
@@ -224,47 +278,42 @@ class ClaudeTransport:
             left -= 1.0
         yield {"type": "notice", "text": ""}
 
-    def _explained(self, error: Exception, *, started: bool) -> NbchatError:
-        return explain(error, endpoint=self.name, started=started, waited=self._idle_timeout)
+    def _explained(self, error: Exception, *, started: bool = False, streamed: bool = True) -> NbchatError:
+        waited = self._idle_timeout if streamed else UNSTREAMED
+        return explain(error, endpoint=self.name, started=started, waited=waited)
 
     # What else an endpoint can be asked
 
     def count_tokens(self, request: Request) -> int:
         """The tokens of the request's prompt, counted by the endpoint."""
         body = request.body()
-        known = inspect.signature(self.client.messages.count_tokens).parameters
-        counted = {name: value for name, value in body.items() if name in known}
-        return self._asked(lambda client: client.messages.count_tokens(**counted).input_tokens)
+
+        def ask(client: Any) -> int:
+            known = inspect.signature(client.messages.count_tokens).parameters.keys() - _NO_FIELDS
+            counted = {name: value for name, value in body.items() if name in known}
+            return client.messages.count_tokens(**counted, timeout=COUNTING).input_tokens
+
+        return self._asked(ask, COUNTING)
 
     def models(self) -> list[dict[str, Any]]:
         """What the endpoint says of its models, as dicts of the Models API."""
-        return self._asked(
-            lambda client: [model.to_dict(mode="json", warnings=False) for model in client.models.list(limit=100)]
-        )
+
+        def ask(client: Any) -> list[dict[str, Any]]:
+            return [_plain(model) for model in client.models.list(limit=100, timeout=ASKING)]
+
+        return self._asked(ask, ASKING)
 
     def model(self, model: str) -> dict[str, Any]:
         """What the endpoint says of one model."""
-        return self._asked(lambda client: client.models.retrieve(model).to_dict(mode="json", warnings=False))
+        return self._asked(lambda client: _plain(client.models.retrieve(model, timeout=ASKING)), ASKING)
 
-    def _asked(self, ask: Callable[[Any], Any]) -> Any:
+    def _asked(self, ask: Callable[[Any], Any], waited: float) -> Any:
+        client = self.client
         try:
-            return ask(self.client)
-        except NbchatError:
-            raise
+            return ask(client)
         except Exception as error:
-            raise self._explained(error, started=False) from None
-
-
-def _without_propagation(client: Any) -> Any:
-    """The client without trace headers: they, and the user's baggage in them, are nobody's outside the house.
-
-    ``ANTHROPIC_OPEN_TELEMETRY_PROPAGATION=true`` sends them.
-    """
-    known = getattr(client, "open_telemetry", None)
-    wanted = os.environ.get("ANTHROPIC_OPEN_TELEMETRY_PROPAGATION", "").lower() == "true"
-    if not isinstance(known, Mapping) or wanted or not known.get("propagation"):
-        return client
-    return client.with_options(open_telemetry={**known, "propagation": False})
+            failure = explain(error, endpoint=self.name, waited=waited)
+        raise failure
 
 
 class _NoAnswer(Exception):
@@ -287,8 +336,11 @@ class _Watch:
         self._hurry = threading.Event()
         self.expired = self.whole = False
 
-    def touch(self) -> None:
-        """Content came."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Content came and is looked at: however long that takes, it is no silence of the endpoint."""
+        self._seen = math.inf
+        yield
         self._seen = time.monotonic()
 
     def linger(self) -> None:
@@ -300,7 +352,7 @@ class _Watch:
     @contextmanager
     def over(self, answer: Any) -> Iterator[None]:
         thread = threading.Thread(target=self._run, args=(answer,), name="nbchat-idle-watch", daemon=True)
-        self.touch()
+        self._seen = time.monotonic()
         thread.start()
         try:
             yield
@@ -315,7 +367,7 @@ class _Watch:
                 self.expired = True
                 _shut_down(answer)
                 return
-            (self._over if self.whole else self._hurry).wait(left)
+            (self._over if self.whole else self._hurry).wait(min(left, self._limit))
 
 
 def _shut_down(answer: Any) -> None:
@@ -326,6 +378,43 @@ def _shut_down(answer: Any) -> None:
         network.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
     except Exception:  # a transport without a socket: closing is all that can be done
         answer.close()
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """An event, or another value of the SDK, as the dict it came as."""
+    plain = value.to_dict(mode="json", warnings=False) if hasattr(value, "to_dict") else value
+    if not isinstance(plain, dict):
+        raise NotTheApi(f"a {type(plain).__name__}")
+    return plain
+
+
+def _message(answer: Any, request_id: str | None) -> dict[str, Any]:
+    """A whole message, be it of the SDK or plain, with the request's id.
+
+    Raises:
+        TransportError: it is an error of the API, sent as if it were an answer.
+        NotTheApi: it is neither.
+    """
+    plain = _plain(answer)
+    if isinstance(error := plain.get("error"), Mapping):
+        raise from_api(error.get("type"), str(error.get("message") or ""), status=200, request_id=request_id)
+    if not isinstance(plain.get("content"), list):
+        raise NotTheApi("JSON without content")
+    return {**plain, "_request_id": request_id}
+
+
+def _installed(module: str | None) -> bool:
+    try:
+        return module is None or importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False
+
+
+def _password(url: str) -> str | None:
+    try:
+        return urllib.parse.urlsplit(url).password
+    except ValueError:
+        return None
 
 
 def _keep_request_id(event: dict[str, Any], answer: Any) -> None:
