@@ -49,7 +49,7 @@ LONGEST_QUOTE = 200
 def render_response(response: Response) -> dict[str, str]:
     """The mimebundle of a finished answer: safe ``text/html``, and ``text/plain``, the Markdown as it came."""
     results = tool_results(response.messages)
-    inner = render_blocks(response.blocks, results) + render_marker(response)
+    inner = render_blocks(response.blocks, results) + render_marker(response) + _footer(response)
     return {"text/html": wrap_answer(inner), "text/plain": _plain(response)}
 
 
@@ -310,6 +310,14 @@ def render_marker(response: Response) -> str:
     """The marker as HTML; "" when the answer is simply whole."""
     said = marker(response.status, response.stop_reason, response.stop_details)
     return f"<p><em>{escape(said)}</em></p>\n" if said else ""
+
+
+def _footer(response: Response) -> str:
+    """Quiet lines below an answer: what was cut of what went along, and that a toy answered."""
+    lines = list(response.notes)
+    if response.endpoint == "local":
+        lines.append(f"{response.model}, the embedded model: a toy that runs on this machine")
+    return "".join(f"<p><em>[{escape(line)}]</em></p>\n" for line in lines) if response.blocks else ""
 
 
 def _plain(response: Response) -> str:
