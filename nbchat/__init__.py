@@ -34,6 +34,7 @@ __all__ = [
     "load",
     "load_ipython_extension",
     "unload_ipython_extension",
+    "usage",
 ]
 
 #: Where each public name lives; it is imported when first asked for (PEP 562).
@@ -81,6 +82,18 @@ def load(path: Any) -> Response:
     from nbchat.core.response import Response
 
     return Response.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def usage(period: str = "all", by: Any = ()) -> Any:
+    """The ledger as a pandas DataFrame: a row for every request, costs in US dollars, unknown ones NaN.
+
+    ``period`` is ``run`` (since this kernel's session began), ``today``, ``week``, ``month``,
+    ``year`` or ``all``. ``by`` gives sums instead: ``day``, ``month``, ``model``, ``notebook``,
+    ``chat``, ``endpoint``, ``kind`` or ``status``, or a list of these.
+    """
+    from nbchat.session import current
+
+    return current().records.usage(period, by)
 
 
 def load_ipython_extension(shell: Any) -> None:

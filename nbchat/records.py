@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nbchat.compose import Draft
@@ -34,7 +34,7 @@ class Records:
 
     def __init__(self, config: Nbchat, *, notebook: str = "", now: Callable[[], float] = time.time) -> None:
         self._config, self._now = config, now
-        self.notebook = notebook
+        self.notebook, self.began = notebook, now()
         self.ledger = Ledger(warn=_warn)
         self.journals = JournalFolder(warn=_warn)
         #: What this session did since it began, a row for every request.
@@ -90,6 +90,23 @@ class Records:
     def cost(self, usage: Usage, endpoint: Endpoint, model: str) -> float | None:
         """The price of one request in US dollars; None where it is not known."""
         return cost_of(usage, model or endpoint.model, endpoint.priced_as, overrides=self._config.prices)
+
+    def usage(self, period: str = "all", by: str | Sequence[str] = ()) -> Any:
+        """The ledger as a pandas DataFrame: a row for every request, or the sums ``by`` some columns.
+
+        ``period`` is ``run`` (since this session began), ``today``, ``week``, ``month``, ``year``
+        or ``all``.
+
+        Raises:
+            OptionError: there is no such period or column.
+            InputError: pandas is not installed, or the ledger cannot be read.
+        """
+        from nbchat.view.usage import usage_frame
+
+        since = self.began if period == "run" else start_of(period, self._now())
+        if by:
+            return usage_frame(self.ledger.totals(by, since), by)
+        return usage_frame(self.run if period == "run" else self.ledger.rows(since))
 
     def estimate(self, tokens: int, max_tokens: int, endpoint: Endpoint) -> float | None:
         """The most that a request with a prompt of so many tokens could cost."""

@@ -45,8 +45,8 @@ COMMANDS: dict[str, Command] = {
         (0, 5),
     ),
     "usage": Command(
-        "usage [today|week|month|year|all] [by day|model|notebook|chat] [csv FILE]",
-        "what was spent",
+        "usage [run|today|week|month|year|all] [by day|model|notebook|chat] [csv FILE]",
+        "what was spent; run: by this kernel, and what replay saved",
         books.usage,
         (0, 5),
     ),

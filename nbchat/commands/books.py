@@ -8,7 +8,7 @@ from typing import Any
 from nbchat.commands.call import Call, table
 from nbchat.core.errors import InputError, OptionError, nearest
 
-_PERIODS = ("today", "week", "month", "year", "all")
+_PERIODS = ("run", "today", "week", "month", "year", "all")
 _GROUPS = ("day", "model", "notebook", "chat", "endpoint", "kind", "month", "status")
 
 
@@ -41,9 +41,9 @@ def cassette(call: Call) -> None:
 
 
 def usage(call: Call) -> Any:
-    """``usage [today|week|month|year|all] [by day|model|notebook|chat] [csv FILE]``."""
+    """``usage [run|today|week|month|year|all] [by day|model|notebook|chat] [csv FILE]``."""
     from nbchat.store.entries import start_of
-    from nbchat.view.usage import joined, usage_plot, usage_table
+    from nbchat.view.usage import joined, run_line, run_table, usage_plot, usage_table
 
     words, period, by, file = list(call.words), "month", "model", None
     while words:
@@ -59,13 +59,18 @@ def usage(call: Call) -> Any:
             raise OptionError(
                 f"%nbchat usage: {word!r} is not understood", nearest(word, known) or f"Usage: %nbchat {call.usage}"
             )
-    ledger = call.session.records.ledger
-    since = start_of(period, time.time())
+    from nbchat.view.live import publish
+
+    records, ledger = call.session.records, call.session.records.ledger
+    if period == "run" and not file:
+        publish(run_table(records.run))
+        return
+    since = records.began if period == "run" else start_of(period, time.time())
     if file:
         print(f"{ledger.export_csv(file, since)} requests are in {file}")
         return
-    from nbchat.view.live import publish
-
+    if records.run:
+        print(run_line(records.run))
     title = "all time" if period == "all" else period if period == "today" else f"this {period}"
     publish(
         joined(

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from nbchat.core.errors import InputError
 from nbchat.core.usage import Usage
 
-__all__ = ["joined", "usage_frame", "usage_plot", "usage_table"]
+__all__ = ["joined", "run_line", "run_table", "usage_frame", "usage_plot", "usage_table"]
 
 
 class TotalLike(Protocol):
@@ -42,6 +42,25 @@ class TotalLike(Protocol):
     def failed(self) -> int: ...
     @property
     def replayed(self) -> int: ...
+
+
+class EntryLike(Protocol):
+    """What is shown of a run: one request, as the ledger has it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def chat(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def cost(self) -> float | None: ...
+    @property
+    def saved(self) -> float | None: ...
 
 
 class Recorded(Protocol):
@@ -92,6 +111,75 @@ def usage_plot(totals: Iterable[TotalLike], *, title: str = "Cost by day") -> di
         "text/plain": _plain_plot(told, points, highest),
         "text/html": _OUTER + _html_plot(told, points, highest) + "</div>",
     }
+
+
+def run_line(entries: Iterable[EntryLike]) -> str:
+    """What a run cost and what replay saved, in one sentence: ``This run: 3 answers replayed, …``."""
+    entries = list(entries)
+    replayed = [entry for entry in entries if entry.kind == "replayed"]
+    failed = [entry for entry in entries if entry.kind in ("failed", "retry")]
+    sent = [entry for entry in entries if entry not in replayed and entry not in failed]
+    said = []
+    if replayed:
+        said.append(f"{_counted(len(replayed), 'answer')} replayed, which saved {_all_of(e.saved for e in replayed)}")
+    if sent:
+        said.append(f"{_counted(len(sent), 'request')} sent for {_all_of(e.cost for e in sent)}")
+    if failed:
+        said.append(f"{_counted(len(failed), 'request')} failed")
+    return f"This run: {'; '.join(said) or 'nothing was asked yet'}"
+
+
+def run_table(entries: Iterable[EntryLike]) -> dict[str, str]:
+    """A mimebundle with a row for each request of a run: whether it was replayed or sent, and what that saved or cost."""
+    entries = list(entries)
+    line = run_line(entries)
+    if not entries:
+        return {"text/plain": line, "text/html": f"{_OUTER}<p>{escape(line)}</p></div>"}
+    head = ["Request", "Answer", "Chat", "Model", "Input", "Output", "Cost", "Saved"]
+    body = [
+        [
+            str(number),
+            _answered(entry),
+            _shown(entry.chat) or "–",
+            _shown(entry.model),
+            f"{entry.usage.prompt_tokens:,}",
+            ("≈ " if entry.usage.estimated else "") + f"{entry.usage.output_tokens:,}",
+            _amount(entry.cost),
+            _amount(entry.saved) if entry.kind == "replayed" else "",
+        ]
+        for number, entry in enumerate(entries, 1)
+    ]
+    return {
+        "text/plain": _plain_table(line, head, body, [], 4),
+        "text/html": _OUTER + _html_table(line, head, body, [], 4) + "</div>",
+    }
+
+
+def _answered(entry: EntryLike) -> str:
+    """In a word: replayed, or sent and how that ended."""
+    words = {"answer": "sent", "tool_round": "sent", "retry": "failed, tried again"}
+    said = words.get(entry.kind, entry.kind)
+    return said if entry.status in ("complete", entry.kind) else f"{said}: {_shown(entry.status)}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _amount(amount: float | None) -> str:
+    return "unknown" if amount is None else _dollars(amount)
+
+
+def _all_of(amounts: Iterable[float | None]) -> str:
+    """The sum of what is known, and how much is not."""
+    amounts = list(amounts)
+    known = [amount for amount in amounts if amount is not None]
+    unknown = len(amounts) - len(known)
+    if not unknown:
+        return _dollars(sum(known))
+    if not known:
+        return "an unknown amount"
+    return f"{_dollars(sum(known))} and {unknown} unknown amount{'s' * (unknown != 1)}"
 
 
 def joined(*bundles: Mapping[str, str]) -> dict[str, str]:
