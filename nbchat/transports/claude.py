@@ -23,7 +23,7 @@ from typing import Any
 from nbchat.core.errors import AuthError, ConnectionFailed, InputError, NbchatError, from_api, keep_secret, redact
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
-from nbchat.transports.faults import NotTheApi, NothingCame, explain, retry_after, ways_out, worth_retrying
+from nbchat.transports.faults import NothingCame, NotTheApi, explain, retry_after, ways_out, worth_retrying
 
 __all__ = ["ClaudeTransport", "preload"]
 
@@ -214,8 +214,9 @@ class ClaudeTransport:
                     if not started:
                         started = True
                         _keep_request_id(plain, answer)
-                    with watch.paused():
-                        yield plain
+                    watch.pause()
+                    yield plain
+                    watch.resume()
                     if plain.get("type") == "message_stop":
                         watch.linger()
                 if not started:
@@ -336,23 +337,24 @@ class _Watch:
         self._hurry = threading.Event()
         self.expired = self.whole = False
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
+    def pause(self) -> None:
         """Content came and is looked at: however long that takes, it is no silence of the endpoint."""
         self._seen = math.inf
-        yield
+
+    def resume(self) -> None:
+        """More is waited for."""
         self._seen = time.monotonic()
 
     def linger(self) -> None:
         """The message is whole: from now on the connection has LINGER seconds to end."""
         self.whole, self._limit = True, LINGER
-        self._seen = time.monotonic()
+        self.resume()
         self._hurry.set()
 
     @contextmanager
     def over(self, answer: Any) -> Iterator[None]:
         thread = threading.Thread(target=self._run, args=(answer,), name="nbchat-idle-watch", daemon=True)
-        self._seen = time.monotonic()
+        self.resume()
         thread.start()
         try:
             yield
