@@ -116,11 +116,14 @@ class Notice:
     """One line for the status, of no weight for the answer: waiting, cut, replayed. "" clears it.
 
     ``failed`` is the type of the error of a try that will be repeated, on its first notice.
+    Notices with the same ``about`` take each other's place; those about different things stand
+    side by side, so that a wait does not wipe out what was said to be cut.
     """
 
     type: ClassVar[str] = "notice"
     text: str
     failed: str = ""
+    about: str = ""
 
 
 StreamChunk: TypeAlias = (

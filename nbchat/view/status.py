@@ -24,7 +24,8 @@ class Status:
 
     def __init__(self, began: float, cost: Cost | None = None) -> None:
         self._began, self._cost = began, cost
-        self.model, self.notice = "", ""
+        self.model = ""
+        self._notices: dict[str, str] = {}
         self._first: float | None = None
         self._asked: int | None = None  # letters of the prompt; None where they do not tell its tokens
         self._letters = 0  # of the round that is arriving
@@ -54,8 +55,13 @@ class Status:
             case ResponseChunk(usage=usage):
                 self._usage, self._letters = self._usage + usage, 0
                 self.model = chunk.message.get("model") or self.model
-            case Notice(text=text):
-                self.notice = text
+            case Notice(text=text, about=about):
+                self._notices[about] = text
+
+    @property
+    def notice(self) -> str:
+        """What is waited for, what was cut, and what else there is to say."""
+        return " · ".join(text for text in self._notices.values() if text)
 
     def line(self, now: float) -> str:
         """The line: ``claude-sonnet-5-5 · 12 s · ~340 tokens · 28 tokens/s · ~$0.0052``."""

@@ -69,6 +69,20 @@ def test_notices_come_and_go():
     assert status.line(2.0).endswith("waiting for the first word")
 
 
+def test_notices_about_different_things_stand_side_by_side():
+    """A wait takes the place of a wait, and wipes out nothing of what was said to be cut."""
+    status = Status(0.0)
+    status.take(Notice("df: first 20 of 10,000 rows", about="cut"), 1.0)
+    status.take(Notice("83 % of the prompt from the cache", about="cache"), 1.0)
+    status.take(Notice("waiting 3 s to try again"), 1.0)
+    status.take(Notice("waiting 2 s to try again"), 1.0)
+    assert status.line(1.0).endswith(
+        "df: first 20 of 10,000 rows · 83 % of the prompt from the cache · waiting 2 s to try again"
+    )
+    status.take(Notice(""), 2.0)
+    assert status.line(2.0).endswith("83 % of the prompt from the cache")
+
+
 def test_long_times_are_in_minutes():
     """Seconds up to a minute."""
     assert Status(0.0).line(125.0).startswith("2 min 05 s")
