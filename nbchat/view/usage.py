@@ -301,7 +301,7 @@ def _html_table(title: str, head: list[str], body: list[list[str]], foot: list[l
     end = f"<tfoot>{''.join(row(cells, bold=True) for cells in foot)}</tfoot>" if foot else ""
     return (
         '<div style="overflow-x: auto"><table>'
-        f'<caption style="text-align: left">{escape(_shown(title))}</caption>'
+        f'<caption style="text-align: left">{escape(title)}</caption>'
         f"<thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(row(cells) for cells in body)}</tbody>{end}</table></div>"
     )
@@ -320,7 +320,7 @@ def _plain_table(title: str, head: list[str], body: list[list[str]], foot: list[
 
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     end = [rule, *map(line, foot)] if foot else []
-    return "\n".join([_shown(title), line(head), rule, *map(line, body), *end])
+    return "\n".join([title, line(head), rule, *map(line, body), *end])
 
 
 # The plot
