@@ -53,7 +53,11 @@ def _class_of() -> Callable[[Any], str]:
 
 
 def code_html(source: str, language: str = "") -> str:
-    """``source`` in ``<pre>``, coloured if its language is known; to be cleaned, as everything."""
+    """``source`` in ``<pre>``, coloured if its language is known; to be cleaned, as everything.
+
+    JupyterLab's style sheet gives margins to a ``<pre>`` right under ``jp-RenderedHTMLCommon``, as
+    its own Markdown has them, and colours what is under ``highlight``.
+    """
     inner = None
     if (name := LANGUAGES.get(language.lower())) and len(source) <= LONGEST:
         try:
@@ -62,7 +66,7 @@ def code_html(source: str, language: str = "") -> str:
             inner = None
     if inner is None:
         inner = escape(source)
-    return f'<div class="highlight"><pre><code>{inner}</code></pre></div>\n'
+    return f'<div class="jp-RenderedHTMLCommon"><pre><code class="highlight">{inner}</code></pre></div>\n'
 
 
 def _coloured(source: str, name: str) -> str:

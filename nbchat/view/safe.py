@@ -34,7 +34,8 @@ _TAGS = (
 )
 TAGS = frozenset(_TAGS.split())
 CLASSES = {
-    "div": frozenset({"nbchat", "highlight", *NO_FORMULAS}),
+    "div": frozenset({"nbchat", "jp-RenderedHTMLCommon", *NO_FORMULAS}),
+    "code": frozenset({"highlight"}),
     "span": CODE_CLASSES.union(A_FORMULA),
 }
 ALIGNMENTS = frozenset({"text-align:left", "text-align:right", "text-align:center"})

@@ -34,7 +34,7 @@ VOID = {"br", "hr"}
 LINK = re.compile(r"(?:https?://|mailto:)[!#$%&'()*+,\-./0-9:;=?@A-Za-z\[\]_~|{}^]+\Z")
 REL = "noopener noreferrer nofollow"
 ALIGN = {"text-align:left", "text-align:right", "text-align:center"}
-DIV_CLASSES = {"nbchat", "mathjax_ignore", "tex2jax_ignore", "highlight"}
+DIV_CLASSES = {"nbchat", "mathjax_ignore", "tex2jax_ignore", "jp-RenderedHTMLCommon"}
 SPAN_CLASS = re.compile(r"(?:mathjax_process tex2jax_process|[a-z][a-z0-9]{0,2})\Z")
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef]")
 #: Macros of MathJax that must never stand where MathJax looks.
@@ -90,6 +90,8 @@ class Auditor(HTMLParser):
                 assert value == ""
             case "div", "class":
                 assert set(value.split()) <= DIV_CLASSES, value
+            case "code", "class":
+                assert value == "highlight"
             case "span", "class":
                 assert SPAN_CLASS.match(value), value
             case _:

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 
 import pytest
+from markdown_it import MarkdownIt
 from markup import MACROS, audit
 from payloads import PAYLOADS, armed
 
@@ -42,7 +43,7 @@ def formulas(html: str) -> str:
 
 
 def code(inner: str) -> str:
-    return f'<div class="highlight"><pre><code>{inner}</code></pre></div>'
+    return f'<div class="jp-RenderedHTMLCommon"><pre><code class="highlight">{inner}</code></pre></div>'
 
 
 GOLDENS = {
@@ -519,6 +520,14 @@ def test_markers(status: str, stop_reason: str | None, said: str) -> None:
 def test_text_plain_can_be_saved() -> None:
     """Half a surrogate pair in an answer does not keep the notebook from being saved."""
     render_response(Response(text="a\ud800"))["text/plain"].encode()
+
+
+@pytest.mark.parametrize(("name", "text"), [*((name, text) for name, (text, _) in GOLDENS.items()), *PAYLOADS])
+def test_the_html_survives_in_a_markdown_file(name: str, text: str) -> None:
+    """As ``nbconvert --to markdown`` pastes it: one HTML block, of which no line is read as Markdown again."""
+    html = render_response(Response(text=text, blocks=(TextBlock(text),)))["text/html"]
+    parsed = MarkdownIt("commonmark", {"html": True}).render(f"before\n\n{html}\n\nafter")
+    assert parsed == f"<p>before</p>\n{html}\n<p>after</p>\n"
 
 
 def test_importing_the_renderer_is_light() -> None:

@@ -92,6 +92,7 @@ def texts_in_deltas(draw: st.DrawFn) -> list[str]:
 @example(["[a]: /u\n'title\n", "end'\n"])
 @example(["a\n\n```\nb\n\n", "```", "\n\nc"])
 @example(["$$\n# h\n", "x\n$$\n\ny"])
+@example(["$$\na\n\nb\n", "$$\n"])
 @example(["a\r", "\n\r", "\nb"])
 @example(["> [a]: http://u\n'title\n", "end'\n\n[a]"])
 def test_any_split_of_any_text_gives_the_same_html(deltas: list[str]) -> None:

@@ -1,0 +1,262 @@
+"""The hostile corpus in real front ends: nothing runs, nothing is asked for, nothing covers the page.
+
+The same corpus through ``display(Markdown(...))`` shows that it bites. A canary server writes
+down each request by the name of the payload that made it; a script of a payload sets
+``window.__pwned``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import nbformat
+import pytest
+from harness import FrontEnd, JupyterServer, Page, notebook_outputs
+from markup import audit
+from payloads import PAYLOADS, armed
+from playwright.sync_api import Browser
+
+#: Displays each payload as an output of its own.
+CELL = """
+import json, base64
+from IPython.display import display, HTML, Markdown
+payloads = json.loads(base64.b64decode({payloads!r}))
+{show}
+for name, text in payloads:
+    show(name, text)
+"""
+#: JupyterLab draws the first 50 outputs of a cell and hides the rest behind a button.
+PER_CELL = 40
+END = """
+from IPython.display import display, HTML
+display(HTML("<p>the end of " + "the corpus</p>"))
+"""
+SAFE = """
+from nbchat.core.messages import TextBlock, ThinkingBlock, ToolUseBlock
+from nbchat.core.response import Response
+from nbchat.view.render import render_response
+def show(name, text):
+    cited = {"type": "web_search_result_location", "url": text, "title": text, "cited_text": text}
+    call = ToolUseBlock("id", text, {"code": text})
+    response = Response(text=text, blocks=(ThinkingBlock(text), call, TextBlock(text, (cited,))))
+    display(render_response(response), raw=True)
+"""
+PLAIN = """
+def show(name, text):
+    display(Markdown(text.encode("utf-8", "replace").decode()))  # half a surrogate pair cannot be sent
+"""
+#: Of no use in the plain run: ``<meta>`` leaves the page, ``<base>`` makes JupyterLab load its own
+#: scripts from the canary, so that MathJax and mermaid never come.
+SPOILERS = ("meta-", "load-15")
+
+
+class Canary:
+    """A server that must hear nothing; ``heard`` are the paths it was asked for."""
+
+    def __init__(self) -> None:
+        canary = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                canary.heard.append(self.path)
+                self.send_response(200)
+                self.send_header("Access-Control-Allow-Origin", "*")
+                self.end_headers()
+
+            do_POST = do_HEAD = do_OPTIONS = do_GET
+
+            def log_message(self, *_: object) -> None:
+                """Nothing on the terminal."""
+
+        self.heard: list[str] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def names(self) -> set[str]:
+        """The payloads that were heard."""
+        return {path.strip("/").split("/")[0].split("?")[0] for path in self.heard}
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def canary() -> Iterator[Canary]:
+    canary = Canary()
+    yield canary
+    canary.stop()
+
+
+def corpus_cells(canary: Canary, show: str, skip: tuple[str, ...] = ()) -> list[str]:
+    """Cells that display the corpus."""
+    payloads = [(name, armed(text, f"{canary.url}/{name}")) for name, text in PAYLOADS if not name.startswith(skip)]
+    cells = []
+    for start in range(0, len(payloads), PER_CELL):
+        packed = base64.b64encode(json.dumps(payloads[start : start + PER_CELL]).encode()).decode()
+        cells.append(CELL.format(payloads=packed, show=show))
+    return [*cells, END]
+
+
+def wait_for_corpus(page: Page) -> None:
+    """Wait until all of the corpus is on the page and what it may do is done."""
+    assert page.raw.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
+    page.raw.wait_for_function("() => document.body.textContent.includes('the end of the corpus')", timeout=30_000)
+    page.settle(2)
+
+
+def commands_run(page: Page) -> int:
+    """Click all that a payload made clickable but links to elsewhere; count the panels that opened."""
+    count = """() => [...window.jupyterapp.shell.widgets('main')].length"""
+    before: int = page.raw.evaluate(count)
+    page.raw.evaluate(
+        """() => document.querySelectorAll(
+            ['[data-commandlinker-command]', 'button', 'input'].map(kind => '.jp-OutputArea-output ' + kind).join()
+        ).forEach(element => element.click())"""
+    )
+    page.settle(1)
+    after: int = page.raw.evaluate(count)
+    return after - before
+
+
+def open_all(page: Page) -> None:
+    """Open each ``<details>``, so that what is inside is drawn."""
+    page.raw.evaluate(
+        "() => document.querySelectorAll('.jp-OutputArea-output details').forEach(d => { d.open = true; })"
+    )
+    page.settle(1)
+
+
+#: What outputs may not hold, however it came there; MathJax makes elements of its own.
+TAGS = (
+    "script|style|iframe|frame|object|embed|img|video|audio|source|link|meta|base|form|input|button|svg|math|template"
+)
+FOREIGN = f"""() => [...document.querySelectorAll('.jp-OutputArea-output *')]
+    .filter(e => !e.closest('mjx-container'))
+    .filter(e => /^({TAGS})$/i.test(e.tagName)
+              || [...e.attributes].some(a => /^on|^(src|srcset|id|name|action|data-commandlinker)/i.test(a.name))
+              || /^fixed|^absolute/.test(getComputedStyle(e).position))
+    .map(e => e.outerHTML.slice(0, 200))"""
+#: Formulas that MathJax made of the corpus: none may load, link or reach out of its line by far.
+FORMULAS = """() => [...document.querySelectorAll('mjx-container')].filter(e => {
+    const box = e.getBoundingClientRect();
+    return e.querySelector('a, img, mjx-mglyph, [href], [src]') || box.height > 400;
+}).map(e => e.outerHTML.slice(0, 300))"""
+
+
+def assert_inert(page: Page, canary: Canary, where: str) -> None:
+    """The corpus is on the page and did nothing."""
+    open_all(page)
+    assert page.raw.evaluate("() => window.__pwned") is None, where
+    assert page.dialogs == [], where
+    assert canary.heard == [], where
+    assert page.raw.evaluate(FOREIGN) == [], where
+    assert page.raw.evaluate(FORMULAS) == [], where
+    shown = [html for html in page.outputs() if "nbchat" in html]
+    assert len(shown) == len(PAYLOADS), where
+    assert commands_run(page) == 0, where
+    assert page.raw.url.startswith(page.server.url), where
+    assert canary.heard == [], where
+
+
+@pytest.mark.parametrize("front_end", ["lab", "notebook"])
+def test_the_corpus_is_inert(
+    server: JupyterServer, browser: Browser, page: Page, canary: Canary, tmp_path: Path, front_end: FrontEnd
+) -> None:
+    """Fresh and trusted, after save and reload, reopened untrusted, and as a page of nbconvert: nothing happens."""
+    name = f"inert-{front_end}.ipynb"
+    server.write(name, *corpus_cells(canary, SAFE))
+    page.open(name, front_end)
+    page.run_all()
+    wait_for_corpus(page)
+    page.screenshot(f"safety-{front_end}-fresh")
+    assert_inert(page, canary, "fresh")
+
+    saved = page.save()
+    outputs = [output for output in notebook_outputs(saved) if "nbchat" in output.data["text/html"]]
+    assert len(outputs) == len(PAYLOADS)
+    assert {key for output in outputs for key in output.data} == {"text/html", "text/plain"}
+    for output in outputs:
+        audit(output.data["text/html"])
+    page.reload()
+    wait_for_corpus(page)
+    assert_inert(page, canary, "reloaded, trusted")
+
+    copy = f"untrusted-{front_end}.ipynb"
+    for cell in saved.cells:
+        cell.source += "\n# not signed by anyone"
+        cell.metadata.pop("trusted", None)
+    nbformat.write(saved, server.root / copy)
+    page.open(copy, front_end)
+    wait_for_corpus(page)
+    assert_inert(page, canary, "reopened, untrusted")
+
+    if front_end == "lab":
+        assert_inert_as_page(browser, canary, server.root / name, tmp_path)
+
+
+def to_html(notebook: Path, folder: Path) -> Path:
+    """``nbconvert --to html`` of a notebook."""
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--output-dir", str(folder), str(notebook)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / notebook.with_suffix(".html").name
+
+
+def assert_inert_as_page(browser: Browser, canary: Canary, notebook: Path, folder: Path) -> None:
+    """The page that nbconvert makes does nothing either. Its own scripts come from elsewhere and are kept away."""
+    exported = to_html(notebook, folder)
+    context = browser.new_context()
+    page = context.new_page()
+    page.route(lambda url: not url.startswith(("file:", canary.url)), lambda route: route.abort())
+    page.goto(exported.as_uri(), wait_until="domcontentloaded")
+    page.wait_for_timeout(3_000)
+    assert "the end of the corpus" in page.inner_text("body")
+    assert page.evaluate("() => window.__pwned") is None
+    assert canary.heard == []
+    foreign = FOREIGN.replace(".jp-OutputArea-output *", ".jp-OutputArea-output .nbchat *")
+    assert page.evaluate(foreign) == []
+    assert page.url.startswith("file:")
+    context.close()
+
+
+@pytest.mark.parametrize("front_end", ["lab", "notebook"])
+def test_the_corpus_bites(server: JupyterServer, page: Page, canary: Canary, front_end: FrontEnd) -> None:
+    """The same payloads, displayed as Markdown, run scripts, send requests and carry command links."""
+    name = f"bites-{front_end}.ipynb"
+    server.write(name, *corpus_cells(canary, PLAIN, skip=SPOILERS))
+    page.open(name, front_end)
+    page.run_all()
+    wait_for_corpus(page)
+    page.screenshot(f"safety-{front_end}-plain")
+    assert page.raw.evaluate("() => window.__pwned") == 1
+    heard = canary.names()
+    for kind in ("load", "style", "tex", "frame", "fence", "mermaid"):
+        assert any(one.startswith(kind) for one in heard), f"no request of {kind} in {sorted(heard)}"
+    assert len(heard) >= 25, sorted(heard)
+    assert page.raw.locator(".jp-OutputArea-output [data-commandlinker-command]").count() >= 3
+
+
+def test_many_payloads_run_a_script_when_plain(server: JupyterServer, page: Page, canary: Canary) -> None:
+    """One by one: those that run a script in a plain output are many, and of many classes."""
+    show = """
+import re
+def show(name, text):
+    text = re.sub(r"\\b(window|top)\\.__pwned", "top.__by_" + name.replace("-", "_"), text)
+    display(Markdown(text.encode("utf-8", "replace").decode()))
+"""
+    server.write("one-by-one.ipynb", *corpus_cells(canary, show, skip=SPOILERS))
+    page.open("one-by-one.ipynb")
+    page.run_all()
+    wait_for_corpus(page)
+    keys = page.raw.evaluate("() => Object.keys(window).filter(key => key.startsWith('__by_'))")
+    ran = {key.removeprefix("__by_") for key in keys}
+    assert len(ran) >= 30, sorted(ran)
+    assert {one.rsplit("_", 1)[0] for one in ran} >= {"script", "handler", "frame", "fence", "svg"}, sorted(ran)
