@@ -6,6 +6,7 @@ session, the SDK) is imported by a thread in the background, or by the first cel
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -77,7 +78,7 @@ def install(shell: Any) -> None:
     if _keep_prompt_on_the_line not in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.insert(0, _keep_prompt_on_the_line)
     watch(shell)
-    threading.Thread(target=_preload, name="nbchat-preload", daemon=True).start()
+    threading.Thread(target=_preload_quietly, name="nbchat-preload", daemon=True).start()
 
 
 def uninstall(shell: Any) -> None:
@@ -88,6 +89,11 @@ def uninstall(shell: Any) -> None:
     unwatch(shell)
     if _keep_prompt_on_the_line in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(_keep_prompt_on_the_line)
+
+
+def _preload_quietly() -> None:
+    with contextlib.suppress(Exception):  # the first cell imports the same, and says what is wrong
+        _preload()
 
 
 def _preload() -> None:
