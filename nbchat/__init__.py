@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nbchat.core.response import Response
     from nbchat.core.usage import Usage
     from nbchat.session import Session
+    from nbchat.tools.functions import tool
     from nbchat.transports.scripted import ScriptedTransport
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "errors",
     "load",
     "load_ipython_extension",
+    "tool",
     "unload_ipython_extension",
     "usage",
 ]
@@ -46,6 +48,7 @@ _HOMES = {
     "Session": "nbchat.session",
     "Usage": "nbchat.core.usage",
     "errors": "nbchat.core",
+    "tool": "nbchat.tools.functions",
 }
 
 

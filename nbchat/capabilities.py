@@ -13,7 +13,7 @@ from typing import Any
 from nbchat.core.errors import AttachmentError, OptionError, SchemaError
 from nbchat.core.request import Request
 
-__all__ = ["accepted_thinking", "asks_much", "refuse_unaccepted", "thinking_of", "window_of"]
+__all__ = ["accepted_thinking", "asks_much", "gives_no_format", "refuse_unaccepted", "thinking_of", "window_of"]
 
 #: The least budget of thinking, in tokens, and what ``--thinking`` gives where a budget is needed.
 LEAST_BUDGET, USUAL_BUDGET = 1_024, 4_096
@@ -65,6 +65,11 @@ def accepted_thinking(thinking: Mapping[str, Any], about: Mapping[str, Any], max
     if _refused(types, given) and _at(types, other, "supported") is True:
         return _adaptive() if other == "adaptive" else _with_budget(str(about.get("id")), max_tokens)
     return dict(thinking)
+
+
+def gives_no_format(about: Mapping[str, Any]) -> bool:
+    """Whether it is said that the model has no structured outputs; a forced tool does then."""
+    return _refused(about.get("capabilities"), "structured_outputs")
 
 
 def refuse_unaccepted(request: Request, about: Mapping[str, Any]) -> None:

@@ -38,7 +38,8 @@ class Draft:
     """A request before its endpoint is known: the prompt, what stands before it, and the rest.
 
     ``notes`` say what was cut on the way, a line each. ``thinks`` asks for thinking in the form that
-    the model takes, once that is known.
+    the model takes, once that is known. ``schema`` is the type that the answer should have, ``way``
+    how it is asked for where that is not the endpoint's own way.
     """
 
     prompt: Message
@@ -51,6 +52,7 @@ class Draft:
     notes: tuple[str, ...] = ()
     thinks: bool = False
     schema: Any = None
+    way: Way | None = None
 
     def request(self, model: str, defaults: Mapping[str, Any] | None = None, way: Way = "format") -> Request:
         """The request to a model.
@@ -72,7 +74,7 @@ class Draft:
             params={**(defaults or {}), **thinking, **self.params},
             stream=self.stream,
         )
-        return request if self.schema is None else shaped(request, self.schema, way)
+        return request if self.schema is None else shaped(request, self.schema, self.way or way)
 
 
 def compose(

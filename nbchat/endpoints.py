@@ -18,6 +18,7 @@ from nbchat.config import Nbchat
 from nbchat.core.errors import AuthError, NbchatError, OptionError, nearest
 from nbchat.core.request import Transport
 from nbchat.options import Options
+from nbchat.structured import Way, way_of
 from nbchat.transports.claude import PLATFORMS, ClaudeTransport
 from nbchat.transports.faults import ways_out
 
@@ -31,7 +32,7 @@ class Endpoint:
 
     ``notice`` is a line to say about it; ``priced_as`` is what prices know it by; ``window`` is the
     context window in tokens, where it is known without asking; ``defaults`` are fields of the
-    request that it adds where the user gives none.
+    request that it adds where the user gives none; ``way`` is how it is asked for a structured answer.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Endpoint:
         priced_as: str = "",
         window: int | None = None,
         defaults: Mapping[str, Any] | None = None,
+        way: Way | None = None,
     ) -> None:
         self.name, self.model, self.notice = name, model, notice
+        self.way = way or way_of(name, model)
         self.priced_as, self.window = priced_as or name, window
         self.defaults = dict(defaults or {})
         self._connect, self._transport = connect, None
@@ -97,7 +100,8 @@ class Endpoints:
             fixed = self._fixed
             own = getattr(fixed, "model", None)  # a text, or the method of a transport that can ask
             model = own if isinstance(own, str) and "model" not in options.given else None
-            return Endpoint(fixed.name, model or options.model, lambda: fixed)
+            way = getattr(fixed, "structured", "format")
+            return Endpoint(fixed.name, model or options.model, lambda: fixed, way=way)
         if options.endpoint == LOCAL:
             return self._local(options)
         if options.endpoint:
@@ -169,7 +173,8 @@ class Endpoints:
 
         # It stands in for a model in lessons, demos and tests: the same question, the same answer.
         repeatable = {"temperature": 0}
-        return Endpoint(LOCAL, model, connect, notice=notice, window=local.CONTEXT, defaults=repeatable)
+        known = {"window": local.CONTEXT, "defaults": repeatable}
+        return Endpoint(LOCAL, model, connect, notice=notice, way="words", **known)
 
 
 def _about(endpoint: Endpoint) -> Mapping[str, Any]:

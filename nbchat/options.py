@@ -154,6 +154,71 @@ OPTIONS: tuple[Option, ...] = (
         kind="switch",
         default=False,
     ),
+    # What it may do
+    Option(
+        "tools",
+        ("-t", "--tools"),
+        "functions it may call: names and methods, with commas; tools of MCP servers as SERVER or SERVER.TOOL",
+        kind="list",
+        metavar="NAMES",
+        completes="tools",
+    ),
+    Option(
+        "run", ("--run",), "let it run Python code in this notebook; asks before each run", kind="switch", default=False
+    ),
+    Option(
+        "approve",
+        ("--approve",),
+        "whether tools ask before they run: ask, always (run unasked) or never; else run_python and MCP tools ask",
+        metavar="WHEN",
+        choices=("ask", "always", "never"),
+    ),
+    Option(
+        "max_rounds",
+        ("--max-rounds",),
+        "requests of one turn at most; the last one may call no tool",
+        kind="int",
+        metavar="N",
+        default=8,
+    ),
+    Option(
+        "code",
+        ("--code",),
+        "put the code of the answer into a new cell below",
+        kind="switch",
+        default=False,
+        setting=False,
+    ),
+    Option(
+        "fix",
+        ("--fix",),
+        "send the last error, and put the repaired cell below; the prompt may be empty or a remark",
+        kind="switch",
+        default=False,
+        setting=False,
+    ),
+    Option(
+        "explain",
+        ("--explain",),
+        "send the last error and have it explained; the prompt may be empty or a remark",
+        kind="switch",
+        default=False,
+        setting=False,
+    ),
+    Option(
+        "schema",
+        ("--schema",),
+        "the type of the answer: a pydantic model, dataclass, TypedDict, list[…] of one, or a JSON Schema; see .parsed",
+        metavar="TYPE",
+        setting=False,
+    ),
+    Option(
+        "retry",
+        ("--retry",),
+        "ask once more, with the problems, where the answer does not fit --schema",
+        kind="switch",
+        default=False,
+    ),
     # What it may cost, and what is shown
     Option(
         "budget",

@@ -68,7 +68,11 @@ class Records:
         if self.cassette is None or self.cassette.mode not in ("auto", "replay"):
             return None
         known = candidates()
-        found = (endpoint for endpoint in known if self.cassette.holds(draft.request(endpoint.model, endpoint.defaults)))
+        found = (
+            endpoint
+            for endpoint in known
+            if self.cassette.holds(draft.request(endpoint.model, endpoint.defaults, endpoint.way))
+        )
         return next(found, known[0] if self.replays_only else None)
 
     def replays(self, request: Request) -> bool:

@@ -11,30 +11,36 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nbchat.capabilities import accepted_thinking, asks_much, refuse_unaccepted, window_of
 from nbchat import telemetry
+from nbchat.capabilities import accepted_thinking, asks_much, gives_no_format, refuse_unaccepted, window_of
 from nbchat.compose import Draft, compose, refuse_too_long
 from nbchat.config import Nbchat
 from nbchat.context.content import Carried
 from nbchat.context.size import estimate_tokens
 from nbchat.core.chunks import Notice, StreamChunk
 from nbchat.core.conversation import Conversation, Turn
-from nbchat.core.errors import NbchatError, RefusedError, StreamError
-from nbchat.core.parser import ChatStreamParser
+from nbchat.core.errors import AnswerError, InputError, NbchatError, RefusedError, StreamError
 from nbchat.core.request import Request, Sink, Transport
 from nbchat.core.response import Accumulator, Response, Status
 from nbchat.core.usage import Usage
 from nbchat.endpoints import Endpoint, Endpoints
 from nbchat.options import Options
 from nbchat.records import Account, Records
+from nbchat.rounds import Rounds
+from nbchat.tools.answers import table
+from nbchat.tools.schema import type_of
+from nbchat.tools.toolbox import Toolbox
+from nbchat.toolset import gather_tools, running_shell, say
+
+if TYPE_CHECKING:
+    from nbchat.tools.mcp import McpServers
 
 __all__ = ["Prepared", "Session", "current", "make_current"]
 
-#: Rounds of a turn in which the service paused by itself and was asked to go on.
-LONGEST_PAUSES = 10
 #: Tokens from which on the endpoint is asked for its model's context window.
 MANY_TOKENS = 50_000
 Cost: TypeAlias = Callable[[Usage, str], "float | None"]
@@ -50,10 +56,11 @@ class Prepared:
     endpoint: Endpoint
     options: Options
     cell: str | None
+    toolbox: Toolbox = field(default_factory=Toolbox)
 
     @property
     def request(self) -> Request:
-        return self.draft.request(self.endpoint.model, self.endpoint.defaults)
+        return self.draft.request(self.endpoint.model, self.endpoint.defaults, self.endpoint.way)
 
 
 class Session:
@@ -81,9 +88,21 @@ class Session:
         self.conversations: dict[str, Conversation] = {}
         #: The last Response, also of a turn that broke off.
         self.last: Response | None = None
+        #: The names of tools that the user allowed always.
+        self.approved: set[str] = set()
+        self._mcp: McpServers | None = None
         self._settings = Options.of(settings)
         self._clock = clock
         telemetry.start()
+
+    @property
+    def mcp(self) -> McpServers:
+        """The MCP servers of this session; they go with the kernel."""
+        if self._mcp is None:
+            from nbchat.tools.mcp import McpServers
+
+            self._mcp = McpServers()
+        return self._mcp
 
     def conversation(self, name: str) -> Conversation:
         """The conversation of that name; it begins empty."""
@@ -119,7 +138,8 @@ class Session:
             InputError, BudgetError: nothing was sent.
             TransportError: no answer came.
             StreamError: the answer broke off; ``.partial`` holds it.
-            RefusedError: the model declined; ``.response`` holds what it said.
+            AnswerError: the answer is whole and of no use: declined (RefusedError), not of the type that
+                was asked for (ParseError), empty; ``.response`` holds it.
             KeyboardInterrupt: interrupted; :attr:`last` holds what had arrived.
         """
         options = options if options is not None else self.options(given)
@@ -140,17 +160,34 @@ class Session:
             InputError: the prompt, an option or something that goes along is wrong.
             BudgetError: the request could cost more than the budget leaves.
         """
-        history = () if options.once else self.conversation(options.chat).history(cell)
-        draft = compose(prompt, options, namespace=namespace, carried=carried, history=history)
+        history = () if self._alone(options) else self.conversation(options.chat).history(cell)
+        toolbox = gather_tools(options, namespace, running_shell(), self._mcp, self.approved)
+        draft = compose(
+            prompt,
+            options,
+            namespace=namespace,
+            carried=carried,
+            history=history,
+            tools=toolbox.definitions(),
+            schema=_schema(options, namespace),
+        )
         recorded = self.records.recorded(draft, lambda: self.endpoints.candidates(options))
         endpoint = recorded or self.endpoints.find(options)
         if recorded is None:
             draft = self._accepted(draft, endpoint)
-        prepared = self._within_window(Prepared(draft, endpoint, options, cell))
+        prepared = self._within_window(Prepared(draft, endpoint, options, cell, toolbox))
         if recorded is None:  # what is replayed costs nothing
             tokens = lambda: self.count_tokens(prepared)[0]  # noqa: E731
             self.records.check_budget(options.budget, tokens, draft.max_tokens, endpoint)
         return prepared
+
+    def _alone(self, options: Options) -> bool:
+        """Whether the turn joins no conversation: at the user's word, or because a turn of it is under way.
+
+        A tool may ask by itself (``nbchat.ask`` in a function); such a turn stands for itself, as the
+        conversation is at that moment between a call and its result.
+        """
+        return options.once or (id(self), options.chat) in _under_way.get()
 
     def _accepted(self, draft: Draft, endpoint: Endpoint) -> Draft:
         """The draft in the form the endpoint's model accepts, as far as the endpoint tells."""
@@ -158,6 +195,9 @@ class Session:
         if not asks_much(request):
             return draft
         about = self.endpoints.about(endpoint)
+        if draft.schema is not None and gives_no_format(about):
+            draft = replace(draft, way="tool")
+            request = Prepared(draft, endpoint, self._settings, None).request
         if draft.thinks and "thinking" in request.params:
             form = accepted_thinking(request.params["thinking"], about, draft.max_tokens)
             if form != request.params["thinking"]:
@@ -217,14 +257,30 @@ class Session:
         journal = self.records.journal(prepared.draft.prompt, request, endpoint, options.chat, cell)
         told = _Sinks([*sinks, *journal, account])
         accumulator = Accumulator(prepared.draft.prompt, self._clock)
+        rounds = Rounds(
+            self.records,
+            endpoint,
+            accumulator,
+            account,
+            told.feed,
+            prepared.toolbox,
+            say,
+            limit=options.max_rounds,
+            shell=running_shell(),
+        )
         status: Status = "error"
         failure: NbchatError | None = None
+        parsed: Any = None
+        alone = self._alone(options)
+        mark = _under_way.set(_under_way.get() | {(id(self), options.chat)})
         try:
             told.begin(request)
             for note in (endpoint.notice, *prepared.draft.notes):
                 if note:
                     told.feed(Notice(note))
-            self._rounds(request, endpoint, accumulator, told, account)
+            rounds.run(request)
+            if prepared.draft.schema is not None:
+                parsed = rounds.parse(request, prepared.draft.schema, retry=options.retry)
             status = "complete"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -232,7 +288,12 @@ class Session:
         except StreamError as error:
             status, failure = "incomplete", error
             raise
+        except AnswerError as error:
+            calls = accumulator.last is not None and accumulator.last.stop_reason == "tool_use"
+            status, failure = "incomplete" if calls else "complete", error
+            raise
         finally:
+            _under_way.reset(mark)
             response = self.last = accumulator.respond(
                 status,
                 endpoint=endpoint.name,
@@ -240,59 +301,19 @@ class Session:
                 cost=account.cost,
                 replayed=account.all_replayed,
                 notes=prepared.draft.notes,
+                parsed=parsed,
             )
             if isinstance(failure, StreamError):
                 failure.partial = response
-            if not options.once and len(response.messages) > 1:
+            if isinstance(failure, AnswerError):
+                failure.response = response
+            if not alone and len(response.messages) > 1:
                 self.conversation(options.chat).record(_turn(cell, response))
             told.settle(response)
             span.settle(response)
         if response.status == "refused":
             raise _refused(response)
         return response
-
-    def _rounds(
-        self, request: Request, endpoint: Endpoint, accumulator: Accumulator, told: _Sinks, account: Account
-    ) -> None:
-        """The requests of a turn: one, and one more each time the service pauses by itself."""
-        transport = self.records.transport(endpoint)
-        for _ in range(LONGEST_PAUSES):
-            self._round(request, transport, accumulator, told, account)
-            last = accumulator.last
-            if last is None or last.stop_reason != "pause_turn":
-                return
-            # Its answer goes back as it is, and the service goes on:
-            # https://platform.claude.com/docs/en/api/handling-stop-reasons#pause-turn
-            request = replace(request, messages=(*request.messages, accumulator.messages[-1]))
-
-    def _round(
-        self, request: Request, transport: Transport, accumulator: Accumulator, told: _Sinks, account: Account
-    ) -> None:
-        """One request and its answer: the loop of the pipeline."""
-        parser = ChatStreamParser()
-        replayed, status, error = False, "error", ""
-        account.begin(request)
-        try:
-            with transport.stream(request) as events:
-                replayed = getattr(events, "replayed", False)
-                if said := self.records.said(replayed=replayed):
-                    told.feed(Notice(said))
-                for event in events:
-                    chunk = parser.feed(event)
-                    if chunk is not None:
-                        accumulator.feed(chunk)
-                        told.feed(chunk)
-            parser.close()
-            status = "complete"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        except NbchatError as wrong:
-            error = getattr(wrong, "type", None) or type(wrong).__name__
-            raise
-        finally:
-            answer = accumulator.last if parser.whole else accumulator.cut(parser.snapshot())
-            account.end(answer, status, replayed=replayed, error=error)
 
 
 class _Sinks:
@@ -330,6 +351,18 @@ class _Sinks:
         warnings.warn_explicit(said + "the answer itself is whole and bound.", RuntimeWarning, "nbchat", 1)
 
 
+#: The turns that are under way in this context: sessions by their id, and conversations.
+_under_way: ContextVar[frozenset[tuple[int, str]]] = ContextVar("nbchat_turns", default=frozenset())
+
+
+def _schema(options: Options, namespace: Mapping[str, Any] | None) -> Any:
+    """The type that ``--schema`` asks for; from Python it may be given itself."""
+    if not isinstance(options.schema, str):
+        return options.schema
+    known = namespace if namespace is not None else getattr(running_shell(), "user_ns", {})
+    return type_of(options.schema, known)
+
+
 def _estimate(draft: Draft) -> int:
     """About how many tokens a draft has."""
     contents = [[block.to_dict() for block in message.content] for message in (*draft.history, draft.prompt)]
@@ -339,6 +372,23 @@ def _estimate(draft: Draft) -> int:
 
 def _turn(cell: str | None, response: Response) -> Turn:
     return Turn(cell, response.messages, response.model, response.status, response.usage.total_tokens)
+
+
+def _rendered(response: Response) -> dict[str, Any]:
+    from nbchat.view.render import render_response
+
+    return dict(render_response(response))
+
+
+def _tabulated(response: Response) -> Any:
+    if response.parsed is None:
+        raise InputError("this Response holds nothing parsed", "Ask with --schema TYPE, such as --schema list[Person].")
+    return table(response.parsed)
+
+
+# What a Response shows and tabulates is beyond core, which knows no views and no pandas.
+Response.renderer = staticmethod(_rendered)
+Response.tabulator = staticmethod(_tabulated)
 
 
 def _refused(response: Response) -> RefusedError:

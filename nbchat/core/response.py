@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
+from nbchat.core.errors import InputError
 from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock, stored
 from nbchat.core.usage import Usage
 
@@ -20,6 +21,10 @@ Status: TypeAlias = Literal["complete", "interrupted", "incomplete", "refused", 
 
 def _plain(response: Response) -> dict[str, Any]:
     return {"text/plain": response.text}
+
+
+def _no_table(response: Response) -> Any:
+    raise InputError("a table is made where there is a session", "import nbchat.session")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,6 +60,8 @@ class Response:
 
     #: How a Response shows itself; the package puts the safe renderer here, as core has no display.
     renderer: ClassVar[Callable[[Response], dict[str, Any]]] = staticmethod(_plain)
+    #: How :meth:`table` makes its table; put here by the session, as core knows no pandas.
+    tabulator: ClassVar[Callable[[Response], Any]] = staticmethod(_no_table)
 
     @property
     def thinking(self) -> str:
@@ -75,6 +82,14 @@ class Response:
     def code_blocks(self) -> tuple[tuple[str, str], ...]:
         """Each fenced block of the answer as (language, source)."""
         return tuple(fenced_code(self.text))
+
+    def table(self) -> Any:
+        """A pandas DataFrame of ``parsed``: a row for each item of a list, one row for anything else.
+
+        Raises:
+            InputError: nothing was parsed (``--schema`` asks for a type), or pandas is not installed.
+        """
+        return type(self).tabulator(self)
 
     def __bool__(self) -> bool:
         return self.status == "complete"
@@ -191,6 +206,11 @@ class Accumulator:
         message = Message.of("user", results)
         self._messages.append(message)
         return message
+
+    def again(self) -> None:
+        """Take back the last answer, which is asked for anew; what it cost and its chunks stay."""
+        if len(self._messages) > 1 and self._messages[-1].role == "assistant":
+            self._messages.pop()
 
     @property
     def messages(self) -> tuple[Message, ...]:
