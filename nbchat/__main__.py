@@ -1,4 +1,4 @@
-"""``python -m nbchat demo | doctor``."""
+"""``python -m nbchat demo | doctor | record``."""
 
 from __future__ import annotations
 
@@ -22,8 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="run a notebook in a real kernel and show the answers as they come")
     demo.add_argument("notebook", nargs="?", type=Path, default=Path("notebooks/quickstart.ipynb"))
     demo.add_argument("--out", type=Path, default=Path("build/demo"), help="where the executed notebook goes")
+    record = commands.add_parser(
+        "record", help="run notebooks anew, record their cassettes, and save them as they replay"
+    )
+    record.add_argument("notebooks", nargs="+", type=Path)
+    record.add_argument("--endpoint", help="who answers: anthropic, local, …; else as %%%%claude would choose")
     chosen = parser.parse_args(arguments)
     try:
+        if chosen.command == "record":
+            return _record(chosen.notebooks, chosen.endpoint)
         return _doctor() if chosen.command == "doctor" else _demo(chosen.notebook, chosen.out)
     except NbchatError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -35,6 +42,14 @@ def _doctor() -> int:
     from nbchat.session import Session
 
     return 0 if examine(Session()) else 1
+
+
+def _record(notebooks: list[Path], endpoint: str | None) -> int:
+    from nbchat.notebooks import record
+
+    for notebook in notebooks:
+        print(record(notebook, endpoint=endpoint), flush=True)
+    return 0
 
 
 def _demo(notebook: Path, out: Path) -> int:
