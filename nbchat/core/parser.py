@@ -5,7 +5,7 @@ The law:
 1. Dispatch is on ``type`` strings. ``ping``, unknown events and unknown deltas give None.
 2. A block the parser does not know is kept verbatim, with what its deltas brought.
 3. ``usage`` of ``message_delta`` is cumulative and replaces; what only ``message_start`` has stays.
-4. A missing ``content_block_stop`` is legal: the next block or the end of the message ends it.
+4. A missing ``content_block_stop`` is legal: the end of the message ends the block. Blocks may overlap.
 5. Tool JSON is joined and parsed once, strictly, when its block ends.
 6. The stream is whole at ``message_stop``. :meth:`ChatStreamParser.close` before it raises
    StreamError: a server that goes away cleanly leaves no other trace.
@@ -31,7 +31,7 @@ from nbchat.core.chunks import (
     Thinking,
     ToolInput,
 )
-from nbchat.core.errors import StreamError, from_api
+from nbchat.core.errors import StreamError, from_api, redact
 from nbchat.core.messages import TOOL_USE_TYPES, Block, ToolUseBlock, block_of
 from nbchat.core.usage import Usage
 
@@ -127,10 +127,12 @@ class ChatStreamParser:
         try:
             return handler(self, event)
         except (KeyError, TypeError, AttributeError, ValueError) as wrong:
-            raise self._fail(
-                f"the endpoint sent a {kind} event that does not fit the Messages API ({wrong!r})",
-                "What arrived is kept. If this endpoint is a gateway, see whether it speaks the Messages API.",
-            ) from wrong
+            reason = redact(repr(wrong))[:200]
+        # Outside of the handler: what is wrong may quote the endpoint, and only our message is redacted.
+        raise self._fail(
+            f"the endpoint sent a {kind} event that does not fit the Messages API ({reason})",
+            "What arrived is kept. If this endpoint is a gateway, see whether it speaks the Messages API.",
+        )
 
     def close(self) -> None:
         """Say that the stream ended.
@@ -182,7 +184,6 @@ class ChatStreamParser:
             raise TypeError(f"index {index!r}")
         if index in self._open or index in self._done:
             raise ValueError(f"block {index} began twice")
-        self._finish_open()
         self._open[index] = _OpenBlock(event["content_block"])
         return BlockStart(index, block_of(event["content_block"]))
 
@@ -213,7 +214,7 @@ class ChatStreamParser:
     def _on_block_stop(self, event: Event) -> StreamChunk | None:
         index = event["index"]
         if index in self._done:
-            return None  # rule 4 had ended it already
+            return None  # sent twice
         block = self._done[index] = self._open.pop(index).finish()
         return BlockStop(index, block)
 
