@@ -1,4 +1,4 @@
-"""What a ``%%claude`` cell costs in a real kernel: ``python bench/kernel.py [--repeat 3] [--quick]``.
+"""What a ``%%claude`` cell costs in a real kernel: ``python bench/kernel.py [--repeat 3]``.
 
 A server in another process sends n text deltas of 5 characters as fast as it can. A front end
 (jupyter_client) runs a ``%%claude`` cell with a cell id, so that the live view is on, and counts the
@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -141,7 +140,7 @@ class Kernel:
         from jupyter_client.manager import start_new_kernel
 
         own = {name: value for name, value in os.environ.items() if not name.startswith(("NBCHAT_", "PYTEST_"))}
-        own |= {name: home for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "IPYTHONDIR")}
+        own |= dict.fromkeys(("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "IPYTHONDIR"), home)
         own |= {"PYTHONPATH": str(ROOT), "ANTHROPIC_API_KEY": "sk-none", "ANTHROPIC_BASE_URL": url}
         self.manager, self.client = start_new_kernel(kernel_name="python3", env=own, cwd=home)
         self._process = psutil.Process(self.manager.provisioner.pid)
@@ -223,7 +222,7 @@ class Bar:
 
 def measure_sizes(kernel: Kernel, repeat: int) -> list[Bar]:
     """Processor time, bytes and messages at each size."""
-    print(f"{'deltas':>7} {'SDK cpu':>8} {'our cpu':>8} {'ratio':>6} {'wall':>6} {'messages':>8} {'bytes':>10} {'final':>9}")
+    print(" deltas  SDK cpu  our cpu  ratio   wall messages      bytes     final")
     bars: list[Bar] = []
     size: dict[int, int] = {}
     for count in SIZES:
@@ -232,8 +231,10 @@ def measure_sizes(kernel: Kernel, repeat: int) -> list[Bar]:
             sdk = kernel.run(SDK.format(prompt=f"deltas={count}"))
             pairs.append((sdk.cpu, kernel.run(OURS.format(prompt=f"deltas={count}"))))
         ratio = statistics.median(ours.cpu / max(sdk, 0.01) for sdk, ours in pairs)
-        sdk_cpu, ours = statistics.median(sdk for sdk, _ in pairs), max((run for _, run in pairs), key=lambda run: run.bytes)
-        our_cpu = statistics.median(run.cpu for _, run in pairs)
+        sdk_cpu, our_cpu = (
+            statistics.median(spent) for spent in zip(*((sdk, run.cpu) for sdk, run in pairs), strict=True)
+        )
+        ours = max((run for _, run in pairs), key=lambda run: run.bytes)
         print(
             f"{count:>7,} {sdk_cpu:>7.2f}s {our_cpu:>7.2f}s {ratio:>6.2f} {ours.seconds:>5.1f}s "
             f"{ours.messages:>8,} {ours.bytes:>10,} {ours.final:>9,}"
@@ -283,7 +284,8 @@ def measure_loading(times: int) -> Bar:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
         took.append(float(done.stdout.split()[-1]))
     print(f"import and %load_ext: {min(took) * 1e3:.0f} to {max(took) * 1e3:.0f} ms in {times} fresh processes")
-    return Bar(f"import and %load_ext over IPython, median of {times}", statistics.median(took) * 1e3, MOST_IMPORT * 1e3, " ms")
+    name = f"import and %load_ext over IPython, median of {times}"
+    return Bar(name, statistics.median(took) * 1e3, MOST_IMPORT * 1e3, " ms")
 
 
 def main() -> int:

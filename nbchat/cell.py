@@ -34,28 +34,49 @@ def run(shell: Any, session: Session, line: str, body: str | None) -> None:
             "Write it below the %%claude line, or behind it; %%claude? shows how.",
         )
     cell_id = live.cell_id(shell)
-    prepared = session.prepare(
-        prompt.removesuffix("\n"),
-        options,
-        namespace=shell.user_ns,
-        cell=cell_id,
-        carried=_carried(shell, options),
-    )
-    if options.dry_run:
-        print(preview(prepared, session))
-        return
     before = session.last
     try:
+        prepared = session.prepare(
+            prompt.removesuffix("\n"),
+            options,
+            namespace=shell.user_ns,
+            cell=_turns.key(shell, cell_id),
+            carried=_carried(shell, options),
+        )
+        if options.dry_run:
+            print(preview(prepared, session))
+            return
         session.send(prepared, lambda cost: _sinks(shell, session, cell_id, options, cost))
     except KeyboardInterrupt as stop:
         # One line instead of a traceback through this library; the cell fails all the same.
-        stop._render_traceback_ = lambda: ["KeyboardInterrupt: stopped; what had arrived is in _claude"]
+        sent = session.last is not before
+        said = f"stopped; {'what had arrived is in _claude' if sent else 'nothing was sent'}"
+        stop._render_traceback_ = lambda: [f"KeyboardInterrupt: {said}"]
         raise
     finally:
         if session.last is not before:
             shell.user_ns["_claude"] = session.last
             if options.output:
                 shell.user_ns[options.output] = session.last
+
+
+class _Turns:
+    """The keys of turns. A cell that asks more than once has as many turns: its id, then its id#2, and so on."""
+
+    def __init__(self) -> None:
+        self._execution, self._count = "", 0
+
+    def key(self, shell: Any, cell_id: str | None) -> str | None:
+        """The key of the next turn of the cell that runs; None where the cell has no id."""
+        if cell_id is None:
+            return None
+        execution = shell.kernel.get_parent("shell")["header"]["msg_id"]
+        self._count = self._count + 1 if execution == self._execution else 1
+        self._execution = execution
+        return cell_id if self._count == 1 else f"{cell_id}#{self._count}"
+
+
+_turns = _Turns()
 
 
 def _carried(shell: Any, options: Options) -> list[Carried]:

@@ -10,17 +10,21 @@ import contextlib
 import os
 import re
 import threading
+import tokenize
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from traitlets import TraitError
 
 from nbchat import commands
 from nbchat.config import Nbchat
 from nbchat.context.notebook import unwatch, watch
+from nbchat.core.errors import OptionError
 from nbchat.options import Option, help_text
 
 if TYPE_CHECKING:
+    from nbchat.core.response import Response
     from nbchat.session import Session
 
 __all__ = ["ClaudeMagics", "install", "uninstall"]
@@ -54,6 +58,12 @@ class ClaudeMagics(Magics):
 
         run(self.shell, self.session, line, cell)
 
+    def answer(self, line: str) -> Response | None:
+        """What ``name = %claude …`` assigns: the Response of the line."""
+        before = self.session.last
+        self.claude(line)
+        return None if self.session.last is before else self.session.last
+
     @no_var_expand
     @line_magic
     def nbchat(self, line: str) -> Any:
@@ -61,22 +71,21 @@ class ClaudeMagics(Magics):
 
 
 def install(shell: Any) -> None:
-    """Add the magics to ``shell``; a second ``%load_ext`` or ``%reload_ext`` keeps the conversations."""
+    """Add the magics to ``shell``; a second ``%load_ext`` or ``%reload_ext`` keeps the conversations.
+
+    Raises:
+        OptionError: a setting of the configuration file or of the environment is wrong.
+    """
     if getattr(shell, "nbchat", None) is None:
-        settings = Nbchat(parent=shell)
-        settings.check(shell.config.get("Nbchat", {}))
-        shell.configurables.append(settings)  # what %config looks through
-        shell.nbchat = ClaudeMagics(shell, settings)
+        shell.nbchat = ClaudeMagics(shell, _settings(shell))
     magics = shell.nbchat
-
-    def current(option: Option) -> Any:
-        return getattr(magics.settings, option.name, option.default)
-
-    ClaudeMagics.claude.__doc__ = help_text(current)
-    ClaudeMagics.nbchat.__doc__ = commands.help_text()
+    if magics.settings not in shell.configurables:
+        shell.configurables.append(magics.settings)  # what %config looks through
+    _write_help(magics.settings)
+    magics.settings.observe(_help_again, names=magics.settings.class_trait_names(config=True))
     shell.register_magics(magics)
-    if _keep_prompt_on_the_line not in shell.input_transformers_cleanup:
-        shell.input_transformers_cleanup.insert(0, _keep_prompt_on_the_line)
+    if _keep_prompts not in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.insert(0, _keep_prompts)
     watch(shell)
     threading.Thread(target=_preload_quietly, name="nbchat-preload", daemon=True).start()
 
@@ -87,8 +96,35 @@ def uninstall(shell: Any) -> None:
         for name in ("claude", "nbchat"):
             shell.magics_manager.magics[kind].pop(name, None)
     unwatch(shell)
-    if _keep_prompt_on_the_line in shell.input_transformers_cleanup:
-        shell.input_transformers_cleanup.remove(_keep_prompt_on_the_line)
+    if shell.nbchat.settings in shell.configurables:
+        shell.configurables.remove(shell.nbchat.settings)
+    if _keep_prompts in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.remove(_keep_prompts)
+
+
+def _settings(shell: Any) -> Nbchat:
+    try:
+        settings = Nbchat(parent=shell)
+    except TraitError as error:
+        raise OptionError(
+            f"a setting of the configuration file is wrong: {error}", "Mend c.Nbchat.… in ipython_config.py."
+        ) from None
+    settings.check(shell.config.get("Nbchat", {}))
+    return settings
+
+
+def _write_help(settings: Nbchat) -> None:
+    """The help shows the values that hold now."""
+
+    def current(option: Option) -> Any:
+        return getattr(settings, option.name, option.default) or None
+
+    ClaudeMagics.claude.__doc__ = help_text(current)
+    ClaudeMagics.nbchat.__doc__ = commands.help_text()
+
+
+def _help_again(change: Any) -> None:
+    _write_help(change["owner"])
 
 
 def _preload_quietly() -> None:
@@ -109,17 +145,44 @@ def _preload() -> None:
     prices.preload()
 
 
-def _keep_prompt_on_the_line(lines: list[str]) -> list[str]:
-    """Let a cell that is one line of ours through, where IPython would not.
+_ONE_LINE = re.compile(r"%%claude(?:[ \t].*)?")
+_ASKS = re.compile(
+    r"(?P<indent>[ \t]*)(?:(?P<target>[^\W\d][\w.]*(?:\[[^\]]*\])*)[ \t]*=[ \t]*)?%claude[ \t]+(?P<line>\S.*)"
+)
+
+
+def _keep_prompts(lines: list[str]) -> list[str]:
+    """Let prompts through where IPython would not, as they are prose and no Python.
 
     It refuses a cell magic with an empty body (``run_cell_magic``), and takes a line that ends
     with ``?`` for a call for help (``HelpEnd``): ``%claude what is x?`` would show the help of x.
+    What ``name = %claude …`` assigns would be None, as the magic shows its answer itself.
     """
     text = "".join(lines).strip()
-    if "\n" in text:
-        return lines
-    if re.match(r"%%claude\s+\S", text):
+    if _ONE_LINE.fullmatch(text):
         return [text + "\n", "\n"]
-    if found := re.match(r"%claude\s+(?P<prompt>\S.*\?)$", text):
-        return [f"get_ipython().run_line_magic('claude', {found['prompt']!r})\n"]
-    return lines
+    if text.startswith("%%") or "%claude" not in text:
+        return lines  # the body of another cell magic, which may be no Python at all
+    kept: list[str] = []
+    for line in lines:
+        asks = _ASKS.fullmatch(line.rstrip())
+        if asks and (asks["target"] or asks["line"].endswith("?")) and _begins_statement(kept):
+            said = asks["line"]
+            call = f"get_ipython().run_line_magic('claude', {said!r})"
+            if asks["target"]:
+                call = f"{asks['target']} = get_ipython().nbchat.answer({said!r})"
+            line = f"{asks['indent']}{call}\n"
+        kept.append(line)
+    return kept
+
+
+def _begins_statement(before: list[str]) -> bool:
+    """Whether the line after these begins a statement: it may as well be inside a string, or brackets."""
+    try:
+        for _ in tokenize.generate_tokens(iter(before).__next__):
+            pass
+    except tokenize.TokenError as error:  # Python 3.11: EOF in multi-line string; 3.12: unterminated triple-quoted …
+        return not re.search("multi-line|triple-quoted", str(error))
+    except SyntaxError:
+        pass
+    return True
