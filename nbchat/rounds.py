@@ -12,7 +12,7 @@ The law:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ToolUseBlock, 
 from nbchat.core.parser import ChatStreamParser
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator
+from nbchat.core.usage import Usage
 from nbchat.endpoints import Endpoint
 from nbchat.records import Account, Records
 from nbchat.structured import answer_as_text, asked_again, forces_answer, read_answer
@@ -112,6 +113,8 @@ class Rounds:
                 if said := self.records.said(replayed=replayed):
                     self.feed(Notice(said))
                 for event in answer_as_text(events) if forces_answer(request) else events:
+                    if event.get("type") == "message_start":
+                        self.feed(_from_cache(event))
                     chunk = parser.feed(event)
                     if chunk is not None:
                         self.accumulator.feed(chunk)
@@ -158,6 +161,13 @@ class Rounds:
             replace(message, content=tuple(block for block in message.content if not _blank(block)))
             for message in self.accumulator.messages[1:]
         )
+
+
+def _from_cache(event: Mapping[str, Any]) -> Notice:
+    """The line on the share of the prompt that came from the cache, as the beginning of an answer tells it."""
+    usage = Usage.from_api((event.get("message") or {}).get("usage"))
+    share = round(100 * usage.cached_share)
+    return Notice(f"{share} % of the prompt from the cache" if share else "", about="cache")
 
 
 def _calls(answer: ResponseChunk | None) -> list[ToolUseBlock]:

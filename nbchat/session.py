@@ -104,6 +104,15 @@ class Session:
             self._mcp = McpServers()
         return self._mcp
 
+    def _record(self, chat: str | None, cell: str | None, response: Response) -> None:
+        """Put a turn into its conversation, if it joins one; a cell is a turn of one conversation only."""
+        for name, other in self.conversations.items():
+            moved = [number for number, turn in enumerate(other.turns, 1) if turn.key == cell and cell is not None]
+            if name != chat and moved:
+                other.forget(moved[0])
+        if chat is not None:
+            self.conversation(chat).record(_turn(cell, response))
+
     def conversation(self, name: str) -> Conversation:
         """The conversation of that name; it begins empty."""
         return self.conversations.setdefault(name, Conversation(name))
@@ -277,7 +286,7 @@ class Session:
             told.begin(request)
             for note in (endpoint.notice, *prepared.draft.notes):
                 if note:
-                    told.feed(Notice(note))
+                    told.feed(Notice(note, about=note))
             rounds.run(request)
             if prepared.draft.schema is not None:
                 parsed = rounds.parse(request, prepared.draft.schema, retry=options.retry)
@@ -307,8 +316,8 @@ class Session:
                 failure.partial = response
             if isinstance(failure, AnswerError):
                 failure.response = response
-            if not alone and len(response.messages) > 1:
-                self.conversation(options.chat).record(_turn(cell, response))
+            if len(response.messages) > 1:
+                self._record(None if alone else options.chat, cell, response)
             told.settle(response)
             span.settle(response)
         if response.status == "refused":
