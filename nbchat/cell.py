@@ -45,6 +45,8 @@ def run(shell: Any, session: Session, line: str, body: str | None) -> None:
         )
         if options.dry_run:
             print(preview(prepared, session))
+            if options.output:
+                shell.user_ns[options.output] = prepared.request.body()
             return
         session.send(prepared, lambda cost: _sinks(shell, session, cell_id, options, cost))
     except KeyboardInterrupt as stop:

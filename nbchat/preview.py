@@ -79,7 +79,7 @@ def _part(name: str, text: str, tokens: int | None = None) -> list[str]:
 def _shown(text: str) -> list[str]:
     if len(text) <= SHOWN:
         return [text] if text else []
-    hint = "NAME << --dry-run binds all of the request"
+    hint = "with NAME << the variable holds the whole request"
     return [text[:SHOWN], f"… [shown: {SHOWN:,} of {len(text):,} characters; all of them would be sent; {hint}]"]
 
 
