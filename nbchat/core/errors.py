@@ -248,11 +248,13 @@ def from_api(
 
     The type goes first because an error event inside a stream arrives under status 200.
     """
-    if type is None or (type not in _HINTS and status in _TYPES):
-        type = _TYPES.get(status or 0, "api_error" if (status or 0) >= 500 else "invalid_request_error")
-    kind = _CLASSES.get(type, BadRequestError)
+    known = type
+    if type not in _HINTS:  # a gateway's own, or of a later API: then the status says what it is
+        known = _TYPES.get(status or 0, "api_error" if (status or 0) >= 500 else "invalid_request_error")
+    type = type or known
+    kind = _CLASSES.get(known, BadRequestError)
     said = " ".join(part for part in (str(status) if status and status != 200 else "", type) if part)
-    hint = _HINTS.get(type, "")
+    hint = _HINTS[known]
     if retry_after is not None and kind is RateLimitError:
         hint = f"The service asks to wait {retry_after:.0f} s; run the cell again after that."
     if request_id:
