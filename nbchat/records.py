@@ -124,9 +124,10 @@ class Records:
         """
         if limit is None:
             return
-        spent, unknown = self.ledger.spent(start_of("day", self._now()), self.notebook or None)
+        # Without a name it is the budget of all that have none, so that no notebook is refused for another.
+        spent, unknown = self.ledger.spent(start_of("today", self._now()), self.notebook)
         estimate = self.estimate(tokens(), max_tokens, endpoint)
-        scope = "this notebook today" if self.notebook else "today"
+        scope = "this notebook today" if self.notebook else "notebooks without a name today"
         check_budget(limit, spent, estimate, unknown=unknown, model=endpoint.model, scope=scope)
 
     # What is written
