@@ -1,0 +1,178 @@
+"""From options and a prompt to a Draft; the context window."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbchat.compose import Draft, compose, pieces, refuse_too_long, system_of
+from nbchat.context.files import attach
+from nbchat.core.conversation import Conversation, Turn
+from nbchat.core.errors import InputError, OptionError
+from nbchat.core.messages import Message
+from nbchat.options import Options, parse
+
+
+def options(line: str = "") -> Options:
+    return Options.of(parse(line).given)
+
+
+def params(line: str) -> dict:
+    return dict(compose("Hi", options(line)).request("claude-sonnet-5-5").params)
+
+
+def turn(prompt: str, answer: str) -> Turn:
+    return Turn(None, (Message.of("user", prompt), Message.of("assistant", answer)))
+
+
+def test_prompts_are_cached_by_default_and_a_field_can_be_left_out():
+    """``cache_control`` is on; ``--param cache_control=null`` takes it out."""
+    assert params("") == {"cache_control": {"type": "ephemeral"}}
+    assert params("--param cache_control=null") == {}
+
+
+def test_options_become_fields():
+    """Effort, stop and any further field; output_config of --param joins that of --effort."""
+    asked = params(
+        """--effort max --stop END --stop "the end" --param temperature=0 --param 'metadata={"user_id":"u"}'"""
+    )
+    assert asked["output_config"] == {"effort": "max"}
+    assert asked["stop_sequences"] == ["END", "the end"]
+    assert asked["temperature"] == 0 and asked["metadata"] == {"user_id": "u"}
+    assert params("""--effort low --param 'output_config={"x":1}'""")["output_config"] == {"effort": "low", "x": 1}
+
+
+@pytest.mark.parametrize("given", ["temperature", "=1", "a b=1", "x={", "model=1", "messages=[]", "stream=true"])
+def test_a_param_that_makes_no_sense_is_refused_by_name(given):
+    """No JSON, no name, or a field that has an option of its own."""
+    with pytest.raises(OptionError, match="--param"):
+        compose("Hi", Options.of({"param": given}))
+
+
+def test_thinking_takes_the_form_of_the_model_unless_it_is_given():
+    """--thinking chooses by model; --param thinking says it exactly."""
+    draft = compose("Hi", options("--thinking"))
+    assert draft.request("claude-sonnet-5-5").params["thinking"] == {"type": "adaptive", "display": "summarized"}
+    assert draft.request("claude-haiku-4-5").params["thinking"]["type"] == "enabled"
+    own = compose("Hi", Options.of({"thinking": True, "param": 'thinking={"type":"disabled"}'}))
+    assert own.request("claude-haiku-4-5").params["thinking"] == {"type": "disabled"}
+
+
+def test_server_tools_go_by_name():
+    """Each option is one definition; fetched pages are asked to be cited."""
+    tools = compose("Hi", options("--web-search --web-fetch --code-execution")).tools
+    assert [tool["name"] for tool in tools] == ["web_search", "web_fetch", "code_execution"]
+    assert tools[1]["citations"] == {"enabled": True}
+
+
+def test_the_system_prompt_is_words_a_file_or_a_variable(tmp_path: Path):
+    """In this order: a variable of that name, a file, the words themselves with their expressions."""
+    file = tmp_path / "role.txt"
+    file.write_text("You are a file.", encoding="utf-8")
+    assert system_of("role", {"role": "You are a variable."}) == "You are a variable."
+    assert system_of(str(file), {}) == "You are a file."
+    assert system_of("You are {{ who }}.", {"who": "words"}) == "You are words."
+    assert system_of("role", {}) == "role"
+    assert system_of(None) is None and system_of("") is None
+    with pytest.raises(OptionError, match="int"):
+        system_of("role", {"role": 3})
+    (tmp_path / "bin").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(OptionError, match="cannot be read"):
+        system_of(str(tmp_path / "bin"))
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n\t", "{{ '' }}"])
+def test_an_empty_prompt_is_not_sent(prompt):
+    """A text block of white space is refused by the API; so it is here, with words."""
+    with pytest.raises(InputError, match="empty"):
+        compose(prompt, options(), namespace={})
+
+
+# --- the window -----------------------------------------------------------------------------------
+
+
+def long_draft(*sizes: int) -> Draft:
+    chat = Conversation("main", (turn("q" * 4 * size, "short") for size in sizes))
+    return compose("x" * 400, options(), history=chat.history(None))
+
+
+def test_what_fits_goes_as_it_is():
+    """Up to the last token."""
+    draft = long_draft(100)
+    assert refuse_too_long(draft, 900, 1000, answer=100) is draft
+
+
+def test_what_does_not_fit_names_its_three_largest_parts(tmp_path: Path):
+    """A file, a value and a turn by their names, the largest first, with what can be done."""
+    (tmp_path / "big.txt").write_text("b" * 40_000, encoding="utf-8")
+    chat = Conversation("main", [turn("q" * 20_000, "a" * 10_000), turn("q", "a")])
+    draft = compose(
+        "See {{ rows }} now.",
+        options(),
+        namespace={"rows": list(range(5_000))},
+        carried=[attach([str(tmp_path / "big.txt")], root=tmp_path)],
+        history=chat.history(None),
+    )
+    with pytest.raises(InputError) as refused:
+        refuse_too_long(draft, 25_000, 20_000, answer=2_500)
+    said = refused.value.message
+    assert "25,000" in said and "20,000" in said and "nothing was sent" in said
+    named = said.split("Largest: ")[1]
+    assert named.index("file big.txt") < named.index("turn 1 of the history, the prompt") < named.index("json rows")
+    assert "turn 2" not in named
+    assert "--trim" in refused.value.hint and "--once" in refused.value.hint
+
+
+def test_trim_drops_the_oldest_turns_and_says_so():
+    """As many as are needed, whole turns, the oldest first."""
+    draft = refuse_too_long(long_draft(300, 300, 300), 1_000, 800, answer=100, trim=True)
+    assert len(draft.history) == 4
+    assert draft.notes == ("--trim dropped the oldest turn of the history",)
+    both = refuse_too_long(long_draft(300, 300, 300), 1_200, 800, answer=100, trim=True)
+    assert len(both.history) == 2 and both.notes == ("--trim dropped the oldest 2 turns of the history",)
+    assert draft.prompt == long_draft(300).prompt
+
+
+def test_trim_keeps_a_call_and_its_result_together():
+    """A turn with tools goes whole: a result without its call is refused by the API."""
+    call = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "r" * 4_000}
+    messages = (
+        Message.of("user", "q"),
+        Message.of("assistant", [call]),
+        Message.of("user", [result]),
+        Message.of("assistant", "done"),
+    )
+    chat = Conversation("main", [Turn(None, messages), turn("second", "answer")])
+    draft = compose("Hi", options(), history=chat.history(None))
+    trimmed = refuse_too_long(draft, 2_000, 1_500, answer=100, trim=True)
+    assert [message.text for message in trimmed.history] == ["second", "answer"]
+
+
+def test_trim_does_not_help_where_the_prompt_itself_is_too_large():
+    """Then it is refused, and --trim is not proposed again."""
+    with pytest.raises(InputError) as refused:
+        refuse_too_long(long_draft(10), 5_000, 800, trim=True)
+    assert "--trim" not in refused.value.hint
+
+
+@given(st.text(alphabet="<>/ab=\"'\n fileno", max_size=200))
+def test_pieces_are_the_text(text):
+    """Joined they are what they came of, whatever it looks like."""
+    assert "".join(piece for _, piece in pieces(text)) == text
+
+
+def test_pieces_are_named_by_what_goes_along():
+    """Values and files by their tag and name, also in the middle of a line; the rest has none."""
+    text = 'See <json name="a&quot;b">\n[1]\n</json> and\n\n<file name="x.csv">\n1\n</file>\nEnd'
+    assert [name for name, _ in pieces(text)] == ["", "json a&quot;b", "", "file x.csv", ""]
+
+
+def test_a_draft_is_json():
+    """The body of its request is what the API takes."""
+    body = compose("Hi", options("--thinking --web-search -s Brief")).request("m").body()
+    assert json.loads(json.dumps(body))["system"] == "Brief"

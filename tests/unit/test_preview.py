@@ -1,0 +1,98 @@
+"""``--dry-run``: exact, complete, and without sending."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.support.server import serving
+
+from nbchat import ScriptedTransport, Session
+from nbchat.preview import SHOWN, preview
+from nbchat.transports.claude import ClaudeTransport
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415478da63f8ffff3f0005fe02fe"
+    "a72d13880000000049454e44ae426082"
+)
+
+
+def dry(session: Session, prompt: str, namespace: dict | None = None, **given) -> str:
+    return preview(session.prepare(prompt, session.options(given), namespace=namespace or {}), session)
+
+
+def test_every_part_is_shown_whole():
+    """System, tools, history with its turns, values by name, parameters: what the request holds, all of it."""
+    transport = ScriptedTransport("The first answer.")
+    session = Session(transport)
+    session.ask("The first question.")
+    rows = list(range(500))
+    shown = dry(
+        session, "Look at {{ rows }} please.", {"rows": rows}, system="Be brief.", web_search=True, effort="low"
+    )
+    assert len(transport.requests) == 1  # nothing was sent
+    for said in (
+        "dry run: nothing was sent. To scripted, model scripted",
+        "── system", "Be brief.", "── tool web_search", "web_search_20250305",
+        "── turn 1, user", "The first question.", "── turn 1, assistant", "The first answer.",
+        "── user, json rows", "Look at", "please.",
+        '"output_config": {"effort": "low"}', '"cache_control": {"type": "ephemeral"}', '"max_tokens": 8192',
+    ):  # fmt: skip
+        assert said in shown, said
+    assert all(re.search(rf"\b{number}\b", shown) for number in rows)
+    assert re.search(r"digest [0-9a-f]{12}$", shown)
+
+
+def test_the_digest_is_that_of_the_request():
+    """What is shown is what will be recorded."""
+    session = Session(ScriptedTransport("Hello"))
+    shown = dry(session, "Hi")
+    assert session.ask("Hi").digest.startswith(shown.rpartition(" ")[2])
+
+
+def test_an_image_is_shown_by_kind_size_and_tokens(tmp_path: Path):
+    """Its data says nothing to a reader; its size and tokens do."""
+    (tmp_path / "dot.png").write_bytes(PNG)
+    shown = dry(Session(ScriptedTransport()), "See {{ file }}", {"file": tmp_path / "dot.png"})
+    assert re.search(r"── user, image \(about \d+ tokens?\)\nimage/png, \d+ bytes", shown)
+
+
+def test_what_is_cut_on_the_way_is_said():
+    """The notes of what goes along stand in the dry run too."""
+    shown = dry(Session(ScriptedTransport()), "{{ rows }}", {"rows": list(range(100_000))})
+    assert re.search(r"^! rows: .*100,000", shown, re.MULTILINE)
+
+
+def test_a_part_too_long_for_a_page_is_marked():
+    """Never silently: how much is shown, how much would go, and how to have it all."""
+    shown = dry(Session(ScriptedTransport()), "{{ text }}", {"text": "x" * (SHOWN + 1_000)})
+    assert f"[shown: {SHOWN:,} of {SHOWN + 1_000:,} characters" in shown and "NAME <<" in shown
+
+
+def test_the_endpoint_counts_where_it_can_and_that_is_all_it_is_asked():
+    """One request to count_tokens with the same parts; the price of a known model."""
+
+    def count(wire, request):
+        wire.json("200 OK", {"input_tokens": 1_234_567})
+
+    with serving(count) as server:
+        session = Session(ClaudeTransport("anthropic", base_url=server.url, api_key="sk-ant-test"))
+        shown = dry(session, "Hi", system="Be brief.", model="claude-sonnet-5-5")
+    assert [request.path for request in server.requests] == ["/v1/messages/count_tokens"]
+    assert server.requests[0].body["system"] == "Be brief."
+    assert "max_tokens" not in server.requests[0].body
+    assert "1,234,567 tokens (counted by the endpoint)" in shown
+    assert re.search(r"costs about \$\d+\.\d\d, and at most \$\d+\.\d\d with the longest answer", shown)
+
+
+def test_without_a_count_it_is_an_estimate_and_without_a_price_it_says_so():
+    """A server without count_tokens and a model nobody prices: neither number is made up."""
+
+    def missing(wire, request):
+        wire.json("404 Not Found", {"type": "error", "error": {"type": "not_found_error", "message": "no"}})
+
+    with serving(missing) as server:
+        session = Session(ClaudeTransport("mine", base_url=server.url))
+        shown = dry(session, "x" * 400, model="mine-1")
+    assert "tokens (estimated)" in shown
+    assert "the price of mine-1 is not known" in shown
