@@ -10,10 +10,14 @@ from nbchat.context.files import attach
 from nbchat.context.notebook import gather_cells
 from nbchat.core.errors import InputError
 from nbchat.core.request import Sink
+from nbchat.nextcell import put_below
 from nbchat.options import Options, parse
 from nbchat.preview import preview
+from nbchat.repair import carry_error, prompt_about
 from nbchat.session import Session
+from nbchat.structured import read_sofar
 from nbchat.view import live
+from nbchat.view.acts import Acts
 from nbchat.view.echo import Echo
 
 __all__ = ["run"]
@@ -28,6 +32,8 @@ def run(shell: Any, session: Session, line: str, body: str | None) -> None:
     parsed = parse(line, has_body=has_body)
     prompt = "\n\n".join(part for part in (parsed.prompt, body if has_body else "") if part)
     options = session.options(parsed.given)
+    if options.fix or options.explain:
+        prompt = prompt_about(options, prompt)
     if not prompt:
         raise InputError(
             "there is no prompt, so nothing was sent",
@@ -48,7 +54,7 @@ def run(shell: Any, session: Session, line: str, body: str | None) -> None:
             if options.output:
                 shell.user_ns[options.output] = prepared.request.body()
             return
-        session.send(prepared, lambda cost: _sinks(shell, session, cell_id, options, cost))
+        response = session.send(prepared, lambda cost: _sinks(shell, session, cell_id, options, cost))
     except KeyboardInterrupt as stop:
         # One line instead of a traceback through this library; the cell fails all the same.
         sent = session.last is not before
@@ -60,6 +66,8 @@ def run(shell: Any, session: Session, line: str, body: str | None) -> None:
             shell.user_ns["_claude"] = session.last
             if options.output:
                 shell.user_ns[options.output] = session.last
+    if options.code or options.fix:
+        put_below(shell, response, cell_id)
 
 
 class _Turns:
@@ -82,12 +90,23 @@ _turns = _Turns()
 
 
 def _carried(shell: Any, options: Options) -> list[Carried]:
-    """What goes along besides the prompt: files and cells."""
+    """What goes along besides the prompt: files, cells, the last error."""
     carried = [attach(options.attach, root=Path.cwd())] if options.attach else []
-    return [*carried, gather_cells(options.cells, shell)] if options.cells else carried
+    if options.cells:
+        carried.append(gather_cells(options.cells, shell))
+    if options.fix or options.explain:
+        carried.append(carry_error(shell))
+    return carried
 
 
 def _sinks(shell: Any, session: Session, cell_id: str | None, options: Options, cost: Any) -> list[Sink]:
-    views = live.views(shell, cell_id=cell_id, quiet=options.quiet, cost=cost)
+    read = read_sofar if options.schema is not None else None
+
+    def views() -> tuple[Sink, ...]:
+        return live.views(shell, cell_id=cell_id, quiet=options.quiet, cost=cost, read=read)
+
+    # A terminal prints in the order things come; in a notebook what tools print belongs under their calls.
+    in_notebook = getattr(shell, "kernel", None) is not None and not options.quiet
+    shown = (Acts(lambda: views()[0]),) if in_notebook else views()
     echo = session.config.echo
-    return [*views, Echo(echo)] if echo else list(views)
+    return [*shown, Echo(echo)] if echo else list(shown)

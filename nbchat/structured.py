@@ -18,9 +18,9 @@ from nbchat.core.chunks import ResponseChunk
 from nbchat.core.errors import ParseError, TruncatedError
 from nbchat.core.messages import Message, TextBlock
 from nbchat.core.request import Request
-from nbchat.tools.answers import answer_tool, correction, instruction, output_format, parse_answer
+from nbchat.tools.answers import Growing, answer_tool, correction, instruction, output_format, parse_answer
 
-__all__ = ["Way", "answer_as_text", "asked_again", "forces_answer", "read_answer", "shaped", "way_of"]
+__all__ = ["Way", "answer_as_text", "asked_again", "forces_answer", "read_answer", "read_sofar", "shaped", "way_of"]
 
 Way: TypeAlias = Literal["format", "tool", "words"]
 
@@ -89,6 +89,11 @@ def answer_as_text(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str,
             yield {**event, "delta": {**delta, "stop_reason": "end_turn"}}
         else:
             yield event
+
+
+def read_sofar(text: str) -> Any:
+    """What an unfinished answer says so far, as plain values; None before it says anything."""
+    return Growing().feed(text)
 
 
 def read_answer(answer: ResponseChunk | None, T: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbchat.commands import about, books, chats
+from nbchat.commands import about, books, chats, servers
 from nbchat.commands.call import Call
 from nbchat.core.errors import OptionError, nearest
 
@@ -51,6 +51,12 @@ COMMANDS: dict[str, Command] = {
         (0, 5),
     ),
     "recover": Command("recover [NAME]", "answers whose kernel was killed", books.recover),
+    "mcp": Command(
+        "mcp add [--approve WHEN] [--header 'NAME: VALUE'] NAME COMMAND…|URL, mcp list, mcp remove NAME",
+        "tools of MCP servers, for --tools NAME or NAME.TOOL",
+        servers.mcp,
+        (0, 1_000),
+    ),
     "system": Command("system", "the system prompt of this session", about.system, (0, 0)),
     "models": Command("models [ENDPOINT]", "the models of an endpoint", about.models),
     "endpoints": Command("endpoints", "who answers, and who could", about.endpoints, (0, 0)),

@@ -25,12 +25,13 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat.core.chunks import (
     BlockStart,
     BlockStop,
     OutputText,
+    ResponseChunk,
     StreamChunk,
     Thinking,
     ToolInput,
@@ -42,7 +43,9 @@ from nbchat.core.response import Response
 from nbchat.view.highlight import code_html
 from nbchat.view.markdown import MarkdownStream
 from nbchat.view.pace import Pace
+from nbchat.view.parsed import Table
 from nbchat.view.render import (
+    CODE_TOOLS,
     LONGEST_RESULT,
     Sources,
     clean,
@@ -51,10 +54,11 @@ from nbchat.view.render import (
     render_markdown,
     render_opaque,
     render_response,
+    render_tool_result,
     result_text,
 )
 from nbchat.view.safe import NO_FORMULAS
-from nbchat.view.segments import Letters, Segments
+from nbchat.view.segments import Growing, Letters, Segments
 from nbchat.view.status import Cost, Status
 
 if TYPE_CHECKING:
@@ -63,6 +67,8 @@ if TYPE_CHECKING:
 __all__ = ["FinalView", "LiveView", "cell_id", "output_metadata", "preload", "publish", "show", "views"]
 
 log = logging.getLogger("nbchat.view")
+#: Gives the value of a JSON text that is not whole yet.
+Read: TypeAlias = Callable[[str], Any]
 
 
 def cell_id(shell: Any) -> str | None:
@@ -81,12 +87,14 @@ def views(
     cell_id: str | None,
     quiet: bool = False,
     cost: Cost | None = None,
+    read: Read | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Sink, ...]:
     """The view that fits where this runs, as sinks of one answer.
 
-    ``quiet`` shows nothing. Without a kernel it is a terminal. Without a cell id (nbclient, nbval,
-    papermill) or under pytest nothing is live, so that what is saved can be compared.
+    ``quiet`` shows nothing; ``read`` is as in :class:`LiveView`. Without a kernel it is a terminal.
+    Without a cell id (nbclient, nbval, papermill) or under pytest nothing is live, so that what is
+    saved can be compared.
     """
     if quiet:
         return ()
@@ -96,7 +104,7 @@ def views(
         return (TerminalView(cost=cost),)
     if cell_id is None or environ.get("PYTEST_VERSION") or environ.get("PYTEST_CURRENT_TEST"):
         return (FinalView(),)
-    return (LiveView(cost=cost),)
+    return (LiveView(cost=cost, read=read),)
 
 
 def preload() -> None:
@@ -191,11 +199,14 @@ _SILENT = ("text", "thinking")
 class LiveView:
     """Shows an answer in a widget while it arrives, and its final output at the end.
 
-    ``cost`` prices the status line. ``clock`` gives seconds and never goes back.
+    ``cost`` prices the status line. ``read`` gives the value of a JSON text so far: the text is then
+    shown as a table. ``clock`` gives seconds and never goes back.
     """
 
-    def __init__(self, *, cost: Cost | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, *, cost: Cost | None = None, read: Read | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock, self._read = clock, read
         self._status = Status(clock(), cost)
         self._pace = Pace()
         self._pending: list[StreamChunk] = []
@@ -243,7 +254,7 @@ class LiveView:
     def _draw(self) -> None:
         try:
             self._stage = stage = Stage()
-            self._picture = _Picture(stage, self._status)
+            self._picture = _Picture(stage, self._status, self._read)
             self._pace.spend(stage.sent, 0.0, self._clock())
             render_markdown("`a`")  # the first use of a parser costs more than many later ones
             self._wait_for_first()
@@ -288,8 +299,8 @@ class LiveView:
 class _Picture:
     """The parts of an answer on a stage: text, and folds of thinking and of tool calls."""
 
-    def __init__(self, stage: Stage, status: Status) -> None:
-        self._stage, self._status = stage, status
+    def __init__(self, stage: Stage, status: Status, read: Read | None = None) -> None:
+        self._stage, self._status, self._read = stage, status, read
         self._sources = Sources()
         self._part: _Part | None = None  # the one that grows
         self._calls: dict[str, _Part] = {}
@@ -331,7 +342,8 @@ class _Picture:
         match chunk:
             case BlockStart(block=ToolUseBlock() as call):
                 self._end(now)
-                self._part = self._calls[call.id] = _Part(self._stage, "call", f"Tool call: {call.name}")
+                head = f"Tool call: {call.name}"
+                self._part = self._calls[call.id] = _Part(self._stage, "call", head, open=call.name in CODE_TOOLS)
             case BlockStart(block=OpaqueBlock(data=data)) if data.get("tool_use_id") in self._calls:
                 self._end(now)
             case BlockStart(block=block) if block.type != "text":
@@ -344,6 +356,8 @@ class _Picture:
                 self._part_of("text", now).cite(self._sources, citations)
             case BlockStop(block=OpaqueBlock(data=data)):
                 self._finish(data, now)
+            case ResponseChunk() if self._read is not None:
+                self._end(now)  # a further try is a further table
             case ToolResult():
                 self._answer(chunk.tool_use_id, [block.to_dict() for block in chunk.content], chunk.is_error, now)
 
@@ -351,7 +365,8 @@ class _Picture:
         """The part that grows, if it is of that kind; else it ends and another begins."""
         if self._part is None or self._part.kind != kind:
             self._end(now)
-            self._part = _Part(self._stage, kind, head)
+            text = Table(self._read) if self._read is not None and kind == "text" else None
+            self._part = _Part(self._stage, kind, head, text=text)
         return self._part
 
     def _end(self, now: float) -> None:
@@ -371,6 +386,9 @@ class _Picture:
         if (part := self._calls.get(id)) is not None:
             text = result_text(content)[:LONGEST_RESULT]
             part.add(clean(f"<p>{'Error' if is_error else 'Result'}</p>\n{code_html(text, '')}"), now)
+        else:  # its call was shown before
+            self._end(now)
+            _Part(self._stage, "block", "").add(render_tool_result(result_text(content), is_error), now)
 
     def show(self, now: float) -> None:
         """Show what is worth a message, and the status line when it is time."""
@@ -387,12 +405,14 @@ class _Picture:
 class _Part:
     """One part on the stage: a row of HTML widgets, in a fold if it has a head."""
 
-    def __init__(self, stage: Stage, kind: str, head: str) -> None:
+    def __init__(
+        self, stage: Stage, kind: str, head: str, *, open: bool = False, text: Growing | None = None
+    ) -> None:
         self.kind = kind
         self._stage = stage
-        text = Letters() if kind == "call" else MarkdownStream()
+        text = text or (Letters() if kind == "call" else MarkdownStream())
         self._segments = Segments(text, first=stage.segments == 0)
-        self._column = stage.fold(head) if head else stage.column
+        self._column = stage.fold(head, open) if head else stage.column
         self._open: HTML | None = None
 
     @property
@@ -451,7 +471,7 @@ STYLE = """<style>
 }
 .nbchat-live .nbchat-fold:not(:has(> :first-child details[open])) > :not(:first-child) { display: none; }
 .nbchat-live table { margin-left: 0; margin-right: 0; }
-.nbchat-live .nbchat-letters { background: none; padding: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+code.nbchat-letters.nbchat-letters.nbchat-letters { background: none; padding: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .nbchat-live > .nbchat-answer { margin-bottom: 1em; }
 .nbchat-live .nbchat-status {
   position: relative; top: -14px; height: 0; line-height: 14px; font-size: 11px; white-space: nowrap;
@@ -498,9 +518,9 @@ class Stage:
         """Show the status line."""
         self.set(self._status, f'<div class="nbchat-status" role="status">{escape(line)}</div>')
 
-    def fold(self, head: str) -> Column:
+    def fold(self, head: str, open: bool = False) -> Column:
         """A new column at the end, behind a head that opens and closes it."""
-        box = self.box((self._html(details(head, "")),), ("nbchat-fold",))
+        box = self.box((self._html(details(head, "", open)),), ("nbchat-fold",))
         self.column.put(box)
         return Column(self, box)
 

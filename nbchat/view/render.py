@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbchat.view.highlight import code_html
 from nbchat.view.markdown import MarkdownStream, render_markdown
+from nbchat.view.parsed import render_value
 from nbchat.view.safe import clean, escape, link_html, neutral
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "render_response",
     "render_thinking",
     "render_tool_call",
+    "render_tool_result",
     "result_text",
     "tool_results",
     "wrap_answer",
@@ -44,12 +46,19 @@ __all__ = [
 LONGEST_RESULT = 20_000
 #: A quotation in the list of sources, in characters.
 LONGEST_QUOTE = 200
+#: Tools whose calls are shown open, as what they do is the user's own work.
+CODE_TOOLS = frozenset({"run_python"})
 
 
 def render_response(response: Response) -> dict[str, str]:
     """The mimebundle of a finished answer: safe ``text/html``, and ``text/plain``, the Markdown as it came."""
     results = tool_results(response.messages)
-    inner = render_blocks(response.blocks, results) + render_marker(response) + _footer(response)
+    blocks: Sequence[Block] = response.blocks
+    table = render_value(response.parsed)
+    if table:  # the last text is its JSON
+        last = max((at for at, block in enumerate(blocks) if block.type == "text"), default=0)
+        blocks = [*blocks[:last], *blocks[last + 1 :]]
+    inner = render_blocks(blocks, results) + table + render_marker(response) + _footer(response)
     return {"text/html": wrap_answer(inner), "text/plain": _plain(response)}
 
 
@@ -85,7 +94,7 @@ def _render_block(block: Any, results: Mapping[str, tuple[str, bool]]) -> str:
         return render_thinking(block.thinking)
     if hasattr(block, "partial_json"):
         result, is_error = results.get(block.id, (None, False))
-        return render_tool_call(block.name, block.arguments, result, is_error)
+        return render_tool_call(block.name, block.arguments, result, is_error, open=block.name in CODE_TOOLS)
     return render_opaque(block.data)
 
 
@@ -118,9 +127,16 @@ def render_tool_call(
     return details(f"Tool call: {name}{' (failed)' if is_error else ''}", clean(inner), open)
 
 
+def render_tool_result(result: str, is_error: bool = False) -> str:
+    """What a tool answered, collapsed, where it does not stand in the card of its call."""
+    return details("Error" if is_error else "Result", clean(_result_html(result)))
+
+
 def render_opaque(data: Mapping[str, Any]) -> str:
     """A block of a kind that has no view of its own: its data, collapsed; "" for what is shown elsewhere or sealed."""
     kind = str(data.get("type", ""))
+    if kind == "tool_result" and "tool_use_id" not in data:
+        return render_tool_result(result_text(data.get("content")), bool(data.get("is_error")))
     if kind == "redacted_thinking" or "tool_use_id" in data:
         return ""
     shown = {key: value for key, value in data.items() if key != "type"}
