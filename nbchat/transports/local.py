@@ -277,7 +277,7 @@ def _child_environment() -> dict[str, str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(keys)}
     # OpenMP's threads spin while they wait for each other. When anything else wants a core (a
     # browser, the kernel itself) they spin for a thread that is not running: 1 to 8 tokens a
-    # second instead of 20 to 50, measured on two busy cores. Sleeping costs nothing on idle ones.
+    # second instead of 20 to 50, measured on two busy cores.
     environment.setdefault("OMP_WAIT_POLICY", "passive")
     return environment | {"PYTHONPATH": os.pathsep.join(places), "PYTHONSAFEPATH": "1"}
 
@@ -368,8 +368,9 @@ def _load(order: dict[str, Any]) -> str:
     params.model.path = order["path"]
     params.model_alias = {order["alias"]}
     params.n_ctx = order["context"]
-    # One slot: requests queue. More slots share a batch, and then answers at temperature 0
-    # depend on what else is being answered; on a small machine they are not faster either.
+    # One slot: requests queue. Each slot more takes the memory of a whole context, and on two
+    # cores four answered no faster together. Slots that share one context (kv_unified) cost
+    # nothing, but then an answer at temperature 0 depends on what else is being answered.
     params.n_parallel = 1
     params.cache_ram_mib = 0  # else up to 8 GB of old prompts; the last one stays cached anyway
     params.cache_idle_slots = False

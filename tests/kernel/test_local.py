@@ -410,6 +410,7 @@ sys.stdin.readline()
 """
     with _parent(code) as (process, [pid]):
         assert process.stdout is not None
+        assert os.getsid(pid) == pid
         time.sleep(0.2)
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
