@@ -1,0 +1,227 @@
+"""The notebooks as anyone can check them: strict nbval in replay, without a key, a network or a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from nbchat.core.errors import CassetteMiss
+from nbchat.notebooks import cassettes_of
+
+ROOT = Path(__file__).parents[2]
+SEAL = Path(__file__).parent / "sealed"
+PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+#: The pages that the project promises.
+PROMISED = {"quickstart", "conversations", "data", "tools", "structured", "records"}
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+@pytest.fixture
+def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Seal every Python that is started from here; gives the file of what it tried all the same."""
+    file = tmp_path / "attempts"
+    for name, value in {
+        "PYTHONPATH": os.pathsep.join([str(SEAL), str(ROOT)]),
+        "SEALED_ATTEMPTS": str(file),
+        "NBCHAT_CASSETTE_MODE": "replay",
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "MPLCONFIGDIR": str(tmp_path / "matplotlib"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    return file
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A copy of the notebooks, so that no run can change them."""
+    return Path(shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks"))
+
+
+def _nbval(page: Path) -> tuple[int, str]:
+    """Run strict nbval on one notebook, as a user would: its exit status, and what it said."""
+    command = [sys.executable, "-m", "pytest", "--nbval", "--tb=short", "-p", "no:cacheprovider", "-c", os.devnull]
+    done = subprocess.run(
+        [*command, f"--rootdir={page.parent}", page.name],
+        cwd=page.parent,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def _read(page: Path) -> Any:
+    return nbformat.read(page, as_version=4)
+
+
+def _code(page: Path) -> list[Any]:
+    return [cell for cell in _read(page).cells if cell.cell_type == "code"]
+
+
+def _outputs(page: Path) -> Iterator[Any]:
+    for cell in _code(page):
+        yield from cell.outputs
+
+
+def test_all_promised_pages_are_there():
+    assert {page.stem for page in PAGES} >= PROMISED
+
+
+@each_page
+def test_strict_nbval_passes_twice_with_the_network_cut(page: Path, desk: Path, attempts: Path):
+    """Every cell, every output, twice in a row; nothing is sent, no model is loaded, no file of it changes."""
+    copy = desk / page.name
+    before = {file.name: file.read_bytes() for file in desk.iterdir() if file.is_file()}
+    cells = len(_code(copy))
+    for _ in range(2):
+        status, said = _nbval(copy)
+        assert status == 0, said
+        assert re.search(rf"\b{cells} passed in ", said), said  # none skipped, none expected to fail
+    assert not attempts.exists(), attempts.read_text()
+    assert {file.name: file.read_bytes() for file in desk.iterdir() if file.is_file()} == before
+
+
+@each_page
+def test_no_output_is_ignored(page: Path):
+    """No marker and no tag takes a cell out of the comparison."""
+    for cell in _code(page):
+        assert not re.search(r"(NBVAL|PYTEST_VALIDATE)_\w+", cell.source), cell.source
+        tags = cell.metadata.get("tags", [])
+        assert not [tag for tag in tags if tag.startswith(("nbval", "pytest"))], cell.source
+
+
+@each_page
+def test_a_page_is_saved_as_it_replays(page: Path):
+    """Every code cell was executed, in order; answers are plain outputs; nothing is left of widgets, times or machines."""
+    cells = _code(page)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert "widgets" not in _read(page).metadata
+    assert _read(page).metadata["kernelspec"]["name"] == "python3"
+    assert len({cell.id for cell in _read(page).cells}) == len(_read(page).cells)
+    for cell in cells:
+        assert "execution" not in cell.metadata
+        asks = re.match(r"%%claude\b", cell.source) and "--dry-run" not in cell.source
+        if asks and "--quiet" not in cell.source and "raises-exception" not in cell.metadata.get("tags", []):
+            assert [output for output in cell.outputs if "nbchat" in output.get("metadata", {})], cell.source
+    for output in _outputs(page):
+        assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
+        assert output.output_type != "stream" or output.name != "stderr", output.text
+    text = page.read_text(encoding="utf-8")
+    for volatile in (str(Path.home()), str(ROOT), "/tmp/", r"\d\d:\d\d:\d\d", "sk-ant-"):
+        assert not re.search(volatile if "\\" in volatile else re.escape(volatile), text), volatile
+
+
+@each_page
+def test_a_page_says_who_answered(page: Path):
+    """The embedded model and scripted answers are named where they are shown, so that nobody takes them for Claude's."""
+    said = " ".join(cell.source for cell in _read(page).cells if cell.cell_type == "markdown").lower()
+    models = {output.metadata["nbchat"].get("model") for output in _outputs(page) if "nbchat" in output.get("metadata", {})}
+    if any("SmolLM2" in str(model) for model in models):
+        assert "embedded model" in said
+    if "scripted" in models:
+        assert "scripted" in said
+
+
+@each_page
+def test_cassettes_of_a_page_are_beside_it_and_hold_answers(page: Path):
+    """What a page names as its cassette is committed with it."""
+    for cassette in cassettes_of(_read(page), page.parent):
+        lines = cassette.read_text(encoding="utf-8").splitlines()
+        assert json.loads(lines[0]) == {"format": "nbchat.cassette/1"}
+        assert len(lines) > 1
+
+
+def test_a_changed_cassette_makes_nbval_fail(desk: Path, attempts: Path):
+    """One word of one answer is another: the cell that shows it fails, and only what depends on it."""
+    cassette = desk / "quickstart.cassette.jsonl"
+    lines = cassette.read_text(encoding="utf-8").splitlines(keepends=True)
+    recording = json.loads(lines[1])
+    deltas = [event for _, event in recording["events"] if event.get("delta", {}).get("type") == "text_delta"]
+    deltas[-1]["delta"]["text"] += " zebra"
+    cassette.write_text("".join([lines[0], json.dumps(recording) + "\n", *lines[2:]]), encoding="utf-8")
+    status, said = _nbval(desk / "quickstart.ipynb")
+    assert status == 1
+    assert "zebra" in said
+    assert re.search(r"\d+ failed, \d+ passed", said), said
+
+
+def test_a_page_that_cannot_be_replayed_fails(desk: Path, attempts: Path):
+    """A recording is gone: the cell fails, says what to do, and sends nothing."""
+    cassette = desk / "quickstart.cassette.jsonl"
+    lines = cassette.read_text(encoding="utf-8").splitlines(keepends=True)
+    cassette.write_text("".join(lines[:-1]), encoding="utf-8")
+    status, said = _nbval(desk / "quickstart.ipynb")
+    assert status == 1
+    assert CassetteMiss.__name__ in said
+    assert not attempts.exists()
+
+
+def test_a_changed_cell_is_a_miss_that_shows_the_difference(desk: Path, attempts: Path):
+    """In replay a changed prompt is not sent: the error shows what is new about it."""
+    page = desk / "quickstart.ipynb"
+    text = page.read_text(encoding="utf-8")
+    assert "List three things" in text
+    page.write_text(text.replace("List three things", "List eleven things"), encoding="utf-8")
+    status, said = _nbval(page)
+    assert status == 1
+    assert "eleven" in said
+    assert not attempts.exists()
+
+
+_REACH = """
+import socket, sys, urllib.request
+def reach(call, *arguments):
+    try:
+        call(*arguments)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "reached"
+listener = socket.create_server(("127.0.0.1", 0))
+print(reach(socket.create_connection, listener.getsockname()))
+print(reach(socket.create_connection, ("192.0.2.1", 80), 5))
+print(reach(socket.create_connection, ("2001:db8::1", 80), 5))
+print(reach(urllib.request.urlopen, "http://example.invalid/"))
+print(reach(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto, b"x", ("192.0.2.1", 53)))
+print(reach(__import__, "xllamacpp"))
+"""
+
+
+def test_the_seal_holds_in_a_kernel(attempts: Path):
+    """In a kernel as nbval starts it a socket to any address but loopback fails at once, and so does the local model."""
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
+    said: list[str] = []
+    try:
+        client.execute_interactive(
+            _REACH, timeout=120, output_hook=lambda message: said.append(message["content"].get("text", ""))
+        )
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    loopback, *others, model = "".join(said).splitlines()
+    assert loopback == "reached"
+    assert len(others) == 4
+    assert all("sealed: " in other for other in others), others
+    assert model == "ImportError: sealed: import xllamacpp"
+    assert len(attempts.read_text().splitlines()) == 5
+
+
+def test_the_ring_fails_when_something_is_sent(desk: Path, attempts: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without replay the same page would ask: the seal stops it, and the attempt is on record."""
+    monkeypatch.setenv("NBCHAT_CASSETTE_MODE", "off")
+    monkeypatch.setenv("NBCHAT_ENDPOINT", "http://192.0.2.1")
+    status, said = _nbval(desk / "quickstart.ipynb")
+    assert status == 1, said
+    assert "192.0.2.1" in attempts.read_text()
