@@ -27,10 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     record.add_argument("notebooks", nargs="+", type=Path)
     record.add_argument("--endpoint", help="who answers: anthropic, local, …; else as %%%%claude would choose")
+    record.add_argument("--missing", action="store_true", help="keep what is recorded; ask only what is not")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "record":
-            return _record(chosen.notebooks, chosen.endpoint)
+            return _record(chosen.notebooks, chosen.endpoint, chosen.missing)
         return _doctor() if chosen.command == "doctor" else _demo(chosen.notebook, chosen.out)
     except NbchatError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -44,11 +45,11 @@ def _doctor() -> int:
     return 0 if examine(Session()) else 1
 
 
-def _record(notebooks: list[Path], endpoint: str | None) -> int:
+def _record(notebooks: list[Path], endpoint: str | None, missing: bool) -> int:
     from nbchat.notebooks import record
 
     for notebook in notebooks:
-        print(record(notebook, endpoint=endpoint), flush=True)
+        print(record(notebook, endpoint=endpoint, missing=missing), flush=True)
     return 0
 
 

@@ -22,22 +22,24 @@ __all__ = ["cassettes_of", "execute", "record", "tidy"]
 _CASSETTE = re.compile(r"^\s*%nbchat\s+cassette\s+(?P<file>\"[^\"]+\"|'[^']+'|[^\s-]\S*)", re.MULTILINE)
 
 
-def record(path: Path, *, endpoint: str | None = None) -> str:
+def record(path: Path, *, endpoint: str | None = None, missing: bool = False) -> str:
     """Record one notebook anew and save it with the outputs of a replay; gives a line about it.
 
-    Its cassettes begin anew. If a cell fails, they and the notebook are as they were.
+    Its cassettes begin anew; with ``missing`` what they hold is kept, and only the rest is asked.
+    If a cell fails, they and the notebook are as they were.
 
     Raises:
         OptionError: it is no notebook, or a package for executing one is missing.
         InputError: a cell failed.
     """
     page = _read(path)
-    asking = {"NBCHAT_CASSETTE_MODE": "record", **({"NBCHAT_ENDPOINT": endpoint} if endpoint else {})}
-    with _begun_anew(cassettes_of(page, path.parent)) as found:
+    asking = {"NBCHAT_CASSETTE_MODE": "auto" if missing else "record"}
+    asking |= {"NBCHAT_ENDPOINT": endpoint} if endpoint else {}
+    with _restored(cassettes_of(page, path.parent), anew=not missing) as found:
         asked = execute(page, path, asking)
         with tempfile.TemporaryDirectory() as home:
             # Its own ledger and journal: what else was spent that day is none of the page's business.
-            own = {name: home for name in ("XDG_DATA_HOME", "XDG_STATE_HOME")}
+            own = dict.fromkeys(("XDG_DATA_HOME", "XDG_STATE_HOME"), home)
             replayed = execute(page, path, own | {"NBCHAT_CASSETTE_MODE": "replay", "ANTHROPIC_API_KEY": ""})
         _write(tidy(replayed, page.metadata), path)
     about = ", ".join(file.name for file in found) or "no cassette"
@@ -124,13 +126,15 @@ def _write(page: Any, path: Path) -> None:
 
 
 @contextmanager
-def _begun_anew(files: Iterable[Path]) -> Iterator[list[Path]]:
-    """The files out of the way; they come back if the block fails."""
+def _restored(files: Iterable[Path], *, anew: bool) -> Iterator[list[Path]]:
+    """The files, gone if they are to begin anew; if the block fails they are as they were."""
     files = list(files)
     with tempfile.TemporaryDirectory() as folder:
         aside = {file: Path(folder) / str(number) for number, file in enumerate(files) if file.exists()}
         for file, place in aside.items():
-            shutil.move(file, place)
+            shutil.copy2(file, place)
+            if anew:
+                file.unlink()
         try:
             yield files
         except BaseException:

@@ -151,7 +151,9 @@ def turn(
 
 
 @contextmanager
-def tool(name: str, *, id: str = "", arguments: Mapping[str, Any] | None = None, kind: str = "function") -> Iterator[Tool]:
+def tool(
+    name: str, *, id: str = "", arguments: Mapping[str, Any] | None = None, kind: str = "function"
+) -> Iterator[Tool]:
     """The span of one run of a tool around the block. ``arguments`` go along only with the content switch."""
     tracer = _tracer()
     if tracer is None:

@@ -130,7 +130,7 @@ def run_line(entries: Iterable[EntryLike]) -> str:
 
 
 def run_table(entries: Iterable[EntryLike]) -> dict[str, str]:
-    """A mimebundle with a row for each request of a run: whether it was replayed or sent, and what that saved or cost."""
+    """A mimebundle with a row for each request of a run: replayed or sent, and what that saved or cost."""
     entries = list(entries)
     line = run_line(entries)
     if not entries:

@@ -105,7 +105,7 @@ def test_no_output_is_ignored(page: Path):
 
 @each_page
 def test_a_page_is_saved_as_it_replays(page: Path):
-    """Every code cell was executed, in order; answers are plain outputs; nothing is left of widgets, times or machines."""
+    """Every code cell was executed, in order; answers are plain outputs; no widgets, no times, no paths are left."""
     cells = _code(page)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert "widgets" not in _read(page).metadata
@@ -126,9 +126,10 @@ def test_a_page_is_saved_as_it_replays(page: Path):
 
 @each_page
 def test_a_page_says_who_answered(page: Path):
-    """The embedded model and scripted answers are named where they are shown, so that nobody takes them for Claude's."""
+    """The embedded model and scripted answers are named where they are shown: nobody takes them for Claude's."""
     said = " ".join(cell.source for cell in _read(page).cells if cell.cell_type == "markdown").lower()
-    models = {output.metadata["nbchat"].get("model") for output in _outputs(page) if "nbchat" in output.get("metadata", {})}
+    about = [output.get("metadata", {}).get("nbchat", {}) for output in _outputs(page)]
+    models = {answer.get("model") for answer in about}
     if any("SmolLM2" in str(model) for model in models):
         assert "embedded model" in said
     if "scripted" in models:
@@ -200,7 +201,7 @@ print(reach(__import__, "xllamacpp"))
 
 
 def test_the_seal_holds_in_a_kernel(attempts: Path):
-    """In a kernel as nbval starts it a socket to any address but loopback fails at once, and so does the local model."""
+    """In a kernel as nbval starts it a socket to any address but loopback fails, and so does the local model."""
     manager, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
     said: list[str] = []
     try:
