@@ -128,7 +128,10 @@ class ClaudeTransport:
             client = getattr(anthropic, PLATFORMS.get(self.name, "Anthropic"))(**options)
         except Exception as error:
             failure = explain(error, endpoint=self.name)
-            if not isinstance(failure, (AuthError, InputError, ConnectionFailed)):
+            if isinstance(error.__cause__, FileNotFoundError) and not os.environ.get("ANTHROPIC_PROFILE"):
+                # The SDK looked for the default profile because ANTHROPIC_CONFIG_DIR is set: there is none.
+                failure = AuthError(failure.message, failure.hint, type=_MISSING)
+            elif not isinstance(failure, (AuthError, InputError, ConnectionFailed)):
                 failure = AuthError(f"the endpoint {self.name!r} cannot be set up: {error}", ways_out(self.name))
         if failure is not None:
             raise failure

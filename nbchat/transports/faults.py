@@ -106,8 +106,9 @@ def explain(error: Exception, *, endpoint: str, started: bool = False, waited: f
         case "tools":
             return ToolError(f"a tool of the SDK failed: {said}", "Mend the tool, then run the cell again.")
         case "credentials" if not started:
-            why = f"no usable credentials for the endpoint {endpoint!r}"
-            return AuthError(f"{why}: {said if root is error else _short(root, 300)}", ways_out(endpoint))
+            told = next((cause for cause in _chain(error) if _named(cause) == how), error)
+            why = f"no usable credentials for the endpoint {endpoint!r}, so nothing was sent"
+            return AuthError(f"{why}: {_short(told, 300)}", ways_out(endpoint))
         case "header" if not started:
             # h11 quotes the header in its message, and with it the key: nothing of that is said.
             return AuthError(

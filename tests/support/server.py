@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import struct
 import threading
@@ -24,6 +25,8 @@ class Received:
     headers: dict[str, str]
     body: dict[str, Any]
     at: float = field(default_factory=time.monotonic)
+    #: The other side's port: the same for requests over the same connection.
+    port: int = 0
 
 
 class Wire:
@@ -59,7 +62,7 @@ class Wire:
     def reset(self) -> None:
         """End the connection with a TCP reset."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
+        os.close(self.connection.detach())  # close() would wait for the reader
 
     def json(self, status: str, body: Any, **headers: str) -> None:
         self.head(status, "application/json", chunked=True, **headers)
@@ -113,6 +116,7 @@ def serving(*handlers: Handler) -> Iterator[Server]:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             reader = connection.makefile("rb")
             while request := _read(reader):
+                request.port = connection.getpeername()[1]
                 with lock:
                     server.requests.append(request)
                     handler = handlers[min(len(server.requests), len(handlers)) - 1]
@@ -130,6 +134,8 @@ def serving(*handlers: Handler) -> Iterator[Server]:
     try:
         yield server
     finally:
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # else one more connection would be accepted
         listener.close()
         for connection in open_connections:
             with contextlib.suppress(OSError):
