@@ -251,9 +251,15 @@ class Session:
         limit, endpoint = prepared.options.budget, prepared.endpoint
         if limit is None or self.records.replays(request):
             return
-        transport = self.records.transport(endpoint)
-        count = getattr(transport, "count_tokens", lambda request: estimate_tokens(str(request.body())))
-        self.records.check_budget(limit, lambda: count(request), request.max_tokens, endpoint)
+
+        def tokens() -> int:
+            count = getattr(self.records.transport(endpoint), "count_tokens", None)
+            try:
+                return int(count(request)) if count else estimate_tokens(str(request.body()))
+            except NbchatError:
+                return estimate_tokens(str(request.body()))
+
+        self.records.check_budget(limit, tokens, request.max_tokens, endpoint)
 
     def _send(self, prepared: Prepared, sinks: Sinks, span: telemetry.Turn) -> Response:
         endpoint, options, cell = prepared.endpoint, prepared.options, prepared.cell

@@ -53,6 +53,7 @@ class Turn:
 
     def __init__(self, span: Any = None, request: Request | None = None) -> None:
         self._span, self._request = span, request
+        self._whole = False
 
     def settle(self, response: Response) -> None:
         """Take the end of the turn: what came of it."""
@@ -62,7 +63,7 @@ class Turn:
             self._span.set_attributes(_known(_ended(response)))
             if _records_content():
                 self._put_content(response)
-            self._set_status(response)
+            self._whole = response.status == "complete"
         except Exception:  # what is only looked at must not cost an answer
             log.debug("a span could not be filled", exc_info=True)
 
@@ -81,10 +82,11 @@ class Turn:
             content["gen_ai.system_instructions"] = [{"type": "text", "content": _plain(self._request.system)}]
         _put(self._span, content)
 
-    def _set_status(self, response: Response) -> None:
-        from opentelemetry.trace import StatusCode
+    def end(self) -> None:
+        """Take that no error came after the answer: a status that is OK cannot be changed any more."""
+        if self._span is not None and self._whole:
+            from opentelemetry.trace import StatusCode
 
-        if response.status == "complete":
             self._span.set_status(StatusCode.OK)
 
 
@@ -148,6 +150,7 @@ def turn(
         except BaseException as error:
             told.fail(error)
             raise
+        told.end()
 
 
 @contextmanager
