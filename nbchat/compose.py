@@ -74,7 +74,23 @@ class Draft:
             params={**(defaults or {}), **thinking, **self.params},
             stream=self.stream,
         )
-        return request if self.schema is None else shaped(request, self.schema, self.way or way)
+        return _defining(request if self.schema is None else shaped(request, self.schema, self.way or way))
+
+
+def _defining(request: Request) -> Request:
+    """The request with the tools that its history calls defined, where it offers none itself.
+
+    The API takes calls and results only in requests that define tools
+    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use); none of these may be called.
+    """
+    if request.tools:
+        return request
+    calls = (block for message in request.messages for block in message.content if block.type == "tool_use")
+    names = dict.fromkeys(block.to_dict()["name"] for block in calls)
+    if not names:
+        return request
+    tools = tuple({"name": name, "input_schema": {"type": "object"}} for name in names)
+    return replace(request, tools=tools, params={**request.params, "tool_choice": {"type": "none"}})
 
 
 def compose(

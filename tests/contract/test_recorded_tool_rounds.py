@@ -1,0 +1,239 @@
+"""Tool rounds of the real API, replayed through the whole loop: server, SDK, parser, tools, next request.
+
+Each answer is a recorded stream. What we send after it is held against the request that was recorded
+after it, made by the library that recorded: the same calls answered with the same results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbchat import Response, Session
+from nbchat.core.parser import events_of
+from nbchat.transports.claude import ClaudeTransport
+from tests.support.server import Received, message, replay, serving, streaming
+
+# Named and typed as in the recorded requests.
+
+
+def get_current_date() -> str:
+    """Get the current date in YYYY-MM-DD format."""
+    return "2025-12-31"
+
+
+def get_date() -> str:
+    """Gets the current date"""
+    return "2024-01-01"
+
+
+def weather_forecast(city: str) -> str:
+    """Gets the weather forecast for a city"""
+    return "rainy"
+
+
+def equipment(weather: str) -> str:
+    """Gets the equipment needed for a weather condition"""
+    return "umbrella"
+
+
+def fixed_version() -> str:
+    """Return the fixed version"""
+    return "0.32a0"
+
+
+def favorite_color(_person: str) -> str:
+    """Returns a person's favourite colour"""
+    return {"Joe": "sage green", "Hadley": "red"}[_person]
+
+
+INSPECT = "chatlas--TestInspectIntegration.test_tool_calling--{}"
+VARIATIONS = "chatlas--test_anthropic_tool_variations--{}"
+THINKING = "llm-anthropic--test_fixed_version_tool_chain_with_thinking_display_regression--{}"
+
+
+def recorded_request(streams: Path, name: str) -> dict[str, Any]:
+    return json.loads((streams / f"{name}.request.json").read_text(encoding="utf-8"))
+
+
+def asked(requests: list[Received]) -> list[dict[str, Any]]:
+    return [request.body for request in requests if request.path == "/v1/messages"]
+
+
+def told(messages: list[dict[str, Any]]) -> list[Any]:
+    """Messages in one form: text as blocks, no cache marks, no ``is_error: false``; prompts without blanks around."""
+    plain = []
+    for one in messages:
+        content = [{"type": "text", "text": one["content"]}] if isinstance(one["content"], str) else one["content"]
+        blocks = []
+        for block in content:
+            block = {key: value for key, value in block.items() if key not in ("cache_control", "caller", "citations")}
+            if block["type"] == "tool_result":
+                if not block.pop("is_error", False):
+                    held = block["content"]
+                    block["content"] = [{"type": "text", "text": held}] if isinstance(held, str) else held
+            elif block["type"] == "text":
+                block["text"] = block["text"].strip()
+            blocks.append(block)
+        plain.append((one["role"], blocks))
+    return plain
+
+
+def prompt_of(request: dict[str, Any]) -> str:
+    content = request["messages"][0]["content"]
+    return content if isinstance(content, str) else "".join(block["text"] for block in content)
+
+
+def ask(url: str, prompt: str, tools: list[Callable[..., Any]], **options: Any) -> Response:
+    return Session(ClaudeTransport("recorded", base_url=url), model="claude-haiku-4-5").ask(
+        prompt, tools=tools, **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "tools"),
+    [
+        (INSPECT, (0, 1), [get_current_date]),
+        (VARIATIONS, (3, 4), [get_date]),
+        (VARIATIONS, (5, 6, 7), [weather_forecast, equipment]),
+        (THINKING, (0, 1), [fixed_version]),
+    ],
+    ids=["inspect", "date", "weather-then-equipment", "after-thinking"],
+)
+def test_several_requests_in_a_row(streams: Path, name: str, numbers: tuple[int, ...], tools: list[Any]):
+    """Every request we send carries the messages that the recorded one carried, results included."""
+    names = [name.format(number) for number in numbers]
+    requests = [recorded_request(streams, one) for one in names]
+    with serving(*(replay((streams / f"{one}.sse").read_bytes()) for one in names)) as server:
+        response = ask(server.url, prompt_of(requests[0]), tools)
+    sent = asked(server.requests)
+    assert len(sent) == len(requests)
+    for ours, theirs in zip(sent, requests, strict=True):
+        assert told(ours["messages"]) == told(theirs["messages"])
+        assert [tool["name"] for tool in ours["tools"]] == [tool["name"] for tool in theirs["tools"]]
+    assert response.status == "complete"
+    assert response.text.strip()
+    assert [call.name for call in response.tool_calls] == [tool.__name__ for tool in tools]
+    # The whole turn can be sent again, as the history of the next cell.
+    assert [one.role for one in response.messages] == ["user", "assistant"] + ["user", "assistant"] * len(tools)
+
+
+def test_two_calls_in_one_answer(streams: Path):
+    """The first answer was recorded within the second request: both calls run, in order, answered in one message."""
+    name = "chatlas--test_anthropic_tool_variations_parallel--1"
+    theirs = recorded_request(streams, name)
+    first = message([*theirs["messages"][1]["content"]], stop_reason="tool_use")
+    second = replay((streams / f"{name}.sse").read_bytes())
+    with serving(streaming(events_of(first)), second) as server:
+        response = ask(server.url, prompt_of(theirs), [favorite_color])
+    assert told(asked(server.requests)[1]["messages"]) == told(theirs["messages"])
+    assert "sage green" in response.text.lower()
+    assert "red" in response.text.lower()
+
+
+# Recorded answers whose next request was not recorded: the calls, and what we answer, are checked by hand.
+
+
+def get_weather(location: str, unit: str = "celsius") -> str:
+    return f"18 degrees in {location}"
+
+
+def get_time(timezone: str) -> str:
+    return f"noon in {timezone}"
+
+
+def test_two_calls_of_one_function(streams: Path):
+    """Each call has its own result, by its own id."""
+    names = iter(["Percival", "Philippa"])
+
+    def pelican_name_generator() -> str:
+        return next(names)
+
+    first = replay((streams / "llm-anthropic--test_tools--0.sse").read_bytes())
+    with serving(first, streaming(events_of(message([{"type": "text", "text": "Two names."}])))) as server:
+        response = ask(server.url, "Two names for a pet pelican", [pelican_name_generator])
+    results = asked(server.requests)[1]["messages"][-1]["content"]
+    assert [(one["tool_use_id"], one["content"][0]["text"]) for one in results] == [
+        ("toolu_01LtHJmixrs9NcWQkK8hu8hj", "Percival"),
+        ("toolu_01N8a4jWyf116qKTMqKKmjyt", "Philippa"),
+    ]
+    assert response.text == "Two names."
+
+
+@pytest.mark.parametrize("name", ["legacy", "with_events_with_no_content"])
+def test_two_calls_of_two_functions_with_arguments(streams: Path, name: str):
+    """The arguments arrived in pieces; they reach the functions whole, and the results go back in order."""
+    recorded = f"openllmetry--test_anthropic_tools_streaming_{name}--0"
+    first = replay((streams / f"{recorded}.sse").read_bytes())
+    with serving(first, streaming(events_of(message([{"type": "text", "text": "Mild, and noon."}])))) as server:
+        response = ask(server.url, "Weather and time?", [get_weather, get_time])
+    calls = [dict(call.input) for call in response.tool_calls]
+    results = asked(server.requests)[1]["messages"][-1]["content"]
+    assert [one["tool_use_id"] for one in results] == [call.id for call in response.tool_calls]
+    assert [one["content"][0]["text"] for one in results] == [
+        f"18 degrees in {calls[0]['location']}",
+        f"noon in {calls[1]['timezone']}",
+    ]
+    assert not any(one.get("is_error") for one in results)
+
+
+def test_a_call_after_a_search_among_the_tools_of_the_server(streams: Path):
+    """Blocks of the server's own tools go back verbatim beside the call that we answer."""
+    name = "pydantic-ai--test_anthropic_native_tool_search_streaming--0"
+
+    def get_exchange_rate(from_currency: str, to_currency: str) -> float:
+        return 0.92
+
+    first = replay((streams / f"{name}.sse").read_bytes())
+    with serving(first, streaming(events_of(message([{"type": "text", "text": "0.92"}])))) as server:
+        response = ask(server.url, "USD to EUR?", [get_exchange_rate])
+    (again,) = [one for one in asked(server.requests)[1]["messages"] if one["role"] == "assistant"]
+    kinds = [block["type"] for block in again["content"]]
+    assert kinds[-1] == "tool_use"
+    assert "server_tool_use" in kinds
+    (result,) = asked(server.requests)[1]["messages"][-1]["content"]
+    assert result["tool_use_id"] == again["content"][-1]["id"]
+    assert response.text.endswith("0.92")
+
+
+def test_an_answer_that_ends_at_its_limit_runs_nothing(streams: Path):
+    """The recorded call is whole, but the answer says it ended at max_tokens: it is no call then."""
+    ran: list[str] = []
+    whole = (streams / "anthropic-sdk--tool_use_response--0.sse").read_text(encoding="utf-8")
+
+    def get_weather(location: str = "") -> str:
+        ran.append(location)
+        return "sunny"
+
+    cut = whole.replace('"stop_reason":"tool_use"', '"stop_reason":"max_tokens"')
+    assert cut != whole
+    with serving(replay(cut.encode())) as server:
+        response = ask(server.url, "Weather?", [get_weather])
+    assert ran == []
+    assert response.status == "incomplete"
+    assert len(asked(server.requests)) == 1
+
+
+def test_structured_answers_as_they_were_recorded(streams: Path):
+    """The recorded answers to a schema are read into instances of the type they were asked for."""
+    from pydantic import BaseModel
+
+    class Dog(BaseModel):
+        name: str
+        age: int
+        bio: str
+
+    name = "llm-anthropic--test_opus_46_schema--0"
+    theirs = recorded_request(streams, name)
+    assert "output_config" in theirs or "output_format" in theirs
+    with serving(replay((streams / f"{name}.sse").read_bytes())) as server:
+        transport = ClaudeTransport("anthropic", base_url=server.url, api_key="test-key-0")
+        response = Session(transport, model="claude-opus-4-6").ask(prompt_of(theirs), schema=Dog)
+    assert isinstance(response.parsed, Dog)
+    ours = asked(server.requests)[0]["output_config"]["format"]
+    assert ours["type"] == "json_schema"
+    assert set(ours["schema"]["properties"]) == {"name", "age", "bio"}
