@@ -351,8 +351,15 @@ class _Sinks:
                 self._drop(sink, error)
 
     def settle(self, response: Response) -> None:
+        """Tell every sink of the end; an interrupt meanwhile waits until all have been told."""
+        stopped: BaseException | None = None
         for sink in list(self._sinks):
-            self._tell(sink, "settle", response)
+            try:
+                self._tell(sink, "settle", response)
+            except KeyboardInterrupt as stop:
+                stopped = stop
+        if stopped is not None:
+            raise stopped
 
     def _tell(self, sink: Sink, what: str, value: Any) -> None:
         try:
