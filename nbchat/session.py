@@ -236,8 +236,8 @@ class Session:
         if count is not None and not self.records.replays_only:
             try:
                 return int(count(prepared.request)), True
-            except NbchatError:
-                pass  # an endpoint that cannot count can still answer
+            except (NbchatError, TypeError, ValueError):
+                pass  # an endpoint that cannot count, or gives no number, can still answer
         return _estimate(prepared.draft), False
 
     def send(self, prepared: Prepared, sinks: Sinks = ()) -> Response:
