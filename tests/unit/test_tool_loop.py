@@ -73,9 +73,7 @@ def must_be_valid(request: Request) -> None:
                 before = messages[place - 1]["content"]
                 assert block["tool_use_id"] in [part.get("id") for part in before]
             assert block["type"] != "text" or block["text"].strip(), "a blank text"
-    if any(
-        isinstance(one["content"], list) and any(b["type"] == "tool_use" for b in one["content"]) for one in messages
-    ):
+    if any(block.type == "tool_use" for one in request.messages for block in one.content):
         assert request.tools
 
 
@@ -139,7 +137,7 @@ def test_thinking_goes_back_with_its_signature():
     """The API wants it unchanged before the call."""
     transport = ScriptedTransport([{"thinking": "hm", "signature": "sig"}, call("add", a=1)], "2")
     Session(transport).ask("1 + 1?", tools=[add])
-    assert [block.to_dict() for block in transport.requests[1].messages[1].content][0] == {
+    assert transport.requests[1].messages[1].content[0].to_dict() == {
         "type": "thinking",
         "thinking": "hm",
         "signature": "sig",
@@ -587,6 +585,18 @@ def test_a_second_cell_goes_on_after_a_turn_with_tools():
     assert [one.role for one in transport.requests[2].messages] == ["user", "assistant", "user", "assistant", "user"]
     session.ask("really?", tools=[add], cell="b")
     assert len(transport.requests[3].messages) == 5
+
+
+def test_a_cell_without_tools_after_one_with_tools():
+    """The API takes calls in the history only where tools are defined: theirs are, and none may be called."""
+    transport = ScriptedTransport(call("add", a=1), "It is 2.", "Yes.")
+    session = Session(transport)
+    session.ask("1 + 1?", tools=[add])
+    session.ask("sure?")
+    last = transport.requests[-1]
+    must_be_valid(last)
+    assert last.body()["tools"] == [{"name": "add", "input_schema": {"type": "object"}}]
+    assert last.body()["tool_choice"] == {"type": "none"}
 
 
 def test_an_answer_in_one_piece_runs_the_same_loop():

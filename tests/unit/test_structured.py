@@ -1,0 +1,291 @@
+"""Structured answers through a session: the three ways to ask, reading, the second try, the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any, TypedDict
+
+import pytest
+from pydantic import BaseModel
+
+from nbchat import Response, ScriptedTransport, Session
+from nbchat.core.errors import InputError, OptionError, ParseError, RefusedError, SchemaError, TruncatedError
+from nbchat.structured import answer_as_text, read_sofar, way_of
+from nbchat.view.parsed import ROWS, Table, render_value
+
+
+@dataclasses.dataclass
+class City:
+    name: str
+    people: int
+
+
+class Dog(BaseModel):
+    name: str
+    age: int
+
+
+class Point(TypedDict):
+    x: float
+    y: float
+
+
+GOOD = '{"items": [{"name": "Bonn", "people": 331000}, {"name": "Kiel", "people": 248000}]}'
+BAD = '{"items": [{"name": "Bonn", "people": "many"}]}'
+CITIES = [City("Bonn", 331_000), City("Kiel", 248_000)]
+WAYS = ("format", "tool", "words")
+
+
+def scripted(way: str, *texts: Any) -> ScriptedTransport:
+    """An endpoint of one of the three kinds that gives these answers in its way."""
+    import json
+
+    answers = [{"tool": "answer", "input": json.loads(text)} if way == "tool" else text for text in texts]
+    transport = ScriptedTransport(*answers)
+    transport.structured = way  # type: ignore[attr-defined]
+    return transport
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_answer_three_ways(way: str):
+    """Whatever the endpoint can do, the Response is the same: an instance, the JSON as text, an ordinary turn."""
+    transport = scripted(way, GOOD)
+    response = Session(transport).ask("Two cities.", schema=list[City])
+    assert response.parsed == CITIES
+    assert response.text.replace(" ", "") == GOOD.replace(" ", "")
+    assert response.status == "complete"
+    assert response.stop_reason == "end_turn"
+    assert response.tool_calls == ()
+    assert [one.role for one in response.messages] == ["user", "assistant"]
+    body = transport.requests[0].body()
+    assert ("output_config" in body) is (way == "format")
+    assert (body.get("tool_choice") == {"type": "tool", "name": "answer"}) is (way == "tool")
+    assert ("JSON Schema" in str(body["messages"][-1])) is (way == "words")
+    assert response.prompt == "Two cities.", "what the endpoint is told beside it is not the user's prompt"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_turn_is_history_like_any_other(way: str):
+    """The next request carries it as a question and its JSON."""
+    transport = scripted(way, GOOD, GOOD)
+    session = Session(transport)
+    session.ask("Two cities.", schema=list[City])
+    session.ask("Two more.", schema=list[City])
+    before = transport.requests[1].messages[:2]
+    assert [one.role for one in before] == ["user", "assistant"]
+    assert before[0].text == "Two cities."
+    assert '"Bonn"' in before[1].text
+
+
+@pytest.mark.parametrize(
+    ("T", "text", "value"),
+    [
+        (Dog, '{"name": "Rex", "age": 3}', Dog(name="Rex", age=3)),
+        (City, '{"name": "Bonn", "people": 1}', City("Bonn", 1)),
+        (Point, '{"x": 1, "y": 2.5}', {"x": 1.0, "y": 2.5}),
+        (list[Dog], '{"items": [{"name": "Rex", "age": 3}]}', [Dog(name="Rex", age=3)]),
+        (int, '{"value": 7}', 7),
+        (
+            {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
+            '{"a": 1}',
+            {"a": 1},
+        ),
+    ],
+    ids=["pydantic", "dataclass", "TypedDict", "list", "int", "JSON Schema"],
+)
+def test_every_kind_of_type(T: Any, text: str, value: Any):
+    """An instance of what was asked for."""
+    assert Session(ScriptedTransport(text)).ask("go", schema=T).parsed == value
+
+
+def test_the_type_by_its_name_in_the_namespace():
+    """As ``--schema list[City]`` says; a wrong name is an error before anything is sent."""
+    transport = ScriptedTransport(GOOD)
+    session = Session(transport)
+    assert session.ask("go", schema="list[City]", namespace={"City": City}).parsed == CITIES
+    with pytest.raises(OptionError, match="Did you mean City"):
+        session.ask("go", schema="list[Citty]", namespace={"City": City})
+    with pytest.raises(SchemaError):
+        session.ask("go", schema=dict[str, int])
+    assert len(transport.requests) == 1
+
+
+# -- what does not fit ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_mismatch_is_a_parse_error_with_the_problems_and_the_text(way: str):
+    """The cell fails; the answer as it came is bound and costs what it cost."""
+    session = Session(scripted(way, BAD))
+    with pytest.raises(ParseError) as caught:
+        session.ask("go", schema=list[City])
+    assert any(problem.startswith("0.people") for problem in caught.value.problems)
+    assert caught.value.response is session.last
+    assert '"many"' in caught.value.response.text
+    assert caught.value.response.parsed is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_retry_asks_once_more_with_the_problems(way: str):
+    """The second request has the first answer and what is wrong with it; the turn keeps the good answer only."""
+    transport = scripted(way, BAD, GOOD)
+    session = Session(transport)
+    response = session.ask("go", schema=list[City], retry=True)
+    assert response.parsed == CITIES
+    assert '"many"' not in response.text
+    first, second = transport.requests
+    assert second.messages[: len(first.messages)] == first.messages
+    bad, problems = second.messages[len(first.messages) :]
+    assert (bad.role, problems.role) == ("assistant", "user")
+    assert "0.people" in problems.text
+    assert second.tools == first.tools
+    assert second.params == first.params
+    assert response.usage.total_tokens == sum(row.usage.total_tokens for row in session.records.run)
+    assert len(session.conversation("main").history(None)) == 2
+
+
+def test_retry_is_once():
+    """A second mismatch is the ParseError, and nothing more is sent."""
+    transport = scripted("format", BAD, BAD, GOOD)
+    with pytest.raises(ParseError):
+        Session(transport).ask("go", schema=list[City], retry=True)
+    assert len(transport.requests) == 2
+
+
+def test_a_truncated_answer_is_not_asked_for_again():
+    """It would be truncated again: the limit is what is wrong."""
+    message = {
+        "type": "message", "id": "m", "role": "assistant", "model": "scripted", "stop_reason": "max_tokens",
+        "content": [{"type": "text", "text": GOOD[:30]}], "usage": {"input_tokens": 1, "output_tokens": 1},
+    }  # fmt: skip
+    transport = ScriptedTransport(message, GOOD)
+    with pytest.raises(TruncatedError, match="max_tokens") as caught:
+        Session(transport).ask("go", schema=list[City], retry=True)
+    assert len(transport.requests) == 1
+    assert caught.value.response.status == "incomplete"
+
+
+def test_a_refusal_is_a_refusal():
+    """Not a ParseError for what the model said instead."""
+    message = {
+        "type": "message", "id": "m", "role": "assistant", "model": "scripted", "stop_reason": "refusal",
+        "content": [{"type": "text", "text": "No."}], "usage": {"input_tokens": 1, "output_tokens": 1},
+    }  # fmt: skip
+    with pytest.raises(RefusedError):
+        Session(ScriptedTransport(message)).ask("go", schema=City)
+
+
+# -- with tools, thinking, other endpoints --------------------------------------------------------
+
+
+def count(word: str) -> int:
+    """Letters of a word."""
+    return len(word)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_tools_first_then_the_structured_answer(way: str):
+    """A forced tool would leave no room for the others, so such an endpoint is asked in words."""
+    transport = ScriptedTransport({"tool": "count", "input": {"word": "Bonn"}}, '{"name": "Bonn", "people": 4}')
+    transport.structured = way  # type: ignore[attr-defined]
+    response = Session(transport).ask("go", schema=City, tools=[count])
+    assert response.parsed == City("Bonn", 4)
+    assert [tool["name"] for tool in transport.requests[0].tools] == ["count"]
+    assert transport.requests[0].params.get("tool_choice") is None
+
+
+def test_thinking_forbids_a_forced_tool():
+    """So it is asked in words."""
+    transport = scripted("words", GOOD)
+    transport.structured = "tool"  # type: ignore[attr-defined]
+    assert Session(transport).ask("go", schema=list[City], thinking=True).parsed == CITIES
+    assert "tool_choice" not in transport.requests[0].body()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "model", "way"),
+    [
+        ("anthropic", "claude-sonnet-5-5", "format"),
+        ("anthropic", "claude-haiku-4-5-20251001", "format"),
+        ("anthropic", "claude-opus-4-1-20250805", "format"),
+        ("anthropic", "claude-sonnet-4-20250514", "tool"),
+        ("anthropic", "claude-3-5-haiku-20241022", "tool"),
+        ("foundry", "claude-opus-4-6", "format"),
+        ("vertex", "claude-opus-4-6", "tool"),
+        ("http://127.0.0.1:1/", "qwen", "tool"),
+    ],
+)
+def test_which_way_fits_which_endpoint(endpoint: str, model: str, way: str):
+    """Structured outputs where they are known to be; else a forced tool."""
+    assert way_of(endpoint, model) == way
+
+
+def test_events_that_fit_nothing_go_through():
+    """The parser judges them, not the turning of a tool's input into text."""
+    odd = [{"type": "content_block_start", "index": 0, "content_block": "x"}, {"type": "ping"}, {"delta": 3}, {}]
+    assert list(answer_as_text(odd)) == odd
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+
+def test_the_table_of_a_response():
+    """A row each; without anything parsed it says how to get there."""
+    response = Session(ScriptedTransport(GOOD)).ask("go", schema=list[City])
+    table = response.table()
+    assert list(table.columns) == ["name", "people"]
+    assert table["people"].sum() == 579_000
+    with pytest.raises(InputError, match="nothing parsed"):
+        Response("text").table()
+
+
+def test_the_final_output_is_a_table_and_the_text_is_the_json():
+    """In HTML for people, as plain text for everything else."""
+    response = Session(ScriptedTransport(GOOD)).ask("go", schema=list[City])
+    shown = response._repr_mimebundle_()
+    assert "<th>people</th>" in shown["text/html"]
+    assert "<td>331000</td>" in shown["text/html"]
+    assert "items" not in shown["text/html"]
+    assert shown["text/plain"] == GOOD
+
+
+class Kind(enum.Enum):
+    BIG = "big"
+
+
+def test_what_a_value_is_shown_as():
+    """Rows of records, fields of one record, a list of plain values, one value; nested ones as JSON."""
+    assert render_value([{"a": 1}, {"b": [1, 2]}]).count("<tr>") == 3
+    assert "<td>1, 2</td>" in render_value([{"a": 1}, {"b": [1, 2]}])
+    assert "<th>name</th><td>Rex</td>" in render_value(Dog(name="Rex", age=3))
+    assert "<li>big</li>" in render_value([Kind.BIG])
+    assert "7" in render_value(7)
+    assert render_value(None) == ""
+    assert "{&quot;c&quot;" in render_value({"a": {"c": 1}}) or '{"c": 1}' in render_value({"a": {"c": 1}})
+    assert "… 5 more rows" in render_value([{"a": n} for n in range(ROWS + 5)])
+
+
+@pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", '<img src=x onerror="alert(1)">', "$x$ <b>b</b>"])
+def test_text_of_the_model_stays_text(hostile: str):
+    """In cells and in names of fields."""
+    for value in ([{hostile: hostile}], {hostile: hostile}, [hostile], hostile, {"a": [{"b": hostile}]}):
+        html = render_value(value)
+        assert "<script" not in html
+        assert "<img" not in html
+        assert "<b>" not in html
+
+
+def test_the_table_grows_with_the_text():
+    """What an unfinished JSON text says so far, row by row; the last picture is the whole."""
+    seen = []
+    table = Table(read_sofar)
+    for piece in (GOOD[at : at + 7] for at in range(0, len(GOOD), 7)):
+        table.feed(piece)
+        assert table.advance() == []
+        seen.append(table.tail().count("<tr>"))
+    assert seen == sorted(seen)
+    assert 2 in seen  # the head and one row
+    (whole,) = table.close()
+    assert whole == render_value([dataclasses.asdict(city) for city in CITIES])
+    assert table.tail() == ""
