@@ -1,0 +1,213 @@
+"""The ■ of a front end is a SIGINT: wherever a turn is, it ends at once, and all that was there is kept."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nbchat.session import Session
+from nbchat.transports.claude import ClaudeTransport
+from tests.support.server import Received, Wire, serving, start, streaming, text_delta, text_events
+
+#: What the issue promises, in seconds; without an interrupt each of these turns would take 20 s and more.
+AT_ONCE = 0.5
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[Any]:
+    """One pool of connections: it must be usable after each interrupt."""
+    import anthropic
+
+    with anthropic.DefaultHttpxClient() as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _python_handles_sigint() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+class Stop:
+    """Sends SIGINT to the main thread, a moment after it is asked to, and remembers when."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self.gone = threading.Event()
+
+    def soon(self, after: float = 0.15) -> None:
+        threading.Timer(after, self._now).start()
+
+    def _now(self) -> None:
+        self.at = time.monotonic()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    def watch(self, wire: Wire) -> None:
+        """Wait for the client to go."""
+        if wire.gone(20):
+            self.gone.set()
+        raise ConnectionError
+
+
+OPEN = [
+    start(),
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    text_delta("Once upon"),
+]
+
+
+def before_headers(stop: Stop) -> Callable[[Wire, Received], None]:
+    def handler(wire: Wire, request: Received) -> None:
+        stop.soon()
+        stop.watch(wire)
+
+    return handler
+
+
+def silent(stop: Stop) -> Callable[[Wire, Received], None]:
+    def handler(wire: Wire, request: Received) -> None:
+        wire.head()
+        for event in OPEN:
+            wire.event(event)
+        stop.soon()
+        stop.watch(wire)
+
+    return handler
+
+
+def flowing(stop: Stop) -> Callable[[Wire, Received], None]:
+    def handler(wire: Wire, request: Received) -> None:
+        wire.head()
+        for event in OPEN:
+            wire.event(event)
+        stop.soon()
+        try:
+            for number in range(4000):
+                wire.event(text_delta(f" {number}"))
+                time.sleep(0.005)
+        except OSError:
+            stop.gone.set()
+            raise
+
+    return handler
+
+
+def counting_down(stop: Stop) -> Callable[[Wire, Received], None]:
+    def handler(wire: Wire, request: Received) -> None:
+        wire.json(
+            "429 Slow", {"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}, retry_after="30"
+        )
+        stop.gone.set()  # nothing is under way while it waits
+        stop.soon(0.3)
+
+    return handler
+
+
+def in_one_piece(stop: Stop) -> Callable[[Wire, Received], None]:
+    def handler(wire: Wire, request: Received) -> None:
+        assert not request.body.get("stream")
+        wire.head(content_type="application/json")
+        stop.soon()
+        stop.watch(wire)
+
+    return handler
+
+
+PLACES = {
+    "waiting for headers": (before_headers, {}, ""),
+    "a silent stall": (silent, {}, "Once upon"),
+    "flowing text": (flowing, {}, "Once upon"),
+    "a countdown": (counting_down, {}, ""),
+    "without streaming": (in_one_piece, {"stream": False}, ""),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_interrupt_ends_the_turn_at_once(place: str, http: Any):
+    """The stream is closed, what arrived is kept and bound, the history stays valid, and the next ask works."""
+    make, options, begins = PLACES[place]
+    stop, settled = Stop(), []
+
+    class Sink:
+        def feed(self, chunk: Any) -> None:
+            pass
+
+        def settle(self, response: Any) -> None:
+            settled.append(response)
+
+    first = streaming(text_events(["I am ", "here"]))
+    with serving(first, make(stop), first) as server:
+        session = Session(ClaudeTransport("mine", base_url=server.url, http_client=http))
+        session.ask("Are you there?", cell="a")
+        with pytest.raises(KeyboardInterrupt):
+            session.ask("Tell me", cell="b", sinks=[Sink()], **options)
+        took = time.monotonic() - stop.at
+        response = session.last
+        assert stop.gone.wait(2), "the server sees that nobody listens"
+        assert session.ask("And now?", cell="c").text == "I am here"
+        assert len(server.requests) == 3
+        sent = server.requests[-1].body["messages"]
+    assert took < AT_ONCE
+    assert settled == [response]
+    assert response.status == "interrupted"
+    assert not response
+    assert response.text.startswith(begins)
+    assert bool(response.text) is bool(begins)
+    assert response.usage.estimated is bool(begins)
+    # The history alternates, and no question stands in it without an answer.
+    assert [message["role"] for message in sent] == ["user", "assistant"] * (len(sent) // 2) + ["user"]
+    questions = [message["content"] for message in sent if message["role"] == "user"]
+    assert questions == ["Are you there?", *(["Tell me"] if begins else []), "And now?"]
+    assert all(message["content"] for message in sent)
+
+
+def test_an_interrupt_in_a_view_counts_as_one_of_the_turn(http: Any):
+    """A front end's ■ may come while a chunk is drawn."""
+
+    class View:
+        settled = 0
+
+        def feed(self, chunk: Any) -> None:
+            if chunk.type == "output_text":
+                raise KeyboardInterrupt
+
+        def settle(self, response: Any) -> None:
+            self.settled += 1
+
+    view = View()
+    with serving(streaming(text_events(["Once ", "upon"]))) as server:
+        session = Session(ClaudeTransport("mine", base_url=server.url, http_client=http))
+        with pytest.raises(KeyboardInterrupt):
+            session.ask("Tell me", sinks=[view])
+    assert view.settled == 1
+    assert (session.last.status, session.last.text) == ("interrupted", "Once ")
+
+
+def test_a_second_interrupt_while_the_first_is_settled_leaves_no_sink_out(http: Any):
+    """People press ■ twice: the later sinks are settled all the same, and the interrupt goes on."""
+    settled: list[str] = []
+
+    class View:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def feed(self, chunk: Any) -> None:
+            if chunk.type == "output_text":
+                raise KeyboardInterrupt
+
+        def settle(self, response: Any) -> None:
+            settled.append(self.name)
+            raise KeyboardInterrupt
+
+    with serving(streaming(text_events(["Once ", "upon"]))) as server:
+        session = Session(ClaudeTransport("mine", base_url=server.url, http_client=http))
+        with pytest.raises(KeyboardInterrupt):
+            session.ask("Tell me", sinks=[View("first"), View("second")])
+    assert settled == ["first", "second"]
+    assert session.last.status == "interrupted"
