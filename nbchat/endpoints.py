@@ -169,7 +169,9 @@ class Endpoints:
 
         def connect() -> Transport:
             server = local.serve(weights)
-            return self._made_once(LOCAL, {"base_url": server.base_url, "api_key": server.api_key})
+            # llama.cpp announces keep-alive and closes: a request on that connection would sometimes be lost.
+            once = {"default_headers": {"Connection": "close"}}
+            return self._made_once(LOCAL, {"base_url": server.base_url, "api_key": server.api_key, **once})
 
         # It stands in for a model in lessons, demos and tests: the same question, the same answer.
         repeatable = {"temperature": 0}
@@ -178,8 +180,9 @@ class Endpoints:
 
 
 def _about(endpoint: Endpoint) -> Mapping[str, Any]:
-    if endpoint.window:  # the embedded model has no Models API
-        return {}
+    if endpoint.name == LOCAL:  # it has no Models API, and takes an image or a document for nothing or for an error
+        none = {"supported": False}
+        return {"id": endpoint.model, "capabilities": {"image_input": none, "pdf_input": none}}
     try:
         ask = getattr(endpoint.transport, "model", None)
         told = ask(endpoint.model) if callable(ask) else {}

@@ -118,6 +118,9 @@ class ClaudeTransport:
         options: dict[str, Any] = {"max_retries": 0, **self._client_options}  # retries are ours: see _events
         if self.base_url:
             options["base_url"] = self.base_url
+            if _is_loopback(self.base_url) and "http_client" not in options:
+                # A proxy of the environment cannot reach this machine's own loopback.
+                options["http_client"] = anthropic.DefaultHttpxClient(trust_env=False)
         if self._api_key:
             options["api_key"] = self._api_key
         elif self.name not in PLATFORMS:
@@ -413,6 +416,13 @@ def _installed(module: str | None) -> bool:
         return module is None or importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # not even its parent
         return False
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        return urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    except ValueError:
+        return False  # no address at all: the SDK says so
 
 
 def _password(url: str) -> str | None:
