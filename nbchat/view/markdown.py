@@ -88,6 +88,10 @@ class MarkdownStream:
         grown = len(self._open) - self._looked_at
         if not grown or (len(self._open) > LONG and grown * 10 < self._looked_at):
             return []
+        if "\n" not in self._open[max(self._looked_at - 1, 0) :]:  # no line ended, none began
+            return []
+        if not _may_be_cut(self._open):
+            return []
         return self._finish(closed=False)
 
     def tail(self) -> str:
@@ -136,6 +140,19 @@ _MARKUP_LINE = re.compile(r"[\s\-*_=`~:$>\\\]]*(?:[`~]{3,}.*)?\Z")
 class _Piece(NamedTuple):
     source: str
     tokens: Sequence[Token]
+
+
+_BLANK_LINE = re.compile(r"\n[ \t]*\n[ \t]*[^\s]")
+_OPEN_FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})")
+
+
+def _may_be_cut(text: str) -> bool:
+    """A cheap look: is there a blank line with a line after it, and is what begins here no open fence?"""
+    if not _BLANK_LINE.search(text):
+        return False
+    if opened := _OPEN_FENCE.match(text):
+        return re.search(rf"\n {{0,3}}{opened['fence']}", text) is not None
+    return True
 
 
 def _pieces(text: str, closed: bool) -> list[_Piece]:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from harness import FrontEnd, JupyterServer, Page, notebook_outputs
 from markup import audit
 from payloads import PAYLOADS, armed
 from playwright.sync_api import Browser
+from playwright.sync_api import Page as PlaywrightPage
 
 #: Displays each payload as an output of its own.
 CELL = """
@@ -210,26 +212,35 @@ def to_html(notebook: Path, folder: Path) -> Path:
     return folder / notebook.with_suffix(".html").name
 
 
-def assert_inert_as_page(browser: Browser, canary: Canary, notebook: Path, folder: Path) -> None:
-    """The page that nbconvert makes does nothing either. Its own scripts come from elsewhere and are kept away."""
+@contextmanager
+def exported_page(browser: Browser, canary: Canary, notebook: Path, folder: Path) -> Iterator[PlaywrightPage]:
+    """The page that nbconvert makes, open. Its own scripts come from elsewhere and are kept away."""
     exported = to_html(notebook, folder)
     context = browser.new_context()
     page = context.new_page()
-    page.route(lambda url: not url.startswith(("file:", canary.url)), lambda route: route.abort())
+    page.route(lambda url: not url.startswith(("file:", "data:", "about:", canary.url)), lambda route: route.abort())
     page.goto(exported.as_uri(), wait_until="domcontentloaded")
     page.wait_for_timeout(3_000)
-    assert "the end of the corpus" in page.inner_text("body")
-    assert page.evaluate("() => window.__pwned") is None
-    assert canary.heard == []
-    foreign = FOREIGN.replace(".jp-OutputArea-output *", ".jp-OutputArea-output .nbchat *")
-    assert page.evaluate(foreign) == []
-    assert page.url.startswith("file:")
+    yield page
     context.close()
 
 
+def assert_inert_as_page(browser: Browser, canary: Canary, notebook: Path, folder: Path) -> None:
+    """The page that nbconvert makes does nothing either."""
+    with exported_page(browser, canary, notebook, folder) as page:
+        assert "the end of the corpus" in page.inner_text("body")
+        assert page.evaluate("() => window.__pwned") is None
+        assert canary.heard == []
+        foreign = FOREIGN.replace(".jp-OutputArea-output *", ".jp-OutputArea-output .nbchat *")
+        assert page.evaluate(foreign) == []
+        assert page.url.startswith("file:")
+
+
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
-def test_the_corpus_bites(server: JupyterServer, page: Page, canary: Canary, front_end: FrontEnd) -> None:
-    """The same payloads, displayed as Markdown, run scripts, send requests and carry command links."""
+def test_the_corpus_bites(
+    server: JupyterServer, browser: Browser, page: Page, canary: Canary, tmp_path: Path, front_end: FrontEnd
+) -> None:
+    """The same payloads, displayed as Markdown, run scripts, send requests and carry command links; exported too."""
     name = f"bites-{front_end}.ipynb"
     server.write(name, *corpus_cells(canary, PLAIN, skip=SPOILERS))
     page.open(name, front_end)
@@ -242,6 +253,12 @@ def test_the_corpus_bites(server: JupyterServer, page: Page, canary: Canary, fro
         assert any(one.startswith(kind) for one in heard), f"no request of {kind} in {sorted(heard)}"
     assert len(heard) >= 25, sorted(heard)
     assert page.raw.locator(".jp-OutputArea-output [data-commandlinker-command]").count() >= 3
+    if front_end == "lab":
+        page.save()
+        canary.heard.clear()
+        with exported_page(browser, canary, server.root / name, tmp_path) as exported:
+            assert exported.evaluate("() => window.__pwned") == 1
+        assert len(canary.names()) >= 20, sorted(canary.names())
 
 
 def test_many_payloads_run_a_script_when_plain(server: JupyterServer, page: Page, canary: Canary) -> None:
