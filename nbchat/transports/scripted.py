@@ -2,10 +2,30 @@
 
     from nbchat import ScriptedTransport, Session
 
-    session = Session(ScriptedTransport("Hello!", {"tool": "add", "input": {"a": 1, "b": 2}}, "It is 3."))
-    session.ask("Hi").text          # 'Hello!'
+    transport = ScriptedTransport("Hello!", {"tool": "add", "input": {"a": 1, "b": 2}}, "It is 3.")
+    session = Session(transport)
+    session.ask("Hi").text                  # 'Hello!'
+    transport.requests[0].messages[0].text  # 'Hi'
 
-Nothing is sent anywhere. Each request takes the next answer of the script.
+Nothing is sent anywhere. Each request takes the next answer of the script. In a notebook under test::
+
+    nbchat.session.make_current(Session(ScriptedTransport("Hello!", repeat=True)))
+
+An answer may be
+
+========================================  ====================================================
+``"text"``                                an answer of one text
+``{"text": …}``, ``{"thinking": …}``      a block of it
+``{"tool": name, "input": {…}}``          a call of a tool; the answer then stops for ``tool_use``
+``{"type": …}``, a Block                  any content block of the API
+``{"type": "message", …}``                a whole message of the API
+``[…, …]``                                several of these, as one answer. ``{"stop_reason": …}``,
+                                          ``"stop_details"`` and ``"usage"`` among them are of the
+                                          message; an exception at the end breaks the answer off
+an iterable of events                     as the API streams them
+an exception                              is raised, and there is no answer
+a function of the Request                 gives one of these
+========================================  ====================================================
 """
 
 from __future__ import annotations
@@ -23,10 +43,7 @@ from nbchat.core.request import Request
 
 __all__ = ["Answer", "ScriptedTransport"]
 
-#: One answer of a script: a text; a mapping (``{"text": …}``, ``{"thinking": …}``, ``{"tool": name,
-#: "input": {…}}``, a content block, a whole message of the API); a list of those, for an answer of
-#: several blocks; an iterable of events as the API sends them; an exception, which is raised; or a
-#: function of the request that gives one of these.
+#: One answer of a script; the table above says what it may be.
 Answer: TypeAlias = Any
 
 
@@ -34,8 +51,9 @@ class ScriptedTransport:
     """Answers requests with what was written beforehand.
 
     ``answers`` are taken in order, one a request; with ``repeat=True`` they begin again at the
-    end. ``delay`` is the time in seconds between events. ``requests`` holds every request that
-    came, so that a test can look at what would have been sent.
+    end. ``name`` and ``model`` are those of the endpoint. ``delay`` is the time in seconds before
+    each event, ``piece`` the characters of each delta. ``requests`` holds every request that came,
+    so that a test can look at what would have been sent.
     """
 
     def __init__(
@@ -50,6 +68,10 @@ class ScriptedTransport:
         self.name, self.model = name, model
         self.requests: list[Request] = []
         self._answers, self._delay, self._piece, self._repeat = answers, delay, piece, repeat
+
+    def __deepcopy__(self, memo: Any) -> ScriptedTransport:
+        """Itself: settings are copied, and the one in ``c.Nbchat.endpoints`` is the one that is asked."""
+        return self
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[Iterator[dict[str, Any]]]:
@@ -85,14 +107,27 @@ class ScriptedTransport:
             return self._events(answer(request), request)
         if isinstance(answer, Mapping) and answer.get("type") == "message":
             return self._in_pieces(events_of(answer), request)
-        if isinstance(answer, (str, Mapping)):
+        if isinstance(answer, str | Mapping | Block):
             answer = [answer]
-        if isinstance(answer, list) and not any(_is_event(part) for part in answer):
-            return self._in_pieces(events_of(self._message(answer, request)), request)
-        return answer
+        if isinstance(answer, list | tuple):
+            if any(_is_event(part) for part in answer):
+                return answer
+            *parts, last = answer or [None]
+            if isinstance(last, BaseException):
+                return self._broken_off(self._message(parts, request), request, last)
+            return self._in_pieces(events_of(self._message(list(answer), request)), request)
+        if isinstance(answer, Iterable):
+            return answer
+        raise _no_answer(answer)
 
     def _message(self, parts: list[Any], request: Request) -> dict[str, Any]:
-        content = [_block(part, f"toolu_scripted_{len(self.requests)}_{at}") for at, part in enumerate(parts)]
+        told: dict[str, Any] = {}
+        content = []
+        for part in parts:
+            if isinstance(part, Mapping) and part and part.keys() <= _OF_THE_MESSAGE:
+                told |= part
+            else:
+                content.append(_block(part, f"toolu_scripted_{len(self.requests)}_{len(content)}"))
         called = any(block.get("type") == "tool_use" for block in content)
         return {
             "id": f"msg_scripted_{len(self.requests)}",
@@ -102,11 +137,23 @@ class ScriptedTransport:
             "content": content,
             "stop_reason": "tool_use" if called else "end_turn",
             "stop_sequence": None,
+            **told,
             "usage": {
                 "input_tokens": self.count_tokens(request),
                 "output_tokens": _tokens(json.dumps(content, ensure_ascii=False)),
+                **told.get("usage", {}),
             },
         }
+
+    def _broken_off(
+        self, message: dict[str, Any], request: Request, error: BaseException
+    ) -> Iterator[Mapping[str, Any]]:
+        """The events of a message up to the end of its last delta, then the error."""
+        message["usage"] |= {"output_tokens": 1}
+        for event in self._in_pieces(events_of(message), request):
+            if event["type"] == "message_delta":
+                raise error
+            yield event
 
     def _in_pieces(self, events: Iterable[Mapping[str, Any]], request: Request) -> Iterator[Mapping[str, Any]]:
         """The same events with their deltas cut small, as a model sends them."""
@@ -120,6 +167,8 @@ class ScriptedTransport:
                 yield {**event, "delta": {**delta, key: delta[key][at : at + self._piece]}}
 
 
+#: What is said of a message rather than in it.
+_OF_THE_MESSAGE = {"stop_reason", "stop_details", "stop_sequence", "usage", "id", "model"}
 _CUT = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
@@ -143,7 +192,11 @@ def _block(part: Any, call_id: str) -> dict[str, Any]:
             return {"type": "text", "text": text, **rest}
     if isinstance(part, Block):
         return part.to_dict()
-    raise InputError(
+    raise _no_answer(part)
+
+
+def _no_answer(part: Any) -> InputError:
+    return InputError(
         f"a ScriptedTransport cannot make an answer of {type(part).__name__}",
         'Write a text, {"text": …}, {"thinking": …}, {"tool": name, "input": {…}}, or a list of those.',
     )
