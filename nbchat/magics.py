@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import TraitError
 
-from nbchat import commands
+from nbchat import commands, completion
 from nbchat.config import Nbchat
 from nbchat.context.notebook import unwatch, watch
 from nbchat.core.errors import OptionError
@@ -86,6 +86,7 @@ def install(shell: Any) -> None:
     shell.register_magics(magics)
     if _keep_prompts not in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.insert(0, _keep_prompts)
+    completion.install(shell)
     watch(shell)
     threading.Thread(target=_preload_quietly, name="nbchat-preload", daemon=True).start()
 
@@ -96,6 +97,7 @@ def uninstall(shell: Any) -> None:
         for name in ("claude", "nbchat"):
             shell.magics_manager.magics[kind].pop(name, None)
     unwatch(shell)
+    completion.uninstall(shell)
     if shell.nbchat.settings in shell.configurables:
         shell.configurables.remove(shell.nbchat.settings)
     if _keep_prompts in shell.input_transformers_cleanup:

@@ -1,0 +1,175 @@
+"""Tab, without a front end: what is proposed at a place in a cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from nbchat import ScriptedTransport, Session
+from nbchat.completion import complete, install, uninstall
+from nbchat.config import Nbchat
+
+
+@dataclass
+class Weather:
+    city: str
+
+
+def lookup(city: str) -> str:
+    """A tool."""
+    return city
+
+
+class Magics:
+    """What the shell holds of nbchat."""
+
+    def __init__(self, session: Session | None) -> None:
+        self.settings = Nbchat(environment={})
+        if session is not None:
+            self.session = session
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
+    """A shell with a session that has two conversations, in a folder with some files."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("sales.csv", "sales report.pdf", "model.gguf"):
+        (tmp_path / name).touch()
+    (tmp_path / "data").mkdir()
+    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+    session = Session(ScriptedTransport("a", repeat=True))
+    for chat in ("main", "main", "review"):
+        session.ask("Hi", chat=chat)
+    shell.nbchat = Magics(session)
+    shell.user_ns |= {"Weather": Weather, "lookup": lookup, "role": "You are brief.", "sales": {"north": 120}}
+    shell.user_ns["answer"] = session.last
+    return shell
+
+
+def proposed(shell: InteractiveShell, marked: str) -> list[str] | None:
+    """What is proposed where ``|`` stands."""
+    before, after = marked.split("|")
+    found = complete(shell, before + after, before.count("\n"), len(before.rpartition("\n")[2]))
+    if found is None:
+        return None
+    assert before.endswith(found.fragment)
+    return [text for text, _ in found.words]
+
+
+@pytest.mark.parametrize(
+    ("marked", "expected"),
+    [
+        ("%%claude --eff|", ["--effort"]),
+        ("%claude --eff|", ["--effort"]),
+        ("plan = %claude --eff|", ["--effort"]),
+        ("x = 1\n%claude --eff|\nprint()", ["--effort"]),
+        ("%%claude --effort h|", ["high"]),
+        ("%%claude --effort=m|", ["medium", "max"]),
+        ("%%claude plan << --effort x|\nHi", ["xhigh"]),
+        ("%%claude --once --effort l|", ["low"]),
+        ("%%claude -c r|", ["review"]),
+        ("%%claude --chat |", ["main", "review"]),
+        ("%%claude --endpoint l|", ["local"]),
+        ("%%claude --tools |", ["lookup"]),
+        ("%%claude --tools lookup,|", []),
+        ("%%claude --attach sa|", ['"sales report.pdf"', "sales.csv"]),
+        ('%%claude --attach "sales r|', ['"sales report.pdf"']),
+        ("%%claude --attach sales.csv d|", ["data/"]),
+        ("%%claude --attach sales.csv --onc|", ["--once"]),
+        ("%%claude -m ./mo|", ["./model.gguf"]),
+        ("%%claude -m ./sa|", []),
+        ("%%claude --schema W|", ["Weather"]),
+        ("%%claude -s ro|", ["role"]),
+        ("%nbchat hi|", ["history"]),
+        ("%nbchat history |", ["main", "review"]),
+        ("%nbchat forget |", ["1", "2"]),
+        ("%nbchat forget 1 r|", ["review"]),
+        ("%nbchat cassette --mode re|", ["replay", "record"]),
+        ("%nbchat cassette sa|", ["sales.csv", '"sales report.pdf"']),
+        ("%nbchat usage we|", ["week"]),
+        ("%nbchat usage week by m|", ["model"]),
+        ("%nbchat show an|", ["answer"]),
+        ("%nbchat mcp r|", ["remove"]),
+        ("%nbchat models v|", ["vertex"]),
+    ],
+)
+def test_what_is_proposed(shell, marked, expected):
+    """Options, values and subcommands, wherever a magic may stand."""
+    assert sorted(proposed(shell, marked) or []) == sorted(expected)
+
+
+def test_every_option_is_proposed_but_those_given(shell):
+    """After the magic and a space; an option that may be given again stays."""
+    found = proposed(shell, "%%claude --once --stop END |")
+    assert {"--model", "--dry-run", "--stop"} <= set(found)
+    assert "--once" not in found and "-m" not in found
+    assert "-m" in proposed(shell, "%%claude -|")
+
+
+def test_models_come_without_the_sdk(shell):
+    """Those known here, and the one that is set."""
+    shell.nbchat.settings.model = "claude-of-tomorrow"
+    found = proposed(shell, "%%claude -m claude-|")
+    assert {"claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5", "claude-of-tomorrow"} <= set(found)
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "--eff|", "print(1)\n--eff|", "%%bash\n%claude --eff|", "%%claude\n--eff|", "%%claude what is --eff|",
+        "%%claude -- --eff|", "%clau|", "%claude|", "%time --eff|", "x = 'a %claude --eff|'", "%%claude\nHi }} |",
+        "%%claude\n\\{{ sal|", "%%claude\n{{ sales }} sal|",
+    ],
+)  # fmt: skip
+def test_elsewhere_nothing_is_proposed(shell, marked):
+    """Not in code, in other magics, in the prompt itself, behind a closed or escaped expression."""
+    assert not proposed(shell, marked)
+
+
+@pytest.mark.parametrize(
+    ("marked", "expected"),
+    [
+        ("%%claude\nLook at {{ sal|", "sales"),
+        ("%%claude\nLook at {{ sales }} and {{ sal| }}", "sales"),
+        ("%%claude\n{{\n  sal|", "sales"),
+        ("%claude what of {{ sal|", "sales"),
+        ("%%claude --once\nLook at {{ answer.usa|", ".usage"),
+        ("%%claude\n{{ len(sal|", "sales"),
+        ("%%claude\n{{ sales['no|", "north"),
+    ],
+)
+def test_names_and_attributes_in_an_expression(shell, marked, expected):
+    """What IPython knows of the user's own values."""
+    assert any(text.endswith(expected) or text == expected.lstrip(".") for text in proposed(shell, marked) or [])
+
+
+def test_the_users_own_names_come_first(shell):
+    """Before the built-in ones; no files and no magics, which are no expressions."""
+    found = proposed(shell, "%%claude\n{{ |")
+    assert {"sales", "role", "answer"} <= set(found[:10])
+    assert not any(text.startswith("%") or text == "sales.csv" for text in found)
+
+
+def test_without_a_session_none_is_made(shell):
+    """Somebody waits at a keyboard; the session is made by the first cell."""
+    shell.nbchat = Magics(None)
+    assert proposed(shell, "%%claude -c |") == ["main"]
+    assert proposed(shell, "%nbchat forget |") == []
+    assert not hasattr(shell.nbchat, "session")
+
+
+def test_it_is_installed_once_and_taken_out(shell):
+    """Two loads make one matcher; unloading leaves none."""
+    before = list(shell.Completer.custom_matchers)
+    install(shell)
+    install(shell)
+    assert len(shell.Completer.custom_matchers) == len(before) + 1
+    _, matches = shell.complete("", "%claude --eff", 13)
+    assert matches == ["--effort"]
+    uninstall(shell)
+    assert shell.Completer.custom_matchers == before
