@@ -29,8 +29,8 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("PYTEST_", "ANTHROPIC_", "NBCHAT_", "JPY_"))
     }
-    own |= {name: str(home / name.lower()) for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")}
-    own |= {"ANTHROPIC_CONFIG_DIR": str(home / "anthropic"), "IPYTHONDIR": str(home / "ipython")}
+    own |= {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("DATA", "STATE", "CACHE", "CONFIG")}
+    own |= {"HOME": str(home), "IPYTHONDIR": str(home / "ipython")}
     return own | {"PYTHONPATH": str(ROOT), **more}
 
 
@@ -56,6 +56,8 @@ class Cell:
         outputs: list[nbformat.NotebookNode] = []
         places: dict[str, int] = {}
         for _, message in self.messages:
+            if message["parent_header"].get("msg_id") != self.parent:
+                continue  # a thread of another cell
             kind, content = message["msg_type"], message["content"]
             display_id = content.get("transient", {}).get("display_id")
             if kind == "update_display_data":

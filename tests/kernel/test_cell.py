@@ -1,0 +1,576 @@
+"""``%%claude`` in a real ipykernel, against a server that answers as the prompt says."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.harness import Cell, Kernel, kernel_of
+from tests.support.server import Received, Server, Wire, message, serving, start, text_delta, text_events
+
+HOSTILE = """<script>alert(1)</script> <img src=x onerror=alert(2)> <b onclick=alert(3)>bold</b>
+
+<iframe srcdoc="<script>alert(4)</script>"></iframe>
+
+[link](javascript:alert(5)) ![image](https://evil.example/x.png)
+"""
+HOLD = 30.0  # seconds: how long the server holds a connection that nobody closes
+
+
+def last_words(request: Received) -> str:
+    """The text of the last message."""
+    content = request.body["messages"][-1]["content"]
+    return content if isinstance(content, str) else content[-1]["text"]
+
+
+def answer(wire: Wire, request: Received) -> None:
+    """Do what the prompt says, or repeat it."""
+    said = last_words(request)
+    if said == "wait before the headers":
+        wire.gone(HOLD)
+        return
+    if request.path.endswith("/count_tokens"):
+        wire.json("200 OK", {"input_tokens": 123} if said != "uncounted" else {"what": "is this"})
+        return
+    if said == "have no room":
+        wire.json("529 Overloaded", {"type": "error", "error": {"type": "overloaded_error", "message": "no room"}})
+        return
+    text = HOSTILE if said == "be hostile" else f"# You said\n\n{said}, **and** so on.\n"
+    if not request.body.get("stream"):
+        reply = message([{"type": "text", "text": text}])
+        wire.json("200 OK", reply | {"usage": {"input_tokens": 10, "output_tokens": len(pieces(text))}})
+        return
+    wire.head()
+    if said in ("flow", "wait", "break"):
+        wire.event(start())
+        wire.event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+        wire.event(text_delta("Some words "))
+        if said == "wait":
+            wire.gone(HOLD)
+        if said == "flow":
+            for _ in range(int(HOLD / 0.02)):
+                time.sleep(0.02)
+                wire.event(text_delta("and more "))
+        wire.reset()
+        return
+    for event in text_events(pieces(text)):
+        wire.event(event)
+    wire.end()
+
+
+def pieces(text: str) -> list[str]:
+    return [text[at : at + 5] for at in range(0, len(text), 5)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(answer) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def one_kernel(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    home = tmp_path_factory.mktemp("kernel")
+    with kernel_of(home, NBCHAT_ENDPOINT=server.url, NBCHAT_MAX_RETRIES="0") as kernel:
+        kernel.run("%load_ext nbchat")
+        yield kernel
+
+
+@pytest.fixture
+def kernel(one_kernel: Kernel, server: Server) -> Kernel:
+    """The kernel, with nothing said before, and the server's list of requests empty."""
+    one_kernel.run("%nbchat reset")
+    server.requests.clear()
+    return one_kernel
+
+
+# --- asking ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell_id", ["a-cell", None])
+def test_a_cell_shows_its_answer_and_binds_the_response(kernel: Kernel, cell_id: str | None):
+    """With a cell id as JupyterLab and VS Code send one, and without, as nbclient."""
+    cell = kernel.run("%%claude\nHello", cell_id)
+    assert cell.answer.data["text/plain"] == "# You said\n\nHello, **and** so on.\n"
+    assert "<strong>and</strong>" in cell.answer.data["text/html"]
+    told = kernel.value("[_claude.text, _claude.status, _claude.usage.prompt_tokens, _claude.usage.completion_tokens]")
+    assert told == ["# You said\n\nHello, **and** so on.\n", "complete", 10, 7]
+    assert cell.answer.metadata["nbchat"]["usage"]["total_tokens"] == 17
+
+
+def test_without_a_cell_id_nothing_is_live(kernel: Kernel):
+    """One display_data and nothing else: what nbval compares."""
+    cell = kernel.run("%%claude\nHello", None)
+    kinds = [message["msg_type"] for _, message in cell.messages]
+    assert kinds == ["status", "execute_input", "display_data", "status"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%%claude name <<\nHello",
+        "%%claude name << --once\nHello",
+        "%%claude -o name\nHello",
+        "%%claude -o name Hello",
+        "%claude name << Hello",
+        "%claude -o name Hello",
+        "name = %claude Hello",
+        "if True:\n    name = %claude Hello",
+        "%claude -o name -- Hello",
+    ],
+)
+def test_a_response_is_bound_to_the_name(kernel: Kernel, code: str):
+    """By ``<<``, ``-o`` or an assignment; and always to _claude."""
+    cell = kernel.run("name = None\nname = None")
+    cell = kernel.run(code)
+    assert "Hello" in cell.answer.data["text/plain"]
+    assert kernel.value("[name is _claude, name.text, name.prompt]") == [True, cell.answer.data["text/plain"], "Hello"]
+
+
+@pytest.mark.parametrize(
+    ("code", "prompt"),
+    [
+        ("%%claude Why is it so?", "Why is it so?"),
+        ("%%claude Why is it so?\n", "Why is it so?"),
+        ("%claude Why is it so?", "Why is it so?"),
+        ("%claude what's (not closed", "what's (not closed"),
+        ("%claude {x} and $x mean nothing", "{x} and $x mean nothing"),
+        ("x = 1\n%claude what is x?", "what is x?"),
+        ("if True:\n    %claude what is x?\nx = 2", "what is x?"),
+        ("!true isn't \"\n%claude what is x?", "what is x?"),
+        ("%%claude About this:\n\nline one\nline two?", "About this:\n\n\nline one\nline two?"),
+        ("%%claude\nall of\n\nthis ?", "all of\n\nthis ?"),
+        ("x = 6\n%claude {{ x * 7 }} is what?", "42 is what?"),
+    ],
+)
+def test_the_prompt_is_sent_as_it_stands(kernel: Kernel, server: Server, code: str, prompt: str):
+    """On the line, below it, or both; a question mark at its end is no call for help."""
+    cell = kernel.run(code)
+    assert last_words(server.requests[-1]) == prompt
+    assert cell.help == ""
+
+
+def test_lines_inside_a_string_are_not_prompts(kernel: Kernel, server: Server):
+    """Text that looks like a prompt is left alone where it is no statement."""
+    cell = kernel.run('text = """\n%claude what is this?\nname = %claude Hello\n"""\nprint(text)')
+    assert cell.stdout == "\n%claude what is this?\nname = %claude Hello\n\n"
+    assert server.requests == []
+
+
+def test_a_cell_again_replaces_its_turn_and_another_goes_on(kernel: Kernel, server: Server):
+    """Turns are keyed by the cell; a cell that asks twice has two of them."""
+    kernel.run("%%claude\nfirst", "one")
+    kernel.run("%%claude\nsecond", "two")
+    kernel.run("%%claude\nfirst again", "one")
+    kernel.run("for word in ('a', 'b'):\n    %claude {{ word }}", "three")
+    kernel.run("for word in ('a', 'c'):\n    %claude {{ word }}", "three")
+    users = [[part["content"] for part in request.body["messages"][::2]] for request in server.requests]
+    assert users == [
+        ["first"],
+        ["first", "second"],
+        ["first again"],
+        ["first again", "second", "a"],
+        ["first again", "second", "a", "b"],
+        ["first again", "second", "a"],
+        ["first again", "second", "a", "c"],
+    ]
+
+
+def test_quiet_shows_nothing_and_binds(kernel: Kernel):
+    """Also nothing live."""
+    cell = kernel.run("%%claude r << --quiet\nHello")
+    assert [message["msg_type"] for _, message in cell.messages] == ["status", "execute_input", "status"]
+    assert "Hello" in kernel.value("r.text")
+
+
+def test_an_answer_in_one_piece_is_the_same_response(kernel: Kernel, server: Server):
+    """--no-stream: the same Response, and the same output in the notebook."""
+    streamed = kernel.run("%%claude a << --once\nHello")
+    whole = kernel.run("%%claude b << --once --no-stream\nHello")
+    assert [request.body.get("stream", False) for request in server.requests] == [True, False]
+    assert whole.answer == streamed.answer
+    differ = kernel.value("[k for k in a.to_dict() if a.to_dict()[k] != b.to_dict()[k]]")
+    assert set(differ) <= {"duration", "time_to_first_chunk"}
+    kinds = "list(dict.fromkeys(chunk.type for chunk in {}.chunks))"
+    assert kernel.value(kinds.format("a")) == kernel.value(kinds.format("b"))
+
+
+@pytest.mark.parametrize(("prompt", "tokens"), [("{{ x }} words", "123 tokens (counted"), ("uncounted", "(estimated)")])
+def test_a_dry_run_sends_nothing(kernel: Kernel, server: Server, prompt: str, tokens: str):
+    """And says what would be sent; an endpoint that counts strangely is no obstacle."""
+    cell = kernel.run(f"x = 3\n%claude --dry-run -s Sys. {prompt}")
+    assert prompt.replace("{{ x }}", "3") in cell.stdout
+    assert "Sys." in cell.stdout
+    assert tokens in cell.stdout
+    assert {request.path.rpartition("/")[2] for request in server.requests} == {"count_tokens"}
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "lines"),
+    [
+        ("%%claude --modle x\nHello", "OptionError", ["unknown option --modle", "Did you mean --model?"]),
+        (
+            "%claude --max-tokens many Hello",
+            "OptionError",
+            ["--max-tokens many: a whole number of at least 1 is needed"],
+        ),
+        ("%claude Hello --quiet", "OptionError", ["--quiet stands behind the beginning of the prompt"]),
+        ("%%claude 2x <<\nHello", "OptionError", ["'2x' cannot be the name of a variable"]),
+        ("%%claude", "InputError", ["there is no prompt, so nothing was sent"]),
+        ("%%claude -m other\n\n", "InputError", ["there is no prompt, so nothing was sent"]),
+        ("%claude {{ nam }}", "TemplateError", ["{{ nam }} in line 1 of the prompt: name 'nam' is not defined"]),
+    ],
+)
+def test_what_the_user_wrote_wrong_is_two_lines(kernel: Kernel, server: Server, code: str, name: str, lines: list[str]):
+    """The error output has what happened and what to do, and no traceback; nothing was sent."""
+    kernel.run("name = 1")
+    cell = kernel.run(code, fails=True)
+    assert cell.reply["ename"] == name
+    assert len(cell.error) == 2
+    assert cell.error[0].startswith(f"{name}: {lines[0]}")
+    assert cell.error[1].startswith(lines[1] if lines[1:] else "")
+    assert cell.error[1].strip()
+    assert [output.output_type for output in cell.outputs] == ["error"]
+    assert server.requests == []
+
+
+def test_what_the_service_refuses_is_two_lines(kernel: Kernel):
+    """No traceback through the SDK, and no empty answer."""
+    cell = kernel.run("%%claude\nhave no room", fails=True)
+    assert cell.reply["ename"] == "OverloadedError"
+    assert cell.error[0] == "OverloadedError: the endpoint answered 529 overloaded_error: no room"
+    assert len(cell.error) == 2
+    assert [output.output_type for output in cell.outputs] == ["error"]
+
+
+@pytest.mark.parametrize("cell_id", ["a-cell", None])
+def test_an_answer_that_breaks_off_is_kept(kernel: Kernel, server: Server, cell_id: str | None):
+    """Shown, marked and bound; the cell fails, and the next one sends a valid history."""
+    cell = kernel.run("%%claude part <<\nbreak", cell_id, fails=True)
+    answer, error = cell.outputs
+    assert (answer.output_type, error.ename) == ("display_data", "StreamError")
+    assert answer.data["text/plain"].startswith("Some words ")
+    assert answer.metadata["nbchat"]["status"] == "incomplete"
+    assert len(cell.error) == 2
+    assert kernel.value("[part is _claude, part.text, bool(part)]") == [True, "Some words ", False]
+    kernel.run("%%claude\nHello", "another")
+    assert_valid(server.requests[-1])
+
+
+def test_a_failing_cell_stops_run_all(kernel: Kernel):
+    """What was queued behind it does not run."""
+    parents = [kernel.start("%%claude\nhave no room"), kernel.start("ran = True")]
+    cells = [kernel.finish(parent) for parent in parents]
+    assert [cell.reply["status"] for cell in cells] == ["error", "aborted"]
+
+
+def test_a_server_that_is_not_there(kernel: Kernel):
+    """It is named, and the way to another."""
+    cell = kernel.run("%%claude --endpoint http://127.0.0.1:9\nHello", fails=True)
+    assert cell.reply["ename"] == "ConnectionFailed"
+    assert len(cell.error) == 2
+    assert "127.0.0.1:9" in cell.error[0] + cell.error[1]
+
+
+def assert_valid(request: Received) -> None:
+    """Roles alternate, and no message is empty."""
+    messages = request.body["messages"]
+    assert [part["role"] for part in messages] == (["user", "assistant"] * len(messages))[: len(messages)]
+    assert messages[-1]["role"] == "user"
+    assert all(part["content"] and str(part["content"]).strip() for part in messages)
+
+
+# --- interrupts -----------------------------------------------------------------------------------
+
+
+def interrupted(kernel: Kernel, server: Server, code: str, cell_id: str | None) -> tuple[Cell, float]:
+    """The cell, stopped when its answer had begun or its request was there; seconds until it was idle."""
+    sent = len(server.requests)
+    parent, stopped = kernel.start(code, cell_id), []
+
+    def stop() -> None:
+        while len(server.requests) == sent:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        stopped.append(kernel.interrupt())
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    cell = kernel.finish(parent)
+    thread.join()
+    return cell, cell.messages[-1][0] - stopped[0]
+
+
+@pytest.mark.parametrize("cell_id", ["a-cell", None])
+@pytest.mark.parametrize("prompt", ["flow", "wait", "wait before the headers"])
+def test_an_interrupt_keeps_what_arrived(kernel: Kernel, server: Server, prompt: str, cell_id: str | None):
+    """Text that flows, a server that falls silent, and one that does not even answer."""
+    kernel.run("%%claude\nbefore", "first")
+    cell, seconds = interrupted(kernel, server, f"%%claude part <<\n{prompt}", cell_id)
+    assert cell.reply["status"] == "error"
+    assert cell.reply["ename"] == "KeyboardInterrupt"
+    assert seconds < 5.0  # half a second where nothing else runs (bench/kernel.py); never as long as the server holds
+    assert cell.error == ["KeyboardInterrupt: stopped; what had arrived is in _claude"]
+    began = prompt != "wait before the headers"
+    shown = [output for output in cell.outputs if output.output_type == "display_data"]
+    assert len(shown) == 1
+    assert "interrupted" in shown[0].data["text/html"]
+    assert shown[0].data["text/plain"].startswith("Some words " if began else "[interrupted]")
+    assert shown[0].metadata["nbchat"]["status"] == "interrupted"
+    told = kernel.value("[part is _claude, part.status, part.text[:11], bool(part), part.usage.estimated]")
+    assert told == [True, "interrupted", "Some words " if began else "", False, began]
+    after = kernel.run("%%claude\nHello", "another")
+    assert "Hello" in after.answer.data["text/plain"]
+    assert_valid(server.requests[-1])
+    contents = [part["content"] for part in server.requests[-1].body["messages"]]
+    assert contents[0] == "before"
+    assert contents[-1] == "Hello"
+    assert len(contents) == (5 if began else 3)  # a turn nobody answered is not sent again
+
+
+def test_an_interrupt_stops_run_all(kernel: Kernel, server: Server):
+    """What was queued behind the cell does not run."""
+    sent = len(server.requests)
+    parents = [kernel.start("%%claude\nflow"), kernel.start("ran = True")]
+    while len(server.requests) == sent:
+        time.sleep(0.01)
+    kernel.interrupt()
+    cells = [kernel.finish(parent) for parent in parents]
+    assert [cell.reply["status"] for cell in cells] == ["error", "aborted"]
+    assert cells[0].reply["ename"] == "KeyboardInterrupt"
+
+
+def test_the_connection_is_closed_by_an_interrupt(kernel: Kernel, tmp_path: Path):
+    """The server sees it, so that it need not go on."""
+    gone: list[bool] = []
+
+    def hold(wire: Wire, request: Received) -> None:
+        wire.head()
+        wire.event(start())
+        gone.append(wire.gone(HOLD))
+
+    with serving(hold) as other:
+        interrupted(kernel, other, f"%%claude --endpoint {other.url}\nHello", "a-cell")
+        end = time.monotonic() + HOLD
+        while not gone and time.monotonic() < end:
+            time.sleep(0.05)
+    assert gone == [True]
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell_id", ["a-cell", None])
+def test_hostile_text_is_never_sent_as_html_or_markdown(kernel: Kernel, cell_id: str | None):
+    """Neither live nor at the end: tags of the answer are text, and no text/markdown is there at all."""
+    cell = kernel.run("%%claude\nbe hostile", cell_id)
+    assert cell.answer.data["text/plain"] == HOSTILE
+    shown = [content["data"] for content in cell.of("display_data", "update_display_data")]
+    values = [data.get("text/html", "") for data in shown]
+    values += [content["data"].get("state", {}).get("value", "") for content in cell.of("comm_open", "comm_msg")]
+    for value in values:
+        for tag in ("<script", "<img", "<iframe", "<b ", 'href="javascript'):
+            assert tag not in value
+    assert any("&lt;script&gt;" in value for value in values)
+    assert {kind for data in shown for kind in data} <= {
+        "text/html",
+        "text/plain",
+        "application/vnd.jupyter.widget-view+json",
+    }
+
+
+def test_threads_and_tasks_of_other_cells_do_not_disturb(kernel: Kernel):
+    """A thread that prints, one that uses the processor, and a task of the event loop."""
+    kernel.run(
+        "import asyncio, threading, time\n"
+        "stop = threading.Event()\n"
+        "def talk():\n"
+        "    while not stop.wait(0.01):\n"
+        "        print('talk')\n"
+        "def work():\n"
+        "    while not stop.is_set():\n"
+        "        sum(range(1000))\n"
+        "ticks = []\n"
+        "async def tick():\n"
+        "    while not stop.is_set():\n"
+        "        ticks.append(1)\n"
+        "        await asyncio.sleep(0.01)\n"
+        "for target in (talk, work):\n"
+        "    threading.Thread(target=target, daemon=True).start()\n"
+        "task = asyncio.get_running_loop().create_task(tick())",
+        "busy",
+    )
+    try:
+        cell = kernel.run("%%claude\nHello", "quiet-cell")
+        # What such a thread prints goes to the cell that runs: ipykernel has it so.
+        (shown,) = [output for output in cell.outputs if output.output_type != "stream"]
+        assert "Hello" in shown.data["text/plain"]
+        kernel.run("ticks.clear()\nawait asyncio.sleep(0.2)\nassert ticks")
+        kernel.run("%%claude\nHello again", "quiet-cell")
+    finally:
+        kernel.run("stop.set()\nawait asyncio.sleep(0.2)")
+    assert kernel.value("[_claude.prompt, _claude.status]") == ["Hello again", "complete"]
+
+
+def test_asking_from_an_awaiting_cell(kernel: Kernel):
+    """A cell may await, and ask."""
+    cell = kernel.run("import asyncio\nawait asyncio.sleep(0)\n%claude Hello\nawait asyncio.sleep(0)")
+    assert "Hello" in cell.answer.data["text/plain"]
+
+
+# --- help, settings, the extension itself ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["%%claude?", "%claude?", "?%%claude"])
+def test_help_has_every_option(kernel: Kernel, code: str):
+    """It is made of the table."""
+    from nbchat.options import OPTIONS
+
+    shown = kernel.run(code).help
+    for option in OPTIONS:
+        for flag in option.flags:
+            assert f"{flag} " in shown.replace(",", " ").replace("\n", " \n"), flag
+        assert " ".join(option.help.split()[:4]) in shown
+    assert "%%claude [NAME <<] [options]" in shown
+    assert "[]" not in shown
+
+
+def test_settings_go_before_defaults_and_options_before_settings(kernel: Kernel, server: Server):
+    """%config Nbchat.model; the help then tells the value of now."""
+    try:
+        assert kernel.run("%config Nbchat.model = 'set-model'").outputs == []
+        kernel.run("%claude Hello")
+        kernel.run("%claude -m named-model Hello")
+        assert [request.body["model"] for request in server.requests] == ["set-model", "named-model"]
+        assert "(now: set-model)" in kernel.run("%%claude?").help
+        assert "set-model" in kernel.run("%config Nbchat.model").outputs[0].data["text/plain"]
+    finally:
+        kernel.run("%config Nbchat.model = 'claude-sonnet-5-5'")
+
+
+def test_reloading_keeps_conversations_and_unloading_takes_the_magics(kernel: Kernel, server: Server):
+    """%reload_ext, %unload_ext, %load_ext."""
+    kernel.run("%%claude\nfirst", "one")
+    kernel.run("%reload_ext nbchat")
+    kernel.run("%%claude\nsecond", "two")
+    assert [part["content"] for part in server.requests[-1].body["messages"]][::2] == ["first", "second"]
+    kernel.run("%unload_ext nbchat")
+    assert "not found" in kernel.run("%claude Hello", fails=True).stdout
+    assert "Nbchat" not in kernel.run("%config").stdout
+    assert kernel.value("_claude.status") == "complete"
+    kernel.run("%load_ext nbchat\n%load_ext nbchat")
+    kernel.run("%%claude\nthird", "three")
+    assert [part["content"] for part in server.requests[-1].body["messages"]][::2] == ["first", "second", "third"]
+    assert kernel.run("%config").stdout.count("Nbchat") == 1
+
+
+def test_a_first_cell_that_comes_before_the_preload_is_done(server: Server, tmp_path: Path):
+    """%load_ext and the first question in one cell."""
+    with kernel_of(tmp_path, NBCHAT_ENDPOINT=server.url) as kernel:
+        cell = kernel.run("%load_ext nbchat\n%claude Hello")
+        assert "Hello" in cell.answer.data["text/plain"]
+
+
+def test_the_model_of_a_configuration_file_and_of_the_environment(server: Server, tmp_path: Path):
+    """NBCHAT_MODEL goes before c.Nbchat.model; %nbchat config says where a value came from."""
+    profile = tmp_path / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text(
+        "c.Nbchat.model = 'model-of-the-file'\nc.Nbchat.max_tokens = 99\n"
+        f"c.Nbchat.endpoint = {server.url!r}\nc.InteractiveShellApp.extensions = ['nbchat']\n"
+    )
+    models = []
+    for variables in ({}, {"NBCHAT_MODEL": "model-of-the-environment"}):
+        with kernel_of(tmp_path, **variables) as kernel:
+            kernel.run("%claude Hello")
+            body = server.requests[-1].body
+            assert body["max_tokens"] == 99
+            models.append(body["model"])
+            told = kernel.run("%nbchat config").stdout
+            assert "configuration file" in told
+            assert ("NBCHAT_MODEL" in told) == bool(variables)
+    assert models == ["model-of-the-file", "model-of-the-environment"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "settings", "said"),
+    [
+        ({"NBCHAT_MAX_TOKENS": "lots"}, "", "NBCHAT_MAX_TOKENS=lots"),
+        ({"NBCHAT_MAX_TOKENS": "-5"}, "", "NBCHAT_MAX_TOKENS=-5"),
+        ({}, "c.Nbchat.max_tokens = 'lots'", "max_tokens"),
+        ({}, "c.Nbchat.modle = 'x'", "c.Nbchat.modle"),
+    ],
+)
+def test_a_wrong_setting_is_said_when_the_extension_loads(
+    tmp_path: Path, variables: dict[str, str], settings: str, said: str
+):
+    """Two lines, and no traceback through traitlets."""
+    profile = tmp_path / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_config.py").write_text(settings + "\n")
+    with kernel_of(tmp_path, **variables) as kernel:
+        cell = kernel.run("%load_ext nbchat", fails=True)
+    assert cell.reply["ename"] == "OptionError"
+    assert len(cell.error) == 2
+    assert said in cell.error[0]
+    assert cell.error[1]
+
+
+CANARY = "sk-ant-api03-CANARY-0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def test_the_key_is_in_no_message_and_no_file(tmp_path: Path):
+    """Not even where the service repeats it in an error, before and within an answer."""
+
+    keys: set[str] = set()
+
+    def repeat(wire: Wire, request: Received) -> None:
+        key = request.headers["authorization"].removeprefix("Bearer ")
+        keys.add(key)
+        error = {"type": "error", "error": {"type": "authentication_error", "message": f"invalid x-api-key: {key}"}}
+        said = last_words(request)
+        if said == "refuse":
+            wire.json("401 Unauthorized", error)
+            return
+        wire.head()
+        for place, event in enumerate(text_events(["Hello"])):
+            if place == 3 and said == "break":
+                wire.event(error)
+                return
+            wire.event(event)
+        wire.end()
+
+    with (
+        serving(repeat) as server,
+        kernel_of(tmp_path, ANTHROPIC_API_KEY=CANARY + "\n", ANTHROPIC_BASE_URL=server.url) as kernel,
+    ):
+        kernel.run("%load_ext nbchat")
+        for code, fails in (
+            ("%%claude\nhi", False),
+            ("%%claude\nrefuse", True),
+            ("%%claude\nbreak", True),
+            ("%nbchat config", False),
+            ("%nbchat endpoints", False),
+            ("%nbchat history", False),
+            ("%claude --dry-run hi", False),
+            ("_claude", False),
+            ("vars(get_ipython().nbchat.session)", False),
+            ("raise ValueError(_claude)", True),
+            ("%claude --no-stream refuse", True),
+        ):
+            kernel.run(code, fails=fails)
+        assert len(server.requests) >= 4
+        told = "".join(kernel.sent)
+    assert keys == {CANARY}
+    assert "sk-ant-\\u2026" in told  # where the service said it
+    assert "CANARY" not in told
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert b"CANARY" not in path.read_bytes(), path
