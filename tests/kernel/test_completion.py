@@ -1,0 +1,86 @@
+"""Tab in a real kernel, by complete_request as JupyterLab sends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kernel.harness import PATIENCE, Kernel, kernel_of
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel with nbchat loaded, some names, a file and a second conversation."""
+    home = tmp_path_factory.mktemp("completion")
+    (home / "sales.csv").write_text("a,b\n1,2\n")
+    with kernel_of(home) as kernel:
+        kernel.run(
+            "%load_ext nbchat\n"
+            "import nbchat\n"
+            "sales = {'north': 120}\n"
+            "def lookup(city: str) -> str: 'Weather.'; return city\n"
+            "session = get_ipython().nbchat.session\n"
+            "transport = nbchat.ScriptedTransport('Fine.', repeat=True)\n"
+            "session.endpoints._fixed = transport\n"
+            "_ = session.ask('Hi', chat='review')\n"
+        )
+        yield kernel
+
+
+def completed(kernel: Kernel, marked: str) -> set[str]:
+    """What the cell would be after choosing each proposal, where ``|`` stands; the cursor counts code points."""
+    before, after = marked.split("|")
+    kernel.client.complete(before + after, len(before))
+    reply = kernel.client.get_shell_msg(timeout=PATIENCE)["content"]
+    assert reply["status"] == "ok"
+    code = before + after
+    return {code[: reply["cursor_start"]] + match + code[reply["cursor_end"] :] for match in reply["matches"]}
+
+
+@pytest.mark.parametrize(
+    ("marked", "expected"),
+    [
+        ("%%claude --eff|", "%%claude --effort"),
+        ("%%claude --dry|\nHello", "%%claude --dry-run\nHello"),
+        ("%claude --web-s| what is new?", "%claude --web-search what is new?"),
+        ("%%claude -m claude-son|\nHello", "%%claude -m claude-sonnet-5-5\nHello"),
+        ("%%claude --effort h|", "%%claude --effort high"),
+        ("%%claude --effort=h|", "%%claude --effort=high"),
+        ("%%claude -c re|", "%%claude -c review"),
+        ("%%claude --endpoint an|", "%%claude --endpoint anthropic"),
+        ("%%claude --tools loo|", "%%claude --tools lookup"),
+        ("%%claude --attach sal|\nSum it up", "%%claude --attach sales.csv\nSum it up"),
+        ("%%claude\nSum up {{ sal| }} please", "%%claude\nSum up {{ sales }} please"),
+        ("%%claude\nµ ∑ 🎉 {{ sal|", "%%claude\nµ ∑ 🎉 {{ sales"),
+        ("%%claude\n{{ transport.req| }}", "%%claude\n{{ transport.requests }}"),
+        ("plan = %claude what of {{ sal| }}", "plan = %claude what of {{ sales }}"),
+        ("x = 1\n%nbchat his|", "x = 1\n%nbchat history"),
+        ("%nbchat history re|", "%nbchat history review"),
+        ("%nbchat cassette a.jsonl --mode rep|", "%nbchat cassette a.jsonl --mode replay"),
+    ],
+)
+def test_the_cell_after_tab(kernel, marked, expected):
+    """The proposal takes exactly the place of the word at the cursor."""
+    assert expected in completed(kernel, marked)
+
+
+def test_only_what_fits_is_proposed(kernel):
+    """Files, magics and names of Python stay out of the line of options."""
+    assert completed(kernel, "%%claude --effort |") == {
+        f"%%claude --effort {level}" for level in ("low", "medium", "high", "xhigh", "max")
+    }
+
+
+def test_python_cells_complete_as_ever(kernel):
+    """Names and magics elsewhere are IPython's own."""
+    assert "sales" in completed(kernel, "sal|")
+    assert "%%claude" in completed(kernel, "%%clau|")
+
+
+def test_unloading_takes_it_out_and_loading_again_puts_it_back(kernel):
+    """``%unload_ext`` leaves nothing behind."""
+    kernel.run("%unload_ext nbchat")
+    assert "%%claude --effort" not in completed(kernel, "%%claude --eff|")
+    kernel.run("%load_ext nbchat")
+    assert "%%claude --effort" in completed(kernel, "%%claude --eff|")
