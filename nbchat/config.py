@@ -37,7 +37,8 @@ class Nbchat(Configurable):
     """The settings of nbchat. What the table of options has comes from there; the rest is here."""
 
     endpoints = Dict(
-        help="further endpoints: a name and its base URL, or {'base_url': …, 'api_key_env': 'NAME_OF_VARIABLE'}"
+        help="further endpoints: a name, and its base URL, {'base_url': …, 'api_key_env': 'NAME_OF_VARIABLE'} "
+        "or a Transport"
     ).tag(config=True)
     idle_timeout = Float(120.0, help="seconds that content of an answer may fail to come").tag(config=True)
     max_retries = Int(2, min=0, help="further tries before the first event of an answer").tag(config=True)

@@ -97,11 +97,10 @@ class Endpoints:
             AuthError: no endpoint was named and none can answer.
         """
         if self._fixed is not None and "endpoint" not in options.given:
-            fixed = self._fixed
-            own = getattr(fixed, "model", None)  # a text, or the method of a transport that can ask
-            model = own if isinstance(own, str) and "model" not in options.given else None
-            way = getattr(fixed, "structured", "format")
-            return Endpoint(fixed.name, model or options.model, lambda: fixed, way=way)
+            return _of(self._fixed, options)
+        described = self._config.endpoints.get(options.endpoint)
+        if isinstance(described, Transport):
+            return _of(described, options)
         if options.endpoint == LOCAL:
             return self._local(options)
         if options.endpoint:
@@ -177,6 +176,14 @@ class Endpoints:
         repeatable = {"temperature": 0}
         known = {"window": local.CONTEXT, "defaults": repeatable}
         return Endpoint(LOCAL, model, connect, notice=notice, way="words", **known)
+
+
+def _of(transport: Transport, options: Options) -> Endpoint:
+    """The endpoint that a transport is by itself, such as a ScriptedTransport."""
+    own = getattr(transport, "model", None)  # a text, or the method of a transport that can ask
+    model = own if isinstance(own, str) and "model" not in options.given else None
+    way = getattr(transport, "structured", "format")
+    return Endpoint(transport.name, model or options.model, lambda: transport, way=way)
 
 
 def _about(endpoint: Endpoint) -> Mapping[str, Any]:
