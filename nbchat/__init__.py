@@ -78,13 +78,27 @@ def ask(prompt: str, **options: Any) -> Response:
 
 
 def load(path: Any) -> Response:
-    """The Response that ``response.save(path)`` wrote."""
+    """The Response that ``response.save(path)`` wrote.
+
+    Raises:
+        InputError: there is no such file, or it holds no Response.
+    """
     import json
     from pathlib import Path
 
+    from nbchat.core.errors import InputError
     from nbchat.core.response import Response
 
-    return Response.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    hint = "Give the path of a file that response.save(path) wrote."
+    try:
+        kept = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})", hint) from None
+    except ValueError:
+        raise InputError(f"{path} is no JSON, so it holds no Response", hint) from None
+    if not isinstance(kept, dict) or kept.get("format") != "nbchat.response/1":
+        raise InputError(f"{path} holds no Response", hint)
+    return Response.from_dict(kept)
 
 
 def usage(period: str = "all", by: Any = ()) -> Any:

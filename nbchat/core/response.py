@@ -135,8 +135,11 @@ class Response:
 
         The one place where core writes, and only at the user's word.
         """
-        path = Path(path)
-        path.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        path, kept = Path(path), self.to_dict()
+        try:
+            path.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        except UnicodeEncodeError:  # half a surrogate pair, which models do send: it is kept as an escape
+            path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         return path
 
 
