@@ -57,6 +57,12 @@ unit contract kernel browser notebooks: $(TEST)
 
 bench: $(TEST)
 	$(PY) bench/kernel.py
+	$(PY) bench/tools.py
+	$(PY) bench/browser.py
+
+# Ask anew for all example notebooks: Claude where there are credentials, else the embedded model.
+record: $(TEST)
+	$(PY) -m nbchat record notebooks/*.ipynb
 
 clean:
 	rm -rf $(VENV) build
