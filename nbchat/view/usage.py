@@ -82,7 +82,7 @@ def usage_table(
     ``by`` names the columns of ``Total.group``. Columns that would be empty are left out.
     """
     totals = list(totals)
-    names = (by,) if isinstance(by, str) else tuple(by)
+    names, title = (by,) if isinstance(by, str) else tuple(by), _shown(title)
     columns = _columns(totals)
     head = [*(name.capitalize() for name in names), *(name for name, _ in columns)]
     body = [_cells(total, names, columns) for total in totals]
@@ -90,7 +90,7 @@ def usage_table(
     if not totals:
         return {
             "text/plain": f"{title}: nothing yet",
-            "text/html": f"{_OUTER}<p>{escape(_shown(title))}: nothing yet</p></div>",
+            "text/html": f"{_OUTER}<p>{escape(title)}: nothing yet</p></div>",
         }
     return {
         "text/plain": _plain_table(title, head, body, foot, len(names)),
@@ -301,7 +301,7 @@ def _html_table(title: str, head: list[str], body: list[list[str]], foot: list[l
     end = f"<tfoot>{''.join(row(cells, bold=True) for cells in foot)}</tfoot>" if foot else ""
     return (
         '<div style="overflow-x: auto"><table>'
-        f'<caption style="text-align: left">{escape(_shown(title, 200))}</caption>'
+        f'<caption style="text-align: left">{escape(title)}</caption>'
         f"<thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(row(cells) for cells in body)}</tbody>{end}</table></div>"
     )
@@ -320,7 +320,7 @@ def _plain_table(title: str, head: list[str], body: list[list[str]], foot: list[
 
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     end = [rule, *map(line, foot)] if foot else []
-    return "\n".join([_shown(title, 200), line(head), rule, *map(line, body), *end])
+    return "\n".join([title, line(head), rule, *map(line, body), *end])
 
 
 # The plot
@@ -409,7 +409,7 @@ def _dollars(amount: float) -> str:
     return f"${amount:.4f}" if amount >= 0.00005 else "<$0.0001"
 
 
-def _shown(text: str, most: int = 60) -> str:
-    """A name as one printable line of at most so many characters: it may come from an endpoint."""
+def _shown(text: str) -> str:
+    """A name as one printable line of at most 60 characters: it may come from an endpoint."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(text)).rstrip()
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return text if len(text) <= 60 else f"{text[:59]}…"
