@@ -24,6 +24,7 @@ PATIENCE = 60.0  # seconds: a bound for a busy machine, not a measure
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment of a kernel that does not know that it runs under pytest, with a home of its own."""
+    home.mkdir(parents=True, exist_ok=True)
     own = {
         name: value
         for name, value in os.environ.items()
@@ -151,7 +152,6 @@ class Kernel:
 @contextlib.contextmanager
 def kernel_of(home: Path, **variables: str) -> Iterator[Kernel]:
     """A new kernel in the folder ``home``, with these environment variables."""
-    home.mkdir(parents=True, exist_ok=True)
     manager, client = start_new_kernel(kernel_name="python3", env=environment(home, **variables), cwd=str(home))
     try:
         yield Kernel(manager, client)
