@@ -1,0 +1,401 @@
+"""Tools, run_python, approval, --code and --fix in a real ipykernel, as a front end sees them."""
+
+from __future__ import annotations
+
+import queue
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.harness import PATIENCE, Cell, Kernel, kernel_of
+
+SETUP = """
+%load_ext nbchat
+import nbchat
+
+def script(*answers, **more):
+    nb = get_ipython().nbchat.settings
+    nb.endpoints = {"script": nbchat.ScriptedTransport(*answers, **more)}
+    nb.endpoint = "script"
+    return nb.endpoints["script"]
+
+def sent(number=-1):
+    return get_ipython().nbchat.settings.endpoints["script"].requests[number].body()
+
+def add(a: int, b: int = 1) -> int:
+    "Add two numbers."
+    print("adding", a, "and", b)
+    return a + b
+
+def boom(x: int) -> None:
+    raise LookupError(f"no row {x}")
+"""
+
+
+class Person(Kernel):
+    """A kernel with somebody at the keyboard, who types what a test says."""
+
+    def type(self, code: str, *typed: str, cell_id: str | None = "a-cell") -> tuple[Cell, list[str]]:
+        """Run a cell, answer each question in turn; gives the cell and the questions."""
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": True}
+        metadata = {"cellId": cell_id} if cell_id else {}
+        message = self.client.session.msg("execute_request", content, metadata=metadata)
+        self.client.shell_channel.send(message)
+        parent = str(message["header"]["msg_id"])
+        left, asked = list(typed), []
+        messages: list[tuple[float, dict[str, Any]]] = []
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if self.client.stdin_channel.msg_ready():
+                asked.append(self.client.get_stdin_msg(timeout=1)["content"]["prompt"])
+                self.client.input(left.pop(0))
+            try:
+                one = self.client.get_iopub_msg(timeout=0.05)
+            except queue.Empty:
+                continue
+            messages.append((time.monotonic(), one))
+            own = one["parent_header"].get("msg_id") == parent
+            if own and one["msg_type"] == "status" and one["content"]["execution_state"] == "idle":
+                assert left == [], "it did not ask that often"
+                return Cell(messages, self._reply(parent), parent), asked
+        raise TimeoutError(code)
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    with kernel_of(tmp_path_factory.mktemp("tools")) as made:
+        person = Person(made.manager, made.client)
+        person.run(SETUP)
+        yield person
+
+
+def shown(cell: Cell) -> list[tuple[str, str]]:
+    """The saved outputs in order: (kind, text)."""
+    found = []
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            found.append((output.name, re.sub(r"\x1b\[[0-9;]*m", "", output.text)))
+        elif output.output_type == "error":
+            found.append(("error", output.ename))
+        elif "image/png" in output.data:
+            found.append(("figure", ""))
+        elif "nbchat" in output.data.get("text/html", ""):
+            found.append(("answer", output.data["text/plain"]))
+        else:
+            found.append((output.output_type, output.data.get("text/plain", "")))
+    return [one for one in found if one[1] or one[0] in ("answer", "figure")]
+
+
+# A live view and what nbclient gets: with the id of a cell, and without.
+LIVE_AND_NOT = pytest.mark.parametrize("cell_id", ["a-cell", None], ids=["live", "unattended"])
+
+
+@LIVE_AND_NOT
+def test_what_a_tool_prints_stands_under_its_call(kernel: Person, cell_id: str | None):
+    """Said, call, print, result and what follows: in that order, as it happened."""
+    kernel.run('_ = script(["Let me add.", {"tool": "add", "input": {"a": 1, "b": 2}}], "It is **3**.")')
+    cell = kernel.run("%%claude answer << --tools add\n1 + 2?", cell_id)
+    assert shown(cell) == [
+        ("answer", "Let me add.\n\n→ add(a=1, b=2)"),
+        ("stdout", "adding 1 and 2\n"),
+        ("answer", "It is **3**."),
+    ]
+    first, _, last = cell.outputs
+    assert "Tool call: add" in first.data["text/html"]
+    assert "<summary>Result</summary>" in last.data["text/html"]
+    assert not any("widget" in mime for output in cell.outputs if "data" in output for mime in output.data)
+    assert kernel.value("answer.text") == "Let me add.\n\nIt is **3**."
+
+
+@LIVE_AND_NOT
+def test_several_calls_each_with_what_it_showed(kernel: Person, cell_id: str | None):
+    """Parallel calls run one after the other; an error's traceback stands under its own call."""
+    kernel.run(
+        """_ = script([{"tool": "add", "input": {"a": 1}}, {"tool": "boom", "input": {"x": 7}},
+                        {"tool": "add", "input": {"a": 5}}], "Done.")"""
+    )
+    cell = kernel.run("%%claude --tools add,boom\ngo", cell_id)
+    kinds = [kind for kind, _ in shown(cell)]
+    assert kinds == ["answer", "stdout", "answer", "stderr", "answer", "stdout", "answer"]
+    said = [text for _, text in shown(cell)]
+    assert said[0] == "→ add(a=1)"
+    assert said[2] == "→ boom(x=7)"
+    assert "LookupError: no row 7" in said[3]
+    assert "nbchat" not in said[3].replace("nbchat-", "")
+    assert said[4] == "→ add(a=5)"
+    assert said[6] == "Done."
+    assert cell.reply["status"] == "ok"
+
+
+def test_the_response_shows_the_whole_turn_again(kernel: Person):
+    """One output, with the results in the cards of their calls."""
+    kernel.run('_ = script(["Adding.", {"tool": "add", "input": {"a": 1}}], "It is 2.")')
+    kernel.run("%%claude answer << --tools add\ngo")
+    html = kernel.run("%nbchat show answer").answer.data["text/html"]
+    assert html.index("Adding.") < html.index("Tool call: add") < html.index("Result") < html.index("It is 2.")
+
+
+def test_an_interrupt_in_a_tool_stops_the_turn_and_the_next_cell_goes_on(kernel: Person):
+    """The cell fails with KeyboardInterrupt; what is sent next is valid."""
+    kernel.run(
+        """
+import time
+def wait():
+    print("waiting")
+    time.sleep(60)
+_ = script(["One moment.", {"tool": "wait"}, {"tool": "add", "input": {"a": 1}}], "Fine.")"""
+    )
+    parent = kernel.start("%%claude --tools wait,add -c waiting\ngo", "waiting-cell")
+
+    def watch(message: dict[str, Any]) -> None:
+        if message["msg_type"] == "stream" and "waiting" in message["content"]["text"]:
+            kernel.interrupt()
+
+    cell = kernel.finish(parent, watch)
+    assert cell.reply["status"] == "error"
+    assert cell.reply["ename"] == "KeyboardInterrupt"
+    assert kernel.value("_claude.status") == "interrupted"
+    kernel.run("%%claude -c waiting\nand now?", "another-cell")
+    last = kernel.value("sent()['messages']")
+    assert last == [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": "One moment."},
+        {"role": "user", "content": "and now?"},
+    ]
+    assert kernel.value("_claude.text") == "Fine."
+
+
+# -- run_python -----------------------------------------------------------------------------------
+
+PLOT = "import matplotlib.pyplot as plt\nprint('plotting')\nfig, ax = plt.subplots(figsize=(1, 1))\n_ = ax.plot([1, 2])"
+
+
+@LIVE_AND_NOT
+def test_code_runs_in_the_namespace_with_its_outputs_under_it(kernel: Person, cell_id: str | None):
+    """Prints, the last value, a figure; the variables are there afterwards, and Claude got it all."""
+    kernel.run(
+        f"""
+code = "total = 6 * 7\\nprint('hm')\\ntotal"
+_ = script(["First some numbers.", {{"tool": "run_python", "input": {{"code": code}}}}],
+           [{{"tool": "run_python", "input": {{"code": {PLOT!r}}}}}], "There it is.")"""
+    )
+    cell = kernel.run("%%claude --run --approve always\nload sales.csv and plot revenue by month", cell_id)
+    assert [kind for kind, _ in shown(cell)] == [
+        "answer", "stdout", "execute_result", "answer", "stdout", "figure", "answer",
+    ]  # fmt: skip
+    assert shown(cell)[2] == ("execute_result", "42")
+    first = cell.outputs[0].data["text/html"]
+    assert '<details open="">' in first
+    assert "total" in first
+    assert kernel.value("total") == 42
+    results = kernel.value("[part for one in sent()['messages'][-1]['content'] for part in one['content']]")
+    assert results[0]["text"].startswith("plotting")
+    assert results[1]["type"] == "image"
+    assert kernel.value("sent(1)['messages'][-1]['content'][0]['content'][0]['text']") == "hm\n42"
+
+
+def test_run_python_asks_and_takes_yes(kernel: Person):
+    """It shows the code, asks on one line, and runs it."""
+    kernel.run('_ = script({"tool": "run_python", "input": {"code": "agreed = 1"}}, "Done.")')
+    cell, asked = kernel.type("%%claude --run\ngo", "y")
+    assert asked == ["Run run_python? [y]es, [n]o, [a]lways, [e]dit: "]
+    assert "Claude wants to run run_python:\n    agreed = 1" in cell.stdout
+    assert kernel.value("agreed") == 1
+
+
+def test_run_python_takes_no_with_a_reason(kernel: Person):
+    """Nothing runs, and Claude is told why."""
+    kernel.run('_ = script({"tool": "run_python", "input": {"code": "refused = 1"}}, "As you like.")')
+    kernel.type("%%claude --run\ngo", "n use pandas instead")
+    assert kernel.value("'refused' in globals()") is False
+    result = kernel.value("sent()['messages'][-1]['content'][0]")
+    assert result["is_error"] is True
+    assert "use pandas instead" in result["content"][0]["text"]
+
+
+def test_an_edit_runs_what_the_user_typed(kernel: Person):
+    """And Claude is told that it is not what it wrote."""
+    kernel.run('_ = script({"tool": "run_python", "input": {"code": "edited = 1"}}, "Done.")')
+    kernel.type("%%claude --run\ngo", "e", "edited = 2", "", "y")
+    assert kernel.value("edited") == 2
+    assert "edited = 2" in kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")
+
+
+def test_always_is_asked_once_in_a_session(kernel: Person):
+    """The next cell does not ask again; functions never did."""
+    kernel.run(
+        """
+def risky(x: int) -> int:
+    return x
+_ = script({"tool": "risky", "input": {"x": 1}}, "1", {"tool": "risky", "input": {"x": 2}}, "2")"""
+    )
+    _, asked = kernel.type("%%claude --tools risky --approve ask\ngo", "always")
+    assert len(asked) == 1
+    cell = kernel.run("%%claude --tools risky --approve ask\ngo on")
+    assert shown(cell)[-1] == ("answer", "2")
+    assert kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']") == "2"
+
+
+@LIVE_AND_NOT
+def test_where_nobody_can_answer_the_answer_is_no(kernel: Person, cell_id: str | None):
+    """Said to the user with the way out, and to Claude; the turn ends in text."""
+    kernel.run('_ = script({"tool": "run_python", "input": {"code": "unasked = 1"}}, "I would have set a variable.")')
+    cell = kernel.run("%%claude --run\ngo", cell_id)
+    assert "run_python was not run: it asks first, and no input can be typed here" in cell.stdout
+    assert "--approve always" in cell.stdout
+    assert kernel.value("'unasked' in globals()") is False
+    assert "nobody to ask" in kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")
+    assert shown(cell)[-1] == ("answer", "I would have set a variable.")
+
+
+def test_code_that_asks_claude_does_not_run(kernel: Person):
+    """A turn within a turn at the model's own word: refused, and the turn goes on."""
+    kernel.run("""_ = script({"tool": "run_python", "input": {"code": "%claude hello"}}, "Right.")""")
+    kernel.run("%%claude --run --approve always\ngo")
+    assert "calls Claude itself" in kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")
+
+
+def test_a_function_of_the_user_may_ask(kernel: Person):
+    """``nbchat.ask`` within a tool stands for itself; the conversation has the outer turn only."""
+    kernel.run(
+        """
+def consult(question: str) -> str:
+    return nbchat.ask(question).text
+_ = script({"tool": "consult", "input": {"question": "why?"}}, "Because.", "He says: because.")
+"""
+    )
+    kernel.run("%%claude --tools consult -c fresh\nask him", "consulting")
+    assert kernel.value("_claude.text") == "He says: because."
+    assert kernel.value("[one['content'] for one in sent(1)['messages']]")[-1] == "why?"
+    assert "1 " in kernel.run("%nbchat history fresh").stdout
+
+
+# -- --code, --fix, --explain ---------------------------------------------------------------------
+
+
+def payloads(cell: Cell) -> list[dict[str, Any]]:
+    return [one for one in cell.reply["payload"] if one["source"] == "set_next_input"]
+
+
+def test_code_goes_into_a_new_cell(kernel: Person):
+    """By the payload that JupyterLab, Notebook 7 and VS Code obey; a front end that obeys is told nothing more."""
+    kernel.run('_ = script("Two steps:\\n```python\\na = 1\\n```\\nand\\n```python\\nb = 2\\n```\\n")')
+    cell = kernel.run("%%claude --code\ngo")
+    assert payloads(cell) == [{"source": "set_next_input", "text": "a = 1\n\nb = 2", "replace": False}]
+    assert cell.stdout == ""
+    assert kernel.value("_claude.code") == "a = 1\n\nb = 2"
+
+
+def test_code_is_shown_to_copy_where_no_cell_may_appear(kernel: Person):
+    """nbclient, papermill and the like take no notice of the payload."""
+    kernel.run('_ = script("```python\\na = 1\\n```")')
+    cell = kernel.run("%%claude --code\ngo", None)
+    assert "copy this into one:\n\na = 1" in cell.stdout
+
+
+def test_an_answer_without_code_says_so(kernel: Person):
+    """Rather than an empty cell."""
+    kernel.run('_ = script("No code needed.")')
+    cell = kernel.run("%%claude --code\ngo")
+    assert payloads(cell) == []
+    assert "no fenced code" in cell.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "remark"), [("%claude --fix", ""), ("%%claude --fix\nprices may be missing", "prices may be missing")]
+)
+def test_fix_sends_the_error_and_puts_the_repaired_cell_below(kernel: Person, line: str, remark: str):
+    """The source of the cell, the traceback, the values of the failing line; the remark if there is one."""
+    kernel.run("prices = {'tea': 3}\nitem = 'coffee'\nprices[item]", fails=True)
+    kernel.run("_ = script('It was not there:\\n```python\\nprices.get(item)\\n```')")
+    cell = kernel.run(line)
+    prompt = kernel.value("_claude.prompt")
+    for part in ("KeyError", "prices[item]", "item = 'coffee'", "{'tea': 3}", remark):
+        assert part in prompt
+    assert payloads(cell)[0]["text"] == "prices.get(item)"
+
+
+def test_explain_sends_the_error_and_adds_no_cell(kernel: Person):
+    """Only the explanation."""
+    kernel.run("1 / 0", fails=True)
+    kernel.run("_ = script('Nobody can divide by zero.')")
+    cell = kernel.run("%claude --explain")
+    assert "ZeroDivisionError" in kernel.value("_claude.prompt")
+    assert "Explain" in kernel.value("_claude.prompt")
+    assert payloads(cell) == []
+    assert shown(cell) == [("answer", "Nobody can divide by zero.")]
+
+
+# -- structured answers, MCP ----------------------------------------------------------------------
+
+
+@LIVE_AND_NOT
+def test_a_structured_answer_is_a_table(kernel: Person, cell_id: str | None):
+    """One output: a table for people, the JSON as text; the instances in ``.parsed``."""
+    kernel.run(
+        """
+from dataclasses import dataclass
+@dataclass
+class City:
+    name: str
+    people: int
+_ = script('{"items": [{"name": "Bonn", "people": 331000}, {"name": "Kiel", "people": 248000}]}')"""
+    )
+    cell = kernel.run("%%claude cities << --schema list[City]\nTwo cities", cell_id)
+    assert "<th>people</th>" in cell.answer.data["text/html"]
+    assert kernel.value("cities.parsed[1].people") == 248_000
+    assert kernel.value("list(cities.table().columns)") == ["name", "people"]
+
+
+def test_a_structured_answer_grows_as_a_table_while_it_streams(kernel: Person):
+    """The live view shows rows, not JSON, before the answer is whole."""
+    rows = ", ".join(f'{{"name": "City {n}", "people": {n}}}' for n in range(40))
+    kernel.run(f"_ = script('{{\"items\": [{rows}]}}', delay=0.01)")
+    cell = kernel.run("%%claude --schema list[City]\nForty cities")
+    values = [
+        one["data"]["state"]["value"]
+        for one in cell.of("comm_msg")
+        if one["data"].get("method") == "update" and "value" in one["data"]["state"]
+    ]
+    counts = [value.count("<tr>") for value in values if "<table>" in value]
+    assert len(counts) > 1
+    assert counts == sorted(counts)
+    assert counts[0] < 41
+    assert not any("items" in value for value in values)
+    assert cell.answer.data["text/html"].count("<tr>") == 41
+
+
+def test_an_mcp_server_is_added_used_and_removed(kernel: Person, tmp_path: Path):
+    """Its tools have the server's name before theirs, and ask before they run."""
+    pytest.importorskip("mcp.server.mcpserver")
+    server = tmp_path / "my server.py"
+    server.write_text(
+        textwrap.dedent(
+            """
+            from mcp.server.mcpserver import MCPServer
+            server = MCPServer("test")
+            @server.tool()
+            def double(n: int) -> int:
+                "Twice as much."
+                return 2 * n
+            server.run("stdio")
+            """
+        )
+    )
+    cell = kernel.run(f"%nbchat mcp add numbers {sys.executable} '{server}'")
+    assert "numbers offers 1 tools: numbers.double" in cell.stdout
+    assert "numbers.double" in kernel.run("%nbchat mcp list").stdout
+    kernel.run('_ = script({"tool": "numbers__double", "input": {"n": 21}}, "42.")')
+    _, asked = kernel.type("%%claude --tools numbers.double\ntwice 21?", "y")
+    assert asked == ["Run numbers.double? [y]es, [n]o, [a]lways, [e]dit: "]
+    assert kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']") == "42"
+    kernel.run("%nbchat mcp remove numbers")
+    assert "no MCP servers" in kernel.run("%nbchat mcp").stdout
+    cell = kernel.run("%%claude --tools numbers.double\nagain?", fails=True)
+    assert "numbers is not defined" in "\n".join(cell.error)
