@@ -6,11 +6,13 @@ before a configuration file, that before the default.
 
 from __future__ import annotations
 
+import difflib
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from traitlets import Bool, Dict, Float, Int, List, TraitError, TraitType, Unicode
+from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, TraitType, Unicode
 from traitlets.config import Configurable
 
 from nbchat.core.errors import OptionError, nearest
@@ -21,16 +23,42 @@ __all__ = ["Nbchat"]
 
 def _trait(option: Option) -> TraitType[Any, Any]:
     help_of = {"help": f"{option.help} ({', '.join(option.flags)})"}
+    if option.choices:
+        return Enum(option.choices, option.default, allow_none=option.default is None, **help_of)
     match option.kind:
         case "int":
             return Int(option.default, min=1, allow_none=option.default is None, **help_of)
         case "number":
-            return Float(option.default, allow_none=option.default is None, **help_of)
+            return Float(option.default, min=0, allow_none=option.default is None, **help_of)
         case "switch":
             return Bool(option.default, **help_of)
         case "list":
             return List(Unicode(), **help_of)
     return Unicode(option.default, allow_none=option.default is None, **help_of)
+
+
+def _read(trait: TraitType[Any, Any], text: str) -> Any:
+    """The value of a variable of the environment; a list may be one word."""
+    if isinstance(trait, List) and not text.lstrip().startswith("["):
+        return [text]
+    return trait.from_string(text)
+
+
+def _wanted(trait: TraitType[Any, Any]) -> str:
+    """What a variable of the environment should hold."""
+    match trait:
+        case Enum():
+            return f"one of {', '.join(trait.values)}"
+        case Int() | Float():
+            least = "" if trait.min in (None, float("-inf")) else f" of at least {trait.min:g}"
+            return ("a whole number" if isinstance(trait, Int) else "a number") + least
+        case Bool():
+            return "true or false"
+        case Dict():
+            return "a Python dict, {'name': …},"
+        case List():
+            return "a word, or a Python list, ['…'],"
+    return "another text"
 
 
 class Nbchat(Configurable):
@@ -92,10 +120,27 @@ class Nbchat(Configurable):
             if not (text := environment.get(variable, "")):
                 continue
             try:
-                setattr(self, name, trait.from_string(text))
-            except (TraitError, ValueError) as error:
-                raise OptionError(f"{variable}={text}: {error}", f"It is {trait.help}.") from None
+                setattr(self, name, _read(trait, text))
+            except (TraitError, ValueError, SyntaxError):
+                raise OptionError(f"{variable}={text}: {_wanted(trait)} is needed", f"It is {trait.help}.") from None
             self.sources[name] = variable
+        for variable in environment:
+            prefix, _, name = variable.partition("NBCHAT_")
+            if prefix or name.lower() in traits:
+                continue
+            # Others may have variables of their own; only what looks very much like one of ours is a typo.
+            for meant in difflib.get_close_matches(name.lower(), traits, n=1, cutoff=0.75):
+                said = f"nbchat: {variable} is no setting and was ignored. Did you mean NBCHAT_{meant.upper()}?"
+                warnings.warn_explicit(said, RuntimeWarning, "nbchat", 1)
+
+    def update_config(self, config: Any) -> None:
+        """Take what ``%config Nbchat.NAME = …`` gives.
+
+        Raises:
+            OptionError: there is no such setting; the nearest is named. IPython shows it.
+        """
+        self.check(config.get("Nbchat", {}))
+        super().update_config(config)
 
     def check(self, keys: Mapping[str, Any]) -> None:
         """Raise OptionError for a key that is no setting, naming the nearest."""

@@ -42,8 +42,16 @@ class Records:
         self.cassette: Cassette | None = None
         if config.cassette:
             self.use_cassette(config.cassette)
+        config.observe(self._follow, names=["cassette", "cassette_mode"])
 
     # Cassettes
+
+    def _follow(self, change: Any) -> None:
+        """A cassette that ``%config`` names is used from now on, and so is its mode."""
+        if change["name"] == "cassette":
+            self.use_cassette(change["new"])
+        elif self.cassette is not None:
+            self.use_cassette(str(self.cassette.path))
 
     def use_cassette(self, path: str | None, mode: str = "auto", speed: str = "fast") -> None:
         """Record and replay with this file from now on; None takes the cassette out.

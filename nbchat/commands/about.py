@@ -74,8 +74,15 @@ def config(call: Call) -> None:
 
 
 def system(call: Call) -> None:
-    given = call.session.config.system
-    print(given if given else "no system prompt is set; %config Nbchat.system = '…' sets one, -s gives one for a cell")
+    """The system prompt as it would be sent: the text, and where it comes from."""
+    from nbchat.compose import system_of
+
+    given = call.session.options({}).system
+    if not given:
+        print("no system prompt is set; %config Nbchat.system = '…' sets one, -s gives one for a cell")
+        return
+    text = system_of(given, call.shell.user_ns) or ""
+    print(text if text == given else f"from {given}:\n{text}")
 
 
 def doctor(call: Call) -> None:
