@@ -152,7 +152,7 @@ class ClaudeTransport:
                 ways_out(),
                 type=_MISSING,
             )
-        return client
+        return _without_propagation(client)
 
     @staticmethod
     def _authorised(client: Any) -> bool:
@@ -321,6 +321,18 @@ class ClaudeTransport:
         except Exception as error:
             failure = explain(error, endpoint=self.name, waited=waited)
         raise failure
+
+
+def _without_propagation(client: Any) -> Any:
+    """The client without trace headers: they, and the user's baggage in them, are nobody's outside the house.
+
+    ``ANTHROPIC_OPEN_TELEMETRY_PROPAGATION=true`` sends them.
+    """
+    known = getattr(client, "open_telemetry", None)
+    wanted = os.environ.get("ANTHROPIC_OPEN_TELEMETRY_PROPAGATION", "").lower() == "true"
+    if not isinstance(known, Mapping) or wanted or not known.get("propagation"):
+        return client
+    return client.with_options(open_telemetry={**known, "propagation": False})
 
 
 class _NoAnswer(Exception):
