@@ -55,9 +55,9 @@ def _wanted(trait: TraitType[Any, Any]) -> str:
         case Bool():
             return "true or false"
         case Dict():
-            return "a Python dict, {'name': …},"
+            return "a Python dict such as {'name': …}"
         case List():
-            return "a word, or a Python list, ['…'],"
+            return "a word, or a Python list such as ['…']"
     return "another text"
 
 
@@ -122,7 +122,9 @@ class Nbchat(Configurable):
             try:
                 setattr(self, name, _read(trait, text))
             except (TraitError, ValueError, SyntaxError):
-                raise OptionError(f"{variable}={text}: {_wanted(trait)} is needed", f"It is {trait.help}.") from None
+                raise OptionError(
+                    f"{variable} is {text!r}; it should be {_wanted(trait)}", f"{variable}: {trait.help}."
+                ) from None
             self.sources[name] = variable
         for variable in environment:
             prefix, _, name = variable.partition("NBCHAT_")

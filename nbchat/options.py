@@ -6,10 +6,12 @@ To add an option, add a row; :mod:`nbchat.session` reads it by name.
 from __future__ import annotations
 
 import keyword
+import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from nbchat.core.errors import OptionError, nearest
@@ -23,7 +25,7 @@ DEFAULT_MODEL = "claude-sonnet-5-5"
 class Option:
     """One row. ``kind`` says what the value is:
 
-    ``text``, ``name`` (a Python name), ``int`` (at least 1), ``number`` (more than 0), ``switch``
+    ``text``, ``name`` (a Python name), ``int`` (at least 1), ``number`` (at least 0), ``switch``
     (no value; sets ``value``), or ``list`` (may be given several times; with a cell body below, all
     words that follow belong to it). ``setting`` says whether ``c.Nbchat`` and ``NBCHAT_*`` have it.
     """
@@ -45,10 +47,31 @@ class Option:
         return () if self.kind == "list" else self.default
 
     def hold(self, value: Any) -> Any:
-        """A value given from Python, as the line would give it: one word for a list is a list of one."""
+        """A value given from Python, as the line would give it: one word for a list is a list of one.
+
+        Raises:
+            OptionError: it is no value of this option.
+        """
         if self.kind == "list":
             return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
-        return value
+        if (value is None and self.default is None) or self._fits(value):
+            return value
+        wanted = f"one of {', '.join(self.choices)}" if self.choices else _WANTED[self.kind]
+        raise OptionError(f"{self.name} is {value!r}; it should be {wanted}", f"{self.name}: {self.help}.")
+
+    def _fits(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        match self.kind:
+            case "int":
+                return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+            case "number":
+                return isinstance(value, Real) and not isinstance(value, bool) and value >= 0
+            case "switch":
+                return isinstance(value, bool)
+            case "name":
+                return isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value)
+        return value is not None
 
     def read(self, text: str, flag: str) -> Any:
         """The value of a word of the line.
@@ -58,7 +81,8 @@ class Option:
         """
         if self.choices and text not in self.choices:
             raise OptionError(
-                f"{flag} {text}: not one of {', '.join(self.choices)}", nearest(text, self.choices) or self.help
+                f"{flag} {text}: not one of {', '.join(self.choices)}",
+                nearest(text, self.choices) or f"{flag}: {self.help}.",
             )
         match self.kind:
             case "int" | "number":
@@ -73,12 +97,23 @@ class Option:
         try:
             number = int(text.replace("_", "")) if self.kind == "int" else float(text)
         except ValueError:
-            number = 0
-        if number <= 0:
-            wanted = "a whole number of at least 1" if self.kind == "int" else "a number above 0"
-            raise OptionError(f"{flag} {text}: {wanted} is needed", f"For example: {flag} 1000")
+            number = -1
+        if not (self._fits(number) and math.isfinite(number)):
+            raise OptionError(
+                f"{flag} {text}: {_WANTED[self.kind]} is needed",
+                f"For example: {flag} {1000 if self.kind == 'int' else 0.5}",
+            )
         return number
 
+
+#: What a value of each kind is called.
+_WANTED = {
+    "text": "a text",
+    "name": "a Python name",
+    "int": "a whole number of at least 1",
+    "number": "a number of at least 0",
+    "switch": "True or False",
+}
 
 OPTIONS: tuple[Option, ...] = (
     # Who answers, and in what conversation
@@ -324,7 +359,8 @@ def parse(line: str, *, has_body: bool = False) -> Parsed:
         flag, _, attached = word.partition("=")
         option = _BY_FLAG.get(flag)
         if option is None:
-            raise OptionError(f"unknown option {flag}", nearest(flag, _BY_FLAG) or _see_help())
+            meant = nearest(flag, _BY_FLAG) if len(flag) > 2 else ""  # a letter is like any other
+            raise OptionError(f"unknown option {flag}", meant or _see_help())
         line = line.lstrip()[len(flag) :]
         if option.kind == "switch":
             if attached or line.startswith("="):
@@ -341,7 +377,7 @@ def _value(option: Option, flag: str, line: str, has_body: bool) -> tuple[Any, s
     """The value of an option, and the line after it."""
     word, rest = _word(line.removeprefix("="))
     if word is None or (word in _BY_FLAG and not line.startswith("=")):
-        raise OptionError(f"{flag} needs a value: {flag} {option.metavar}", f"It is {option.help}.")
+        raise OptionError(f"{flag} needs a value: {flag} {option.metavar}", f"{flag}: {option.help}.")
     value = option.read(word, flag)
     while option.kind == "list" and has_body:
         word, further = _word(rest)

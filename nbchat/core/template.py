@@ -80,8 +80,9 @@ def _expression(text: str, start: int) -> tuple[Expression, int]:
         )
     source, error = wrong
     reason = getattr(error, "msg", None) or str(error)
+    shown = f"{{{{ {source} }}}}" if source else "{{ }}"
     raise TemplateError(
-        f"{{{{ {source} }}}} in line {line} of the prompt is no Python expression: {reason}",
+        f"{shown} in line {line} of the prompt is no Python expression: {reason}",
         "Mend the expression, or write \\{{ for literal braces.",
     ) from error
 

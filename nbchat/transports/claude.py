@@ -13,6 +13,7 @@ import json
 import math
 import os
 import random
+import re
 import threading
 import time
 import urllib.parse
@@ -115,6 +116,11 @@ class ClaudeTransport:
 
         if not _installed(_NEEDED.get(self.name)):
             raise explain(ModuleNotFoundError(f"No module named {_NEEDED[self.name]!r}"), endpoint=self.name)
+        if self.base_url and not re.match(r"https?://", self.base_url):
+            raise InputError(
+                f"the address {self.base_url!r} of the endpoint {self.name!r} begins with neither http:// nor https://",
+                "Write it whole, in c.Nbchat.endpoints or behind --endpoint.",
+            )
         options: dict[str, Any] = {"max_retries": 0, **self._client_options}  # retries are ours: see _events
         if self.base_url:
             options["base_url"] = self.base_url

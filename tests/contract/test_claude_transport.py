@@ -376,7 +376,7 @@ def test_a_port_where_nobody_listens(connect: Any):
 @pytest.mark.parametrize("url", ["http://[::1", "ftp://x/", "no-scheme", "http://a b/"])
 def test_an_address_that_is_none(url: str, connect: Any):
     """Is named, and nothing else of ours or theirs is raised."""
-    with pytest.raises((ConnectionFailed, AuthError)) as caught:
+    with pytest.raises((ConnectionFailed, InputError)) as caught:
         Session(connect(url, max_retries=0)).ask("Tell me")
     assert "mine" in caught.value.message
 

@@ -1,0 +1,349 @@
+"""What people read when something is wrong: every message, as it is shown, in one file.
+
+The file is messages_to_people.md beside this one. A changed message is reviewed there as a diff::
+
+    python -m tests.unit.test_messages_to_people     # writes it anew
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from nbchat import ScriptedTransport, Session
+from nbchat.compose import Draft, refuse_too_long
+from nbchat.config import Nbchat
+from nbchat.core.errors import NbchatError
+from nbchat.core.messages import Message
+from nbchat.core.parser import ChatStreamParser, events_of
+from nbchat.core.template import fill
+from nbchat.endpoints import Endpoints
+from nbchat.options import Options, parse
+from nbchat.store.prices import check_budget
+from nbchat.transports.claude import ClaudeTransport
+from nbchat.transports.faults import NothingCame, NotTheApi, explain
+
+TABLE = Path(__file__).with_name("messages_to_people.md")
+Case = Callable[[], Any]
+
+
+def line(text: str) -> Case:
+    """A ``%%claude`` line."""
+    return lambda: parse(text, has_body=True)
+
+
+def setting(**environment: str) -> Case:
+    """A variable of the environment."""
+    return lambda: Nbchat(environment)
+
+
+def ask(prompt: str = "Hi", answer: Any = "Hello", namespace: Any = None, **options: Any) -> Case:
+    """A prompt, and what comes back."""
+    return lambda: Session(ScriptedTransport(answer)).ask(prompt, namespace=namespace, **options)
+
+
+def endpoint(name: str | None = None, *, installed: bool = True, endpoints: Any = None, **options: Any) -> Case:
+    """The search for an endpoint, where there are no credentials."""
+
+    def find() -> Any:
+        config = Nbchat({})
+        config.endpoints = endpoints or {}
+        given = {"endpoint": name, **options} if name else options
+        with mock.patch("nbchat.transports.local.installed", return_value=(installed, "")):
+            return Endpoints(config).find(Options.of(given)).transport.client
+
+    return find
+
+
+def platform(name: str, *, installed: bool) -> Case:
+    """A platform of the SDK, in an environment that knows nothing of it."""
+
+    def connect() -> Any:
+        bare = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "CLOUD_ML", "GOOGLE"))}
+        with (
+            mock.patch.dict(os.environ, bare, clear=True),
+            mock.patch("nbchat.transports.claude._installed", lambda module: installed or module is None),
+        ):
+            return ClaudeTransport(name).client
+
+    return connect
+
+
+def answered(status: int, type: str | None, said: str, started: bool = False, **headers: str) -> Case:
+    """An error that an endpoint answers with."""
+
+    def make() -> Any:
+        import anthropic
+        import httpx2
+
+        body = {"type": "error", "error": {"type": type, "message": said}} if type else said
+        known = {"request-id": "req_0", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        request = httpx2.Request("POST", "http://x/v1/messages")
+        response = httpx2.Response(status, headers=known, request=request)
+        raise explain(
+            anthropic.APIStatusError(said, response=response, body=body), endpoint="anthropic", started=started
+        )
+
+    return make
+
+
+def raised(name: str, *words: str, started: bool = False, cause: BaseException | None = None) -> Case:
+    """An error of the SDK or of httpx2."""
+
+    def make() -> Any:
+        import anthropic
+        import httpx2
+
+        house, _, kind = name.partition(".")
+        request = httpx2.Request("POST", "http://x/")
+        given = {"request": request} if house == "anthropic" else {}
+        error = getattr({"anthropic": anthropic, "httpx2": httpx2}[house], kind)(*words, **given)
+        error.__cause__ = cause
+        raise explain(error, endpoint="anthropic", started=started, waited=120.0)
+
+    return make
+
+
+def broken(error: Exception, started: bool = False) -> Case:
+    """Any other error on the way."""
+
+    def make() -> Any:
+        raise explain(error, endpoint="mine", started=started, waited=120.0)
+
+    return make
+
+
+def stream(*events: dict[str, Any]) -> Case:
+    """Events as they come."""
+
+    def make() -> Any:
+        parser = ChatStreamParser()
+        for event in events:
+            parser.feed(event)
+        parser.close()
+
+    return make
+
+
+def window(turns: int, tokens: int = 9000, **given: Any) -> Case:
+    """A request that is larger than the context window."""
+
+    def make() -> Any:
+        history = tuple(Message.of(role, "word " * 900) for _ in range(turns) for role in ("user", "assistant"))
+        draft = Draft(Message.of("user", "word " * 4000), history=history, system="Be brief. " * 50)
+        return refuse_too_long(draft, tokens, 8192, answer=1024, **given)
+
+    return make
+
+
+BEGUN = next(iter(events_of({"id": "m", "content": [], "usage": {}})))
+REFUSAL = ["", {"stop_reason": "refusal", "stop_details": {"category": "bio", "explanation": "It is about toxins."}}]
+CALLS = {"tool": "f", "input": {}}
+
+CASES: dict[str, dict[str, Case]] = {
+    "The line of a cell": {
+        "an option with a typo": line("--modle x"),
+        "an option of another tool": line("--zzz"),
+        "a short one": line("-x"),
+        "no value": line("-m"),
+        "an option for a value": line("-m --quiet"),
+        "a word for a number": line("--max-tokens many"),
+        "no tokens": line("--max-tokens 0"),
+        "no budget": line("--budget free"),
+        "a choice with a typo": line("--effort hihg"),
+        "a choice of nobody": line("--effort 11"),
+        "a value for a switch": line("--quiet=yes"),
+        "twice, and different": line("-m one -m two"),
+        "behind the prompt": line("Tell me -m claude"),
+        "no variable to bind": line("2nd << Tell me"),
+        "a keyword to bind": line("-o class"),
+    },
+    "Options from Python": {
+        "a typo": ask(modle="x"),
+        "something else": ask(zzz=1),
+        "a choice": ask(effort="huge"),
+        "no number": ask(max_tokens="many"),
+        "a negative number": ask(max_tokens=-1),
+        "no bool": ask(stream="no"),
+    },
+    "The prompt": {
+        "nothing": ask(""),
+        "white space": ask(" \n "),
+        "braces left open": lambda: fill("Tell {{ me", {}),
+        "no expression": lambda: fill("a\n{{ x y }}", {}),
+        "empty braces": lambda: fill("{{ }}", {}),
+        "a name with a typo": lambda: fill("{{ fram }}", {"frame": 1}),
+        "a name of nothing": lambda: fill("{{ zzzz }}", {}),
+        "an expression that raises": lambda: fill("{{ 1 / 0 }}", {}),
+        "a system prompt of another type": ask(system="limit", namespace={"limit": 3}),
+        "a field without a value": ask(param=["temperature"]),
+        "a field without JSON": ask(param=["metadata=me"]),
+        "a field that has an option": ask(param=["max_tokens=3"]),
+        "a field of the session": ask(param=["messages=[]"]),
+        "larger than the window": window(0),
+        "with a history": window(3),
+        "with --trim, and still": window(1, 20_000, trim=True),
+    },
+    "Settings": {
+        "a name with a typo": lambda: Nbchat({}).check({"modell": 1}),
+        "a name of nothing": lambda: Nbchat({}).check({"zzz": 1}),
+        "a variable: no number": setting(NBCHAT_MAX_TOKENS="many"),
+        "a variable: too small": setting(NBCHAT_MAX_TOKENS="0"),
+        "a variable: no bool": setting(NBCHAT_QUIET="perhaps"),
+        "a variable: no choice": setting(NBCHAT_EFFORT="huge"),
+        "a variable: below zero": setting(NBCHAT_BUDGET="-1"),
+        "a variable: no list": setting(NBCHAT_STOP="['a'"),
+        "a variable: no dict": setting(NBCHAT_ENDPOINTS="mine"),
+    },
+    "Endpoints": {
+        "a name with a typo": endpoint("bedrok"),
+        "a name of nothing": endpoint("zzz"),
+        "no credentials": endpoint(installed=False),
+        "no credentials, a model": endpoint(model="claude-opus-5-5"),
+        "a model that is not local": endpoint("local", model="claude-opus-5-5"),
+        "settings without an address": endpoint("mine", endpoints={"mine": {"url": "http://x"}}),
+        "a key in the settings": endpoint("mine", endpoints={"mine": {"base_url": "http://x", "api_key": "k"}}),
+        "a key that is not set": endpoint("mine", endpoints={"mine": {"base_url": "http://x", "api_key_env": "KEY_0"}}),
+        "no address at all": endpoint("mine", endpoints={"mine": "ht!tp//x y"}),
+        "bedrock without its library": platform("bedrock", installed=False),
+        "vertex without its library": platform("vertex", installed=False),
+        "bedrock without settings": platform("bedrock", installed=True),
+        "vertex without settings": platform("vertex", installed=True),
+        "foundry without settings": platform("foundry", installed=True),
+    },
+    "Budget": {
+        "too dear": lambda: check_budget(0.05, 0.04, 0.02, model="m", scope="this notebook today"),
+        "too dear, with unknown requests": lambda: check_budget(1, 0.9, 0.2, unknown=2, model="m", scope="today"),
+        "no price": lambda: check_budget(0.05, 0.0, None, model="my-model", scope="this notebook today"),
+    },
+    "No answer": {
+        "400": answered(400, "invalid_request_error", "temperature: not supported"),
+        "400, too long": answered(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
+        "401": answered(401, "authentication_error", "invalid x-api-key"),
+        "402": answered(402, "billing_error", "Your credit balance is too low"),
+        "403": answered(403, "permission_error", "Your key may not use this model"),
+        "404": answered(404, "not_found_error", "model: claude-zzz"),
+        "413": answered(413, "request_too_large", "Request exceeds the maximum size"),
+        "429": answered(429, "rate_limit_error", "Number of requests has exceeded your limit"),
+        "429, a wait": answered(429, "rate_limit_error", "Slow down", retry_after="3600"),
+        "500": answered(500, "api_error", "Internal server error"),
+        "502, a page": answered(502, None, "<html><title>502 Bad Gateway</title></html>"),
+        "504": answered(504, "timeout_error", "Request timed out"),
+        "529": answered(529, "overloaded_error", "Overloaded"),
+        "of next year": answered(418, "teapot_error", "short and stout"),
+        "nothing in time": raised("anthropic.APITimeoutError"),
+        "no connection in time": broken(type("ConnectTimeout", (TimeoutError,), {})()),
+        "nobody there": raised("anthropic.APIConnectionError", cause=OSError("[Errno 111] Connection refused")),
+        "another server": broken(NotTheApi("JSON without content")),
+        "a page": broken(NothingCame("text/html; charset=utf-8")),
+        "an empty stream": broken(NothingCame("text/event-stream")),
+        "a key with a line break": raised("httpx2.LocalProtocolError", "Illegal header value"),
+        "a wrong address": raised("httpx2.UnsupportedProtocol", "Request URL has an unsupported protocol 'ftp://'."),
+        "a missing library": broken(ImportError("Using SOCKS proxy, but the 'socksio' package is not installed.")),
+                "anything else": broken(ZeroDivisionError("division by zero")),
+    },
+    "An answer that broke off": {
+        "overloaded": answered(200, "overloaded_error", "Overloaded", started=True),
+        "lost": raised("httpx2.ReadError", "[Errno 104] Connection reset by peer", started=True),
+        "silent": broken(TimeoutError(), started=True),
+        "no JSON": broken(NotTheApi("a str"), started=True),
+        "ended early": stream(BEGUN),
+        "ended at once": stream(),
+        "an odd event": stream(BEGUN, {"type": "content_block_delta", "index": 3, "delta": {}}),
+        "an error event": stream(BEGUN, {"type": "error", "error": {"type": "api_error", "message": "Oh"}}),
+    },
+    "An answer of no use": {
+        "declined": ask(answer=REFUSAL),
+        "declined without a reason": ask(answer=["", {"stop_reason": "refusal"}]),
+        "empty": ask(answer=[]),
+        "a script that is over": lambda: Session(ScriptedTransport()).ask("Hi"),
+        "no script": ask(answer=3),
+    },
+}  # fmt: skip
+
+
+def shown(case: Case) -> NbchatError:
+    """The error of a case."""
+    with pytest.raises(NbchatError) as caught:
+        case()
+    return caught.value
+
+
+def document() -> str:
+    """All messages, as a notebook shows them."""
+    parts = [
+        "<!-- Made by `python -m tests.unit.test_messages_to_people`; read it as a person who sees one of these. -->",
+        "# What people read when something is wrong",
+    ]
+    for chapter, cases in CASES.items():
+        parts.append(f"## {chapter}")
+        for name, case in cases.items():
+            lines = "\n".join(shown(case)._render_traceback_())
+            parts.append(f"**{name}**\n```\n{lines}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def sections(text: str) -> dict[str, str]:
+    """The file by chapter and name."""
+    found: dict[str, str] = {}
+    chapter = ""
+    for part in text.split("\n\n"):
+        if part.startswith("## "):
+            chapter = part[3:]
+        elif part.startswith("**"):
+            name, _, shown = part.partition("**\n")
+            found[f"{chapter}: {name[2:]}"] = shown
+    return found
+
+
+ALL = {f"{chapter}: {name}": case for chapter, cases in CASES.items() for name, case in cases.items()}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("KEY_0", raising=False)
+    monkeypatch.delenv("ANTHROPIC_CONFIG_DIR", raising=False)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    return None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_message_is_the_one_of_the_file(name: str):
+    """A change is made there too, and seen by whoever reads the diff."""
+    lines = "\n".join(shown(ALL[name])._render_traceback_())
+    assert f"```\n{lines}\n```" == sections(TABLE.read_text(encoding="utf-8")).get(name)
+
+
+def test_the_file_holds_nothing_else():
+    """No message of a case that is gone."""
+    assert sections(TABLE.read_text(encoding="utf-8")).keys() == ALL.keys()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_message_says_what_happened_and_what_to_do(name: str):
+    """Two short lines, in words of people."""
+    error = shown(ALL[name])
+    head, *rest = error._render_traceback_()
+    assert len(rest) == 1, "what to do"
+    assert head.startswith(f"{type(error).__name__}: ")
+    assert len(error.message) <= 320
+    assert len(error.hint) <= 260
+    for said in (error.message, error.hint):
+        assert "\n" not in said
+        assert said == said.strip()
+        assert not re.search(r"<class|object at 0x|Traceback|\bNone\b|\{\}", said)
+        assert "  " not in said
+        assert ".." not in said.replace("…", "")
+
+
+if __name__ == "__main__":
+    for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "NBCHAT_"))]:
+        del os.environ[name]
+    os.environ["HOME"] = "/nonexistent"
+    TABLE.write_text(document(), encoding="utf-8")
