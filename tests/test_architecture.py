@@ -1,0 +1,210 @@
+"""The house stands as it was drawn: directions, doors, light imports, names and sizes."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nbchat
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "nbchat"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+#: What costs more than a few milliseconds, or is not everybody's.
+HEAVY = {
+    *("anthropic", "httpx2", "httpx", "pydantic", "ipywidgets", "comm", "IPython.display"),
+    *("markdown_it", "mdit_py_plugins", "nh3", "rich", "genai_prices", "platformdirs", "sqlite3", "asyncio"),
+    *("pandas", "numpy", "matplotlib", "PIL", "polars", "mcp", "opentelemetry", "langfuse", "xllamacpp"),
+}
+LONGEST = 400  # lines of a module
+#: Longer modules, and why they are one room.
+LONGER = {
+    "view/live.py": "the only door to ipywidgets: the drawing thread, the parts and the widgets know each other",
+    "transports/claude.py": "the only door to the SDK: sending, retries, the watch over a silent stream",
+    "transports/local.py": "a child process from its start to its end, on every way a kernel may go",
+    "tools/mcp.py": "the life of a server's session: begin, call, time out, reconnect, stop",
+    "session.py": "the pipeline is written once, so all that a turn may need meets there",
+    "options.py": "the table of options is data, and most of its lines",
+    "store/ledger.py": "one file format: its schema, its migrations and its queries",
+    "view/usage.py": "a table and a plot of the same totals",
+}
+HARD_LIMIT = 650
+VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "base", "misc"}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def test_the_import_contracts_are_kept():
+    """import-linter: the direction of layers, exhaustive, and the doors. It fails with its report."""
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"\n{done.stdout}\n{done.stderr}"
+    assert " 0 broken" in done.stdout
+
+
+def test_the_contract_of_directions_is_exhaustive():
+    """A new module needs a line: that is the review."""
+    text = (ROOT / ".importlinter").read_text(encoding="utf-8")
+    layered = [part for part in text.split("[importlinter:contract:") if "type = layers" in part]
+    assert len(layered) >= 6
+    assert all("exhaustive = true" in part for part in layered)
+
+
+@functools.cache
+def imported(path: Path) -> set[str]:
+    """The modules a file imports anywhere, by their full names; relative imports are not used."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names.add(node.module or "")
+    return names
+
+
+def test_core_imports_the_standard_library_and_itself_only():
+    """Neither at the top nor within a function."""
+    for path in (PACKAGE / "core").glob("*.py"):
+        foreign = {
+            name
+            for name in imported(path)
+            if name.split(".")[0] not in sys.stdlib_module_names and not name.startswith("nbchat.core")
+        }
+        assert not foreign, f"{path.name} imports {foreign}"
+
+
+@pytest.mark.parametrize("module", ["time", "datetime", "os", "random", "subprocess", "threading", "socket", "logging"])
+def test_core_has_no_clock_no_environment_and_no_chance(module: str):
+    """Whoever needs one gives it."""
+    for path in (PACKAGE / "core").glob("*.py"):
+        assert module not in {name.split(".")[0] for name in imported(path)}, path.name
+
+
+#: Which module may import what; import-linter cannot tell a package's parts apart where they are outside.
+DOORS = {
+    "IPython.core.magic": {"magics.py"},
+    "IPython.display": {"view/live.py"},
+    "ipywidgets": {"view/live.py"},
+    "anthropic": {"transports/claude.py"},
+    "httpx2": {"transports/claude.py"},
+    "xllamacpp": {"transports/local.py"},
+    "sqlite3": {"store/ledger.py"},
+    "mcp": {"tools/mcp.py", "tools/mcp_content.py"},
+}
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_each_library_has_its_doors(library: str):
+    """Also imports within functions and of types."""
+    through = {
+        relative(path)
+        for path in MODULES
+        if any(name == library or name.startswith(f"{library}.") for name in imported(path))
+    }
+    assert through <= DOORS[library]
+
+
+FRESH = """
+import json, sys, threading
+{shell}
+before = set(sys.modules)
+started = []
+start = threading.Thread.start
+threading.Thread.start = lambda thread: started.append(thread)
+import nbchat
+{load}
+foreground = sorted(set(sys.modules) - before)
+threading.Thread.start = start
+for thread in started:
+    thread.start()
+for thread in started:
+    thread.join(120)
+print(json.dumps([foreground, [thread.name for thread in started], sorted(set(sys.modules) - before)]))
+"""
+SHELL = "from IPython.core.interactiveshell import InteractiveShell\nshell = InteractiveShell()"
+
+
+def fresh(shell: str = "", load: str = "") -> tuple[set[str], list[str], set[str]]:
+    """Modules in the foreground, the threads that began, modules when they were done; in a fresh process."""
+    code = FRESH.format(shell=shell, load=load)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    foreground, threads, afterwards = json.loads(done.stdout.splitlines()[-1])
+    return set(foreground), threads, set(afterwards)
+
+
+def test_importing_nbchat_loads_nothing_else():
+    """Only the standard library, and of that a handful."""
+    foreground, threads, _ = fresh()
+    assert {name.split(".")[0] for name in foreground} - sys.stdlib_module_names == {"nbchat"}
+    assert threads == []
+    assert not HEAVY & foreground
+    assert len(foreground) < 25, sorted(foreground)
+
+
+def test_loading_the_extension_is_light_and_the_sdk_comes_behind():
+    """In the foreground nothing beyond nbchat itself; a thread then loads the SDK, the widgets and the renderer."""
+    foreground, threads, afterwards = fresh(SHELL, 'shell.run_line_magic("load_ext", "nbchat")')
+    foreign = {name.split(".")[0] for name in foreground} - sys.stdlib_module_names
+    assert foreign <= {"nbchat", "IPython", "traitlets"}
+    assert not HEAVY & foreground
+    assert not {name for name in foreground if name.startswith(("nbchat.session", "nbchat.view", "nbchat.transports"))}
+    assert "nbchat-preload" in threads
+    assert {"anthropic", "httpx2", "ipywidgets", "markdown_it", "nbchat.cell", "nbchat.session"} <= afterwards
+    # Whatever is not everybody's stays out then too; the API of opentelemetry comes with the SDK.
+    assert not {"pandas", "matplotlib", "PIL", "mcp", "langfuse", "xllamacpp"} & afterwards
+
+
+def test_the_public_names():
+    """A name is public for years: adding one is a decision."""
+    assert set(nbchat.__all__) == {
+        "Conversation",
+        "NbchatError",
+        "Response",
+        "ScriptedTransport",
+        "Session",
+        "Usage",
+        "__version__",
+        "ask",
+        "errors",
+        "load",
+        "load_ipython_extension",
+        "tool",
+        "unload_ipython_extension",
+        "usage",
+    }
+    for name in nbchat.__all__:
+        assert getattr(nbchat, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = nbchat.nothing
+
+
+def test_modules_are_rooms_and_not_halls():
+    """A module is read at one sitting; those that are longer are listed with the reason."""
+    for path in MODULES:
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        allowed = HARD_LIMIT if relative(path) in LONGER else LONGEST
+        assert lines <= allowed, f"{relative(path)} has {lines} lines: find its seam, or say here why there is none"
+    assert set(LONGER) <= {relative(path) for path in MODULES}
+
+
+def test_no_module_has_a_vague_name():
+    """A name says what is inside."""
+    assert not {path.stem for path in PACKAGE.rglob("*")} & VAGUE
+
+
+def test_every_public_module_says_what_it_is_for():
+    """And what is public in it."""
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree), relative(path)

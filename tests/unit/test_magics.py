@@ -1,0 +1,236 @@
+"""The magics on a shell without a kernel: lines that are prompts, loading and unloading, bad settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+import nbchat
+from nbchat.cell import _Turns
+from nbchat.core.errors import OptionError
+from nbchat.magics import _keep_prompts, install, uninstall
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    """A shell with the extension and an answer; the SDK is not loaded behind it."""
+    monkeypatch.setattr("nbchat.magics._preload", lambda: None)
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
+    install(shell)
+    shell.nbchat.session.endpoints._fixed = nbchat.ScriptedTransport(*[f"Answer {number}." for number in range(1, 10)])
+    yield shell
+    uninstall(shell)
+    InteractiveShell.clear_instance()
+
+
+def transformed(cell: str) -> str:
+    """What _keep_prompts makes of a cell."""
+    return "".join(_keep_prompts(cell.splitlines(keepends=True)))
+
+
+CALL = "get_ipython().run_line_magic('claude', {!r})\n"
+
+
+@pytest.mark.parametrize(
+    ("cell", "kept"),
+    [
+        ("%claude why?\n", CALL.format("why?")),
+        ("%claude why?", CALL.format("why?")),
+        ("  %claude  why?  \n", "  " + CALL.format("why?")),
+        ('%claude it\'s "so"?\n', CALL.format('it\'s "so"?')),
+        ("x = 1\n%claude why x?\ny = 2\n", "x = 1\n" + CALL.format("why x?") + "y = 2\n"),
+        ("x = [\n  1]\n%claude x?\n", "x = [\n  1]\n" + CALL.format("x?")),
+        ("r = %claude hi\n", "r = get_ipython().nbchat.answer('hi')\n"),
+        ("a.b['c'] = %claude hi?\n", "a.b['c'] = get_ipython().nbchat.answer('hi?')\n"),
+        ("%%claude why?", "%%claude why?\n\n"),
+        ("\n%%claude -m x why?\n\n", "%%claude -m x why?\n\n"),
+        ("%%claude", "%%claude\n\n"),
+    ],
+)
+def test_prompts_that_ipython_would_take_for_something_else(cell: str, kept: str):
+    """Help, an empty body, an assignment of None."""
+    assert transformed(cell) == kept
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%claude hello\n",
+        "%claude?\n",
+        "%%claude?\n",
+        "%%claude??",
+        "?%claude\n",
+        "%claudette why?\n",
+        "%%claudette why?",
+        "%%claude\nwhy?\n%claude why?\n",
+        "%%time\n%claude why?\n",
+        "%%html\n<b>%claude why?</b>\n%claude why?\n",
+        "x = 5 % claude\n",
+        "print('%claude why?')\n",
+        "text = '''\n%claude why?\nr = %claude hi\n'''\n",
+        "call(\n%claude why?\n)\n",
+        "# %claude why?\n",
+        "x == %claude why?\n",
+        "",
+    ],
+)
+def test_all_other_lines_stay_as_they_are(cell: str):
+    """Strings, brackets, bodies of other cell magics, calls for help, other magics."""
+    assert transformed(cell) == cell
+
+
+@given(st.text(alphabet="%claude? =x'\"\n()#\\\t", max_size=60))
+def test_the_transformer_never_fails_and_is_stable(cell: str):
+    """Whatever is typed; and once is enough."""
+    once = transformed(cell)
+    assert transformed(once) == once
+
+
+@given(st.text(min_size=1).filter(lambda text: len(text.splitlines()) == 1 and text.strip() == text))
+def test_any_one_line_prompt_arrives_whole(prompt: str):
+    """The line is Python text whose value is the prompt."""
+    called: list[str] = []
+    shell = SimpleNamespace(run_line_magic=lambda name, line: called.append(line))
+    exec(transformed(f"%claude {prompt}?"), {"get_ipython": lambda: shell})
+    assert called == [f"{prompt}?"]
+
+
+# --- a cell -----------------------------------------------------------------------------------------
+
+
+def test_a_line_is_answered_and_bound(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
+    """In a shell without a kernel the answer is printed."""
+    shell.run_cell("r = %claude hello")
+    assert "Answer 1." in capsys.readouterr().out
+    assert shell.user_ns["r"].text == "Answer 1."
+    assert shell.user_ns["_claude"] is shell.user_ns["r"]
+    shell.run_cell("%%claude second <<\nhello again")
+    assert shell.user_ns["second"].text == "Answer 2."
+
+
+def test_a_dry_run_assigns_nothing_that_was_answered(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
+    """The last Response is not the answer of a line that asked nothing."""
+    shell.run_cell("%claude hello")
+    shell.run_cell("r = %claude --dry-run hello")
+    assert shell.user_ns["r"] is None
+    assert "dry run" in capsys.readouterr().out
+
+
+def test_an_error_does_not_bind_and_is_two_lines(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
+    """Nothing was sent, so nothing changed."""
+    result = shell.run_cell("%claude --modle x hello")
+    assert isinstance(result.error_in_exec, OptionError)
+    assert "_claude" not in shell.user_ns
+    said = capsys.readouterr().out
+    assert "OptionError: unknown option --modle\nDid you mean --model?" in said
+    assert "Traceback" not in said
+
+
+def test_an_interrupt_before_anything_was_sent_says_so(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch):
+    """It is no traceback through this library either."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shell.nbchat.session, "prepare", stop)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        shell.run_line_magic("claude", "hello")
+    assert stopped.value._render_traceback_() == ["KeyboardInterrupt: stopped; nothing was sent"]
+
+
+def test_turns_of_one_cell_have_keys_of_their_own():
+    """The first by the cell's id; a new execution begins anew; without an id there is none."""
+    turns, parent = _Turns(), {"header": {"msg_id": "one"}}
+    shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda channel: parent))
+    assert [turns.key(shell, "cell") for _ in range(3)] == ["cell", "cell#2", "cell#3"]
+    parent = {"header": {"msg_id": "two"}}
+    assert turns.key(shell, "cell") == "cell"
+    assert turns.key(shell, None) is None
+
+
+# --- loading ----------------------------------------------------------------------------------------
+
+
+def test_loading_twice_is_loading_once(shell: InteractiveShell):
+    """The same session; one line in %config; one transformer."""
+    session = shell.nbchat.session
+    install(shell)
+    assert shell.nbchat.session is session
+    assert shell.input_transformers_cleanup.count(_keep_prompts) == 1
+    assert [type(one).__name__ for one in shell.configurables].count("Nbchat") == 1
+
+
+def test_unloading_leaves_the_shell_as_it_was(shell: InteractiveShell):
+    """But for variables; and a later load goes on where it was."""
+    shell.run_cell("%claude hello")
+    session = shell.nbchat.session
+    uninstall(shell)
+    assert shell.find_line_magic("claude") is None
+    assert shell.find_cell_magic("claude") is None
+    assert shell.find_line_magic("nbchat") is None
+    assert _keep_prompts not in shell.input_transformers_cleanup
+    assert "Nbchat" not in [type(one).__name__ for one in shell.configurables]
+    assert shell.user_ns["_claude"].text == "Answer 1."
+    install(shell)
+    assert shell.nbchat.session is session
+
+
+def test_the_help_follows_the_settings(shell: InteractiveShell):
+    """It tells what holds now."""
+    shell.nbchat.settings.model = "another-model"
+    shell.run_line_magic("config", "Nbchat.max_tokens = 77")
+    help_now = shell.find_cell_magic("claude").__doc__
+    assert "(now: another-model)" in help_now
+    assert "(now: 77)" in help_now
+
+
+@pytest.mark.parametrize(
+    ("settings", "variables", "said"),
+    [
+        ({"max_tokens": "lots"}, {}, "max_tokens"),
+        ({"max_tokens": -1}, {}, "max_tokens"),
+        ({"modle": "x"}, {}, "Did you mean model?"),
+        ({}, {"NBCHAT_MAX_TOKENS": "lots"}, "NBCHAT_MAX_TOKENS"),
+        ({}, {"NBCHAT_THINKING": "perhaps"}, "NBCHAT_THINKING"),
+    ],
+)
+def test_wrong_settings_are_said_at_loading(
+    settings: dict[str, Any], variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever wrote them sees the name; nothing is installed."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    bare = InteractiveShell(config=Config({"Nbchat": settings}))
+    with pytest.raises(OptionError) as refused:
+        install(bare)
+    assert said in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 2
+    assert bare.find_line_magic("claude") is None
+
+
+def test_a_first_question_at_once_after_loading(tmp_path: Path):
+    """The background import and the cell's own do not hinder each other; in a fresh process."""
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "shell.run_line_magic('load_ext', 'nbchat')\n"
+        "import nbchat\n"
+        "shell.nbchat.session.endpoints._fixed = nbchat.ScriptedTransport('At once.')\n"
+        "shell.run_line_magic('claude', 'hello')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "At once." in done.stdout
