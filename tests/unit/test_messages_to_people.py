@@ -293,7 +293,7 @@ def sections(text: str) -> dict[str, str]:
     """The file by chapter and name."""
     found: dict[str, str] = {}
     chapter = ""
-    for part in text.split("\n\n"):
+    for part in text.strip().split("\n\n"):
         if part.startswith("## "):
             chapter = part[3:]
         elif part.startswith("**"):
