@@ -9,6 +9,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nbchat.compose import Draft
@@ -21,7 +22,7 @@ from nbchat.core.response import Response
 from nbchat.core.usage import Usage
 from nbchat.endpoints import Endpoint
 from nbchat.store.entries import Entry, Kind, start_of
-from nbchat.store.journal import JournalFolder
+from nbchat.store.journal import JournalEntry, JournalFolder
 from nbchat.store.ledger import Ledger
 from nbchat.store.prices import check_budget, cost_of, estimate_cost
 from nbchat.transports.cassette import Cassette
@@ -148,6 +149,15 @@ class Records:
             return ()
         known = {"model": endpoint.model, "endpoint": endpoint.name, "chat": chat, "cell": cell or ""}
         return (self.journals.open(prompt, notebook=self.notebook, digest=request.digest, **known),)
+
+    def recovered(self, entry: JournalEntry) -> Response:
+        """The answer whose kernel was killed, now in the ledger too: what had come was paid for."""
+        response = self.journals.restore(entry)
+        known = {name: getattr(entry, name) for name in ("at", "endpoint", "model", "notebook", "chat", "cell")}
+        cost = cost_of(response.usage, entry.model, entry.endpoint, overrides=self._config.prices)
+        row = Entry(**known, kind="interrupted", status="killed", usage=response.usage, digest=response.digest)
+        self.write(replace(row, cost=cost, response_id=response.id))
+        return response
 
     def account(
         self, endpoint: Endpoint, chat: str, cell: str | None, before: Callable[[Request], None] | None = None

@@ -106,7 +106,7 @@ def recover(call: Call) -> None:
         )
     from nbchat.view.live import show
 
-    response = call.session.last = journals.restore(entry)
+    response = call.session.last = call.session.records.recovered(entry)
     call.shell.user_ns["_claude"] = response
     show(response)
     journals.discard(entry)
