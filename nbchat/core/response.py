@@ -112,6 +112,8 @@ class Response:
         kept: dict[str, Any] = {"format": "nbchat.response/1", "text": self.text}
         for name in _PLAIN_FIELDS:
             kept[name] = getattr(self, name)
+        if self.notes:
+            kept["notes"] = list(self.notes)
         if self.stop_details is not None:
             kept["stop_details"] = dict(self.stop_details)
         kept["usage"] = self.usage.to_dict()
@@ -125,6 +127,7 @@ class Response:
         held = {name: kept[name] for name in ("text", "stop_details", *_PLAIN_FIELDS) if name in kept}
         return cls(
             **held,
+            notes=tuple(kept.get("notes") or ()),
             usage=Usage.from_dict(kept.get("usage") or {}),
             blocks=Message.of("assistant", kept.get("blocks") or ()).content,
             messages=tuple(Message.from_dict(message) for message in kept.get("messages") or ()),

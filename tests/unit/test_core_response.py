@@ -166,3 +166,10 @@ def test_code_joins_all_blocks():
     response = Response("```python\nx = 1\n```\nthen\n```python\ny = 2\n```")
     assert response.code == "x = 1\n\ny = 2"
     assert response.code_blocks == (("python", "x = 1"), ("python", "y = 2"))
+
+
+def test_notes_are_saved_and_loaded():
+    """What was cut is known of a saved answer as well."""
+    response = Response("Fine.", notes=("df: first 20 of 10,000 rows",))
+    assert Response.from_dict(json.loads(json.dumps(response.to_dict()))).notes == response.notes
+    assert "notes" not in Response("Fine.").to_dict()
