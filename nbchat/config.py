@@ -123,7 +123,7 @@ class Nbchat(Configurable):
                 setattr(self, name, _read(trait, text))
             except (TraitError, ValueError, SyntaxError):
                 raise OptionError(
-                    f"{variable} is {text!r}; it should be {_wanted(trait)}", f"{variable}: {trait.help}."
+                    f"{variable}={text}: it should be {_wanted(trait)}", f"{variable}: {trait.help}."
                 ) from None
             self.sources[name] = variable
         for variable in environment:
