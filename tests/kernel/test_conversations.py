@@ -1,0 +1,207 @@
+"""Conversations that follow the notebook, in a real kernel: what is sent when cells run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from nbchat.core.parser import events_of
+from tests.kernel.harness import Cell, Kernel, environment, kernel_of
+from tests.support.server import Received, Server, Wire, message, serving, streaming
+
+THINKING = {"type": "thinking", "thinking": "Let me see.", "signature": "sig=="}
+SEALED = {"type": "redacted_thinking", "data": "c2VhbGVk"}
+UNKNOWN = {"type": "hologram", "shape": {"sides": 6}, "note": "of tomorrow"}
+
+
+def answer(wire: Wire, request: Received) -> None:
+    """Repeat the prompt; some prompts are answered in other ways."""
+    if request.path != "/v1/messages":
+        wire.json("404 Not Found", {"type": "error", "error": {"type": "not_found_error", "message": "no"}})
+        return
+    said = words(request.body["messages"][-1])
+    text = {"type": "text", "text": f"You said {said}."}
+    content: list[dict[str, Any]] = {
+        "think": [THINKING, SEALED, text, UNKNOWN],
+        "whisper": [{"type": "text", "text": " \n\t "}],
+        "nothing": [],
+    }.get(said, [text])
+    streaming(events_of(message(content)))(wire, request)
+
+
+def words(message: dict[str, Any]) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def sent(request: Received) -> list[str]:
+    """The messages of a request, as roles and words."""
+    return [f"{message['role'][0]}: {words(message)}" for message in request.body["messages"]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(answer) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def one_kernel(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    home = tmp_path_factory.mktemp("conversations")
+    with kernel_of(home, NBCHAT_ENDPOINT=server.url, NBCHAT_MAX_RETRIES="0") as kernel:
+        kernel.run("%load_ext nbchat", None)
+        yield kernel
+
+
+@pytest.fixture
+def kernel(one_kernel: Kernel) -> Kernel:
+    """The kernel, without any conversation."""
+    one_kernel.run("get_ipython().nbchat.session.conversations.clear()", None)
+    return one_kernel
+
+
+def run(kernel: Kernel, code: str, metadata: dict[str, Any]) -> Cell:
+    """Run a cell with the metadata of a front end."""
+    content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+    asked = kernel.client.session.msg("execute_request", content | {"stop_on_error": True}, metadata=metadata)
+    kernel.client.shell_channel.send(asked)
+    return kernel.finish(asked["header"]["msg_id"])
+
+
+#: What front ends tell of a cell. JupyterLab: jupyterlab#5033; VS Code: vscode-jupyter#8881, the id of the
+#: cell's metadata or else the address of its document; Colab: its own key.
+FRONT_ENDS = {
+    "JupyterLab": lambda cell: {"cellId": f"{cell}fd2c1aa-9b1c-4a7e-8f00-000000000000", "deletedCells": []},
+    "VS Code": lambda cell: {"cellId": f"vscode-notebook-cell:/home/me/a%20b.ipynb#W{cell}sZmlsZQ%3D%3D"},
+    "Colab": lambda cell: {"colab": {"cell_id": f"xYz_{cell}aBc", "base_url": "https://colab.research.google.com"}},
+}
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_a_cell_that_runs_again_replaces_its_own_turn(kernel: Kernel, server: Server, front_end: str):
+    """Three turns; the second is edited and run again; then the third: what was sent each time."""
+    of = FRONT_ENDS[front_end]
+    for cell, prompt in ((1, "one"), (2, "two"), (3, "three"), (2, "two again"), (3, "three again")):
+        run(kernel, f"%%claude\n{prompt}", of(cell))
+    one, two, again = (["u: " + said, f"a: You said {said}."] for said in ("one", "two", "two again"))
+    assert [sent(request) for request in server.requests[-5:]] == [
+        ["u: one"],
+        [*one, "u: two"],
+        [*one, *two, "u: three"],
+        [*one, "u: two again"],
+        [*one, *again, "u: three again"],
+    ]
+    rows = run(kernel, "%nbchat history", of(4)).stdout.splitlines()[1:]
+    assert len(rows) == 3
+    assert len({row.split()[1] for row in rows}) == 3  # the ids tell the cells apart
+
+
+def test_later_turns_stay_and_are_marked_stale(kernel: Kernel, server: Server):
+    """A new cell below still sees them."""
+    for cell, prompt in ((1, "one"), (2, "two"), (1, "one again"), (3, "three")):
+        kernel.run(f"%%claude\n{prompt}", f"cell-{cell}")
+    assert sent(server.requests[-1]) == [
+        "u: one again", "a: You said one again.", "u: two", "a: You said two.", "u: three",
+    ]  # fmt: skip
+    states = [row.split()[4] for row in kernel.run("%nbchat history").stdout.splitlines()[1:]]
+    assert states == ["complete", "stale,", "complete"]
+
+
+def test_chats_are_apart_and_once_sends_no_history(kernel: Kernel, server: Server):
+    """``-c`` names another conversation; ``--once`` neither sends nor joins one."""
+    kernel.run("%%claude\none", "cell-1")
+    kernel.run("%%claude -c other\ntwo", "cell-2")
+    assert sent(server.requests[-1]) == ["u: two"]
+    kernel.run("%%claude --once\nthree", "cell-3")
+    assert sent(server.requests[-1]) == ["u: three"]
+    kernel.run("%%claude\nfour", "cell-4")
+    assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: four"]
+    kernel.run("%%claude -c other\nfive", "cell-5")
+    assert sent(server.requests[-1]) == ["u: two", "a: You said two.", "u: five"]
+
+
+def test_a_cell_that_moves_to_another_chat_takes_its_turn_along(kernel: Kernel, server: Server):
+    """It is one turn of one conversation; the same with ``--once``."""
+    for cell, prompt in ((1, "one"), (2, "two")):
+        kernel.run(f"%%claude\n{prompt}", f"cell-{cell}")
+    kernel.run("%%claude -c other\none", "cell-1")
+    kernel.run("%%claude --once\ntwo", "cell-2")
+    kernel.run("%%claude\nthree", "cell-3")
+    assert sent(server.requests[-1]) == ["u: three"]
+
+
+def test_a_cell_that_asks_twice_has_two_turns(kernel: Kernel, server: Server):
+    """And run again it replaces both."""
+    for _ in range(2):
+        kernel.run("%claude one\n%claude two", "cell-1")
+        assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: two"]
+    assert len(kernel.run("%nbchat history").stdout.splitlines()) == 3
+
+
+def test_what_the_api_sent_goes_back_verbatim(kernel: Kernel, server: Server):
+    """Thinking with its signature, sealed thinking, and blocks that nobody here knows."""
+    kernel.run("%%claude\nthink", "cell-1")
+    kernel.run("%%claude\nmore", "cell-2")
+    assert server.requests[-1].body["messages"][1]["content"] == [
+        THINKING, SEALED, {"type": "text", "text": "You said think."}, UNKNOWN,
+    ]  # fmt: skip
+
+
+def test_a_stale_turn_goes_without_its_thinking(kernel: Kernel, server: Server):
+    """Thinking is bound to what was said before it; all else goes as it came."""
+    for cell, prompt in ((1, "one"), (2, "think"), (1, "one again"), (3, "more")):
+        kernel.run(f"%%claude\n{prompt}", f"cell-{cell}")
+    assert server.requests[-1].body["messages"][3]["content"] == [{"type": "text", "text": "You said think."}, UNKNOWN]
+
+
+@pytest.mark.parametrize("said", ["whisper", "nothing"])
+def test_an_answer_of_white_space_never_goes_back(kernel: Kernel, server: Server, said: str):
+    """The API refuses it, and the question alone as well: neither is sent."""
+    kernel.finish(kernel.start(f"%%claude\n{said}", "cell-1"))
+    kernel.run("%%claude\nmore", "cell-2")
+    assert sent(server.requests[-1]) == ["u: more"]
+
+
+def test_a_failed_turn_leaves_no_lone_question(kernel: Kernel, server: Server):
+    """Nothing of a request that nobody answered is sent again."""
+    kernel.run("%%claude --endpoint http://127.0.0.1:9\none", "cell-1", fails=True)
+    kernel.run("%%claude\ntwo", "cell-2")
+    assert sent(server.requests[-1]) == ["u: two"]
+
+
+def test_a_forked_saved_and_loaded_conversation_goes_on(kernel: Kernel, server: Server):
+    """The turns are those of the other; what is asked in one is not in the other."""
+    kernel.run("%%claude\none", "cell-1")
+    kernel.run("%nbchat fork idea\n%nbchat save chat.json")
+    kernel.run("%%claude -c idea\ntwo", "cell-2")
+    assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: two"]
+    kernel.run("%nbchat reset\n%nbchat load chat.json")
+    kernel.run("%%claude\nthree", "cell-3")
+    assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: three"]
+    kernel.run("%nbchat forget 1")
+    kernel.run("%%claude\nfour", "cell-4")
+    assert sent(server.requests[-1]) == ["u: three", "a: You said three.", "u: four"]
+
+
+def test_without_ids_every_execution_is_a_turn(kernel: Kernel, server: Server):
+    """As under papermill, nbclient and nbval, which run each cell once."""
+    for prompt in ("one", "two", "two"):
+        kernel.run(f"%%claude\n{prompt}", None)
+    assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: two", "a: You said two.", "u: two"]
+
+
+def test_a_notebook_under_nbclient(server: Server, tmp_path: Path):
+    """Its cells are turns in their order, though the notebook has ids that nbclient does not tell."""
+    cells = ["%load_ext nbchat", "%%claude\none", "%%claude\ntwo", "%%claude\nthree"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    variables = environment(tmp_path, NBCHAT_ENDPOINT=server.url)
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute(
+        env=variables
+    )
+    assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: two", "a: You said two.", "u: three"]
+    assert [len(cell.outputs) for cell in notebook.cells] == [0, 1, 1, 1]
