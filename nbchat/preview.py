@@ -42,7 +42,7 @@ def preview(prepared: Prepared, session: Session) -> str:
 
 def _price(prepared: Prepared, session: Session, tokens: int) -> str:
     if session.records.replays(prepared.request):
-        return "costs nothing: the answer is recorded"
+        return "costs nothing: what is recorded is replayed"
     prompt, whole = (
         session.records.estimate(tokens, answer, prepared.endpoint) for answer in (0, prepared.draft.max_tokens)
     )
