@@ -178,6 +178,11 @@ def _keep_prompts(lines: list[str]) -> list[str]:
     return kept
 
 
+# IPython leaves such a transformer out when it asks whether a cell is complete: a terminal would
+# else take the first line of a %%claude cell for all of it.
+_keep_prompts.has_side_effects = True  # type: ignore[attr-defined]
+
+
 def _begins_statement(before: list[str]) -> bool:
     """Whether the line after these begins a statement: it may as well be inside a string, or brackets."""
     try:
