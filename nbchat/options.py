@@ -334,7 +334,9 @@ class Parsed:
 
 
 _BIND = re.compile(r"\s*(?P<name>\S+)\s*<<(?!<)\s*")
-_WORD = re.compile(r"""\s*(?P<flag>--?[A-Za-z][\w-]*=)?(?:"(?P<d>(?:\\.|[^"\\])*)"|'(?P<s>[^']*)'|(?P<bare>\S+))""")
+_WORD = re.compile(
+    r"""\s*(?P<flag>--?[A-Za-z][\w-]*=)?(?:"(?P<d>(?:\\.|[^"\\])*)"|'(?P<s>[^']*)'|(?P<bare>(?:\{\{.*?\}\}(?!\})|\S)+))"""
+)
 
 
 def parse(line: str, *, has_body: bool = False) -> Parsed:
@@ -378,13 +380,23 @@ def _value(option: Option, flag: str, line: str, has_body: bool) -> tuple[Any, s
     word, rest = _word(line.removeprefix("="))
     if word is None or (word in _BY_FLAG and not line.startswith("=")):
         raise OptionError(f"{flag} needs a value: {flag} {option.metavar}", f"{flag}: {option.help}.")
+    _refuse_open_quote(word, line, flag)
     value = option.read(word, flag)
     while option.kind == "list" and has_body:
         word, further = _word(rest)
+        _refuse_open_quote(word, rest, flag)
         if word is None or re.match(r"--?[A-Za-z]", rest.lstrip()) or rest.lstrip().startswith("-- "):
             break
         value, rest = value + option.read(word, flag), further
     return value, rest
+
+
+def _refuse_open_quote(word: str | None, line: str, flag: str) -> None:
+    if word and word[0] in "\"'" and line.lstrip(" =").startswith(word):
+        raise OptionError(
+            f"{flag} {word}: the quotation mark is never closed",
+            'Close it; an apostrophe goes between double ones: "don\'t".',
+        )
 
 
 def _word(line: str) -> tuple[str | None, str]:

@@ -1,0 +1,268 @@
+"""The line of a cell: options first, the prompt after them, and nothing accepted and ignored."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbchat.core.errors import OptionError
+from nbchat.options import DEFAULT_MODEL, OPTIONS, Option, Options, flags, help_text, option_of, parse
+
+ONE_LINE: dict[str, tuple[dict[str, Any], str]] = {
+    # the line: what it gives, and the prompt
+    "": ({}, ""),
+    "Tell me a story": ({}, "Tell me a story"),
+    "  Tell   me  ": ({}, "Tell   me"),
+    "-m claude-x Tell me": ({"model": "claude-x"}, "Tell me"),
+    "--model claude-x Tell me": ({"model": "claude-x"}, "Tell me"),
+    "--model=claude-x Tell me": ({"model": "claude-x"}, "Tell me"),
+    '-s "Be brief." Tell me': ({"system": "Be brief."}, "Tell me"),
+    "-s 'Be \"brief\".' Tell me": ({"system": 'Be "brief".'}, "Tell me"),
+    r'-s "say \"no\" \\ and \n" Tell me': ({"system": r'say "no" \ and \n'}, "Tell me"),
+    '--system="Be brief." Tell me': ({"system": "Be brief."}, "Tell me"),
+    "-s {{ style }} Tell me": ({"system": "{{ style }}"}, "Tell me"),
+    "-s {{ {'a': 1}}} Tell me": ({"system": "{{ {'a': 1}}}"}, "Tell me"),
+    "-s prompts/{{ name }}.txt Tell me": ({"system": "prompts/{{ name }}.txt"}, "Tell me"),
+    "--max-tokens 1_000 Tell me": ({"max_tokens": 1000}, "Tell me"),
+    "--budget 0.05 Tell me": ({"budget": 0.05}, "Tell me"),
+    "--budget 0 Tell me": ({"budget": 0.0}, "Tell me"),
+    "--no-stream --quiet Tell me": ({"stream": False, "quiet": True}, "Tell me"),
+    "--effort low Tell me": ({"effort": "low"}, "Tell me"),
+    "--stop END --stop 'THE END' Tell me": ({"stop": ("END", "THE END")}, "Tell me"),
+    "--param temperature=0 Tell me": ({"param": ("temperature=0",)}, "Tell me"),
+    '--param \'metadata={"user_id": "a b"}\' Tell me': ({"param": ('metadata={"user_id": "a b"}',)}, "Tell me"),
+    "answer << Tell me": ({"output": "answer"}, "Tell me"),
+    "answer<<Tell me": ({"output": "answer"}, "Tell me"),
+    "answer << -m claude-x Tell me": ({"output": "answer", "model": "claude-x"}, "Tell me"),
+    "-o answer Tell me": ({"output": "answer"}, "Tell me"),
+    "-- -m is a flag of which tool?": ({}, "-m is a flag of which tool?"),
+    "-m x -- --quiet please": ({"model": "x"}, "--quiet please"),
+    "Why is -1 less than 0?": ({}, "Why is -1 less than 0?"),
+    "-1 is less than 0, why?": ({}, "-1 is less than 0, why?"),
+    "What is a --flag?": ({}, "What is a --flag?"),
+    "Is 1 << 2 four?": ({}, "Is 1 << 2 four?"),
+    "-m x -m x Tell me": ({"model": "x"}, "Tell me"),
+    "Don't stop": ({}, "Don't stop"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ONE_LINE)
+def test_a_line_is_taken_apart(line: str):
+    """Into options and a prompt."""
+    parsed = parse(line)
+    assert (parsed.given, parsed.prompt) == ONE_LINE[line]
+
+
+def test_with_a_cell_below_a_list_takes_all_words():
+    """The prompt is below, so the words are files; on one line only the next word is."""
+    assert parse("--attach a.csv 'b c.pdf' -m x", has_body=True).given == {"attach": ("a.csv", "b c.pdf"), "model": "x"}
+    assert parse("--attach a.csv b.csv", has_body=True).given == {"attach": ("a.csv", "b.csv")}
+    assert parse("--attach a.csv -- Sum it up", has_body=True) == parse("--attach a.csv Sum it up")
+    assert parse("--attach a.csv Sum it up").prompt == "Sum it up"
+
+
+#: Lines, what is named, and a part of what to do.
+WRONG = [
+    ("--modle x", "--modle", "--model"),
+    ("--qiet", "--qiet", "--quiet"),
+    ("--zzz", "--zzz", "%%claude?"),
+    ("-m", "-m MODEL", "the model"),
+    ("--model --quiet hi", "--model", "the model"),
+    ("--max-tokens", "--max-tokens N", "tokens"),
+    ("--max-tokens 0 hi", "--max-tokens 0", "1000"),
+    ("--max-tokens -5 hi", "--max-tokens -5", "1000"),
+    ("--max-tokens 1.5 hi", "--max-tokens 1.5", "1000"),
+    ("--budget -1 hi", "--budget -1", "0.5"),
+    ("--budget nan hi", "--budget nan", "0.5"),
+    ("--budget inf hi", "--budget inf", "0.5"),
+    ("--effort hihg hi", "low, medium, high", "Did you mean high?"),
+    ("--quiet=1 hi", "--quiet takes no value", "alone"),
+    ("-m a -m b hi", "-m b", "once"),
+    ("a << -o b hi", "-o b", "once"),
+    ("Tell me -m x", "-m stands behind", "--"),
+    ("Tell me --no-stream", "--no-stream stands behind", "--"),
+    ("1a << hi", "'1a'", "answer <<"),
+    ("class << hi", "'class'", "answer <<"),
+    ("-o a.b hi", "'a.b'", "-o answer"),
+    ('-s "Be brief. Tell me', '-s "Be', "Close it"),
+    ("-s 'Be brief. Tell me", "-s 'Be", "Close it"),
+    ('--attach "a b.csv', '--attach "a', "Close it"),
+]
+
+
+@pytest.mark.parametrize(("line", "named", "way"), WRONG)
+def test_what_is_wrong_is_named_with_a_way_out(line: str, named: str, way: str):
+    """Nothing is guessed, and nothing is sent as text that was meant as an option."""
+    with pytest.raises(OptionError) as caught:
+        parse(line)
+    assert named in caught.value.message
+    assert way in caught.value.hint
+
+
+def values(option: Option) -> st.SearchStrategy[Any]:
+    """Values that a line can give an option."""
+    if option.choices:
+        return st.sampled_from(option.choices)
+    words = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=12)
+    return {
+        "int": st.integers(1, 10**9),
+        "number": st.floats(0, 1e6, allow_nan=False),
+        "switch": st.just(option.value),
+        "name": st.sampled_from(["answer", "a1", "_x", "größe"]),
+        "list": st.lists(words, min_size=1, max_size=3).map(tuple),
+        "text": words,
+    }[option.kind]
+
+
+def quoted(value: Any) -> str:
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+@st.composite
+def chosen(draw: Any) -> tuple[dict[str, Any], list[str]]:
+    """Some options, and the words that give them, by any of their flags."""
+    given: dict[str, Any] = {}
+    words: list[str] = []
+    for option in draw(st.lists(st.sampled_from(OPTIONS), max_size=6, unique_by=lambda option: option.name)):
+        value = given[option.name] = draw(values(option))
+        flag = draw(st.sampled_from(option.flags))
+        join = draw(st.sampled_from([" ", "="])) if flag.startswith("--") else " "
+        for part in value if option.kind == "list" else [value]:
+            words.append(flag if option.kind == "switch" else f"{flag}{join}{quoted(part)}")
+    return given, words
+
+
+@given(chosen(), st.sampled_from(["", "Tell me", "{{ x }} and more"]))
+def test_every_option_comes_back_as_it_was_given(options: tuple[dict[str, Any], list[str]], prompt: str):
+    """Whatever is in its value: the line says the same as the words of Python."""
+    known, words = options
+    parsed = parse(" ".join([*words, prompt]))
+    assert parsed.given == known
+    assert parsed.prompt == prompt
+    assert Options.of(parsed.given).own() == Options.of(known).own()
+
+
+@given(st.text(max_size=60), st.booleans())
+def test_no_line_breaks_the_parser(line: str, has_body: bool):
+    """It gives options or says what is wrong."""
+    with contextlib.suppress(OptionError):
+        parsed = parse(line, has_body=has_body)
+        assert all(option_of_name(name) for name in parsed.given)
+
+
+def option_of_name(name: str) -> bool:
+    return any(option.name == name for option in OPTIONS)
+
+
+# Options as values
+
+
+def test_defaults_are_the_tables():
+    """An option that was not given has what the table says."""
+    options = Options.of({})
+    for option in OPTIONS:
+        assert getattr(options, option.name) == (() if option.kind == "list" else option.default)
+    assert options.model == DEFAULT_MODEL
+    assert options.own() == {}
+
+
+def test_given_goes_before_set_and_set_before_default():
+    """And what is given is known as such."""
+    options = Options.of({"model": "mine"}, {"model": "set", "max_tokens": 5, "of_another": 1})
+    assert (options.model, options.max_tokens, options.chat) == ("mine", 5, "main")
+    assert options.given == {"model"}
+    assert options.own() == {"model": "mine"}
+    assert repr(options) == "Options(model='mine')"
+    with pytest.raises(AttributeError):
+        _ = options.of_another
+
+
+def test_one_word_for_a_list_is_a_list_of_one():
+    """A text is not taken apart into letters."""
+    assert Options.of({"stop": "END"}).stop == ("END",)
+    assert Options.of({"stop": ["A", "B"]}).stop == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"modle": "x"}, {"effort": "huge"}, {"max_tokens": 0}, {"max_tokens": True}, {"max_tokens": 1.5},
+        {"max_tokens": "9"}, {"max_tokens": None}, {"stream": "no"}, {"stream": 0}, {"budget": -1}, {"budget": "1"},
+        {"model": None}, {"output": "not a name"}, {"output": "class"}, {"chat": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_python_gives_is_checked_as_well(given: dict[str, Any]):
+    """Before a service would refuse it, or worse, take it."""
+    with pytest.raises(OptionError) as caught:
+        Options.of(given)
+    assert next(iter(given)) in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"effort": None},
+        {"effort": "max"},
+        {"max_tokens": 1},
+        {"budget": 0},
+        {"budget": None},
+        {"budget": 1},
+        {"system": None},
+    ],
+    ids=str,
+)
+def test_what_python_may_give(given: dict[str, Any]):
+    """None is "not set" where that is the default."""
+    assert Options.of(given).own() == given
+
+
+def test_numbers_of_other_libraries_are_numbers():
+    """A notebook takes them out of tables."""
+    numpy = pytest.importorskip("numpy")
+    assert Options.of({"max_tokens": numpy.int64(5)}).max_tokens == 5
+    assert Options.of({"budget": numpy.float64(0.5)}).budget == 0.5
+
+
+# The table itself
+
+
+def test_names_and_flags_are_unique():
+    """Each belongs to one row."""
+    names = [option.name for option in OPTIONS]
+    assert len(set(names)) == len(names)
+    assert len(set(flags())) == len(flags())
+    assert all(name.isidentifier() for name in names)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_row_is_whole(option: Option):
+    """What help, completion and settings need of it."""
+    assert option.help
+    assert not option.help.endswith(".")
+    assert option.kind in ("text", "name", "int", "number", "switch", "list")
+    assert (option.kind == "switch") is not bool(option.metavar)
+    assert any(flag.startswith("--") for flag in option.flags)
+    assert all(option_of(flag) is option for flag in option.flags)
+    if option.kind == "switch":
+        assert option.value is not option.default, "giving it changes something"
+    if option.kind != "list":
+        assert Options.of({option.name: option.default}) if option.default is not None else True
+
+
+def test_every_option_is_in_the_help():
+    """By all of its flags, with its value; and what is set is shown."""
+    text = help_text(lambda option: "claude-set" if option.name == "model" else option.default)
+    for option in OPTIONS:
+        for flag in option.flags:
+            assert flag in text
+        if option.metavar:
+            assert option.metavar in text
+    assert "(now: claude-set)" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 110
