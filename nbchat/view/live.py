@@ -133,10 +133,12 @@ def publish(bundle: dict[str, Any]) -> None:
 
 
 def output_metadata(response: Response) -> dict[str, Any]:
-    """What the notebook keeps beside the answer. No prompt, and nothing of a key.
+    """What the notebook keeps beside the answer, or {} for a part of one. No prompt, and nothing of a key.
 
     Times are left out: two runs of a recorded answer make the same notebook.
     """
+    if not (response.id or response.model or response.digest):
+        return {}
     about = {
         "id": response.id,
         "model": response.model,
