@@ -83,7 +83,7 @@ class Nbchat(Configurable):
     cassette_mode = Unicode(None, allow_none=True, help="auto, replay, record or off; goes before --mode").tag(
         config=True
     )
-    user = Unicode("", help="who asks, for telemetry; without one it is JupyterHub's user").tag(config=True)
+    user = Unicode("", help="who asks, for telemetry; else JupyterHub's user, for Langfuse the login").tag(config=True)
     ledger = Bool(True, help="whether usage is written into the ledger").tag(config=True)
     journal = Bool(True, help="whether answers are kept on disk while they arrive").tag(config=True)
     echo = Unicode(None, allow_none=True, help="a file that gets the text of every answer as it arrives").tag(

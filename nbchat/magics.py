@@ -44,8 +44,9 @@ class ClaudeMagics(Magics):
         from nbchat.session import Session, make_current
         from nbchat.store.entries import notebook_name
 
-        # Where Jupyter Server, or papermill, tells the notebook's path.
+        # Where Jupyter Server, papermill, or VS Code tells the notebook's path.
         path = os.environ.get("JPY_SESSION_NAME") or os.environ.get("PAPERMILL_OUTPUT_PATH")
+        path = path or self.shell.user_ns.get("__vsc_ipynb_file__")
         session = Session(config=self.settings, notebook=notebook_name(path))
         make_current(session)
         return session
@@ -136,8 +137,10 @@ def _preload_quietly() -> None:
 
 def _preload() -> None:
     """Import what the first answer needs, the largest part first: the SDK alone takes over a second."""
+    from nbchat import telemetry
     from nbchat.transports import claude
 
+    telemetry.start()
     claude.preload()
     from nbchat import cell  # noqa: F401
     from nbchat.store import prices

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -121,29 +122,30 @@ def turn(
 ) -> Iterator[Turn]:
     """The span of a turn around the block; what the block sends and runs becomes a child of it.
 
-    ``notebook`` is the session, ``chat`` within it the conversation, ``user`` who asks; without
-    one it is JupyterHub's. An error that leaves the block makes the span one of status ERROR; an
-    interrupt does not.
+    ``notebook`` is the session (without a name this kernel is one), ``chat`` within it the
+    conversation, ``user`` who asks; without one it is JupyterHub's, and for Langfuse, which is the
+    user's own, the login name. An error that leaves the block makes the span one of status ERROR;
+    an interrupt does not.
     """
     tracer = _tracer()
     if tracer is None:
         yield Turn()
         return
-    user = user or os.environ.get("JUPYTERHUB_USER", "")
+    session, user = notebook or f"kernel-{_OWN}", user or _user()
     about = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.provider.name": _PROVIDERS.get(endpoint, endpoint),
         "gen_ai.agent.name": "nbchat",
-        "gen_ai.conversation.id": f"{notebook}:{chat}" if notebook and chat else chat,
+        "gen_ai.conversation.id": f"{session}:{chat}",
         "gen_ai.request.model": request.model,
         "gen_ai.request.max_tokens": request.max_tokens,
         "gen_ai.request.stream": request.stream or None,
-        "session.id": notebook,
+        "session.id": session,
         "user.id": user,
         "nbchat.endpoint": endpoint,
         "nbchat.cell.id": cell,
     }
-    with _carrying(notebook, user), _span(tracer, "invoke_agent nbchat", about) as span:
+    with _carrying(session, user), _span(tracer, "invoke_agent nbchat", about) as span:
         told = Turn(span, request)
         try:
             yield told
@@ -181,6 +183,9 @@ def tool(
 # Langfuse --------------------------------------------------------------------------------------
 
 _starting: threading.Thread | None = None
+_lock = threading.Lock()
+#: For notebooks without a name.
+_OWN = secrets.token_hex(4)
 
 
 def start() -> None:
@@ -190,7 +195,7 @@ def start() -> None:
     waits for it, so that its trace is not missing.
     """
     global _starting
-    if _starting is not None or not all(os.environ.get(f"LANGFUSE_{key}_KEY") for key in ("PUBLIC", "SECRET")):
+    if not all(os.environ.get(f"LANGFUSE_{key}_KEY") for key in ("PUBLIC", "SECRET")):
         return
     from importlib.util import find_spec
 
@@ -205,8 +210,23 @@ def start() -> None:
         except Exception:
             log.warning("Langfuse could not be started; nothing is traced", exc_info=True)
 
-    _starting = threading.Thread(target=begin, name="nbchat-langfuse", daemon=True)
-    _starting.start()
+    with _lock:
+        if _starting is None:
+            _starting = threading.Thread(target=begin, name="nbchat-langfuse", daemon=True)
+            _starting.start()
+
+
+def _user() -> str:
+    if hub := os.environ.get("JUPYTERHUB_USER", ""):
+        return hub
+    if "langfuse" not in sys.modules:
+        return ""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without an entry for this user
+        return ""
 
 
 def _carrying(session: str, user: str) -> Any:
