@@ -28,9 +28,10 @@ def run(shell: Any, session: Session, line: str, body: str | None) -> None:
 
     Raises what :meth:`Session.ask` raises; whatever arrived is bound before that.
     """
-    has_body = bool(body and body.strip())
-    parsed = parse(line, has_body=has_body)
-    prompt = "\n\n".join(part for part in (parsed.prompt, body if has_body else "") if part)
+    # A terminal ends a cell with an empty line; empty lines around a prompt say nothing anywhere.
+    body = body.strip("\n") if body and body.strip() else ""
+    parsed = parse(line, has_body=bool(body))
+    prompt = "\n\n".join(part for part in (parsed.prompt, body) if part)
     options = session.options(parsed.given)
     if options.fix or options.explain:
         prompt = prompt_about(options, prompt)
@@ -43,7 +44,7 @@ def run(shell: Any, session: Session, line: str, body: str | None) -> None:
     before = session.last
     try:
         prepared = session.prepare(
-            prompt.removesuffix("\n"),
+            prompt,
             options,
             namespace=shell.user_ns,
             cell=_turns.key(shell, cell_id),

@@ -142,8 +142,9 @@ def test_a_response_is_bound_to_the_name(kernel: Kernel, code: str):
         ("x = 1\n%claude what is x?", "what is x?"),
         ("if True:\n    %claude what is x?\nx = 2", "what is x?"),
         ("!true isn't \"\n%claude what is x?", "what is x?"),
-        ("%%claude About this:\n\nline one\nline two?", "About this:\n\n\nline one\nline two?"),
+        ("%%claude About this:\n\nline one\nline two?", "About this:\n\nline one\nline two?"),
         ("%%claude\nall of\n\nthis ?", "all of\n\nthis ?"),
+        ("%%claude\n\n    indented\n\n", "    indented"),
         ("x = 6\n%claude {{ x * 7 }} is what?", "42 is what?"),
     ],
 )
