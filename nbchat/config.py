@@ -6,6 +6,7 @@ before a configuration file, that before the default.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import os
 import warnings
@@ -41,6 +42,8 @@ def _read(trait: TraitType[Any, Any], text: str) -> Any:
     """The value of a variable of the environment; a list may be one word."""
     if isinstance(trait, List) and not text.lstrip().startswith("["):
         return [text]
+    if isinstance(trait, Dict):
+        return ast.literal_eval(text)  # from_string does the same, with a warning about command lines
     return trait.from_string(text)
 
 

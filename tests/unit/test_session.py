@@ -1,0 +1,438 @@
+"""Session.ask: the pipeline, and what holds of it whatever happens on the way."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nbchat import ScriptedTransport, Session
+from nbchat.core.chunks import Notice
+from nbchat.core.errors import (
+    AnswerError,
+    BudgetError,
+    InputError,
+    NbchatError,
+    OverloadedError,
+    RefusedError,
+    StreamError,
+)
+from nbchat.core.parser import events_of
+from nbchat.core.request import Request
+from nbchat.core.response import Response
+from nbchat.endpoints import Endpoint
+
+#: An answer with a block of each kind, cut small.
+MESSAGE = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test",
+    "content": [
+        {"type": "thinking", "thinking": "Let me think", "signature": "s"},
+        {"type": "text", "text": "Once upon a time"},
+        {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "time"}},
+        {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": []},
+        {"type": "text", "text": " there was."},
+    ],
+    "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 9, "output_tokens": 20},
+}  # fmt: skip
+EVENTS = list(events_of(MESSAGE))
+
+
+class Sink:
+    """Counts what it is told, and fails where it is told to."""
+
+    def __init__(self, fails_at: int | None = None, how: BaseException | None = None, in_settle: bool = False) -> None:
+        self.chunks: list[Any] = []
+        self.settled: list[Response] = []
+        self.fails_at, self.how, self.in_settle = fails_at, how, in_settle
+
+    def feed(self, chunk: Any) -> None:
+        self.chunks.append(chunk)
+        if self.fails_at == len(self.chunks) - 1 and self.how is not None:
+            raise self.how
+
+    def settle(self, response: Response) -> None:
+        self.settled.append(response)
+        if self.in_settle and self.how is not None:
+            raise self.how
+
+
+def sent(transport: ScriptedTransport, number: int = -1) -> list[tuple[str, str]]:
+    """The messages of a request, as (role, text)."""
+    return [(message.role, message.text) for message in transport.requests[number].messages]
+
+
+# Sinks
+
+
+FAILURES = [
+    OverloadedError("busy"), StreamError("cut"), InputError("odd"),
+    KeyboardInterrupt(), ValueError("a bug"), SystemExit(3),
+]  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(st.integers(0, len(EVENTS)), st.sampled_from(FAILURES), st.booleans())
+def test_sinks_are_settled_exactly_once_wherever_it_fails(step: int, failure: BaseException, early: bool):
+    """After each event, with each kind of failure; all sinks hold the same Response, which is the session's last."""
+
+    def broken(request: Request) -> Any:
+        def events() -> Any:
+            yield from EVENTS[:step]
+            raise failure
+
+        if early and step == 0:
+            raise failure
+        return events()
+
+    first, second = Sink(), Sink()
+    session = Session(ScriptedTransport(broken, "And again"))
+    with pytest.raises(type(failure)) as caught:
+        session.ask("Tell me", sinks=[first, second])
+    assert caught.value is failure
+    assert first.settled == second.settled == [session.last]
+    assert first.chunks == second.chunks
+    response = session.last
+    assert not response
+    whole = step == len(EVENTS)
+    if isinstance(failure, KeyboardInterrupt):
+        assert response.status == "interrupted"
+    elif isinstance(failure, StreamError):
+        assert response.status == "incomplete"
+        assert failure.partial is response
+    else:
+        assert response.status == "error"
+    assert "Once upon a time there was.".startswith(response.text)
+    assert response.usage.estimated is (0 < step <= EVENTS.index(EVENTS[-2]) and not whole)
+    # What is sent next is valid: it alternates, and ends with the question.
+    assert session.ask("Again").text == "And again"
+    roles = [message.role for message in session.endpoints._fixed.requests[-1].messages]
+    assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+
+
+@pytest.mark.parametrize("step", range(0, 12, 3))
+def test_a_view_that_fails_is_dropped_with_one_warning(step: int):
+    """The answer outranks the picture; the other sinks get all of it."""
+    view, other = Sink(fails_at=step, how=ZeroDivisionError("no room")), Sink()
+    with pytest.warns(RuntimeWarning, match=r"Sink failed \(ZeroDivisionError: no room\)") as warned:
+        response = Session(ScriptedTransport(MESSAGE)).ask("Tell me", sinks=[view, other])
+    assert len(warned) == 1
+    assert response.status == "complete"
+    assert other.settled == [response]
+    assert view.settled == []
+    assert len(view.chunks) == step + 1
+    assert len(other.chunks) > step + 1
+
+
+def test_a_view_that_fails_at_the_end_breaks_nothing():
+    """Nor one that fails when it begins."""
+
+    class Begins(Sink):
+        def begin(self, request: Request) -> None:
+            raise OSError("no screen")
+
+    view, begins, other = Sink(how=ZeroDivisionError("late"), in_settle=True), Begins(), Sink()
+    with pytest.warns(RuntimeWarning) as warned:
+        response = Session(ScriptedTransport("Hi")).ask("Hi", sinks=[view, begins, other])
+    assert {"late" in str(warning.message) or "no screen" in str(warning.message) for warning in warned} == {True}
+    assert len(warned) == 2
+    assert response
+    assert other.settled == [response]
+
+
+def test_sinks_may_be_made_when_the_price_is_known():
+    """A view shows the cost while the answer arrives."""
+    made: list[Any] = []
+
+    def make(cost: Any) -> list[Sink]:
+        made.append(cost)
+        return [Sink()]
+
+    session = Session(ScriptedTransport("Hi", model="claude-sonnet-5-5", name="anthropic"))
+    response = session.ask("Hi", sinks=make)
+    assert made[0](response.usage, "claude-sonnet-5-5") == response.cost
+    assert response.cost is None or response.cost > 0
+
+
+def test_nothing_is_told_and_nothing_changes_when_nothing_was_sent():
+    """An error before sending leaves the last answer where it was."""
+    session, sink = Session(ScriptedTransport("Hi", repeat=True)), Sink()
+    kept = session.ask("Hi")
+    for wrong in ({"prompt": " "}, {"prompt": "{{ x", "namespace": {}}, {"prompt": "Hi", "effort": "huge"}):
+        with pytest.raises(InputError):
+            session.ask(**wrong, sinks=[sink])
+    assert (sink.chunks, sink.settled) == ([], [])
+    assert session.last is kept
+    assert len(session.conversation("main")) == 1
+
+
+# The turn in its conversation
+
+
+def test_a_cell_that_is_run_again_replaces_its_own_turn():
+    """It sends what stands before it; later turns stay, and are stale."""
+    transport = ScriptedTransport("one", "two", "three", "one again", "four")
+    session = Session(transport)
+    for cell, prompt in (("a", "A"), ("b", "B"), ("c", "C")):
+        session.ask(prompt, cell=cell)
+    session.ask("A2", cell="a")
+    assert sent(transport) == [("user", "A2")]
+    turns = session.conversation("main").turns
+    assert [(turn.key, turn.stale) for turn in turns] == [("a", False), ("b", True), ("c", True)]
+    session.ask("D", cell="d")
+    assert sent(transport) == [
+        ("user", "A2"), ("assistant", "one again"), ("user", "B"), ("assistant", "two"),
+        ("user", "C"), ("assistant", "three"), ("user", "D"),
+    ]  # fmt: skip
+
+
+def test_without_a_key_every_run_is_a_new_turn():
+    """As under nbclient."""
+    session = Session(ScriptedTransport("x", repeat=True))
+    for _ in range(3):
+        session.ask("Hi")
+    assert len(session.conversation("main")) == 3
+
+
+def test_once_sends_no_history_and_joins_no_conversation():
+    """The next cell knows nothing of it."""
+    transport = ScriptedTransport("one", "two", "three")
+    session = Session(transport)
+    session.ask("A")
+    response = session.ask("B", once=True)
+    assert sent(transport) == [("user", "B")]
+    assert response.text == "two"
+    session.ask("C")
+    assert sent(transport) == [("user", "A"), ("assistant", "one"), ("user", "C")]
+
+
+def test_chats_know_nothing_of_each_other():
+    """Each name is a conversation."""
+    transport = ScriptedTransport("one", "two", "three")
+    session = Session(transport)
+    session.ask("A", chat="left")
+    session.ask("B", chat="right")
+    session.ask("C", chat="left")
+    assert sent(transport) == [("user", "A"), ("assistant", "one"), ("user", "C")]
+    assert {name for name, chat in session.conversations.items() if len(chat)} == {"left", "right"}
+
+
+def test_a_failed_run_of_a_cell_keeps_the_turn_it_had():
+    """Nothing came, so nothing is replaced; what broke off replaces it."""
+    transport = ScriptedTransport("one", OverloadedError("busy"), ["half", StreamError("cut")], "next")
+    session = Session(transport)
+    session.ask("A", cell="a")
+    with pytest.raises(OverloadedError):
+        session.ask("A2", cell="a")
+    assert session.conversation("main").turns[0].messages[0].text == "A"
+    with pytest.raises(StreamError):
+        session.ask("A3", cell="a")
+    assert [turn.status for turn in session.conversation("main").turns] == ["incomplete"]
+    session.ask("B", cell="b")
+    assert sent(transport) == [("user", "A3"), ("assistant", "half"), ("user", "B")]
+
+
+# How an answer ends
+
+
+def test_a_pause_goes_on_with_what_came():
+    """The answer so far goes back as it is, and the Response is one."""
+    paused = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "x"}}
+    transport = ScriptedTransport(["Let me see. ", paused, {"stop_reason": "pause_turn"}], "Here it is.")
+    session, sink = Session(transport), Sink()
+    response = session.ask("Look it up", sinks=[sink])
+    assert len(transport.requests) == 2
+    (question, answer) = transport.requests[1].messages
+    assert (question.role, question.text) == ("user", "Look it up")
+    assert answer.role == "assistant"
+    assert [block.to_dict() for block in answer.content] == [{"type": "text", "text": "Let me see. "}, paused]
+    assert response.text == "Let me see. Here it is."
+    assert response.status == "complete"
+    usages = [chunk.usage for chunk in response.chunks if chunk.type == "response"]
+    assert response.usage == usages[0] + usages[1]
+    assert len(sink.settled) == 1
+
+
+def test_a_refusal_is_an_error_that_holds_the_response():
+    """The cell fails, so Run All stops; what was said is bound."""
+    refused = ["I cannot", {"stop_reason": "refusal", "stop_details": {"explanation": "too odd"}}]
+    session, sink = Session(ScriptedTransport(refused)), Sink()
+    with pytest.raises(RefusedError, match="too odd") as caught:
+        session.ask("Hi", sinks=[sink])
+    response = caught.value.response
+    assert response is session.last
+    assert sink.settled == [response]
+    assert (response.status, response.text, response.stop_reason) == ("refused", "I cannot", "refusal")
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
+def test_an_answer_that_ends_at_a_limit_is_incomplete(reason: str):
+    """It is given, and it is false."""
+    response = Session(ScriptedTransport(["Once upon", {"stop_reason": reason}])).ask("Hi")
+    assert (response.status, response.stop_reason, bool(response)) == ("incomplete", reason, False)
+
+
+@pytest.mark.parametrize("reason", ["end_turn", "stop_sequence", "of_next_year"])
+def test_other_ends_are_ends(reason: str):
+    """What a later API adds is not taken for a failure."""
+    assert Session(ScriptedTransport(["Done", {"stop_reason": reason}])).ask("Hi").status == "complete"
+
+
+def test_an_empty_answer_is_an_error_with_a_response():
+    """An empty output would look like success."""
+    session = Session(ScriptedTransport([]))
+    with pytest.raises(AnswerError) as caught:
+        session.ask("Hi")
+    assert caught.value.response is session.last
+
+
+# What goes along
+
+
+def test_a_prompt_may_be_texts_and_values():
+    """In their order; a table is a table."""
+    pandas = pytest.importorskip("pandas")
+    transport = ScriptedTransport("Fine")
+    response = Session(transport).ask(["Sum this up:", pandas.DataFrame({"size": [1, 2]}), "Briefly."])
+    text = transport.requests[0].messages[0].text
+    assert text.index("Sum this up:") < text.index("size") < text.index("Briefly.")
+    assert response.prompt == text
+
+
+def test_braces_are_filled_from_a_namespace_and_only_there():
+    """Without one they are text; values are not scanned again."""
+    transport = ScriptedTransport("Fine", repeat=True)
+    session = Session(transport)
+    session.ask("Is {{ x + 1 }} even?", namespace={"x": 41, "y": 1})
+    session.ask("Is {{ x }} even?")
+    session.ask("{{ text }}", namespace={"text": "{{ y }}", "y": 1})
+    assert [request.messages[-1].text for request in transport.requests] == [
+        "Is 42 even?",
+        "Is {{ x }} even?",
+        "{{ y }}",
+    ]
+
+
+def test_what_was_cut_is_a_note_and_a_notice():
+    """The user is told at once, and the Response keeps it."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"n": range(100_000)})
+    sink = Sink()
+    response = Session(ScriptedTransport("Fine")).ask("{{ frame }}", namespace={"frame": frame}, sinks=[sink])
+    assert len(response.notes) >= 1
+    assert "100,000" in " ".join(response.notes).replace("100000", "100,000")
+    notices = [chunk.text for chunk in sink.chunks if isinstance(chunk, Notice)]
+    assert set(response.notes) <= set(notices)
+
+
+# Limits
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A session whose endpoint has a small context window."""
+
+    def make(transport: ScriptedTransport, window: int = 1000) -> Session:
+        session = Session(transport, max_tokens=80)
+        endpoint = Endpoint("scripted", "scripted", lambda: transport, window=window)
+        monkeypatch.setattr(session.endpoints, "find", lambda options: endpoint)
+        return session
+
+    return make
+
+
+def test_a_request_beyond_the_window_names_its_largest_parts(small: Any):
+    """Nothing is sent; the three largest are what to shorten."""
+    transport = ScriptedTransport("answer " * 300, repeat=True)
+    session = small(transport, 2000)
+    session.ask("question " * 200, system="system " * 40)
+    with pytest.raises(InputError) as caught:
+        session.ask("again " * 600, system="system " * 40)
+    assert len(transport.requests) == 1
+    named = caught.value.message.partition("Largest: ")[2].split("; ")
+    assert len(named) == 3
+    assert "the prompt" in named[0]
+    assert "turn 1 of the history, the answer" in named[1]
+    assert "turn 1 of the history, the prompt" in named[2]
+    for way in ("--once", "--trim"):
+        assert way in caught.value.hint
+
+
+def test_trim_drops_the_oldest_turns_and_says_so(small: Any):
+    """As many as it takes, and no more; the conversation keeps them."""
+    transport = ScriptedTransport("answer " * 200, repeat=True)
+    session = small(transport, 1200)
+    session.ask("first " * 100)
+    session.ask("second " * 100)
+    with pytest.raises(InputError):
+        session.ask("third " * 100)
+    response = session.ask("third " * 100, trim=True)
+    assert sent(transport)[0][1].startswith("second")
+    assert any("--trim dropped the oldest turn" in note for note in response.notes)
+    assert len(session.conversation("main")) == 3
+
+
+def test_a_budget_refuses_before_anything_is_sent():
+    """With what is spent, the limit and the estimate; and lets through what fits."""
+    transport = ScriptedTransport("Hi", repeat=True, name="anthropic", model="claude-sonnet-4-5")
+    session = Session(transport)
+    with pytest.raises(BudgetError) as caught:
+        session.ask("Hi", budget=0.000001)
+    assert transport.requests == []
+    assert caught.value.limit == 0.000001
+    assert caught.value.estimate > caught.value.limit
+    assert session.ask("Hi", budget=5).cost > 0
+    with pytest.raises(BudgetError) as caught:
+        session.ask("Hi", budget=0)
+    assert caught.value.spent > 0
+
+
+# Options
+
+
+def test_a_sessions_settings_go_into_every_request():
+    """A request's own go before them, and a name that is none is said at once."""
+    transport = ScriptedTransport("Hi", repeat=True)
+    session = Session(transport, system="Be brief.", max_tokens=5)
+    session.ask("A")
+    session.ask("B", system="Be long.")
+    assert [(request.system, request.max_tokens) for request in transport.requests] == [
+        ("Be brief.", 5),
+        ("Be long.", 5),
+    ]
+    with pytest.raises(InputError, match="sytem"):
+        Session(transport, sytem="x")
+
+
+def test_whatever_a_transport_raises_the_ledger_has_a_row(recwarn: pytest.WarningsRecorder):
+    """A row for every request sent, also failed and interrupted ones."""
+    answers = [
+        "fine",
+        OverloadedError("busy"),
+        ["half", StreamError("cut")],
+        KeyboardInterrupt(),
+        ["part", KeyboardInterrupt()],
+    ]
+    session = Session(ScriptedTransport(*answers), notebook="rows.ipynb")
+    for _ in answers:
+        try:
+            session.ask("Hi", once=True)
+        except (NbchatError, KeyboardInterrupt):
+            continue
+    assert [row.kind for row in session.records.ledger.rows()] == [
+        "answer",
+        "failed",
+        "failed",
+        "interrupted",
+        "interrupted",
+    ]
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+
+
+def test_nothing_warns_on_the_way():
+    """A plain question is silent."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Session(ScriptedTransport(MESSAGE)).ask("Hi")
