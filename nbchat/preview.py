@@ -41,8 +41,9 @@ def preview(prepared: Prepared, session: Session) -> str:
 
 
 def _price(prepared: Prepared, session: Session, tokens: int) -> str:
-    if session.records.replays(prepared.request):
-        return "costs nothing: what is recorded is replayed"
+    cassette = session.records.cassette
+    if cassette is not None and cassette.mode in ("auto", "replay") and cassette.holds(prepared.request):
+        return "costs nothing: the answer is recorded"
     prompt, whole = (
         session.records.estimate(tokens, answer, prepared.endpoint) for answer in (0, prepared.draft.max_tokens)
     )

@@ -96,3 +96,14 @@ def test_without_a_count_it_is_an_estimate_and_without_a_price_it_says_so():
         shown = dry(session, "x" * 400, model="mine-1")
     assert "tokens (estimated)" in shown
     assert "the price of mine-1 is not known" in shown
+
+
+def test_a_recorded_answer_costs_nothing_and_another_has_its_price(tmp_path: Path):
+    """With a cassette, what it holds is free; what would be sent is not, even where replay would refuse it."""
+    session = Session(ScriptedTransport("Fine."))
+    session.records.use_cassette(str(tmp_path / "c.jsonl"))
+    session.ask("Hi", once=True)
+    assert "costs nothing: the answer is recorded" in dry(session, "Hi", once=True)
+    assert "costs about $" in dry(session, "Something else", once=True)
+    session.records.use_cassette(str(tmp_path / "c.jsonl"), "replay")
+    assert "costs about $" in dry(session, "Something else", once=True)
