@@ -229,7 +229,11 @@ class LiveView:
 
     def feed(self, chunk: StreamChunk) -> None:
         """Take one chunk."""
-        if type(chunk) is BlockStart and chunk.block.type in _SILENT and (not chunk.index or chunk.block.type == "text"):
+        if (
+            type(chunk) is BlockStart
+            and chunk.block.type in _SILENT
+            and (not chunk.index or chunk.block.type == "text")
+        ):
             return  # it shows nothing: its first letters would wait for the end of the update it makes
         self._pending.append(chunk)
         if self._idle:
@@ -397,9 +401,9 @@ class _Picture:
         if self._part is not None:
             self._part.show(now)
         if now >= self._line_at + TICK or self._status.notice != self._notice:
-            line = self._status.line(now)
+            line, news = self._status.line(now), not self._line or self._status.notice != self._notice
             if line != self._line:
-                self._stage.say(line)
+                self._stage.say(line, announced=news)
             self._line, self._line_at, self._notice = line, now, self._status.notice
         self._stage.show()
 
@@ -407,9 +411,7 @@ class _Picture:
 class _Part:
     """One part on the stage: a row of HTML widgets, in a fold if it has a head."""
 
-    def __init__(
-        self, stage: Stage, kind: str, head: str, *, open: bool = False, text: Growing | None = None
-    ) -> None:
+    def __init__(self, stage: Stage, kind: str, head: str, *, open: bool = False, text: Growing | None = None) -> None:
         self.kind = kind
         self._stage = stage
         text = text or (Letters() if kind == "call" else MarkdownStream())
@@ -446,14 +448,14 @@ class _Part:
     def _send(self, now: float) -> None:
         values = self._segments.show(now, self._stage.segments)
         widget = self._open
-        for value in values:
+        for place, value in enumerate(values, 1):
+            finished = place < len(values) or not self._segments.open
+            html = _dressed(value, finished)
             if widget is None:
-                widget = self._column.add(value)
+                widget = self._column.add(html)
             else:
-                self._stage.set(widget, value)
-            self._open, widget = widget, None
-        if not self._segments.open:
-            self._open = None
+                self._stage.set(widget, html)
+            self._open, widget = None if finished else widget, None
 
 
 # --- the widgets --------------------------------------------------------------------------------
@@ -505,7 +507,7 @@ class Stage:
     def segment(self, value: str) -> HTML:
         """A new piece of the answer; it belongs into a column."""
         self.segments += 1
-        return self._html(_no_formulas(value))
+        return self._html(value)
 
     def box(self, children: Sequence[Any] = (), classes: Sequence[str] = ()) -> VBox:
         """A box of widgets below each other."""
@@ -514,11 +516,12 @@ class Stage:
     def set(self, widget: HTML, value: str) -> None:
         """Show the value in place of the one before."""
         self.sent += 1
-        widget.value = _no_formulas(value)
+        widget.value = value
 
-    def say(self, line: str) -> None:
-        """Show the status line."""
-        self.set(self._status, f'<div class="nbchat-status" role="status">{escape(line)}</div>')
+    def say(self, line: str, announced: bool) -> None:
+        """Show the status line, and tell those who listen if it says more than numbers."""
+        role = ' role="status"' if announced else ""
+        self.set(self._status, _dressed(f'<div class="nbchat-status"{role}>{escape(line)}</div>', False))
 
     def fold(self, head: str, open: bool = False) -> Column:
         """A new column at the end, behind a head that opens and closes it."""
@@ -552,9 +555,15 @@ class Stage:
         return widget
 
 
-def _no_formulas(value: str) -> str:
-    """The value with MathJax kept away from all but formulas: it looks at a widget alone, not at what is around it."""
-    return f'<div class="{" ".join(NO_FORMULAS)}">{value}</div>'
+def _dressed(value: str, finished: bool) -> str:
+    """The value of a segment as it goes into its widget.
+
+    MathJax is kept away from all but formulas here, as it looks at a widget and not at what is
+    around it. What is finished is announced to those who listen, politely, and what is still being
+    written is not: they would hear its beginning again and again.
+    """
+    announced = ' aria-live="polite"' if finished else ""
+    return f'<div class="{" ".join(NO_FORMULAS)}"{announced}>{value}</div>'
 
 
 class Column:
