@@ -62,7 +62,7 @@ class Acts:
         if acts:
             # The answer's earlier blocks that are not shown yet: of rounds that the service paused.
             self._waiting = acts[1:]
-            self._show([*self._results, *self._paused, *acts[0]], chunk)
+            self._show([*self._results, *self._paused, *acts[0]])
             self._shown += len(self._paused) + len(chunk.blocks)
             self._paused = ()
         elif chunk.stop_reason == "pause_turn":
@@ -77,7 +77,7 @@ class Acts:
         }
         self._results.append(OpaqueBlock(data))
         if self._waiting:
-            self._show([*self._results, *self._waiting.pop(0)], None)
+            self._show([*self._results, *self._waiting.pop(0)])
             return
         if self._view is None:
             self._view = self._make()
@@ -86,11 +86,8 @@ class Acts:
             for block in self._results:
                 self._view.feed(_as_chunk(block))
 
-    def _show(self, blocks: list[Block], chunk: ResponseChunk | None) -> None:
+    def _show(self, blocks: list[Block]) -> None:
         part = Response(_told(blocks), blocks=tuple(blocks), messages=(Message("assistant", tuple(blocks)),))
-        if chunk is not None:
-            about = {name: str(chunk.message.get(name) or "") for name in ("id", "model")}
-            part = replace(part, usage=chunk.usage, **about)
         (self._view or FinalView()).settle(part)
         self._view, self._results = None, []
 

@@ -475,7 +475,9 @@ STYLE = """<style>
 }
 .nbchat-live .nbchat-fold:not(:has(> :first-child details[open])) > :not(:first-child) { display: none; }
 .nbchat-live table { margin-left: 0; margin-right: 0; }
-code.nbchat-letters.nbchat-letters.nbchat-letters { background: none; padding: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
+code.nbchat-letters.nbchat-letters.nbchat-letters {
+  background: none; padding: 0; white-space: pre-wrap; overflow-wrap: anywhere;
+}
 .nbchat-live > .nbchat-answer { margin-bottom: 1em; }
 .nbchat-live .nbchat-status {
   position: relative; top: -14px; height: 0; line-height: 14px; font-size: 11px; white-space: nowrap;
