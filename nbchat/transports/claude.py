@@ -281,14 +281,15 @@ class ClaudeTransport:
 
     def _count_down(self, wait: float, failure: NbchatError, attempt: int) -> Iterator[dict[str, Any]]:
         """``notice`` events while waiting, one a second; the first says that a try failed."""
-        left, tries = wait, f"try {attempt + 2} of {self._max_retries + 1}"
+        tries = f"try {attempt + 2} of {self._max_retries + 1}"
         failed = getattr(failure, "type", None) or type(failure).__name__
-        while left > 0:
+        for second in range(max(1, math.ceil(wait))):
+            left = wait - second
             when = f" in {left:.0f} s" if left >= 1 else ""
             yield {"type": "notice", "text": f"{failure.message}; {tries}{when}", "failed": failed}
             failed = ""
-            self._sleep(min(left, 1.0))
-            left -= 1.0
+            if left > 0:
+                self._sleep(min(left, 1.0))
         yield {"type": "notice", "text": ""}
 
     def _explained(self, error: Exception, *, started: bool = False, streamed: bool = True) -> NbchatError:
