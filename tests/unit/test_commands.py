@@ -214,8 +214,10 @@ def test_a_set_option_goes_into_requests_and_a_cells_own_goes_before_it():
 )
 def test_a_wrong_value_names_its_variable(variable, text):
     """With the value and what the setting is."""
-    with pytest.raises(OptionError, match=f"{variable}={text}"):
+    with pytest.raises(OptionError) as refused:
         Nbchat(environment={variable: text})
+    assert variable in refused.value.message
+    assert text in refused.value.message
 
 
 def test_a_wrong_value_of_a_choice_is_refused_where_it_is_set():

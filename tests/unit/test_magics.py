@@ -28,7 +28,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
     """A shell with the extension and an answer; the SDK is not loaded behind it."""
     monkeypatch.setattr("nbchat.magics._preload", lambda: None)
     InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance()
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     install(shell)
     shell.nbchat.session.endpoints._fixed = nbchat.ScriptedTransport(*[f"Answer {number}." for number in range(1, 10)])
     yield shell
