@@ -263,6 +263,22 @@ def test_trace_headers_go_to_the_api_only_when_asked_for(
     assert "traceparent" in asked_for
 
 
+def test_who_asks_and_where_as_far_as_it_is_known(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch):
+    """The setting goes before JupyterHub's user; a login name goes nowhere by itself."""
+    monkeypatch.setenv("LOGNAME", "canary")
+    monkeypatch.delenv("JUPYTERHUB_USER", raising=False)
+    Session(ScriptedTransport("1")).ask("Hi")
+    monkeypatch.setenv("JUPYTERHUB_USER", "hub-user")
+    Session(ScriptedTransport("2")).ask("Hi")
+    monkeypatch.setenv("NBCHAT_USER", "ada")
+    Session(ScriptedTransport("3")).ask("Hi")
+    found = [dict(span.attributes or {}) for span in exporter.get_finished_spans()]
+    assert [about.get("user.id") for about in found] == [None, "hub-user", "ada"]
+    (session,) = {about["session.id"] for about in found}
+    assert session.startswith("kernel-")
+    assert found[0]["gen_ai.conversation.id"] == f"{session}:main"
+
+
 def test_the_sdks_switch_turns_everything_off(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch):
     """ANTHROPIC_OPEN_TELEMETRY=false: no span of ours either."""
     monkeypatch.setenv("ANTHROPIC_OPEN_TELEMETRY", "false")
@@ -388,7 +404,8 @@ def test_langfuse_gets_traces_with_session_user_and_usage(sink: ThreadingHTTPSer
         "LANGFUSE_SECRET_KEY": "sk-lf-test",
         "LANGFUSE_BASE_URL": f"http://127.0.0.1:{sink.server_port}",
         "LANGFUSE_HOST": f"http://127.0.0.1:{sink.server_port}",
-        "NBCHAT_USER": "ada",
+        "JUPYTERHUB_USER": "",
+        "LOGNAME": "ada",  # the login name; a setting would go before it
         **({CONTENT: "content"} if content else {}),
     }
     with api.serving(answering("canary-answer"), answering("canary-answer"), refuse) as server:
