@@ -67,6 +67,8 @@ def _message(message: Message, where: str) -> Iterator[str]:
             yield from _part(f"{where}{message.role}, {block.type}", _readable(plain), estimate_tokens(plain))
             continue
         for name, text in pieces(plain["text"]):
+            if not text.strip():
+                continue  # the blank line between two parts
             yield from _part(f"{where}{message.role}{f', {name}' if name else ''}", text)
         if len(plain) > 2:
             yield _json({key: value for key, value in plain.items() if key not in ("type", "text")})
