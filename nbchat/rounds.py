@@ -165,7 +165,8 @@ class Rounds:
 
 def _from_cache(event: Mapping[str, Any]) -> Notice:
     """The line on the share of the prompt that came from the cache, as the beginning of an answer tells it."""
-    usage = Usage.from_api((event.get("message") or {}).get("usage"))
+    message = event.get("message")
+    usage = Usage.from_api(message.get("usage") if isinstance(message, Mapping) else None)
     share = round(100 * usage.cached_share)
     return Notice(f"{share} % of the prompt from the cache" if share else "", about="cache")
 

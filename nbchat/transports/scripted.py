@@ -174,8 +174,10 @@ _CUT = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": 
 
 def _is_event(part: Any) -> bool:
     """Whether a dict is an event rather than a content block."""
-    kind = part.get("type", "") if isinstance(part, Mapping) else ""
-    return kind in ("ping", "error", "notice") or kind.startswith(("message_", "content_block_"))
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return isinstance(kind, str) and (
+        kind in ("ping", "error", "notice") or kind.startswith(("message_", "content_block_"))
+    )
 
 
 def _block(part: Any, call_id: str) -> dict[str, Any]:

@@ -436,3 +436,44 @@ def test_nothing_warns_on_the_way():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Session(ScriptedTransport(MESSAGE)).ask("Hi")
+
+
+# Whatever an endpoint sends
+
+plain = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=6))
+junk = st.recursive(
+    plain,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def spoilt(draw: Any) -> list[dict[str, Any]]:
+    """The events of an answer, some of them with a field that holds something else, or none."""
+    events = [dict(event) for event in EVENTS]
+    for _ in range(draw(st.integers(1, 3))):
+        event = holder = draw(st.sampled_from(events))
+        key = draw(st.sampled_from([key for key in event if key != "type"] or ["type"]))
+        while isinstance(event.get(key), dict) and event[key] and draw(st.booleans()):
+            holder = event[key] = dict(event[key])
+            event, key = holder, draw(st.sampled_from(list(holder)))
+        if draw(st.booleans()):
+            event[key] = draw(junk)
+        else:
+            event.pop(key, None)
+    return events
+
+
+@settings(deadline=None, max_examples=150)
+@given(spoilt())
+def test_no_event_brings_anything_but_an_error_of_ours(events: list[dict[str, Any]]):
+    """An endpoint may send what it likes: there is an answer or a StreamError, and the turn is settled."""
+    sink, session = Sink(), Session(ScriptedTransport(lambda request: iter(events), "Fine"))
+    try:
+        response = session.ask("Tell me", sinks=[sink])
+    except NbchatError:
+        response = session.last
+    assert sink.settled == [response]
+    assert isinstance(response.to_dict(), dict)
+    assert session.ask("And now?").text == "Fine"
