@@ -31,6 +31,7 @@ from nbchat.endpoints import Endpoint, Endpoints
 from nbchat.options import Options
 from nbchat.records import Account, Records
 from nbchat.rounds import Rounds
+from nbchat.store.prices import context_window
 from nbchat.tools.answers import table
 from nbchat.tools.schema import type_of
 from nbchat.tools.toolbox import Toolbox
@@ -221,12 +222,16 @@ class Session:
         tokens, window = _estimate(draft), endpoint.window
         asking = window is None and tokens > MANY_TOKENS and not self.records.replays_only
         if asking:
-            window = window_of(self.endpoints.about(endpoint))
+            # Bedrock and Vertex have no Models API; a beta may give more than is listed.
+            listed = None if "betas" in draft.params else context_window(endpoint.model, endpoint.priced_as)
+            window = window_of(self.endpoints.about(endpoint)) or listed
         if not window:
             return prepared
         answer = min(draft.max_tokens, window // 8)
         if asking and tokens + answer > window // 2:  # an estimate is not enough to refuse or to allow it
-            tokens = self.count_tokens(prepared)[0]
+            tokens, counted = self.count_tokens(prepared)
+            if not counted and tokens * 3 // 4 + answer <= window:
+                return prepared
         fitting = refuse_too_long(draft, tokens, window, answer=answer, trim=prepared.options.trim)
         return replace(prepared, draft=fitting)
 

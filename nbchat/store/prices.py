@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from nbchat.core.errors import BudgetError
 from nbchat.core.usage import Usage
 
-__all__ = ["Overrides", "check_budget", "cost_of", "dollars", "estimate_cost", "preload"]
+__all__ = ["Overrides", "check_budget", "context_window", "cost_of", "dollars", "estimate_cost", "preload"]
 
 #: Prices by model that the user gives: US dollars per million tokens under ``input``, ``output``,
 #: ``cache_read``, ``cache_write`` and ``cache_write_1h``; per thousand under ``web_search``.
@@ -69,6 +69,19 @@ def cost_of(
         return _cost(usage, model, endpoint, batch or usage.service_tier == "batch", at, overrides or {}, region)
     except Exception:  # rule 4: a price that cannot be had is unknown, whatever the reason
         return None
+
+
+def context_window(model: str, endpoint: str) -> int | None:
+    """The context window of a model in tokens, as genai-prices lists it, or None. Never raises."""
+    where = {"provider_id": _PROVIDERS[endpoint]} if endpoint in _PROVIDERS else {"provider_api_url": endpoint}
+    try:
+        import genai_prices
+
+        listed = genai_prices.calc_price(genai_prices.Usage(input_tokens=1), model, **where)
+        window = listed.model.context_window
+    except Exception:  # a model or a provider that is not listed
+        return None
+    return window if isinstance(window, int) and window > 0 else None
 
 
 def _cost(

@@ -150,3 +150,13 @@ def test_a_replay_asks_nobody(tmp_path: Path):
     offline.records.use_cassette(str(tmp_path / "c.jsonl"), "replay")
     replayed = offline.ask("x" * 300_000, **asked)
     assert replayed.replayed and replayed.digest == recorded.digest
+
+
+def test_without_a_models_api_the_listed_window_holds():
+    """As on Bedrock and Vertex; a beta may give more than is listed, and an unknown model has no window."""
+    with serving(api := Api(None, tokens=1_100_000)) as server:
+        with pytest.raises(InputError, match="1,000,000"):
+            session_at(server.url).ask("x" * 3_900_000)
+        assert "/v1/messages" not in api.paths
+        assert session_at(server.url).ask("x" * 3_900_000, param='betas=["context-2m"]')
+        assert session_at(server.url).ask("x" * 3_900_000, model="mine")

@@ -1,0 +1,123 @@
+"""Conversations in a real JupyterLab: three turns, the second edited and run again, and Tab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from harness import JupyterServer, Page
+
+from tests.support.server import Received, Server, Wire, serving, streaming, text_events
+
+
+def answer(wire: Wire, request: Received) -> None:
+    """Repeat the prompt, in pieces and slowly enough to be seen live."""
+    said = words(request.body["messages"][-1])
+    streaming(text_events(["You ", "said ", f"{said}."]), pause=0.02)(wire, request)
+
+
+def words(message: dict) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def sent(request: Received) -> list[str]:
+    return [f"{message['role'][0]}: {words(message)}" for message in request.body["messages"]]
+
+
+@pytest.fixture
+def api() -> Iterator[Server]:
+    with serving(answer) as server:
+        yield server
+
+
+def edit(page: Page, cell: int, text: str) -> None:
+    """Type another text into a cell, as a person does."""
+    page.raw.locator(".jp-CodeCell .cm-content").nth(cell).click()
+    page.raw.keyboard.press("Control+A")
+    page.raw.keyboard.type(text)
+
+
+def run_cell(page: Page, cell: int) -> None:
+    """Shift+Enter in a cell, and wait for its answer."""
+    page.raw.locator(".jp-CodeCell .cm-content").nth(cell).click()
+    page.raw.keyboard.press("Shift+Enter")
+    page.raw.wait_for_timeout(100)
+    page.wait_idle()
+
+
+def start(server: JupyterServer, page: Page, api: Server, *cells: str) -> None:
+    """A notebook whose cells ask the server."""
+    first = f"%load_ext nbchat\n%config Nbchat.endpoint = '{api.url}'"
+    server.write("conversations.ipynb", first, *cells)
+    page.open("conversations.ipynb")
+    run_cell(page, 0)
+
+
+def test_the_second_of_three_turns_is_edited_and_run_again(server: JupyterServer, page: Page, api: Server):
+    """What is sent each time: its history is the turns before it, and later ones stay, marked stale."""
+    start(server, page, api, *(f"%%claude\n{prompt}" for prompt in ("one", "two", "three")), "%nbchat history")
+    for cell in (1, 2, 3):
+        run_cell(page, cell)
+    one, two, three = (["u: " + said, f"a: You said {said}."] for said in ("one", "two", "three"))
+    assert [sent(request) for request in api.requests] == [["u: one"], [*one, "u: two"], [*one, *two, "u: three"]]
+
+    edit(page, 2, "%%claude\ntwo, but better")
+    run_cell(page, 2)
+    assert sent(api.requests[-1]) == [*one, "u: two, but better"]
+    run_cell(page, 4)
+    rows = page.raw.locator(".jp-OutputArea-output").last.inner_text().splitlines()
+    assert [row.split()[0] for row in rows] == ["turn", "1", "2", "3"]
+    assert ["stale" in row for row in rows[1:]] == [False, False, True]
+    assert "two, but better" in rows[2]
+    page.screenshot("conversations")
+
+    run_cell(page, 3)
+    better = ["u: two, but better", "a: You said two, but better."]
+    assert sent(api.requests[-1]) == [*one, *better, "u: three"]
+    assert len(api.requests) == 5
+    answers = [page.raw.locator(".jp-OutputArea-output").nth(place).inner_text().strip() for place in range(3)]
+    assert answers == ["You said one.", "You said two, but better.", "You said three."]
+    saved = page.save()
+    ids = [cell.id for cell in saved.cells[1:4]]
+    assert [row.split()[1] for row in rows[1:]] == [cell_id[:8] for cell_id in ids]
+
+
+def test_a_copied_cell_is_a_turn_of_its_own(server: JupyterServer, page: Page, api: Server):
+    """JupyterLab gives a pasted cell a new id: the copy goes on from the original."""
+    start(server, page, api, "%%claude\none")
+    run_cell(page, 1)
+    page.raw.locator(".jp-CodeCell .jp-InputPrompt").nth(1).click()
+    page.command("notebook:copy-cell")
+    page.command("notebook:paste-cell-below")
+    run_cell(page, 2)
+    assert sent(api.requests[-1]) == ["u: one", "a: You said one.", "u: one"]
+
+
+def test_tab_completes_options_and_names(server: JupyterServer, page: Page, api: Server):
+    """What the completer proposes when a person presses Tab."""
+    start(server, page, api, "sales = {'north': 120}\nsalary = 7", "")
+    run_cell(page, 1)
+    edit(page, 2, "%%claude --e")
+    assert {"--effort", "--endpoint"} <= set(shown := proposals(page))
+    assert all(text.startswith("--e") for text in shown)
+    page.raw.keyboard.press("Escape")
+    page.raw.keyboard.type("ffort ")
+    # JupyterLab adds words of the notebook of its own below those of the kernel.
+    assert proposals(page)[:5] == ["low", "medium", "high", "xhigh", "max"]
+    page.raw.keyboard.press("Escape")
+    page.raw.keyboard.type("high\nSum up {{ sal")
+    assert {"salary", "sales"} <= set(proposals(page))
+    page.screenshot("completion")
+    page.raw.keyboard.press("Enter")
+    chosen = page.raw.locator(".jp-CodeCell .cm-content").nth(2).inner_text()
+    assert chosen.startswith("%%claude --effort high")
+    assert chosen.split()[-1] in ("salary", "sales")
+
+
+def proposals(page: Page) -> list[str]:
+    """What stands in the list after Tab; there is more than one, as JupyterLab takes a single one at once."""
+    page.raw.wait_for_selector(".jp-Completer", state="hidden")
+    page.raw.keyboard.press("Tab")
+    page.raw.wait_for_selector(".jp-Completer-item", timeout=60_000)
+    return page.raw.locator(".jp-Completer-match").all_inner_texts()
