@@ -46,6 +46,8 @@ __all__ = [
 LONGEST_RESULT = 20_000
 #: A quotation in the list of sources, in characters.
 LONGEST_QUOTE = 200
+#: A result of one line and so many characters is said in the head of its part.
+SHORT_RESULT = 80
 #: Tools whose calls are shown open, as what they do is the user's own work.
 CODE_TOOLS = frozenset({"run_python"})
 
@@ -129,7 +131,9 @@ def render_tool_call(
 
 def render_tool_result(result: str, is_error: bool = False) -> str:
     """What a tool answered, collapsed, where it does not stand in the card of its call."""
-    return details("Error" if is_error else "Result", clean(_result_html(result)))
+    head, line = "Error" if is_error else "Result", result.strip()
+    short = f"{head}: {line}" if line and "\n" not in line and len(line) <= SHORT_RESULT else head
+    return details(short, clean(_result_html(result)))
 
 
 def render_opaque(data: Mapping[str, Any]) -> str:

@@ -108,7 +108,7 @@ def test_what_a_tool_prints_stands_under_its_call(kernel: Person, cell_id: str |
     ]
     first, _, last = cell.outputs
     assert "Tool call: add" in first.data["text/html"]
-    assert "<summary>Result</summary>" in last.data["text/html"]
+    assert "<summary>Result: 3</summary>" in last.data["text/html"]
     assert not any("widget" in mime for output in cell.outputs if "data" in output for mime in output.data)
     assert kernel.value("answer.text") == "Let me add.\n\nIt is **3**."
 
