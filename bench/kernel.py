@@ -35,6 +35,7 @@ MOST_CPU = 2.0  # times the SDK's loop, at 10,000 deltas
 MOST_BYTES, BYTES_A_MESSAGE = 6, 500  # times the final output's own bytes, and for each message
 MOST_GROWTH = 6  # times the bytes at 10,000, at 50,000
 MESSAGES_A_SECOND, MESSAGES_MORE = 25, 60
+MOST_STOP = 0.5  # seconds from an interrupt to an idle kernel
 MOST_DELAY = 0.060  # seconds from the SDK's first delta to the first visible character
 MOST_IMPORT = 0.150  # seconds of import nbchat and %load_ext nbchat, over IPython itself
 
@@ -69,7 +70,11 @@ With $n$ elements the depth of the merges is $\\log_2 n$, and each level touches
 
 
 def serve() -> None:
-    """Serve until stdin closes; the prompt says what: ``deltas=N``, or ``first``, one delta and a pause."""
+    """Serve until stdin closes; the prompt says what.
+
+    ``deltas=N``; ``first``, one delta and a pause; ``flow``, a delta every 20 ms; ``silent``, one
+    delta and nothing more; ``deaf``, not even headers.
+    """
     from tests.support.server import Received, Wire, serving, sse, text_events
 
     made: dict[int, bytes] = {}
@@ -84,8 +89,17 @@ def serve() -> None:
 
     def answer(wire: Wire, request: Received) -> None:
         said = json.dumps(request.body["messages"][-1])
+        if "deaf" in said:
+            wire.gone(30)
+            return
         wire.head()
-        if "deltas=" in said:
+        if "flow" in said or "silent" in said:
+            for place, event in enumerate(text_events(["some "] * 1000)):
+                wire.event(event)
+                if "silent" in said and place == 2:
+                    wire.gone(30)
+                time.sleep(0.02)
+        elif "deltas=" in said:
             wire.raw(body(int(said.partition("deltas=")[2].split()[0].strip('"}]'))))
         else:
             for place, event in enumerate(text_events(["First ", "and last."])):
@@ -156,14 +170,21 @@ class Kernel:
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
-    def run(self, code: str, cell_id: str = "bench") -> Run:
-        """Run a cell as JupyterLab does, and read all it sends until it is idle."""
+    def run(self, code: str, cell_id: str = "bench", stop_after: float | None = None) -> Run:
+        """Run a cell as JupyterLab does, and read all it sends until it is idle.
+
+        ``stop_after`` is after how many seconds it is interrupted; ``began`` is then that moment.
+        """
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
         message = self.client.session.msg(
             "execute_request", content | {"stop_on_error": True}, metadata={"cellId": cell_id}
         )
         cpu, began, seen = self.cpu(), time.monotonic(), None
         self.client.shell_channel.send(message)
+        if stop_after is not None:
+            time.sleep(stop_after)
+            began = time.monotonic()
+            self.manager.interrupt_kernel()
         messages, size, final, printed = 0, 0, 0, ""
         while True:
             got = self.client.get_iopub_msg(timeout=120)
@@ -174,15 +195,15 @@ class Kernel:
                 final = len(json.dumps(sent))
             if kind == "stream":
                 printed += sent["text"]
-            if kind == "error":
+            if kind == "error" and stop_after is None:
                 raise SystemExit("\n".join(sent["traceback"]))
             state = sent.get("data", {}).get("state", {}) if kind.startswith("comm") else sent.get("data", {})
             if seen is None and any("First" in str(state.get(key, "")) for key in ("value", "text/html")):
                 seen = time.monotonic()
             if kind == "status" and sent["execution_state"] == "idle":
+                spent = time.monotonic() - began
                 break
         self.client.get_shell_msg(timeout=10)
-        spent = time.monotonic() - began
         return Run(self.cpu() - cpu, spent, messages, size, final, began, seen, printed)
 
 
@@ -263,6 +284,16 @@ def measure_delay(kernel: Kernel, times: int) -> Bar:
     return Bar(f"first visible character, median of {times}", statistics.median(delays) * 1e3, MOST_DELAY * 1e3, " ms")
 
 
+def measure_stops(kernel: Kernel, times: int) -> list[Bar]:
+    """From an interrupt to the idle kernel: text that flows, a silent server, one that does not answer."""
+    bars = []
+    for what in ("flow", "silent", "deaf"):
+        took = sorted(kernel.run(OURS.format(prompt=what), stop_after=0.5).seconds for _ in range(times))
+        print(f"interrupt, {what}: {took[0] * 1e3:.0f} to {took[-1] * 1e3:.0f} ms in {times} runs")
+        bars.append(Bar(f"interrupt ({what}), the longest of {times}", took[-1] * 1e3, MOST_STOP * 1e3, " ms"))
+    return bars
+
+
 LOADING = """
 import time
 from IPython.core.interactiveshell import InteractiveShell
@@ -303,6 +334,7 @@ def main() -> int:
             kernel.run(OURS.format(prompt="deltas=100"))
             bars = measure_sizes(kernel, arguments.repeat)
             bars.append(measure_delay(kernel, 20))
+            bars += measure_stops(kernel, 5)
         finally:
             kernel.stop()
     bars.append(measure_loading(7))
