@@ -1,0 +1,126 @@
+"""A turn with tools as a row of views: what each is given, in which order, whatever happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nbchat import Response, ScriptedTransport, Session
+from nbchat.core.chunks import StreamChunk
+from nbchat.core.request import Request
+from nbchat.view.acts import Acts
+
+
+class Screen:
+    """What a page would show: the parts that views settled with, and what was printed between."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+        self.views = 0
+        self.begun = 0
+
+    def view(self) -> View:
+        self.views += 1
+        return View(self)
+
+    def print(self, text: str) -> None:
+        self.shown.append(f"print {text}")
+
+
+class View:
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.settled = 0
+
+    def begin(self, request: Request) -> None:
+        self.screen.begun += 1
+
+    def feed(self, chunk: StreamChunk) -> None:
+        assert not self.settled, "a view that has ended is told nothing more"
+
+    def settle(self, response: Response) -> None:
+        assert not self.settled
+        self.settled += 1
+        self.screen.shown.append(" ".join(map(said, response.blocks)) or f"[{response.status}]")
+
+
+def said(block: Any) -> str:
+    data = block.to_dict()
+    match data["type"]:
+        case "text":
+            return str(data["text"])
+        case "tool_use":
+            return f"call:{data['input'].get('n', '')}"
+        case "tool_result":
+            return ("error:" if data["is_error"] else "result:") + str(data["content"][0]["text"])
+    return f"<{data['type']}>"
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """Parts between two calls are shown at once, by the plain final view: it writes to the same screen."""
+    screen = Screen()
+    monkeypatch.setattr("nbchat.view.acts.FinalView", lambda: View(screen))
+    return screen
+
+
+def call(n: int) -> dict[str, Any]:
+    return {"tool": "work", "input": {"n": n}}
+
+
+def ask(screen: Screen, *answers: Any, **more: Any) -> Response:
+    def work(n: int) -> int:
+        screen.print(f"{n}")
+        if n == 13:
+            raise KeyboardInterrupt
+        return n * 10
+
+    return Session(ScriptedTransport(*answers)).ask("go", tools=[work], sinks=[Acts(screen.view)], **more)
+
+
+def test_a_turn_without_calls_is_one_view(screen: Screen):
+    """As if this were not here: the view gets the Response itself."""
+    ask(screen, "Hello.")
+    assert screen.shown == ["Hello."]
+    assert (screen.views, screen.begun) == (1, 1)
+
+
+def test_what_a_call_prints_stands_between_it_and_its_result(screen: Screen):
+    """Two rounds of calls, then the end."""
+    ask(screen, ["First.", call(1)], ["Then.", call(2)], "Done.")
+    assert screen.shown == ["First. call:1", "print 1", "result:10 Then. call:2", "print 2", "result:20 Done."]
+    assert screen.views == screen.begun == 3
+
+
+def test_calls_of_one_answer_each_have_their_prints(screen: Screen):
+    """The next call is shown with the result of the one before."""
+    ask(screen, ["Both.", call(1), call(2)], "Done.")
+    assert screen.shown == ["Both. call:1", "print 1", "result:10 call:2", "print 2", "result:20 Done."]
+
+
+def test_an_interrupt_shows_every_call_and_how_it_ended(screen: Screen):
+    """The call that was interrupted, those that never ran, and nothing twice."""
+    with pytest.raises(KeyboardInterrupt):
+        ask(screen, ["Go.", call(13), call(2)], "never")
+    assert screen.shown[:2] == ["Go. call:13", "print 13"]
+    rest = " ".join(screen.shown[2:])
+    assert rest.count("call:2") == 1
+    assert rest.count("error:") == 2
+    assert "print" not in rest
+
+
+def test_calls_that_are_not_run_are_shown_at_the_end(screen: Screen):
+    """Nobody answers them: the user passed the tools by hand, say."""
+    transport = ScriptedTransport(["Two calls.", call(1), call(2)])
+    Session(transport).ask("go", sinks=[Acts(screen.view)], param='tools=[{"name": "work", "input_schema": {}}]')
+    assert screen.shown == ["Two calls. call:1", "call:2"]
+
+
+def test_an_error_in_a_later_round_shows_what_came_before(screen: Screen):
+    """The result that was there, and no empty box after it."""
+    from nbchat.core.errors import OverloadedError
+
+    with pytest.raises(OverloadedError):
+        ask(screen, ["Go.", call(1)], OverloadedError("busy"))
+    assert screen.shown == ["Go. call:1", "print 1", "result:10"]
