@@ -237,9 +237,10 @@ COUNT = """(() => {
                 const count = Number(view.getBigUint64(0, true));
                 const at = i => Number(view.getBigUint64(8 * (i + 1), true));
                 if (text.decode(data.slice(at(0), at(1))) !== 'iopub') return;
-                const kind = JSON.parse(text.decode(data.slice(at(1), at(2)))).msg_type;
+                const {msg_type: kind, date} = JSON.parse(text.decode(data.slice(at(1), at(2))));
                 counted.iopub += 1;
-                if (!['status', 'execute_input', 'comm_close'].includes(kind)) counted.times.push(performance.now());
+                // Widgets are closed all at once when the answer is whole.
+                if (!['status', 'execute_input', 'comm_close'].includes(kind)) counted.times.push(Date.parse(date));
                 if (/comm|display/.test(kind)) counted.content += at(5) - at(4);
                 if (/display_data/.test(kind)) counted.last = at(5) - at(4);
             });
@@ -308,15 +309,14 @@ class Trace:
                 self.swapped = event["ts"] / 1e6
 
     def final(self) -> float:
-        """Seconds of the processor in the task of the final output, 0 if there was none."""
-        if self.swapped is None:
-            return 0.0
-        return max((used for at, took, used in self.tasks if at <= self.swapped <= at + took), default=0.0)
+        """Seconds of the processor in the longest task from the final output on, 0 if there was none."""
+        swapped = self.swapped if self.swapped is not None else float("inf")
+        return max((used for at, took, used in self.tasks if swapped <= at + took), default=0.0)
 
     def streaming(self) -> list[tuple[float, float]]:
-        """The other tasks: seconds on the clock, and of the processor."""
-        swapped = self.swapped if self.swapped is not None else -1.0
-        return [(took, used) for at, took, used in self.tasks if not at <= swapped <= at + took]
+        """The tasks before it: seconds on the clock, and of the processor."""
+        swapped = self.swapped if self.swapped is not None else float("inf")
+        return [(took, used) for at, took, used in self.tasks if at + took < swapped]
 
 
 @dataclass
@@ -371,7 +371,7 @@ def measure(
         run_next(page)
     page.settle(1.0)
     page.raw.evaluate(WATCH, [END, 2])
-    began = page.raw.evaluate("performance.now()")
+    began = time.time()
     with Trace(browser, page) as trace:
         run_next(page, timeout=deltas / (rate or 1000) * 6 + 300)
         page.settle(1.5)
@@ -386,7 +386,7 @@ def measure(
         kind,
         deltas,
         rate,
-        seconds=(times[-1] - began) / 1000 if times else 0.0,
+        seconds=times[-1] / 1000 - began if times else 0.0,
         blocking=sum(max(0.0, used - 0.05) for _, _, used in trace.tasks),
         longest=max((used for _, used in trace.streaming()), default=0.0),
         longest_clock=max((took for took, _ in trace.streaming()), default=0.0),

@@ -7,7 +7,7 @@ The law of the live view, measured in a browser:
 2. Text that no later text can change is sent once, as a segment, and never again. Only the open
    tail is sent anew: when 50 ms and 8 times the cost of the last drawing have passed, and it has
    grown by a tenth, or a block has closed, or it has waited for as long as its size allows.
-3. No more than 25 messages in any second, the status line included (and at the end one for each widget).
+3. No more than 25 messages in any second, the status line included (and at the end one for each widget, up to 40).
 4. The box makes the same page as the final output: the front end's own classes on it, and its
    widgets' own boxes taken out of the layout, so that the swap moves nothing.
 5. At the end the output that showed the box is given the final bundle in its place. What tools
@@ -465,6 +465,9 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 CLASSES = ("nbchat-live", "jp-RenderedHTMLCommon", "jp-RenderedHTML")
 #: Widgets in one box: what is sent when a box gets another one names all that are in it.
 CROWD = 24
+#: Widgets that are closed at the end of an answer, and of the others so many a second.
+CLOSED_AT_ONCE = 40
+CLOSED_A_SECOND = 20
 #: Takes the widgets' own boxes out of the layout, so that blocks stand as in one piece of HTML, and
 #: hides what is in a fold until its head is opened: the head is never sent again and stays as it is.
 #: The status line stands in the margin below the last block, so nothing moves up when it goes.
@@ -544,9 +547,16 @@ class Stage:
         publish_display_data({WIDGET_VIEW: view}, transient={"display_id": self.display_id})
 
     def close(self) -> None:
-        """Close all widgets: nothing of them is saved with the notebook."""
-        for widget in self._made:
+        """Close all widgets: nothing of them is saved with the notebook.
+
+        Each takes a browser about a millisecond, so those of a long answer are closed little by little.
+        """
+        now, later = self._made[:CLOSED_AT_ONCE], self._made[CLOSED_AT_ONCE:]
+        for widget in now:
             widget.close()
+        if later:
+            run = contextvars.copy_context().run
+            threading.Thread(target=run, args=(_close, later), name="nbchat-close", daemon=True).start()
 
     def _html(self, value: str) -> HTML:
         return self._count(self._ipywidgets.HTMLMath(value, layout=self._layout, style=self._look))
@@ -555,6 +565,12 @@ class Stage:
         self._made.append(widget)
         self.sent += 1
         return widget
+
+
+def _close(widgets: list[Any]) -> None:
+    for widget in widgets:
+        time.sleep(1 / CLOSED_A_SECOND)
+        widget.close()
 
 
 def _dressed(value: str, finished: bool) -> str:

@@ -22,9 +22,9 @@ GROWTH = 0.1
 LONGEST_WAIT = 0.25
 PATIENCE = 8192
 #: The first segments of a view are sealed at every block, later ones when they hold this many
-#: bytes: a long answer is then a few hundred widgets and not thousands.
-FIRST = 32
-FULL = 1500
+#: bytes: a long answer is then a hundred widgets and not thousands.
+FIRST = 24
+FULL = 2000
 #: It keeps headings from being the first or last child of a segment, where style sheets give
 #: them other margins.
 SEAM = "<i hidden></i>"
