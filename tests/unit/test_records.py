@@ -458,3 +458,13 @@ def test_loading_what_is_no_response_says_so(tmp_path: Path):
             (tmp_path / name).write_text(text)
         with pytest.raises(NbchatError, match=re.escape(name)):
             nbchat.load(tmp_path / name)
+
+
+def test_the_prompt_is_counted_by_the_endpoint():
+    """What the endpoint counts is what the estimate is made of, not the letters; and counting is all that is asked."""
+    with api.serving(lambda wire, _: wire.json("200 OK", {"input_tokens": 1_000_000})) as server:
+        transport = ClaudeTransport("anthropic", base_url=server.url, api_key="k")
+        with pytest.raises(BudgetError) as caught:
+            Session(transport).ask("Hi", model="claude-sonnet-4-5", budget=1.0, max_tokens=100)
+        assert [request.path.partition("?")[0] for request in server.requests] == ["/v1/messages/count_tokens"]
+    assert caught.value.estimate > 3.0
