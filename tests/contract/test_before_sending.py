@@ -115,7 +115,8 @@ def test_a_large_request_is_counted_and_refused_before_it_is_sent():
         with pytest.raises(InputError) as refused:
             session.ask("x" * 700_000)
     assert api.paths == ["/v1/models/claude-sonnet-5-5", "/v1/messages/count_tokens"]
-    assert "210,000" in refused.value.message and "200,000" in refused.value.message
+    assert "210,000" in refused.value.message
+    assert "200,000" in refused.value.message
     assert "the prompt's own text" in refused.value.message
 
 
@@ -149,7 +150,8 @@ def test_a_replay_asks_nobody(tmp_path: Path):
     offline = session_at("http://127.0.0.1:9")
     offline.records.use_cassette(str(tmp_path / "c.jsonl"), "replay")
     replayed = offline.ask("x" * 300_000, **asked)
-    assert replayed.replayed and replayed.digest == recorded.digest
+    assert replayed.replayed
+    assert replayed.digest == recorded.digest
 
 
 def test_without_a_models_api_the_listed_window_holds():

@@ -76,7 +76,8 @@ def test_a_paused_search_goes_on_by_itself(recorded: list[bytes]):
     assert second["messages"][1] == {"role": "assistant", "content": content_of(recorded[0])}
     assert len(second["messages"]) == 2
     assert {**second, "messages": 0} == {**first, "messages": 0}  # tools and all the rest as before
-    assert response.status == "complete" and response.stop_reason == "end_turn"
+    assert response.status == "complete"
+    assert response.stop_reason == "end_turn"
     assert response.usage.web_search_requests == 15
 
 
@@ -93,7 +94,8 @@ def test_the_results_of_a_search_are_kept_and_sent_again(recorded: list[bytes]):
     assert kept == [block for block in original if block["type"] != "text" or block["text"].strip()]
     results = [block["tool_use_id"] for block in kept if block["type"] == "web_search_tool_result"]
     calls = [block["id"] for block in kept if block["type"] == "server_tool_use"]
-    assert results == calls and len(calls) == 15
+    assert results == calls
+    assert len(calls) == 15
     assert all(block.get("content") for block in kept if block["type"] == "web_search_tool_result")
 
 

@@ -42,7 +42,8 @@ def test_options_become_fields():
     )
     assert asked["output_config"] == {"effort": "max"}
     assert asked["stop_sequences"] == ["END", "the end"]
-    assert asked["temperature"] == 0 and asked["metadata"] == {"user_id": "u"}
+    assert asked["temperature"] == 0
+    assert asked["metadata"] == {"user_id": "u"}
     assert params("""--effort low --param 'output_config={"x":1}'""")["output_config"] == {"effort": "low", "x": 1}
 
 
@@ -77,7 +78,8 @@ def test_the_system_prompt_is_words_a_file_or_a_variable(tmp_path: Path):
     assert system_of(str(file), {}) == "You are a file."
     assert system_of("You are {{ who }}.", {"who": "words"}) == "You are words."
     assert system_of("role", {}) == "role"
-    assert system_of(None) is None and system_of("") is None
+    assert system_of(None) is None
+    assert system_of("") is None
     with pytest.raises(OptionError, match="int"):
         system_of("role", {"role": 3})
     (tmp_path / "bin").write_bytes(b"\xff\xfe\xff")
@@ -120,11 +122,14 @@ def test_what_does_not_fit_names_its_three_largest_parts(tmp_path: Path):
     with pytest.raises(InputError) as refused:
         refuse_too_long(draft, 25_000, 20_000, answer=2_500)
     said = refused.value.message
-    assert "25,000" in said and "20,000" in said and "nothing was sent" in said
+    assert "25,000" in said
+    assert "20,000" in said
+    assert "nothing was sent" in said
     named = said.split("Largest: ")[1]
     assert named.index("file big.txt") < named.index("turn 1 of the history, the prompt") < named.index("json rows")
     assert "turn 2" not in named
-    assert "--trim" in refused.value.hint and "--once" in refused.value.hint
+    assert "--trim" in refused.value.hint
+    assert "--once" in refused.value.hint
 
 
 def test_trim_drops_the_oldest_turns_and_says_so():
@@ -133,7 +138,8 @@ def test_trim_drops_the_oldest_turns_and_says_so():
     assert len(draft.history) == 4
     assert draft.notes == ("--trim dropped the oldest turn of the history",)
     both = refuse_too_long(long_draft(300, 300, 300), 1_200, 800, answer=100, trim=True)
-    assert len(both.history) == 2 and both.notes == ("--trim dropped the oldest 2 turns of the history",)
+    assert len(both.history) == 2
+    assert both.notes == ("--trim dropped the oldest 2 turns of the history",)
     assert draft.prompt == long_draft(300).prompt
 
 
