@@ -102,7 +102,8 @@ def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 def _call_of(block: Block) -> str | None:
     """The id of the call whose result a block is."""
-    return block.data.get("tool_use_id") if isinstance(block, OpaqueBlock) else None
+    call = block.data.get("tool_use_id") if isinstance(block, OpaqueBlock) else None
+    return call if isinstance(call, str) else None
 
 
 def _calls(message: Message) -> list[str]:

@@ -50,8 +50,11 @@ class _OpenBlock:
         self.pieces: list[str] = []
         self.citations: list[dict[str, Any]] = list(data.get("citations") or ())
         self.signature = _text(data.get("signature") or "")
-        if (kind := data.get("type")) in ("text", "thinking"):
+        if (kind := _text(data.get("type") or "")) in ("text", "thinking"):
             _text(data.get(kind) or "")
+        elif kind in TOOL_USE_TYPES:
+            _text(data.get("id", ""))
+            _text(data.get("name", ""))
 
     def finish(self) -> Block:
         """The block of all that arrived."""
@@ -184,8 +187,9 @@ class ChatStreamParser:
             raise TypeError(f"index {index!r}")
         if index in self._open or index in self._done:
             raise ValueError(f"block {index} began twice")
+        start = BlockStart(index, block_of(event["content_block"]))
         self._open[index] = _OpenBlock(event["content_block"])
-        return BlockStart(index, block_of(event["content_block"]))
+        return start
 
     def _on_delta(self, event: Event) -> StreamChunk | None:
         index, delta = event["index"], event["delta"]

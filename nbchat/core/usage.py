@@ -37,7 +37,7 @@ class Usage:
     @classmethod
     def from_api(cls, usage: Mapping[str, Any] | None) -> Usage:
         """Read a ``usage`` object of the API; missing and null counts are 0, and so is what is no count."""
-        usage = usage or {}
+        usage = usage if isinstance(usage, Mapping) else {}
 
         def count(source: Any, key: str) -> int:
             value = source.get(key) if isinstance(source, Mapping) else None
