@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nbchat.core.chunks import (
     BlockStart,
     BlockStop,
+    Notice,
     OutputText,
     ResponseChunk,
     StreamChunk,
@@ -272,8 +273,17 @@ class LiveView:
             log.warning("the live view failed; the answer is shown when it is whole", exc_info=True)
 
     def _wait_for_first(self) -> None:
-        """Until the first chunk is here, or has been long in coming."""
-        self._sleep_until_news(PATIENT)
+        """Until there is something to show, or it has been long in coming; a notice alone can wait for it."""
+        until = time.monotonic() + PATIENT
+        while all(type(chunk) is Notice for chunk in self._pending[:]):
+            seen, left = len(self._pending), until - time.monotonic()
+            if left <= 0 or self._ending.is_set():
+                return
+            self._idle = True
+            if len(self._pending) == seen:
+                self._news.wait(left)
+            self._idle = False
+            self._news.clear()
 
     def _sleep_until_news(self, seconds: float) -> None:
         self._idle = True
