@@ -48,6 +48,7 @@ PLATFORMS = {
 _NEEDED = {"bedrock": "botocore", "vertex": "google.auth"}
 #: Attributes of the SDK's clients that hold a secret.
 _SECRETS = ("api_key", "auth_token", "aws_secret_key", "aws_session_token")
+_KEY_HEADERS = frozenset({"authorization", "x-api-key"})
 #: Parameters of the SDK's methods that are no fields of the API.
 _NO_FIELDS = frozenset({"stream", "extra_headers", "extra_query", "extra_body", "timeout"})
 #: The ``type`` of the AuthError where no credentials were found.
@@ -151,6 +152,9 @@ class ClaudeTransport:
                 value = value.strip() or None
                 setattr(client, secret, value)
             keep_secret(value)
+        for header, value in (getattr(client, "_custom_headers", None) or {}).items():
+            if header.lower() in _KEY_HEADERS:
+                keep_secret(str(value).removeprefix("Bearer "))
         if self.name == "anthropic" and not self._authorised(client):
             blank = " (ANTHROPIC_API_KEY is set, but blank)" if os.environ.get("ANTHROPIC_API_KEY") else ""
             raise AuthError(
@@ -169,7 +173,7 @@ class ClaudeTransport:
             client.api_key
             or client.auth_token
             or getattr(client, "credentials", None)
-            or headers & {"authorization", "x-api-key"}
+            or headers & _KEY_HEADERS
         )
 
     # The answer

@@ -774,6 +774,7 @@ def test_credentials_in_a_header_of_the_environment_count(
         assert transport.has_credentials()
         assert Session(transport).ask("Tell me")
         assert server.requests[0].headers["x-api-key"] == "custom-0123456789"
+    assert errors.redact("custom-0123456789") == "…"
 
 
 PLATFORM_VARIABLES = ("AWS_", "GOOGLE_", "CLOUD_ML_", "GCLOUD_", "AZURE_")
