@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nbchat.core.messages import ToolUseBlock
-from nbchat.core.response import Response
+from nbchat.core.messages import Message, ToolUseBlock
+from nbchat.core.parser import ChatStreamParser
+from nbchat.core.request import Request
+from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
 from nbchat.session import Session
 from nbchat.transports.claude import ClaudeTransport
@@ -36,9 +39,24 @@ def http() -> Iterator[Any]:
         yield client
 
 
-def ask(url: str, http: Any, *, stream: bool = True) -> Response:
-    session = Session(ClaudeTransport("recorded", base_url=url, http_client=http))
-    return session.ask("What was asked", model="any", stream=stream)
+def ask(url: str, http: Any, *, stream: bool = True, once: bool = False) -> Response:
+    """The answer; with ``once`` of a single request, where a session would go on after a pause."""
+    transport = ClaudeTransport("recorded", base_url=url, http_client=http)
+    if not once:
+        return Session(transport).ask("What was asked", model="any", stream=stream)
+    prompt = Message.of("user", "What was asked")
+    parser, accumulator = ChatStreamParser(), Accumulator(prompt, time.monotonic)
+    with transport.stream(Request("any", (prompt,), 10, stream=stream)) as events:
+        for event in events:
+            if (chunk := parser.feed(event)) is not None:
+                accumulator.feed(chunk)
+    parser.close()
+    return accumulator.respond("complete")
+
+
+def pauses(recording: Path) -> bool:
+    """Whether a session would ask the service to go on: the server would send the same again."""
+    return b'"stop_reason":"pause_turn"' in recording.read_bytes().replace(b'": ', b'":')
 
 
 def sdk_message(url: str, http: Any, recording: Path) -> Any:
@@ -67,7 +85,7 @@ def without_nulls(value: Any) -> Any:
 def test_our_response_is_what_the_sdk_accumulates(recording: Path, http: Any) -> None:
     """Same bytes through a local server: text, blocks, stop reason and usage are equal."""
     with serving(replay(recording.read_bytes())) as server:
-        ours = ask(server.url, http)
+        ours = ask(server.url, http, once=pauses(recording))
         theirs = sdk_message(server.url, http, recording).to_dict(mode="json", warnings=False)
     assert ours.status == "complete"
     assert ours.stop_reason == theirs["stop_reason"]
@@ -87,10 +105,10 @@ def test_the_same_answer_without_streaming_gives_the_same_response(recording: Pa
         wire.json("200 OK", message)
 
     with serving(replay(recording.read_bytes())) as server:
-        streamed = ask(server.url, http)
+        streamed = ask(server.url, http, once=pauses(recording))
         message = sdk_message(server.url, http, recording).to_dict(mode="json", warnings=False)
     with serving(whole) as server:
-        plain = ask(server.url, http, stream=False)
+        plain = ask(server.url, http, stream=False, once=pauses(recording))
     for name in ("text", "blocks", "usage", "stop_reason", "status", "model", "id", "thinking", "tool_calls"):
         mine, other = getattr(plain, name), getattr(streamed, name)
         if name == "blocks":
@@ -117,7 +135,7 @@ def test_recorded_tool_calls_are_parsed_strictly(streams: Path, http: Any) -> No
     calls = 0
     for recording in RECORDINGS:
         with serving(replay(recording.read_bytes())) as server:
-            for block in ask(server.url, http).blocks:
+            for block in ask(server.url, http, once=pauses(recording)).blocks:
                 if isinstance(block, ToolUseBlock):
                     calls += 1
                     assert block.valid
