@@ -41,7 +41,7 @@ def _adaptive() -> dict[str, Any]:
 def _with_budget(model: str, max_tokens: int) -> dict[str, Any]:
     if max_tokens <= LEAST_BUDGET:
         raise OptionError(
-            f"--thinking: {model} thinks within --max-tokens, which is {max_tokens:,}, and needs {LEAST_BUDGET:,} for it",
+            f"--thinking: {model} thinks within --max-tokens, {max_tokens:,} here, and needs {LEAST_BUDGET:,} for it",
             "Raise --max-tokens, or leave out --thinking.",
         )
     return {"type": "enabled", "budget_tokens": max(LEAST_BUDGET, min(USUAL_BUDGET, max_tokens // 2))}

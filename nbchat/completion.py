@@ -362,4 +362,4 @@ def _python(shell: Any, expression: str) -> Found:
         return Found("", [])
     own = set(_names(shell, lambda value: True))
     proposed.sort(key=lambda one: one.text not in own)
-    return Found(expression[proposed[0].start :], [(one.text, one.type) for one in proposed])
+    return Found(expression[proposed[0].start :], [(one.text, one.type or "") for one in proposed])

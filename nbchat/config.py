@@ -23,19 +23,20 @@ __all__ = ["Nbchat"]
 
 
 def _trait(option: Option) -> TraitType[Any, Any]:
-    help_of = {"help": f"{option.help} ({', '.join(option.flags)})"}
+    help_of: dict[str, Any] = {"help": f"{option.help} ({', '.join(option.flags)})"}
+    may_be_none: dict[str, Any] = {"allow_none": option.default is None, **help_of}
     if option.choices:
-        return Enum(option.choices, option.default, allow_none=option.default is None, **help_of)
+        return Enum(option.choices, option.default, **may_be_none)
     match option.kind:
         case "int":
-            return Int(option.default, min=1, allow_none=option.default is None, **help_of)
+            return Int(option.default, min=1, **may_be_none)
         case "number":
-            return Float(option.default, min=0, allow_none=option.default is None, **help_of)
+            return Float(option.default, min=0, **may_be_none)
         case "switch":
             return Bool(option.default, **help_of)
         case "list":
             return List(Unicode(), **help_of)
-    return Unicode(option.default, allow_none=option.default is None, **help_of)
+    return Unicode(option.default, **may_be_none)
 
 
 def _read(trait: TraitType[Any, Any], text: str) -> Any:
@@ -51,7 +52,7 @@ def _wanted(trait: TraitType[Any, Any]) -> str:
     """What a variable of the environment should hold."""
     match trait:
         case Enum():
-            return f"one of {', '.join(trait.values)}"
+            return f"one of {', '.join(trait.values or ())}"
         case Int() | Float():
             least = "" if trait.min in (None, float("-inf")) else f" of at least {trait.min:g}"
             return ("a whole number" if isinstance(trait, Int) else "a number") + least

@@ -10,6 +10,8 @@ from nbchat.core.messages import Message
 from nbchat.core.request import Request
 
 YES, NO = {"supported": True}, {"supported": False}
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+CODE = {"type": "code_execution_20250825", "name": "code_execution"}
 
 
 def about(**more):
@@ -67,8 +69,8 @@ def test_what_the_models_api_says_goes_before_the_name():
         ({"params": {"thinking": {"type": "adaptive"}}}, about(thinking=NO), "--thinking"),
         ({"params": {"thinking": {"type": "enabled"}}}, about(), "adaptive"),
         ({"max_tokens": 100_000}, about(), "64,000"),
-        ({"tools": ({"type": "web_search_20250305", "name": "web_search"},)}, about(server_tools={"web_search": NO}), "--web-search"),
-        ({"tools": ({"type": "code_execution_20250825", "name": "code_execution"},)}, about(server_tools={"code_execution": NO}), "--code-execution"),
+        ({"tools": (SEARCH,)}, about(server_tools={"web_search": NO}), "--web-search"),
+        ({"tools": (CODE,)}, about(server_tools={"code_execution": NO}), "--code-execution"),
     ],
 )  # fmt: skip
 def test_what_is_not_accepted_is_refused_by_its_option(asked, told, said):

@@ -106,7 +106,8 @@ def test_every_option_is_proposed_but_those_given(shell):
     """After the magic and a space; an option that may be given again stays."""
     found = proposed(shell, "%%claude --once --stop END |")
     assert {"--model", "--dry-run", "--stop"} <= set(found)
-    assert "--once" not in found and "-m" not in found
+    assert "--once" not in found
+    assert "-m" not in found
     assert "-m" in proposed(shell, "%%claude -|")
 
 
