@@ -491,6 +491,8 @@ STYLE = """<style>
 code.nbchat-letters.nbchat-letters.nbchat-letters {
   background: none; padding: 0; white-space: pre-wrap; overflow-wrap: anywhere;
 }
+.nbchat-live .nbchat-goes-on.nbchat-goes-on > pre { margin-bottom: 0; }
+.nbchat-live .nbchat-went-on.nbchat-went-on > pre { margin-top: 0; }
 .nbchat-live > .nbchat-answer { margin-bottom: 1em; }
 .nbchat-live .nbchat-status {
   position: relative; top: -14px; height: 0; line-height: 14px; font-size: 11px; white-space: nowrap;

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+from nbchat.view.fence import NEWLINE, after_lines, code_end, last_cut, parted
 from nbchat.view.safe import escape
 
 __all__ = ["Growing", "Letters", "Segments"]
@@ -25,6 +26,8 @@ PATIENCE = 8192
 #: bytes: a long answer is then a hundred widgets and not thousands.
 FIRST = 24
 FULL = 2000
+#: Code that is being written is parted between its lines when there are this many bytes of it.
+LONG_CODE = 2000
 #: It keeps headings from being the first or last child of a segment, where style sheets give
 #: them other margins.
 SEAM = "<i hidden></i>"
@@ -77,6 +80,8 @@ class Segments:
         self._sent_at: float | None = None
         self._fed = self._grown = 0  # characters: in all, and since the last picture
         self._html = 0  # bytes of the sealed values
+        self._tail = ""  # what is open, in the last picture
+        self._lines = 0  # newlines of the open code that are sealed
 
     def feed(self, text: str) -> None:
         """Take some more text."""
@@ -116,19 +121,29 @@ class Segments:
         ``sealed`` is how many segments the view has; [] says that nothing changed. Afterwards
         :attr:`open` says whether the last value may change again.
         """
-        tail = self.text.tail()
+        tail = after_lines(self.text.tail(), self._lines)
         self._grown, self._closed, self._sent_at = 0, False, now
         if self._ready and len(self._ready) >= (FULL if sealed >= FIRST else 1):
-            values = [self._seamed(self._ready + SEAM)]
-            self._html += len(self._ready)
-            self._ready, self._first = "", False
-            self._sent = self._seamed(tail)
-            return [*values, self._sent] if tail else values
+            return self._seal(self._ready + SEAM, tail)
+        cut = last_cut(tail) if len(tail) > LONG_CODE else 0
+        if cut and cut >= code_end(self._tail):  # else lines that were shown would blink
+            front, back = parted(tail, cut)
+            self._lines += tail.count(NEWLINE, 0, cut) + 1
+            return self._seal(self._ready + front, back)
         value = self._seamed(self._ready + tail)
+        self._tail = tail
         if value == self._sent:
             return []
         self._sent = value
         return [value]
+
+    def _seal(self, html: str, tail: str) -> list[str]:
+        """The open value is a segment now; what is open goes into a new one."""
+        value = self._seamed(html)
+        self._html += len(value)
+        self._ready, self._first, self._tail = "", False, tail
+        self._sent = self._seamed(tail)
+        return [value, self._sent] if tail else [value]
 
     def close(self) -> None:
         """The text is whole."""
@@ -136,7 +151,8 @@ class Segments:
 
     def _take(self, done: list[str]) -> None:
         if html := "".join(done):
-            self._ready += html
+            self._ready += after_lines(html, self._lines)
+            self._lines, self._tail = 0, ""
             self._closed = True
 
     def _seamed(self, html: str) -> str:

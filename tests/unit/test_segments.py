@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbchat.view.markdown import MarkdownStream, render_markdown
-from nbchat.view.segments import FIRST, FULL, LONGEST_WAIT, SEAM, Letters, Segments
+from nbchat.view.segments import FIRST, FULL, LONG_CODE, LONGEST_WAIT, SEAM, Letters, Segments
 
 PIECES = st.lists(
     st.sampled_from(
@@ -20,6 +21,9 @@ PIECES = st.lists(
             "- item\n",
             "  - sub\n",
             "```py\nx = 1\n",
+            "y = 2\n",
+            '"""doc\n',
+            "text\n```py\n",
             "```\n",
             "| a | b |\n|-|-|\n",
             "> q\n",
@@ -53,37 +57,82 @@ class Row:
 
     @property
     def html(self) -> str:
-        return "".join(self.values).replace(SEAM, "")
+        """The values as one, where code was parted too."""
+        joined = "".join(self.values).replace(SEAM, "")
+        joined = re.sub(
+            r"(?:</span>)?</code></pre></div><div class=\"[^>]*nbchat-went-on [^>]*><pre><code[^>]*>(?:<span [^>]*>)?",
+            "&#10;",
+            joined,
+        )
+        return joined.replace("nbchat-goes-on ", "")
 
 
-@settings(deadline=None, max_examples=40)
-@given(PIECES, st.sampled_from([0, FIRST]))
-def test_the_row_shows_what_the_text_renders_to(pieces, sealed):
+def uncoloured(html: str) -> str:
+    """HTML without colours of code: a line keeps the one it had when it was whole, until the end."""
+    return re.sub(r"</?span[^>]*>", "", html)
+
+
+@pytest.mark.parametrize("long_code", [1, 10_000])
+@pytest.mark.parametrize("sealed", [0, FIRST])
+def test_the_row_shows_what_the_text_renders_to(long_code, sealed):
     """At any time the values in a row are the HTML of the text so far, whichever way it was cut."""
-    row = Row(Segments(MarkdownStream(), first=True), sealed)
-    text = ""
-    for now, piece in enumerate(pieces):
-        text += piece
-        row.segments.feed(piece)
+
+    @settings(deadline=None, max_examples=40)
+    @given(PIECES)
+    def check(pieces):
+        row = Row(Segments(MarkdownStream(), first=True), sealed)
+        text = ""
+        for now, piece in enumerate(pieces):
+            text += piece
+            row.segments.feed(piece)
+            row.segments.advance()
+            row.show(float(now))
+            assert uncoloured(row.html) == uncoloured(render_markdown(text))
+        row.segments.close()
+        row.show(1e9)
+        assert uncoloured(row.html) == uncoloured(render_markdown(text))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nbchat.view.segments.LONG_CODE", long_code)
+        check()
+
+
+@pytest.mark.parametrize("long_code", [1, 10_000])
+def test_a_sealed_value_never_changes(long_code):
+    """What was finished is sent once more at most: a selection in it stays."""
+
+    @settings(deadline=None, max_examples=40)
+    @given(PIECES)
+    def check(pieces):
+        row = Row(Segments(MarkdownStream(), first=True))
+        for now, piece in enumerate(pieces):
+            row.segments.feed(piece)
+            row.segments.advance()
+            before = row.values[: row.closed]
+            row.show(float(now))
+            assert row.values[: len(before)] == before
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nbchat.view.segments.LONG_CODE", long_code)
+        check()
+
+
+def test_lines_of_long_code_are_sealed_while_it_is_written():
+    """A program of hundreds of lines is seen to grow line by line, and its lines can be selected."""
+    row = Row(Segments(MarkdownStream(), first=True))
+    row.segments.feed("```python\n")
+    for number in range(120):
+        row.segments.feed(f"value_{number} = compute({number})  # {number}\n")
         row.segments.advance()
-        row.show(float(now))
-        assert row.html == render_markdown(text)
+        if row.segments.due <= number:
+            row.show(float(number))
+    assert row.closed >= 5
+    assert max(map(len, row.values)) < 3 * LONG_CODE
+    row.segments.feed("```\nAfter it.\n")
     row.segments.close()
     row.show(1e9)
-    assert row.html == render_markdown(text)
-
-
-@settings(deadline=None, max_examples=40)
-@given(PIECES)
-def test_a_sealed_value_never_changes(pieces):
-    """What was finished is sent once more at most: a selection in it stays."""
-    row = Row(Segments(MarkdownStream(), first=True))
-    for now, piece in enumerate(pieces):
-        row.segments.feed(piece)
-        row.segments.advance()
-        before = row.values[: row.closed]
-        row.show(float(now))
-        assert row.values[: len(before)] == before
+    text = re.sub(r"<[^>]*>", "", row.html)
+    assert text == "&#10;".join(f"value_{n} = compute({n})  # {n}" for n in range(120)) + "\nAfter it.\n"
 
 
 def test_a_finished_block_is_sealed_at_once():
@@ -155,7 +204,7 @@ def test_one_endless_block_costs_bytes_linear_in_its_length():
         row.show(1e9)
         return row.bytes
 
-    small, large = cost(60), cost(600)
+    small, large = cost(25), cost(250)
     assert large <= 15 * small
 
 
