@@ -120,7 +120,7 @@ def test_a_page_is_saved_as_it_replays(page: Path):
         assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
         assert output.output_type != "stream" or output.name != "stderr", output.text
     text = page.read_text(encoding="utf-8")
-    for volatile in (str(Path.home()), str(ROOT), "/tmp/", r"\d\d:\d\d:\d\d", "sk-ant-"):
+    for volatile in (str(Path.home()), str(ROOT), "/tmp/", r"(?!00:00:00)\d\d:\d\d:\d\d", "sk-ant-"):
         assert not re.search(volatile if "\\" in volatile else re.escape(volatile), text), volatile
 
 
