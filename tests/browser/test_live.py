@@ -178,6 +178,28 @@ def test_the_swap_moves_nothing_and_shows_no_blank_frame(server: JupyterServer, 
         assert abs(frame["output"][3] - first["output"][3]) <= 4
 
 
+def test_long_code_has_no_seams(server: JupyterServer, page: Page):
+    """It is in several pieces while it is written: nobody sees where, and the swap moves nothing."""
+    code = "".join(f"value_{number} = compute({number})  # number {number}\n" for number in range(120))
+    text = f"Before.\n\n```python\n{code}```\n\nAfter it.\n"
+    started(server, page, "code.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=4))")
+    wait_for(page, "After it.")
+    assert page.raw.locator(".nbchat-live .nbchat-went-on").count() >= 2
+    seams = """() => [...document.querySelectorAll('.nbchat-went-on > pre')].map(later => {
+        const all = [...document.querySelectorAll('.nbchat-live pre')];
+        const earlier = all[all.indexOf(later) - 1];
+        return later.getBoundingClientRect().top - earlier.getBoundingClientRect().bottom;
+    })"""
+    assert max(map(abs, page.raw.evaluate(seams))) < 1
+    page.screenshot("live-long-code")
+    before = look(page)
+    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
+    page.wait_idle()
+    after = look(page)
+    assert abs(after["output"][3] - before["output"][3]) <= 4
+    assert max(abs(now - then) for now, then in zip(after["parts"][-1][1:], before["parts"][-1][1:], strict=True)) <= 4
+
+
 def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServer, page: Page):
     """In a part that is finished: nobody is disturbed who begins to read, or to copy."""
     started(server, page, "selection.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")
