@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import mcp.server.mcpserver  # noqa: F401
 import pytest
 
 from nbchat.core.errors import ConnectionFailed, InputError, OptionError
@@ -20,8 +21,6 @@ from nbchat.core.messages import ToolUseBlock
 from nbchat.tools.approval import Approval
 from nbchat.tools.mcp import McpServers
 from nbchat.tools.toolbox import Tool, Toolbox
-
-pytest.importorskip("mcp.server.mcpserver")
 
 SERVER = '''
 import asyncio, os, sys

@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Optional
 
+import anthropic
 import pydantic
 import pytest
 from hypothesis import given
@@ -25,8 +26,6 @@ from hypothesis import strategies as st
 from nbchat.core.errors import InputError, OptionError, SchemaError
 from nbchat.tools.coroutine import run_coroutine
 from nbchat.tools.functions import FunctionTool, is_tool, marked, resolve, tool
-
-anthropic = pytest.importorskip("anthropic")
 
 
 class Unit(enum.Enum):

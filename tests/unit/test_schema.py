@@ -9,6 +9,7 @@ import json
 import typing
 from typing import Any, Literal
 
+import anthropic
 import pydantic
 import pytest
 from hypothesis import given, settings
@@ -26,8 +27,6 @@ from nbchat.tools.answers import (
     table,
 )
 from nbchat.tools.schema import schema_of, type_name, type_of
-
-anthropic = pytest.importorskip("anthropic")
 
 
 class Mood(enum.Enum):
@@ -399,7 +398,7 @@ def test_growing_gives_values_early_and_the_last_one_whole():
 
 
 def test_table_has_a_row_for_each():
-    pandas = pytest.importorskip("pandas")
+    import pandas
     frame = table([Person("Ada", 36, Mood.BAD), Person("Bob", 3)])
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame.columns) == ["name", "age", "mood", "tags", "born"]
