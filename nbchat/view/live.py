@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import math
 import os
 import threading
 import time
@@ -193,6 +194,10 @@ PATIENT = 0.25
 TICK = 1.0
 
 
+#: Letters of text that an update takes.
+MOST_LETTERS = 6_000
+#: An answer of so many letters shows its last ones before its final output is rendered.
+LONG = 8_000
 #: Messages after which an update takes no more chunks.
 ENOUGH = 5
 #: Blocks that begin with their first letters.
@@ -268,6 +273,7 @@ class LiveView:
             while not self._ending.is_set():
                 self._update()
                 self._rest()
+            self._update_last()
         except Exception:
             # The final output still comes; an answer is not lost for its picture.
             log.warning("the live view failed; the answer is shown when it is whole", exc_info=True)
@@ -296,10 +302,18 @@ class LiveView:
         assert self._stage is not None
         assert self._picture is not None
         sent, began, now = self._stage.sent, time.thread_time(), self._clock()
-        taken = self._picture.take(self._pending[:], now)
-        del self._pending[:taken]  # in the same list: the other thread appends to it
+        taken, rest = self._picture.take(self._pending[:], now)
+        self._pending[:taken] = rest  # in the same list: the other thread appends to it
         self._picture.show(now)
         self._pace.spend(self._stage.sent - sent, time.thread_time() - began, self._clock())
+
+    def _update_last(self) -> None:
+        """Show the last letters of a long answer: its final output takes a while to render, here and there."""
+        assert self._picture is not None
+        if self._picture.letters >= LONG:
+            _, rest = self._picture.take(self._pending[:], self._clock())
+            if not rest:
+                self._picture.flush(self._clock())
 
     def _rest(self) -> None:
         """Until the next update may be, and there is something for it."""
@@ -320,6 +334,7 @@ class _Picture:
         self._sources = Sources()
         self._part: _Part | None = None  # the one that grows
         self._calls: dict[str, _Part] = {}
+        self.letters = 0  # of the answer's text that were taken
         self._line, self._line_at = "", float("-inf")
         self._notice = ""
 
@@ -329,15 +344,22 @@ class _Picture:
         line = self._line_at + TICK
         return line if self._part is None else min(line, self._part.due)
 
-    def take(self, chunks: list[StreamChunk], now: float) -> int:
-        """Take what has arrived; gives how much of it. New parts cost messages: after one the rest waits."""
+    def take(self, chunks: list[StreamChunk], now: float) -> tuple[int, list[StreamChunk]]:
+        """Take some of what has arrived: how many chunks, and what is left of the last.
+
+        One update shows so much and no more, lest a browser be busy with it for long.
+        """
         said: list[str] = []  # a run of text, fed as one
-        sent = self._stage.sent
-        taken = 0
+        sent, before, taken = self._stage.sent, self.letters, 0
         for chunk in chunks:
             taken += 1
             if type(chunk) is OutputText:
-                said.append(chunk.text)
+                room = MOST_LETTERS - (self.letters - before)
+                said.append(chunk.text[:room])
+                self.letters += len(said[-1])
+                if len(chunk.text) > room:
+                    self._say(said, now)
+                    return taken, [OutputText(chunk.index, chunk.text[room:])]
                 continue
             self._say(said, now)
             self._status.take(chunk, now)
@@ -345,14 +367,18 @@ class _Picture:
             if self._stage.sent - sent >= ENOUGH:
                 break
         self._say(said, now)
-        return taken
+        return taken, []
+
+    def flush(self, now: float) -> None:
+        """Show all that was taken."""
+        if self._part is not None:
+            self._part.flush(now)
 
     def _say(self, said: list[str], now: float) -> None:
-        if said:
-            text = "".join(said)
-            said.clear()
+        if text := "".join(said):
             self._status.count(len(text), now)
             self._part_of("text", now).feed(text)
+        said.clear()
 
     def _take(self, chunk: StreamChunk, now: float) -> None:
         match chunk:
@@ -448,6 +474,11 @@ class _Part:
     def show(self, now: float) -> None:
         self._segments.advance()
         if self._segments.due <= now:
+            self._send(now)
+
+    def flush(self, now: float) -> None:
+        """Show what was not worth a message until now."""
+        if self._segments.due < math.inf:
             self._send(now)
 
     def close(self, now: float) -> None:
