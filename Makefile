@@ -50,6 +50,7 @@ test: $(TEST)
 
 lint: $(TEST)
 	$(PY) -m ruff check nbchat tests bench
+	$(PY) -m ruff format --check nbchat tests bench
 	$(VENV)/bin/lint-imports
 
 unit contract kernel browser notebooks: $(TEST)

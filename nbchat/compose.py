@@ -243,9 +243,7 @@ def _largest(draft: Draft) -> list[tuple[int, str]]:
 
 
 #: What goes along in a text stands between tags (:func:`nbchat.context.content.tagged`).
-_PIECE = re.compile(
-    r"""<(?P<tag>[a-z]+) (?:name|number)=(?P<name>"[^"]*"|'[^']*')[^>]*>\n.*?</(?P=tag)>""", re.DOTALL
-)
+_PIECE = re.compile(r"""<(?P<tag>[a-z]+) (?:name|number)=(?P<name>"[^"]*"|'[^']*')[^>]*>\n.*?</(?P=tag)>""", re.DOTALL)
 
 
 def pieces(text: str) -> Iterator[tuple[str, str]]:

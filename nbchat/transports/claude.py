@@ -170,10 +170,7 @@ class ClaudeTransport:
         # when it sends; a header given through ANTHROPIC_CUSTOM_HEADERS counts as well.
         headers = {name.lower() for name in getattr(client, "_custom_headers", {}) or {}}
         return bool(
-            client.api_key
-            or client.auth_token
-            or getattr(client, "credentials", None)
-            or headers & _KEY_HEADERS
+            client.api_key or client.auth_token or getattr(client, "credentials", None) or headers & _KEY_HEADERS
         )
 
     # The answer

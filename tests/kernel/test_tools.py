@@ -374,6 +374,7 @@ def test_a_structured_answer_grows_as_a_table_while_it_streams(kernel: Person):
 def test_an_mcp_server_is_added_used_and_removed(kernel: Person, tmp_path: Path):
     """Its tools have the server's name before theirs, and ask before they run."""
     import mcp.server.mcpserver  # noqa: F401
+
     server = tmp_path / "my server.py"
     server.write_text(
         textwrap.dedent(

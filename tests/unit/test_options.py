@@ -226,6 +226,7 @@ def test_what_python_may_give(given: dict[str, Any]):
 def test_numbers_of_other_libraries_are_numbers():
     """A notebook takes them out of tables."""
     import numpy
+
     assert Options.of({"max_tokens": numpy.int64(5)}).max_tokens == 5
     assert Options.of({"budget": numpy.float64(0.5)}).budget == 0.5
 

@@ -268,9 +268,7 @@ def test_an_unknown_price_is_none_everywhere():
     assert "unknown" in run_line(session.records.run)
 
 
-def test_a_ledger_that_cannot_be_written_warns_once_and_breaks_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_ledger_that_cannot_be_written_warns_once_and_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two cells, one warning, two answers."""
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))

@@ -399,6 +399,7 @@ def test_growing_gives_values_early_and_the_last_one_whole():
 
 def test_table_has_a_row_for_each():
     import pandas
+
     frame = table([Person("Ada", 36, Mood.BAD), Person("Bob", 3)])
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame.columns) == ["name", "age", "mood", "tags", "born"]

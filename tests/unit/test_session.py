@@ -294,6 +294,7 @@ def test_an_empty_answer_is_an_error_with_a_response():
 def test_a_prompt_may_be_texts_and_values():
     """In their order; a table is a table."""
     import pandas
+
     transport = ScriptedTransport("Fine")
     response = Session(transport).ask(["Sum this up:", pandas.DataFrame({"size": [1, 2]}), "Briefly."])
     text = transport.requests[0].messages[0].text
@@ -318,6 +319,7 @@ def test_braces_are_filled_from_a_namespace_and_only_there():
 def test_what_was_cut_is_a_note_and_a_notice():
     """The user is told at once, and the Response keeps it."""
     import pandas
+
     frame = pandas.DataFrame({"n": range(100_000)})
     sink = Sink()
     response = Session(ScriptedTransport("Fine")).ask("{{ frame }}", namespace={"frame": frame}, sinks=[sink])

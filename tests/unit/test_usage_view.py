@@ -160,6 +160,7 @@ def test_the_plot_takes_the_colour_of_the_page():
 def test_a_frame_of_entries_and_of_totals(tmp_path: Path):
     """What nbchat.usage() gives: times as times, unknown costs as NaN."""
     import pandas
+
     ledger = Ledger(tmp_path / "ledger.sqlite")
     entry = Entry(at=1_790_000_000.0, endpoint="anthropic", model="m", usage=Usage(1, 2), cost=0.5)
     for cost in (0.5, None):
