@@ -1,9 +1,10 @@
 """HTML of code, cut between two of its lines, for a code block that is still being written.
 
 Pure, and only of HTML that :func:`nbchat.view.highlight.code_html` made and
-:func:`nbchat.view.safe.clean` let through: newlines in code are ``&#10;``, and spans in it do not
-nest. A line that is whole does not change while more lines come, but for its colours, if a later
-line ends a string or a comment that it is in; the final output has those right.
+:func:`nbchat.view.safe.clean` let through: newlines in code are ``&#10;``, and the tags in it
+(``span`` for what has a colour, ``em`` for comments) do not nest. A line that is whole does not
+change while more lines come, but for its colours, if a later line ends a string or a comment that
+it is in; the final output has those right.
 """
 
 from __future__ import annotations
@@ -37,19 +38,17 @@ def last_cut(html: str) -> int:
 
 def code_end(html: str) -> int:
     """Where the last letter is, in HTML that ends in code."""
-    return len(html.rstrip("\n").removesuffix(END).removesuffix("</span>"))
+    return len(html.rstrip("\n").removesuffix(END).removesuffix("</span>").removesuffix("</em>"))
 
 
 def parted(html: str, cut: int) -> tuple[str, str]:
     """The HTML in front of a newline in code and behind it, each a whole by itself."""
     block, inner = _block(html, cut)
-    span = (
-        html[html.rfind("<span", 0, cut) : cut] if html.rfind("<span", 0, cut) > html.rfind("</span>", 0, cut) else ""
-    )
-    head, opening = html[:block], html[block:inner]
-    front = head + _classed(opening, GOES_ON) + html[inner:cut] + ("</span>" if span else "") + END
-    back = _classed(opening, WENT_ON) + span[: span.find(">") + 1] + html[cut + len(NEWLINE) :]
-    return front, back
+    *_, tag = ["", *_TAG.findall(html, inner, cut)]
+    tag = "" if tag.startswith("</") else tag
+    closing = f"</{tag[1:-1].split()[0]}>" if tag else ""
+    front = html[:block] + _classed(html[block:inner], GOES_ON) + html[inner:cut] + closing + END
+    return front, _classed(html[block:inner], WENT_ON) + tag + html[cut + len(NEWLINE) :]
 
 
 def after_lines(html: str, lines: int) -> str:

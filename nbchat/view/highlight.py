@@ -38,6 +38,10 @@ def _lexer(name: str) -> Any:
     return get_lexer_by_name(name, stripnl=False, ensurenl=False)
 
 
+#: Stands for the classes of comments, which are set in italics and not in a colour.
+COMMENT = "c"
+
+
 @functools.cache
 def _class_of() -> Callable[[Any], str]:
     from pygments.token import STANDARD_TYPES
@@ -47,6 +51,8 @@ def _class_of() -> Callable[[Any], str]:
         while kind not in STANDARD_TYPES:
             kind = kind.parent
         name: str = STANDARD_TYPES[kind]
+        if name.startswith("c"):
+            return COMMENT
         return name if name in CODE_CLASSES else ""
 
     return class_of
@@ -79,4 +85,10 @@ def _coloured(source: str, name: str) -> str:
         elif text:
             spans.append((style, [text]))
     parts = ((style, escape("".join(texts))) for style, texts in spans)
-    return "".join(f'<span class="{style}">{text}</span>' if style else text for style, text in parts)
+    return "".join(_styled(style, text) for style, text in parts)
+
+
+def _styled(style: str, text: str) -> str:
+    if style == COMMENT:
+        return f"<em>{text}</em>"
+    return f'<span class="{style}">{text}</span>' if style else text

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["ALIGNMENTS", "ATTRIBUTES", "CLASSES", "SCHEMES", "TAGS", "clean", "escape", "link_html", "neutral"]
 
 #: The pygments classes that the themes of JupyterLab and nbconvert colour; others only cost bytes.
-_CODE_CLASSES = (
-    "c c1 ch cm cp cpf cs dl err il k kc kd kn kp kr kt m mb mf mh mi mo o ow p pm "
-    "s s1 s2 sa sb sc sd se sh si sr ss sx"
-)
+#: Not those for errors and comments, as the colours these have in JupyterLab's light and its dark
+#: theme are too faint (https://www.w3.org/TR/WCAG22/#contrast-minimum).
+_CODE_CLASSES = "dl il k kc kd kn kp kr kt m mb mf mh mi mo o ow p pm s s1 s2 sa sb sc sd se sh si sr ss sx"
 CODE_CLASSES = frozenset(_CODE_CLASSES.split())
 #: MathJax of JupyterLab (3) and of nbconvert (2) looks away from the one and into the other
 #: (https://docs.mathjax.org/en/v3.2-latest/options/document.html).
@@ -38,11 +37,13 @@ CLASSES = {
     "code": frozenset({"highlight"}),
     "span": CODE_CLASSES.union(A_FORMULA),
 }
+#: JupyterLab tells links from the words around them by colour alone, which not everybody sees.
+UNDERLINE = "text-decoration:underline"
 ALIGNMENTS = frozenset({"text-align:left", "text-align:right", "text-align:center"})
 #: The attributes a tag may have, with the values they may take; None is any value (of ``href``:
 #: any of ``SCHEMES``). ``rel`` of links is always ``REL``.
 ATTRIBUTES: dict[str, dict[str, frozenset[str] | None]] = {
-    "a": {"href": None, "target": frozenset({"_blank"})},
+    "a": {"href": None, "target": frozenset({"_blank"}), "style": frozenset({UNDERLINE})},
     "ol": {"start": None},
     "td": {"style": ALIGNMENTS},
     "th": {"style": ALIGNMENTS},
@@ -78,7 +79,7 @@ def link_html(address: str | None, inner: str) -> str:
     if not address or not allowed_address(address):
         return inner
     target = "" if address[:7].lower() == "mailto:" else ' target="_blank"'
-    return f'<a href="{escape(address)}"{target}>{inner}</a>'
+    return f'<a href="{escape(address)}" style="{UNDERLINE}"{target}>{inner}</a>'
 
 
 @functools.cache

@@ -97,9 +97,12 @@ def test_an_answer_in_jupyterlab(server: JupyterServer, page: Page, theme: str) 
     assert page.raw.locator(".nbchat mjx-container[display='true']").count() == 2
     assert page.raw.locator(".nbchat mjx-merror, .nbchat [data-mjx-error]").count() == 0
     assert "it costs $5 and $10, not" in page.raw.inner_text(".nbchat > h1 + p")
-    for style, variable in {"k": "keyword", "s2": "string", "mi": "number", "c1": "comment"}.items():
+    for style, variable in {"k": "keyword", "s2": "string", "mi": "number"}.items():
         shown = page.raw.eval_on_selector(f".nbchat li .highlight .{style}", COLOUR)
         assert shown == page.raw.evaluate(VARIABLE, f"--jp-mirror-editor-{variable}-color"), style
+    comment = page.raw.locator(".nbchat li .highlight em")
+    assert comment.inner_text().strip() == "# no check"
+    assert comment.evaluate("e => getComputedStyle(e).fontStyle") == "italic"
     cells = page.raw.eval_on_selector_all(
         ".nbchat tbody tr:first-child td", "es => es.map(e => getComputedStyle(e).textAlign)"
     )

@@ -84,6 +84,8 @@ class Auditor(HTMLParser):
                 assert value == "_blank"
             case "ol", "start":
                 assert value.isdigit()
+            case ("a", "style"):
+                assert value == "text-decoration:underline", value
             case (("td" | "th"), "style"):
                 assert value in ALIGN
             case "details", "open":

@@ -34,7 +34,8 @@ from nbchat.view.render import (
 
 def link(address: str, text: str | None = None) -> str:
     target = "" if address.startswith("mailto:") else ' target="_blank"'
-    return f'<a href="{address}"{target} rel="noopener noreferrer nofollow">{text or address}</a>'
+    seen = ' style="text-decoration:underline"'
+    return f'<a href="{address}"{seen}{target} rel="noopener noreferrer nofollow">{text or address}</a>'
 
 
 def formulas(html: str) -> str:
@@ -79,7 +80,7 @@ GOLDENS = {
         "```python\ndef f():\n    return 'a'  # b\n```",
         code(
             '<span class="k">def </span>f<span class="p">():&#10;    </span><span class="k">return </span>'
-            '<span class="s1">\'a\'  </span><span class="c1"># b</span>'
+            "<span class=\"s1\">'a'  </span><em># b</em>"
         ),
     ),
     "code of no known language": ("~~~brainwhat x\n<a>&\n~~~", code("&lt;a&gt;&amp;")),

@@ -34,6 +34,12 @@ PIECES = st.lists(
 )
 
 
+#: Where code was parted.
+_SEAM = (
+    r'(?:</span>|</em>)?</code></pre></div><div class="[^>]*nbchat-went-on [^>]*><pre><code[^>]*>(?:<span [^>]*>|<em>)?'
+)
+
+
 class Row:
     """What a front end holds of one part."""
 
@@ -59,17 +65,13 @@ class Row:
     def html(self) -> str:
         """The values as one, where code was parted too."""
         joined = "".join(self.values).replace(SEAM, "")
-        joined = re.sub(
-            r"(?:</span>)?</code></pre></div><div class=\"[^>]*nbchat-went-on [^>]*><pre><code[^>]*>(?:<span [^>]*>)?",
-            "&#10;",
-            joined,
-        )
+        joined = re.sub(_SEAM, "&#10;", joined)
         return joined.replace("nbchat-goes-on ", "")
 
 
 def uncoloured(html: str) -> str:
     """HTML without colours of code: a line keeps the one it had when it was whole, until the end."""
-    return re.sub(r"</?span[^>]*>", "", html)
+    return re.sub(r"</?span[^>]*>|</?em>", "", html)
 
 
 @pytest.mark.parametrize("long_code", [1, 10_000])

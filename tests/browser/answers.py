@@ -1,0 +1,106 @@
+"""Answers for the browser ring: a notebook whose second cell asks, and what the page shows of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness import ROOT, FrontEnd, JupyterServer, Page
+
+TEXT = r"""# A heading first
+
+Some *text* with `code`, **bold** and a [link](https://example.org/a). It goes on for a while so that the
+paragraph is longer than one line on the page, as answers of models are as a rule.
+
+## A list
+
+- one
+- two with $x^2 + y^2 = z^2$ in it
+  - nested
+
+1. first
+2. second
+
+```python
+def f(x: int) -> str:
+    return f"{x} and more"  # comment
+```
+
+| name | value |
+|------|------:|
+| a    | 1     |
+
+> A quote of somebody.
+
+$$\int_0^\infty e^{-x^2}\,dx = \frac{\sqrt{\pi}}{2}$$
+
+### Another heading
+
+The last paragraph costs $5 and not $6.
+"""
+SETUP = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+import nbchat
+from nbchat.core.parser import events_of
+from nbchat.view import live
+
+live.preload()
+
+def ask(answer, **how):
+    session = nbchat.Session(nbchat.ScriptedTransport(answer, **how))
+    shell = get_ipython()
+    # The kernel has pytest's environment; a person's has not.
+    return session.ask("hi", sinks=live.views(shell, cell_id=live.cell_id(shell), environ=LIKE_A_PERSON))
+
+LIKE_A_PERSON = {{}}
+TEXT = {TEXT!r}
+
+def slowly(*blocks, delay=0.02, rest=0.0, piece=5):
+    "The events of an answer, the text in pieces; it rests before the end."
+    script = nbchat.ScriptedTransport(list(blocks), piece=piece)
+    with script.stream(REQUEST) as events:
+        for event in events:
+            if event["type"] == "message_stop":
+                time.sleep(rest)
+            time.sleep(delay)
+            yield event
+
+from nbchat.core.messages import Message
+from nbchat.core.request import Request
+REQUEST = Request("scripted", (Message.of("user", "hi"),), 100)
+"""
+#: The second cell's first output: what it is, where its parts are, and what it says.
+LOOK = """() => {
+    const output = document.querySelectorAll('.jp-CodeCell')[1].querySelector('.jp-OutputArea-output');
+    if (!output) return null;
+    const place = element => {
+        const {x, y, width, height} = element.getBoundingClientRect();
+        return [x, y, width, height];
+    };
+    const parts = [...output.querySelectorAll('h1,h2,h3,p,ul,ol,pre,table,blockquote,details,mjx-container')];
+    return {
+        live: !!output.querySelector('.nbchat-live'),
+        answer: !!output.querySelector('.nbchat'),
+        output: place(output),
+        parts: parts.filter(part => part.checkVisibility()).map(part => [part.tagName, ...place(part)]),
+        text: output.innerText,
+    };
+}"""
+
+
+def look(page: Page) -> dict[str, Any]:
+    seen: dict[str, Any] | None = page.raw.evaluate(LOOK)
+    return seen or {"live": False, "answer": False, "parts": [], "text": ""}
+
+
+def started(server: JupyterServer, page: Page, name: str, *cells: str, front_end: FrontEnd = "lab") -> None:
+    """A notebook whose second cell asks, running."""
+    server.write(name, SETUP, *cells)
+    page.open(name, front_end)
+    page.start_all()
+
+
+def wait_for(page: Page, text: str) -> None:
+    """Wait until the second cell's output says it."""
+    said = "document.querySelectorAll('.jp-CodeCell')[1].querySelector('.jp-OutputArea')?.innerText"
+    page.raw.wait_for_function(f"text => {said}.includes(text)", arg=text, polling=30, timeout=20_000)

@@ -1,0 +1,139 @@
+"""The answer for everybody: axe-core finds nothing serious in either theme, and the keyboard reaches every part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import axe_playwright_python
+import pytest
+from answers import SETUP, started, wait_for
+from harness import JupyterServer, Page, open_page
+from playwright.sync_api import Browser
+
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+#: An answer with all its parts; it rests for a while before it ends.
+ASK = """
+from nbchat.core.chunks import *
+from nbchat.core.messages import *
+from nbchat.core.response import Response
+
+cited = {"type": "web_search_result_location", "url": "https://example.org", "title": "A page", "cited_text": "words"}
+blocks = (
+    ThinkingBlock("Let me *think*.", "signed"),
+    ToolUseBlock("t1", "add", {"a": 1, "b": 2}),
+    TextBlock(TEXT, (cited,)),
+)
+view = live.views(get_ipython(), cell_id="x", environ={})[0]
+view.begin(REQUEST)
+view.feed(BlockStart(0, ThinkingBlock("")))
+view.feed(Thinking(0, blocks[0].thinking))
+view.feed(BlockStop(0, blocks[0]))
+view.feed(BlockStart(1, ToolUseBlock("t1", "add", {})))
+view.feed(ToolInput(1, '{"a": 1, "b": 2}'))
+view.feed(BlockStop(1, blocks[1]))
+view.feed(ToolResult("t1", (TextBlock("3 it is"),)))
+view.feed(BlockStart(2, TextBlock("")))
+view.feed(OutputText(2, TEXT))
+view.feed(BlockStop(2, blocks[2]))
+view.feed(Notice("waiting for a moment"))
+while not DONE():
+    time.sleep(0.1)
+result = OpaqueBlock({"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "3 it is"}]})
+messages = (Message.of("user", "hi"), Message("assistant", blocks), Message("user", (result,)))
+view.settle(Response(text=TEXT, blocks=blocks, messages=messages, status="interrupted"))
+"""
+
+
+@pytest.fixture
+def tall(server: JupyterServer, browser: Browser) -> Iterator[Page]:
+    """A page that is high enough for all of the notebook: what is scrolled away is not looked at."""
+    with open_page(server, browser, viewport={"width": 1300, "height": 2600}) as page:
+        yield page
+    server.shut_kernels()
+
+
+def findings(page: Page, selector: str) -> list[str]:
+    """What axe-core finds serious or critical under the selector."""
+    if not page.raw.evaluate("!!window.axe"):
+        page.raw.evaluate(AXE)
+    # JupyterLab's body has no height and hides what flows over; axe-core takes all in it for invisible.
+    page.raw.evaluate("Object.assign(document.body.style, {height: '100vh', overflow: 'visible'})")
+    found: dict[str, Any] = page.raw.evaluate(
+        "selector => axe.run(selector, {resultTypes: ['violations', 'passes']})", selector
+    )
+    assert {"color-contrast"} <= {rule["id"] for rule in found["passes"] + found["violations"]}, "nothing was looked at"
+    return [
+        f"{rule['id']}: {node['html']} {node['failureSummary']}"
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+def summaries_by_keyboard(page: Page) -> list[str]:
+    """The heads of folds that Tab reaches in the second cell's output, each opened by Enter."""
+    page.raw.evaluate("document.querySelectorAll('.jp-CodeCell')[1].querySelector('.jp-OutputArea-output').focus()")
+    reached: list[str] = []
+    for _ in range(12):
+        page.raw.keyboard.press("Tab")
+        name = page.raw.evaluate("document.activeElement.tagName === 'SUMMARY' && document.activeElement.innerText")
+        if name and name.strip() not in reached:
+            page.raw.keyboard.press("Enter")
+            assert page.raw.evaluate("document.activeElement.parentElement.open"), name
+            reached.append(name.strip())
+    return reached
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_nothing_serious_is_found_live_or_final(server: JupyterServer, tall: Page, theme: str):
+    """Contrast, names, structure: of the box while the answer arrives, and of the output that stays."""
+    page, flag = tall, server.root / "done"
+    flag.unlink(missing_ok=True)
+    slug = theme.split()[-1].lower()
+    done = f"DONE = lambda: __import__('os').path.exists({str(flag)!r})\n"
+    started(server, page, f"axe-{slug}.ipynb", done + ASK)
+    page.command("apputils:change-theme", {"theme": theme})
+    wait_for(page, "The last paragraph")
+    wait_for(page, "waiting for a moment")
+    page.raw.wait_for_timeout(500)
+    assert findings(page, ".nbchat-live") == []
+    assert summaries_by_keyboard(page) == ["Thinking", "Tool call: add"]
+    wait_for(page, "3 it is")
+    assert findings(page, ".nbchat-live") == []
+    page.screenshot(f"accessible-live-{slug}")
+    announced = page.raw.locator(".nbchat-live [aria-live=polite]").all_inner_texts()
+    assert any("A heading first" in text for text in announced)
+    flag.touch()
+    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
+    page.wait_idle()
+    assert findings(page, ".nbchat") == []
+    assert len(summaries_by_keyboard(page)) == 2
+    assert findings(page, ".nbchat") == []
+    page.screenshot(f"accessible-final-{slug}")
+
+
+EVERY_COLOUR = """
+from IPython.display import display
+from nbchat.view.render import wrap_answer
+from nbchat.view.safe import CODE_CLASSES, clean
+spans = (f'<span class="{name}">{name} of code</span>\\n' for name in sorted(CODE_CLASSES))
+code = '<div class="highlight"><pre><code class="highlight">' + "".join(spans) + "</code></pre></div>"
+display({"text/html": wrap_answer(clean(code)), "text/plain": ""}, raw=True)
+"""
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_every_colour_of_code_can_be_read(server: JupyterServer, tall: Page, theme: str):
+    """Also those that the answer above has none of."""
+    page = tall
+    server.write("colours.ipynb", SETUP, EVERY_COLOUR)
+    page.open("colours.ipynb")
+    page.command("apputils:change-theme", {"theme": theme})
+    page.run_all()
+    page.settle(1)
+    page.screenshot(f"colours-{theme.split()[-1].lower()}")
+    colours = page.raw.locator(".nbchat span").evaluate_all("spans => spans.map(e => getComputedStyle(e).color)")
+    assert len(set(colours)) >= 4
+    assert findings(page, ".nbchat") == []
