@@ -26,7 +26,6 @@ HEAVY = {
 LONGEST = 400  # lines of a module
 #: Longer modules, and why they are one room.
 LONGER = {
-    "view/live.py": "the only door to ipywidgets: the drawing thread, the parts and the widgets know each other",
     "transports/claude.py": "the only door to the SDK: sending, retries, the watch over a silent stream",
     "transports/local.py": "a child process from its start to its end, on every way a kernel may go",
     "tools/mcp.py": "the life of a server's session: begin, call, time out, reconnect, stop",
@@ -93,8 +92,8 @@ def test_core_has_no_clock_no_environment_and_no_chance(module: str):
 #: Which module may import what; import-linter cannot tell a package's parts apart where they are outside.
 DOORS = {
     "IPython.core.magic": {"magics.py"},
-    "IPython.display": {"view/live.py"},
-    "ipywidgets": {"view/live.py"},
+    "IPython.display": {"view/live.py", "view/stage.py"},
+    "ipywidgets": {"view/stage.py"},
     "anthropic": {"transports/claude.py"},
     "httpx2": {"transports/claude.py"},
     "xllamacpp": {"transports/local.py"},

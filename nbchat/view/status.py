@@ -59,17 +59,22 @@ class Status:
                 self._notices[about] = text
 
     @property
+    def waiting(self) -> bool:
+        """Whether nothing of the answer is there yet."""
+        return self._first is None
+
+    @property
     def notice(self) -> str:
         """What is waited for, what was cut, and what else there is to say."""
         return " · ".join(text for text in self._notices.values() if text)
 
-    def line(self, now: float) -> str:
+    def line(self, now: float, ended: bool = False) -> str:
         """The line: ``claude-sonnet-5-5 · 12 s · ~340 tokens · 28 tokens/s · ~$0.0052``."""
         parts = [self.model, _elapsed(now - self._began)]
         running = -(-self._letters // LETTERS)
         tokens = self._usage.completion_tokens + running
         if self._first is None:
-            parts.append("waiting for the first word")
+            parts.append("" if ended else "waiting for the first word")
         elif tokens:
             about = "~" if running or self._usage.estimated else ""
             parts.append(f"{about}{tokens:,} tokens")

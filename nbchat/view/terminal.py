@@ -128,7 +128,7 @@ class TerminalView:
         if said := marker(response.status, response.stop_reason, response.stop_details):
             self._print(said, "yellow")
         if self._moves:
-            self._print(self._status.line(self._clock()), "dim")
+            self._print(self._status.line(self._clock(), ended=True), "dim")
         elif self._written and not self._written.endswith("\n"):
             self._write("\n")
 

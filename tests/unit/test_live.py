@@ -24,7 +24,8 @@ from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
 from nbchat.view import live
-from nbchat.view.live import WIDGET_VIEW, FinalView, LiveView, output_metadata, views
+from nbchat.view.live import FinalView, LiveView, output_metadata, views
+from nbchat.view.stage import WIDGET_VIEW
 
 REQUEST = Request("claude-x", (Message.of("user", "hi"),), 100)
 
