@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nbchat.preview import preview
 from nbchat.repair import carry_error, prompt_about
 from nbchat.session import Session
 from nbchat.structured import read_sofar
+from nbchat.tools.outputs import before_outputs
 from nbchat.view import live
 from nbchat.view.acts import Acts
 from nbchat.view.echo import Echo
@@ -108,6 +110,6 @@ def _sinks(shell: Any, session: Session, cell_id: str | None, options: Options, 
 
     # A terminal prints in the order things come; in a notebook what tools print belongs under their calls.
     in_notebook = getattr(shell, "kernel", None) is not None and not options.quiet
-    shown = (Acts(lambda: views()[0]),) if in_notebook else views()
+    shown = (Acts(lambda: views()[0], partial(before_outputs, shell)),) if in_notebook else views()
     echo = session.config.echo
     return [*shown, Echo(echo)] if echo else list(shown)

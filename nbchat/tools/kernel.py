@@ -19,6 +19,7 @@ from typing import Any
 
 from nbchat.core.errors import OptionError, redact
 from nbchat.tools.coroutine import run_coroutine
+from nbchat.tools.outputs import is_aside, replaced
 from nbchat.tools.toolbox import Content, Outcome, cut, failure, said
 
 __all__ = ["RunPython", "show_traceback"]
@@ -262,8 +263,7 @@ class _Record:
 def _recording(shell: Any, code: str, limit: int) -> Iterator[_Record]:
     """Record what goes to the user while it goes there.
 
-    By the ways out themselves, each put back afterwards: ``write`` of both streams (as IPython's own
-    history does it, since ipykernel looks at the class of the stream), ``publish`` and
+    By the ways out themselves (:mod:`nbchat.tools.outputs`): ``write`` of both streams, ``publish`` and
     ``clear_output`` of the display publisher, ``write_format_data`` of the display hook, and
     ``_showtraceback``, the place where a shell says tracebacks may be put.
     """
@@ -271,8 +271,9 @@ def _recording(shell: Any, code: str, limit: int) -> Iterator[_Record]:
     publisher, hook = shell.display_pub, shell.displayhook
 
     def publish(data: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        display_id = (kwargs.get("transient") or {}).get("display_id")
-        record.show(data, display_id, bool(kwargs.get("update")))
+        if not is_aside():
+            display_id = (kwargs.get("transient") or {}).get("display_id")
+            record.show(data, display_id, bool(kwargs.get("update")))
         with record.sleeping():
             return originals["publish"](data, *args, **kwargs)
 
@@ -304,14 +305,14 @@ def _recording(shell: Any, code: str, limit: int) -> Iterator[_Record]:
     outer = hook.exec_result
     with contextlib.ExitStack() as stack:
         for stream in {id(one): one for one in (sys.stdout, sys.stderr)}.values():
-            stack.enter_context(_replaced(stream, "write", _heard(stream.write, record, hook)))
-        stack.enter_context(_replaced(publisher, "publish", publish))
-        stack.enter_context(_replaced(publisher, "clear_output", clear_output))
-        stack.enter_context(_replaced(hook, "write_format_data", write_format_data))
+            stack.enter_context(replaced(stream, "write", _heard(stream.write, record, hook)))
+        stack.enter_context(replaced(publisher, "publish", publish))
+        stack.enter_context(replaced(publisher, "clear_output", clear_output))
+        stack.enter_context(replaced(hook, "write_format_data", write_format_data))
         # A ";" at the end counts where it stands in this code, not in the cell around it.
-        stack.enter_context(_replaced(hook, "quiet", lambda: hook.semicolon_at_end_of_expression(code)))
-        stack.enter_context(_replaced(shell, "_showtraceback", show_traceback))
-        stack.enter_context(_replaced(shell, "ask_exit", ask_exit))
+        stack.enter_context(replaced(hook, "quiet", lambda: hook.semicolon_at_end_of_expression(code)))
+        stack.enter_context(replaced(shell, "_showtraceback", show_traceback))
+        stack.enter_context(replaced(shell, "ask_exit", ask_exit))
         try:
             yield record
         finally:
@@ -327,17 +328,3 @@ def _heard(write: Callable[..., Any], record: _Record, hook: Any) -> Callable[..
         return write(text, *args, **kwargs)
 
     return heard
-
-
-@contextlib.contextmanager
-def _replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """``thing.name`` is ``value`` inside, and afterwards what it was, in the instance or in the class."""
-    own = vars(thing).get(name) if hasattr(thing, "__dict__") else None
-    setattr(thing, name, value)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(thing, name)
-        else:
-            setattr(thing, name, own)

@@ -1,36 +1,50 @@
-"""A turn with tools as a row of outputs: what was said, the call, what the call showed, its result.
+"""A turn with tools: one output, and more where a tool shows something of its own.
 
-Tools print and draw figures while they run, and that belongs under their call. So each time a
-round ends in calls, its view ends too, as a whole answer's does; the next begins with the result.
-A turn without calls is one view, as if this were not here.
+What tools print and draw belongs under their call. So when a tool is about to show something, the
+view of the turn ends with that call, as a whole answer's does, and the next one begins with the
+call's result. A turn whose tools show nothing is one view, as if this were not here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import TypeAlias
 
 from nbchat.core.chunks import ResponseChunk, StreamChunk, ToolResult
 from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ToolUseBlock
+from nbchat.core.parser import ChatStreamParser, events_of
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
-from nbchat.view.live import FinalView
+from nbchat.view.live import DRAWING, FinalView
 
-__all__ = ["Acts"]
+__all__ = ["Acts", "Watch"]
+
+log = logging.getLogger("nbchat.view")
+
+Watch: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[None]]
+"""Calls a function before anything that is shown inside; it may be called in any thread."""
 
 
 class Acts:
-    """A sink that shows each act of a turn in a view of its own, made by ``view``."""
+    """A sink that shows a turn in views made by ``view``; ``watch`` tells when a tool shows something."""
 
-    def __init__(self, view: Callable[[], Sink]) -> None:
-        self._make = view
+    def __init__(self, view: Callable[[], Sink], watch: Watch) -> None:
+        self._make, self._watch = view, watch
         self._view: Sink | None = view()
         self._request: Request | None = None
-        self._shown = 0  # blocks of the answer that were shown, or are in what waits
-        self._waiting: list[list[Block]] = []  # a list for each call that has not run, with what came before it
-        self._paused: tuple[Block, ...] = ()  # blocks of rounds that the service paused
-        self._results: list[Block] = []  # what the next view begins with
+        self._lock = threading.RLock()  # a tool may print in a thread of its own
+        self._watching = contextlib.ExitStack()
+        self._blocks: list[Block] = []  # whole blocks of the answer that the view has
+        self._results: list[Block] = []  # what their calls gave
+        self._first: list[Block] = []  # the result that the view begins with, as its call stands in the one before
+        self._before = 0  # blocks of the answer that stand in views that ended
+        self._calls: list[str] = []  # ids of the calls without a result
 
     def begin(self, request: Request) -> None:
         self._request = request
@@ -43,53 +57,59 @@ class Acts:
         if self._view is not None:
             self._view.feed(chunk)
         if isinstance(chunk, ResponseChunk):
-            self._end_round(chunk)
+            self._blocks += chunk.blocks
+            self._calls = [block.id for block in chunk.blocks if _is_call(block)]
+            if self._calls and chunk.stop_reason == "tool_use":
+                self._watching.enter_context(self._watch(self._make_way))
 
     def settle(self, response: Response) -> None:
         """Show what is left, and how it ended."""
-        left = response.blocks[self._shown :]
-        rest = (*self._results, *(block for act in self._waiting for block in act), *left)
-        if self._shown:
+        self._watching.close()
+        if self._before:
+            rest = (*self._first, *response.blocks[self._before :])
             # Nothing more to show is shown as nothing, not as an empty box.
             status = "error" if not rest and response.status == "complete" else response.status
-            messages = (Message("assistant", rest),)
-            response = replace(response, blocks=rest, text=_told(rest), messages=messages, status=status)
+            response = replace(response, blocks=rest, text=_told(rest), status=status)
         (self._view or FinalView()).settle(response)
 
-    def _end_round(self, chunk: ResponseChunk) -> None:
-        """A round is whole: if it calls, it is shown up to its first call, and what runs comes below."""
-        acts = _by_call(chunk.blocks) if chunk.stop_reason == "tool_use" else []
-        if acts:
-            # The answer's earlier blocks that are not shown yet: of rounds that the service paused.
-            self._waiting = acts[1:]
-            self._show([*self._results, *self._paused, *acts[0]])
-            self._shown += len(self._paused) + len(chunk.blocks)
-            self._paused = ()
-        elif chunk.stop_reason == "pause_turn":
-            self._paused += chunk.blocks
+    def _make_way(self) -> None:
+        """Something is about to be shown while a call runs: the view ends with that call."""
+        if threading.current_thread().name == DRAWING:
+            return  # the view itself
+        with self._lock:
+            view, self._view = self._view, None
+            if view is None:
+                return
+            ids = [getattr(block, "id", None) for block in self._blocks]
+            end = ids.index(self._calls[0]) + 1 if self._calls else len(ids)
+            shown = (*self._first, *self._blocks[:end])
+            self._blocks, self._first = self._blocks[end:], []
+            self._before += end
+            messages = (Message("assistant", shown), Message("user", tuple(self._results)))
+            try:
+                view.settle(Response(_told(shown), blocks=shown, messages=messages))
+            except Exception:  # it is the tool that would fail of it
+                log.warning("a part of the answer could not be shown", exc_info=True)
 
     def _take(self, chunk: ToolResult) -> None:
-        """A call has run: the next one is shown with its result, or the next round begins with it."""
-        data = {
-            "type": "tool_result",
-            "content": [block.to_dict() for block in chunk.content],
-            "is_error": chunk.is_error,
-        }
-        self._results.append(OpaqueBlock(data))
-        if self._waiting:
-            self._show([*self._results, *self._waiting.pop(0)])
-            return
-        if self._view is None:
-            self._view = self._make()
-            if self._request is not None:
-                _begin(self._view, self._request)
-            for block in self._results:
-                self._view.feed(_as_chunk(block))
-
-    def _show(self, blocks: list[Block]) -> None:
-        part = Response(_told(blocks), blocks=tuple(blocks), messages=(Message("assistant", tuple(blocks)),))
-        (self._view or FinalView()).settle(part)
-        self._view, self._results = None, []
+        """A call has run: its result goes to the view that has the call, or a new view begins with it."""
+        with self._lock:
+            self._calls = [id for id in self._calls if id != chunk.tool_use_id]
+            content = [block.to_dict() for block in chunk.content]
+            data = {"type": "tool_result", "content": content, "is_error": chunk.is_error}
+            if self._view is not None:
+                self._results.append(OpaqueBlock({**data, "tool_use_id": chunk.tool_use_id}))
+                self._view.feed(chunk)
+            else:
+                self._first = [OpaqueBlock(data)]
+                self._view = self._make()
+                if self._request is not None:
+                    _begin(self._view, self._request)
+                self._view.feed(replace(chunk, tool_use_id=""))
+                for other in _chunks_of(self._blocks):
+                    self._view.feed(other)
+        if not self._calls:
+            self._watching.close()
 
 
 def _begin(view: Sink | None, request: Request) -> None:
@@ -98,28 +118,20 @@ def _begin(view: Sink | None, request: Request) -> None:
         begin(request)
 
 
-def _by_call(blocks: tuple[Block, ...]) -> list[list[Block]]:
-    """The blocks up to each call; what stands behind the last one goes with it."""
-    acts: list[list[Block]] = []
-    open_: list[Block] = []
-    for block in blocks:
-        open_.append(block)
-        if isinstance(block, ToolUseBlock) and block.type == "tool_use":
-            acts.append(open_)
-            open_ = []
-    if acts:
-        acts[-1] += open_
-    return acts
+def _is_call(block: Block) -> bool:
+    """Whether it calls a tool of the user's."""
+    return isinstance(block, ToolUseBlock) and block.type == "tool_use"
 
 
-def _as_chunk(block: Block) -> ToolResult:
-    data = block.to_dict()
-    content = tuple(OpaqueBlock(part) for part in data["content"])
-    return ToolResult("", content, data["is_error"])
+def _chunks_of(blocks: Sequence[Block]) -> list[StreamChunk]:
+    """What would have streamed the blocks."""
+    parser = ChatStreamParser()
+    chunks = map(parser.feed, events_of({"type": "message", "content": [block.to_dict() for block in blocks]}))
+    return [chunk for chunk in chunks if chunk is not None and not isinstance(chunk, ResponseChunk)]
 
 
-def _told(blocks: tuple[Block, ...] | list[Block]) -> str:
-    """An act as plain text: what was said, then the calls."""
+def _told(blocks: Sequence[Block]) -> str:
+    """A part of a turn as plain text: what was said, then the calls."""
     said = "".join(block.text for block in blocks if isinstance(block, TextBlock))
     calls = [f"→ {block.name}({_arguments(block)})" for block in blocks if isinstance(block, ToolUseBlock)]
     return "\n\n".join([*([said] if said.strip() else []), *calls])

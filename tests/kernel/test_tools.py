@@ -33,6 +33,10 @@ def add(a: int, b: int = 1) -> int:
     print("adding", a, "and", b)
     return a + b
 
+def product(a: int, b: int) -> int:
+    "Multiply two numbers."
+    return a * b
+
 def boom(x: int) -> None:
     raise LookupError(f"no row {x}")
 """
@@ -94,6 +98,18 @@ def shown(cell: Cell) -> list[tuple[str, str]]:
 
 # A live view and what nbclient gets: with the id of a cell, and without.
 LIVE_AND_NOT = pytest.mark.parametrize("cell_id", ["a-cell", None], ids=["live", "unattended"])
+
+
+@LIVE_AND_NOT
+def test_a_turn_whose_tools_show_nothing_is_one_output(kernel: Person, cell_id: str | None):
+    """What was said, calls with their results, and the record of the whole turn."""
+    kernel.run('_ = script(["Let me see.", {"tool": "product", "input": {"a": 2, "b": 3}}], "It is **6**.")')
+    cell = kernel.run("%%claude answer << --tools product\n2 * 3?", cell_id)
+    html, told = cell.answer.data["text/html"], cell.answer.metadata["nbchat"]
+    parts = ("Let me see.", "Tool call: product", "<p>Result</p>", ">6</code>", "It is <strong>6</strong>.")
+    assert sorted(parts, key=html.index) == list(parts)
+    assert told["status"] == "complete"
+    assert cell.answer.data["text/plain"] == "Let me see.\n\nIt is **6**."
 
 
 @LIVE_AND_NOT

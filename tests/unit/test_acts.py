@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,10 @@ from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.request import Request
 from nbchat.view.acts import Acts
+from nbchat.view.render import tool_results
+
+#: From here on the tool shows nothing.
+SILENT = 100
 
 
 class Screen:
@@ -19,13 +25,24 @@ class Screen:
         self.shown: list[str] = []
         self.views = 0
         self.begun = 0
+        self.watching: list[Callable[[], None]] = []
 
     def view(self) -> View:
         self.views += 1
         return View(self)
 
     def print(self, text: str) -> None:
+        for act in self.watching:
+            act()
         self.shown.append(f"print {text}")
+
+    @contextlib.contextmanager
+    def watch(self, act: Callable[[], None]) -> Iterator[None]:
+        self.watching.append(act)
+        try:
+            yield
+        finally:
+            self.watching.remove(act)
 
 
 class View:
@@ -42,16 +59,18 @@ class View:
     def settle(self, response: Response) -> None:
         assert not self.settled
         self.settled += 1
-        self.screen.shown.append(" ".join(map(said, response.blocks)) or f"[{response.status}]")
+        results = tool_results(response.messages)
+        self.screen.shown.append(" ".join(said(block, results) for block in response.blocks) or f"[{response.status}]")
 
 
-def said(block: Any) -> str:
+def said(block: Any, results: dict[str, tuple[str, bool]]) -> str:
     data = block.to_dict()
     match data["type"]:
         case "text":
             return str(data["text"])
         case "tool_use":
-            return f"call:{data['input'].get('n', '')}"
+            text, is_error = results.get(data["id"], ("", False))
+            return f"call:{data['input'].get('n', '')}" + (f"={'error' if is_error else text}" if text else "")
         case "tool_result":
             return ("error:" if data["is_error"] else "result:") + str(data["content"][0]["text"])
     return f"<{data['type']}>"
@@ -71,12 +90,14 @@ def call(n: int) -> dict[str, Any]:
 
 def ask(screen: Screen, *answers: Any, **more: Any) -> Response:
     def work(n: int) -> int:
-        screen.print(f"{n}")
+        if n < SILENT:
+            screen.print(f"{n}")
         if n == 13:
             raise KeyboardInterrupt
         return n * 10
 
-    return Session(ScriptedTransport(*answers)).ask("go", tools=[work], sinks=[Acts(screen.view)], **more)
+    session = Session(ScriptedTransport(*answers))
+    return session.ask("go", tools=[work], sinks=[Acts(screen.view, screen.watch)], **more)
 
 
 def test_a_turn_without_calls_is_one_view(screen: Screen):
@@ -84,6 +105,25 @@ def test_a_turn_without_calls_is_one_view(screen: Screen):
     ask(screen, "Hello.")
     assert screen.shown == ["Hello."]
     assert (screen.views, screen.begun) == (1, 1)
+
+
+def test_a_turn_whose_tools_show_nothing_is_one_view(screen: Screen):
+    """Calls and results in it; nobody listens any more when it is over."""
+    answer = ask(screen, ["First.", call(100), call(101)], ["Then.", call(102)], "Done.")
+    assert screen.shown == ["First. call:100=1000 call:101=1010 Then. call:102=1020 Done."]
+    assert answer.text
+    assert (screen.views, screen.watching) == (1, [])
+
+
+def test_a_view_ends_with_the_call_that_shows_something(screen: Screen):
+    """Not with one before it, and what stands behind it in the answer comes below."""
+    ask(screen, ["Three.", call(100), call(1), call(101)], ["Then.", call(102)], "Done.")
+    assert screen.shown == [
+        "Three. call:100=1000 call:1",
+        "print 1",
+        "result:10 call:101=1010 Then. call:102=1020 Done.",
+    ]
+    assert screen.watching == []
 
 
 def test_what_a_call_prints_stands_between_it_and_its_result(screen: Screen):
@@ -106,15 +146,18 @@ def test_an_interrupt_shows_every_call_and_how_it_ended(screen: Screen):
     assert screen.shown[:2] == ["Go. call:13", "print 13"]
     rest = " ".join(screen.shown[2:])
     assert rest.count("call:2") == 1
-    assert rest.count("error:") == 2
+    assert rest.startswith("error:")
+    assert "call:2=error" in rest
     assert "print" not in rest
 
 
 def test_calls_that_are_not_run_are_shown_at_the_end(screen: Screen):
     """Nobody answers them: the user passed the tools by hand, say."""
     transport = ScriptedTransport(["Two calls.", call(1), call(2)])
-    Session(transport).ask("go", sinks=[Acts(screen.view)], param='tools=[{"name": "work", "input_schema": {}}]')
-    assert screen.shown == ["Two calls. call:1", "call:2"]
+    Session(transport).ask(
+        "go", sinks=[Acts(screen.view, screen.watch)], param='tools=[{"name": "work", "input_schema": {}}]'
+    )
+    assert screen.shown == ["Two calls. call:1 call:2"]
 
 
 def test_an_error_in_a_later_round_shows_what_came_before(screen: Screen):
