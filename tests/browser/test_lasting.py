@@ -1,0 +1,189 @@
+"""What stays of an answer that was streamed into a page: the same for whoever opens the notebook, and however."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from answers import TEXT
+from harness import FrontEnd, JupyterServer, Page, notebook_outputs, open_page
+from playwright.sync_api import Browser
+
+from tests.kernel.harness import environment
+
+SETUP = f"""
+%load_ext nbchat
+import nbchat
+
+TEXT = {TEXT!r}
+PROGRAM = "x = 1\\n\\nprint(x)"
+
+def add(a: int, b: int) -> int:
+    "Adds."
+    return a + b
+
+script = nbchat.ScriptedTransport(
+    [{{"thinking": "Let me *think*."}}, {{"tool": "add", "input": {{"a": 1, "b": 2}}}}],
+    [{{"text": TEXT}}, {{"text": f"\\n```python\\n{{PROGRAM}}\\n```\\n"}}],
+    delay=0.03,
+)
+settings = get_ipython().nbchat.settings
+settings.endpoints, settings.endpoint = {{"script": script}}, "script"
+"""
+ASK = "%%claude answer << --tools add\nAdd, and tell me more."
+CELLS = (SETUP, ASK, "print(answer.status)")
+#: Words of each part of the answer, as a page has them.
+PARTS = ("Let me think.", "Tool call: add", "Result", "A heading first", "nested", "A quote of somebody.", "print(x)")
+#: What the answer says, with all that is folded opened.
+SAYS = """() => {
+    const answers = [...document.querySelectorAll('.nbchat')];
+    for (const fold of document.querySelectorAll('.nbchat details')) fold.open = true;
+    return answers.map(answer => answer.innerText).join('\\n');
+}"""
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    """A server as a person has it: its kernels do not know that a test drives them."""
+    server = JupyterServer(tmp_path_factory.mktemp("lasting"), {"PYTEST_VERSION": "", "PYTEST_CURRENT_TEST": ""})
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mine(person: JupyterServer, browser: Browser) -> Iterator[Page]:
+    """A page of that server."""
+    with open_page(person, browser) as page:
+        yield page
+    person.shut_kernels()
+
+
+def says(page: Page) -> str:
+    page.settle(1)
+    said: str = page.raw.evaluate(SAYS)
+    return said
+
+
+def streamed(page: Page, name: str, front_end: FrontEnd) -> nbformat.NotebookNode:
+    """A notebook that was run and saved in a front end, where its answer was seen to arrive."""
+    page.server.write(name, *CELLS)
+    page.open(name, front_end)
+    page.start_all()
+    page.raw.wait_for_selector(".nbchat-live h1", state="attached", timeout=60_000)
+    page.wait_idle()
+    return page.save()
+
+
+@pytest.mark.parametrize("front_end", ["lab", "notebook"])
+def test_the_answer_stays_through_all_that_happens_to_a_notebook(
+    person: JupyterServer, mine: Page, front_end: FrontEnd
+) -> None:
+    """Reloaded, its kernel restarted, closed and opened, and opened by somebody who does not trust it."""
+    page, name = mine, f"stays-{front_end}.ipynb"
+    saved = streamed(page, name, front_end)
+    said = says(page)
+    for part in (*PARTS, "costs $5 and not $6"):
+        assert part in said, part
+    answer, printed = notebook_outputs(saved)
+    assert sorted(answer.data) == ["text/html", "text/plain"]
+    assert printed.text == "complete\n"
+    assert "widget" not in nbformat.writes(saved)
+    page.reload()
+    assert says(page) == said
+    page.raw.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+    page.wait_idle()
+    assert says(page) == said
+    person.shut_kernels()
+    page.open(name, front_end)
+    assert says(page) == said
+    for cell in saved.cells:
+        cell.source += "\n# not signed by anyone"
+        cell.metadata.pop("trusted", None)
+    nbformat.write(saved, person.root / f"untrusted-{name}")
+    page.open(f"untrusted-{name}", front_end)
+    assert page.raw.evaluate("window.jupyterapp.shell.currentWidget.content.model.cells.get(1).trusted") is False
+    assert says(page) == said
+    page.screenshot(f"lasting-untrusted-{front_end}")
+    assert page.dialogs == []
+
+
+def converted(notebook: Path, to: str) -> str:
+    """What nbconvert makes of a notebook."""
+    command = [sys.executable, "-m", "nbconvert", "--to", to, "--stdout", str(notebook)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_other_formats_have_the_answer_too(person: JupyterServer, mine: Page, browser: Browser, tmp_path: Path) -> None:
+    """nbconvert: a page that needs no script, Markdown that is read as one piece of HTML, and LaTeX."""
+    path = person.root / "convert.ipynb"
+    streamed(mine, path.name, "lab")
+    exported = tmp_path / "convert.html"
+    exported.write_text(converted(path, "html"), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1000, "height": 2000}, offline=True)
+    page = context.new_page()
+    page.goto(exported.as_uri(), wait_until="domcontentloaded")
+    answer = page.locator(".nbchat")
+    assert "Let me think." not in answer.inner_text()
+    for fold in answer.locator("summary").all():
+        fold.click()
+    for part in PARTS:
+        assert part in answer.inner_text(), part
+    assert answer.locator("em").first.evaluate("e => getComputedStyle(e).fontStyle") == "italic"
+    context.close()
+
+    from markdown_it import MarkdownIt
+
+    text = converted(path, "markdown")
+    assert "x = 1" not in text or "&#10;&#10;" in text
+    (block,) = (token for token in MarkdownIt("commonmark").parse(text) if 'class="nbchat' in token.content)
+    assert block.type == "html_block"
+    for part in ("<summary>Thinking</summary>", "A quote of somebody.", "&#10;&#10;", "</div>"):
+        assert part in block.content, part
+    assert "widget" not in text
+
+    latex = converted(path, "latex")
+    assert r"\begin{document}" in latex
+    for part in ("A heading first", "A quote of somebody.", "print(x)"):
+        assert part in latex, part
+    assert "<details" not in latex
+
+
+def test_what_was_streamed_here_passes_strict_nbval_twice(mine: Page) -> None:
+    """Run live, saved by JupyterLab, and compared output by output where nothing is live."""
+    streamed(mine, "nbval.ipynb", "lab")
+    home = mine.server.root / "home"
+    command = [sys.executable, "-m", "pytest", "--nbval", "nbval.ipynb", "-q", "-p", "no:cacheprovider"]
+    for _ in range(2):
+        done = subprocess.run(
+            command, cwd=mine.server.root, env=environment(home), capture_output=True, text=True, timeout=120
+        )
+        assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("front_end", ["lab", "notebook"])
+def test_show_brings_back_an_answer_whose_page_was_reloaded(
+    person: JupyterServer, mine: Page, front_end: FrontEnd
+) -> None:
+    """In mid-answer: the page that knew the output is gone, and the kernel kept the answer."""
+    page = mine
+    person.write(f"reload-{front_end}.ipynb", SETUP, ASK, "%nbchat show")
+    page.open(f"reload-{front_end}.ipynb", front_end)
+    for _ in range(2):
+        page.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")
+    page.raw.wait_for_selector(".nbchat-live ul", timeout=60_000)
+    page.save()
+    page.reload()
+    page.wait_idle()
+    page.raw.locator(".jp-CodeCell").nth(2).locator(".jp-InputArea-editor").click()
+    page.command("notebook:run-cell")
+    page.wait_idle()
+    shown = page.raw.locator(".jp-CodeCell").nth(2).locator(".nbchat")
+    shown.wait_for()
+    said = says(page)
+    for part in (*PARTS, "costs $5 and not $6"):
+        assert part in said, part
+    assert page.raw.locator(".nbchat-live").count() == 0
