@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbchat.core.chunks import (
@@ -33,6 +33,7 @@ from nbchat.view.status import Cost, Status
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
+    from markdown_it.token import Token
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.live import Live
 
@@ -308,8 +309,26 @@ def _markdown(text: str) -> RenderableType:
     from rich.markdown import Markdown
 
     shown = Markdown("", hyperlinks=False)
-    shown.markup, shown.parsed = text, _parser().parse(text)  # rich's own parser loses raw HTML
+    tokens = _parser().parse(text)  # rich's own parser loses raw HTML
+    for token in tokens:
+        token.children = token.children and list(_images_as_links(token.children))
+    shown.markup, shown.parsed = text, tokens
     return shown
+
+
+def _images_as_links(children: list[Token]) -> Iterator[Token]:
+    """Images as links to them, as on a page; rich has them before the line they stand in, without an address."""
+    from markdown_it.token import Token
+
+    depth = 0
+    for child in children:
+        depth += child.nesting if child.type in ("link_open", "link_close") else 0
+        if child.type != "image":
+            yield child
+            continue
+        named = Token("text", "", 0, content=f"[image: {child.content}]" if child.content else "[image]")
+        around = (Token("link_open", "a", 1, attrs={"href": child.attrs["src"]}), Token("link_close", "a", -1))
+        yield from [named] if depth else [around[0], named, around[1]]
 
 
 def _parser() -> MarkdownIt:

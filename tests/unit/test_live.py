@@ -25,7 +25,9 @@ from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
 from nbchat.view import live
 from nbchat.view.live import FinalView, LiveView, output_metadata, views
+from nbchat.view.picture import Picture
 from nbchat.view.stage import WIDGET_VIEW
+from nbchat.view.status import Status
 
 REQUEST = Request("claude-x", (Message.of("user", "hi"),), 100)
 
@@ -358,3 +360,27 @@ def test_the_cell_id_is_found_where_front_ends_put_it():
     assert live.cell_id(shell({"colab": {"cell_id": "b"}})) == "b"
     assert live.cell_id(shell({})) is None
     assert live.cell_id(SimpleNamespace()) is None
+
+
+def test_the_first_word_is_not_waited_for_once_it_is_there():
+    """The line changes with it, and not when a second is over."""
+    lines: list[str] = []
+    stage = SimpleNamespace(
+        sent=0,
+        segments=0,
+        show=lambda: None,
+        say=lambda line, announced: lines.append(line),
+        column=SimpleNamespace(add=lambda value: value),
+        set=lambda widget, value: None,
+    )
+    status = Status(0.0)
+    status.begin(REQUEST)
+    picture: Any = Picture(stage, status)
+    picture.show(0.0)
+    assert lines == ["claude-x · 0 s · waiting for the first word"]
+    picture.take([OutputText(0, "Hello")], 0.1)
+    picture.show(0.1)
+    assert lines[1:] == ["claude-x · 0 s · ~2 tokens"]
+    picture.take([OutputText(0, " and more")], 0.2)
+    picture.show(0.2)
+    assert len(lines) == 2

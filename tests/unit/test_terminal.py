@@ -121,6 +121,25 @@ def test_blocks_are_apart_by_one_line():
     assert re.search(r"One\.\n\nTwo\.\n\n • a\n • b\n\nThree\.\n", screen.text())
 
 
+def test_images_are_links_where_they_stand():
+    """In their line, with their address, as other links; one in a link is that link."""
+    view, screen = terminal()
+    address = "https://example.org"
+    stream(view, f"See ![a chart]({address}/c) and [more]({address}/m), or [![b]({address}/b)]({address}/l).\n")
+    said = " ".join(screen.text().split())
+    assert f"See [image: a chart] ({address}/c) and more ({address}/m), or [image: b] ({address}/l)." in said, said
+
+
+def test_what_was_not_answered_is_not_waited_for_any_more():
+    """An interrupt before the first word: the line that stays says only what is so."""
+    view, screen = terminal()
+    view.begin(REQUEST)
+    time.sleep(0.2)
+    view.settle(Response("", status="interrupted"))
+    assert "[interrupted]" in screen.text()
+    assert "waiting" not in screen.text()
+
+
 def test_the_status_line_stands_below_and_its_last_state_stays():
     """Model, time and tokens, as the endpoint counted them."""
     view, screen = terminal()
