@@ -21,16 +21,16 @@ from nbchat.core.chunks import (
     ToolResult,
 )
 from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
-from nbchat.view.highlight import code_html
 from nbchat.view.markdown import MarkdownStream
 from nbchat.view.parsed import Table
 from nbchat.view.render import (
     CODE_TOOLS,
-    LONGEST_RESULT,
     Sources,
+    arguments_html,
     clean,
     render_opaque,
     render_tool_result,
+    result_html,
     result_text,
 )
 from nbchat.view.segments import Growing, Letters, Segments
@@ -118,6 +118,8 @@ class Picture:
                 self._part_of("thinking", now, "Thinking").feed(text)
             case ToolInput(partial_json=text) if self._part is not None:
                 self._part.feed(text)
+            case BlockStop(block=ToolUseBlock() as call) if self._part is not None:
+                self._part.segments.end(clean(arguments_html(call.arguments)))
             case BlockStop(block=TextBlock(citations=citations)) if citations:
                 self._part_of("text", now).cite(self._sources, citations)
             case BlockStop(block=OpaqueBlock(data=data)):
@@ -150,8 +152,8 @@ class Picture:
 
     def _answer(self, id: str, content: object, is_error: bool, now: float) -> None:
         if (part := self._calls.get(id)) is not None:
-            text = result_text(content)[:LONGEST_RESULT]
-            part.add(clean(f"<p>{'Error' if is_error else 'Result'}</p>\n{code_html(text, '')}"), now)
+            head = f"<p>{'Error' if is_error else 'Result'}</p>\n"
+            part.add(clean(head + result_html(result_text(content))), now)
         else:  # its call was shown before
             self._end(now)
             Part(self._stage, "block", "").add(render_tool_result(result_text(content), is_error), now)
@@ -176,46 +178,46 @@ class Part:
         self.kind = kind
         self._stage = stage
         text = text or (Letters() if kind == "call" else MarkdownStream())
-        self._segments = Segments(text, first=stage.segments == 0)
+        self.segments = Segments(text, first=stage.segments == 0)
         self._column = stage.fold(head, open) if head else stage.column
         self._open: Segment | None = None
 
     @property
     def due(self) -> float:
-        return self._segments.due
+        return self.segments.due
 
     def feed(self, text: str) -> None:
-        self._segments.feed(text)
+        self.segments.feed(text)
 
     def cite(self, sources: Sources, citations: Sequence[Mapping[str, Any]]) -> None:
-        if isinstance(self._segments.text, MarkdownStream):
-            sources.cite(self._segments.text, citations)
+        if isinstance(self.segments.text, MarkdownStream):
+            sources.cite(self.segments.text, citations)
 
     def add(self, html: str, now: float) -> None:
         """Finished HTML, behind what is there."""
-        self._segments.add(html)
+        self.segments.add(html)
         self._send(now)
 
     def show(self, now: float) -> None:
-        self._segments.advance()
-        if self._segments.due <= now:
+        self.segments.advance()
+        if self.segments.due <= now:
             self._send(now)
 
     def flush(self, now: float) -> None:
         """Show what was not worth a message until now."""
-        if self._segments.due < math.inf:
+        if self.segments.due < math.inf:
             self._send(now)
 
     def close(self, now: float) -> None:
         """The part is whole: show the rest of it."""
-        self._segments.close()
+        self.segments.close()
         self._send(now)
 
     def _send(self, now: float) -> None:
-        values = self._segments.show(now, self._stage.segments)
+        values = self.segments.show(now, self._stage.segments)
         widget = self._open
         for place, value in enumerate(values, 1):
-            finished = place < len(values) or not self._segments.open
+            finished = place < len(values) or not self.segments.open
             html = dressed(value, finished)
             if widget is None:
                 widget = self._column.add(html)

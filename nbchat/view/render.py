@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Sources",
+    "arguments_html",
     "details",
     "escape",
     "marker",
@@ -37,6 +38,7 @@ __all__ = [
     "render_thinking",
     "render_tool_call",
     "render_tool_result",
+    "result_html",
     "result_text",
     "tool_results",
     "wrap_answer",
@@ -123,9 +125,9 @@ def render_tool_call(
     ``arguments`` is JSON text, whole or as far as it arrived; a ``code`` or ``command`` in it is
     shown as the code it is. ``result`` is text, None while there is none.
     """
-    inner = _arguments_html(arguments)
+    inner = arguments_html(arguments)
     if result is not None:
-        inner += f"<p>{'Error' if is_error else 'Result'}</p>\n{_result_html(result)}"
+        inner += f"<p>{'Error' if is_error else 'Result'}</p>\n{result_html(result)}"
     return details(f"Tool call: {name}{' (failed)' if is_error else ''}", clean(inner), open)
 
 
@@ -133,7 +135,7 @@ def render_tool_result(result: str, is_error: bool = False) -> str:
     """What a tool answered, collapsed, where it does not stand in the card of its call."""
     head, line = "Error" if is_error else "Result", result.strip()
     short = f"{head}: {line}" if line and "\n" not in line and len(line) <= SHORT_RESULT else head
-    return details(short, clean(_result_html(result)))
+    return details(short, clean(result_html(result)))
 
 
 def render_opaque(data: Mapping[str, Any]) -> str:
@@ -150,7 +152,8 @@ def render_opaque(data: Mapping[str, Any]) -> str:
 _CODE_ARGUMENTS = {"code": "python", "command": "bash", "sql": "sql", "query_sql": "sql"}
 
 
-def _arguments_html(arguments: str) -> str:
+def arguments_html(arguments: str) -> str:
+    """The arguments of a call, JSON text: safe HTML once it is cleaned, like that of :func:`result_html`."""
     try:
         given = json.loads(arguments)
     except (ValueError, RecursionError):
@@ -165,7 +168,8 @@ def _arguments_html(arguments: str) -> str:
     return "".join([code_html(_json(given), "json")] * bool(given) + blocks)
 
 
-def _result_html(result: str) -> str:
+def result_html(result: str) -> str:
+    """What a tool answered, as text or as the JSON it is, up to LONGEST_RESULT."""
     more = len(result) - LONGEST_RESULT
     shown = result[:LONGEST_RESULT] if more > 0 else result
     language = "json" if more <= 0 and shown[:1] in ("{", "[") and _is_json(shown) else ""

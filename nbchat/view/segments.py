@@ -45,23 +45,30 @@ class Growing(Protocol):
 class Letters:
     """Plain text that grows, finished every ``size`` characters; for the arguments of a tool."""
 
-    def __init__(self, size: int = 1024) -> None:
-        self._size, self._open = size, ""
+    def __init__(self, size: int = 4096) -> None:
+        self._size, self._open, self._html, self._sealed = size, "", "", False
 
     def feed(self, text: str) -> None:
         self._open += text
 
+    def end(self, html: str) -> None:
+        """The text is whole, and looks like this, unless some of it was finished before."""
+        if not self._sealed and len(self._open) < self._size:
+            self._html = html
+
     def advance(self) -> list[str]:
         whole = len(self._open) // self._size * self._size
         done, self._open = self._open[:whole], self._open[whole:]
+        self._sealed = self._sealed or bool(done)
         return [_letters(done)] if done else []
 
     def tail(self) -> str:
-        return _letters(self._open)
+        return self._html or _letters(self._open)
 
     def close(self) -> list[str]:
-        done, self._open = self._open, ""
-        return [_letters(done)] if done else []
+        done = self.tail()
+        self._open = self._html = ""
+        return [done] if done else []
 
 
 def _letters(text: str) -> str:
@@ -88,6 +95,12 @@ class Segments:
         self.text.feed(text)
         self._fed += len(text)
         self._grown += len(text)
+
+    def end(self, html: str) -> None:
+        """The text is whole, and letters of it look like this now."""
+        if isinstance(self.text, Letters):
+            self.text.end(html)
+            self._closed = True
 
     def add(self, html: str) -> None:
         """Take finished HTML, after all the text so far."""

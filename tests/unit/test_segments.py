@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -218,6 +219,22 @@ def test_letters_are_cut_anywhere_and_shown_as_they_came():
     shown = "".join(letters.advance()) + letters.tail()
     assert re.sub(r"</?code[^>]*>", "", shown) == "ab&lt;script&gt;cd"
     assert letters.close() == []
+
+
+def test_letters_that_are_whole_become_what_they_are():
+    """Code as code, in the place of the letters; not where a part of them was finished before."""
+    for size, becomes in ((10, True), (4, False)):
+        row = Row(Segments(Letters(size=size)))
+        row.segments.feed("x = 1")
+        row.show(0.0)
+        row.segments.end("<pre>x = 1</pre>")
+        assert row.segments.due == -math.inf
+        row.show(0.1)
+        row.segments.add("<p>42</p>")
+        row.show(0.2)
+        assert ("<pre>x = 1</pre>" in row.html) == becomes
+        assert row.html.count("x =") == 1
+        assert row.html.index("x =") < row.html.index("42")
 
 
 def test_html_that_is_added_stands_behind_the_text():
