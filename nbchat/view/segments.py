@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from nbchat.view.fence import NEWLINE, after_lines, code_end, last_cut, parted
 from nbchat.view.safe import escape
+from nbchat.view.seams import after, last_cut, parted, shown_end, units
 
 __all__ = ["Growing", "Letters", "Segments"]
 
@@ -26,8 +26,8 @@ PATIENCE = 8192
 #: bytes: a long answer is then a hundred widgets and not thousands.
 FIRST = 24
 FULL = 2000
-#: Code that is being written is parted between its lines when there are this many bytes of it.
-LONG_CODE = 2000
+#: Code or a table that is being written is parted when there are this many bytes of it.
+LONG_BLOCK = 2000
 #: It keeps headings from being the first or last child of a segment, where style sheets give
 #: them other margins.
 SEAM = "<i hidden></i>"
@@ -88,7 +88,7 @@ class Segments:
         self._fed = self._grown = 0  # characters: in all, and since the last picture
         self._html = 0  # bytes of the sealed values
         self._tail = ""  # what is open, in the last picture
-        self._lines = 0  # newlines of the open code that are sealed
+        self._units = 0  # lines and rows of the open code or table that are sealed
 
     def feed(self, text: str) -> None:
         """Take some more text."""
@@ -134,14 +134,14 @@ class Segments:
         ``sealed`` is how many segments the view has; [] says that nothing changed. Afterwards
         :attr:`open` says whether the last value may change again.
         """
-        tail = after_lines(self.text.tail(), self._lines)
+        tail = after(self.text.tail(), self._units)
         self._grown, self._closed, self._sent_at = 0, False, now
         if self._ready and len(self._ready) >= (FULL if sealed >= FIRST else 1):
             return self._seal(self._ready + SEAM, tail)
-        cut = last_cut(tail) if len(tail) > LONG_CODE else 0
-        if cut and cut >= code_end(self._tail):  # else lines that were shown would blink
+        cut = last_cut(tail) if len(tail) > LONG_BLOCK else 0
+        if cut and cut >= shown_end(self._tail):  # else lines that were shown would blink
             front, back = parted(tail, cut)
-            self._lines += tail.count(NEWLINE, 0, cut) + 1
+            self._units += units(tail, cut)
             return self._seal(self._ready + front, back)
         value = self._seamed(self._ready + tail)
         self._tail = tail
@@ -164,8 +164,8 @@ class Segments:
 
     def _take(self, done: list[str]) -> None:
         if html := "".join(done):
-            self._ready += after_lines(html, self._lines)
-            self._lines, self._tail = 0, ""
+            self._ready += after(html, self._units)
+            self._units, self._tail = 0, ""
             self._closed = True
 
     def _seamed(self, html: str) -> str:

@@ -34,10 +34,15 @@ CLOSED_AT_ONCE = 40
 CLOSED_A_SECOND = 20
 #: Takes the widgets' own boxes out of the layout, so that blocks stand as in one piece of HTML, and
 #: hides what is in a fold until its head is opened: the head is never sent again and stays as it is.
+#: Row groups of a table that is in several widgets stand beside each other, and so in one table
+#: (https://www.w3.org/TR/CSS2/tables.html#anonymous-boxes).
 #: The status line stands in the margin below the last block, so nothing moves up when it goes.
 STYLE = """<style>
-.nbchat-live.nbchat-live, .nbchat-live .widget-vbox { display: block; margin: 0; overflow: visible; }
-.nbchat-live .widget-inline-hbox, .nbchat-live .widget-inline-hbox > div, .nbchat-live .mathjax_ignore {
+.nbchat-live.nbchat-live, .nbchat-live .nbchat-answer, .nbchat-live .nbchat-fold {
+  display: block; margin: 0; overflow: visible;
+}
+.nbchat-live .widget-vbox:not(.nbchat-answer, .nbchat-fold), .nbchat-live .widget-inline-hbox,
+.nbchat-live .widget-inline-hbox > div, .nbchat-live .mathjax_ignore {
   display: contents; font: inherit; line-height: inherit;
 }
 .nbchat-live .nbchat-fold:not(:has(> :first-child details[open])) > :not(:first-child) { display: none; }
@@ -47,7 +52,9 @@ code.nbchat-letters.nbchat-letters.nbchat-letters {
 }
 .nbchat-live .nbchat-goes-on.nbchat-goes-on > pre { margin-bottom: 0; }
 .nbchat-live .nbchat-went-on.nbchat-went-on > pre { margin-top: 0; }
-.nbchat-live > .nbchat-answer { margin-bottom: 1em; }
+.nbchat-live .nbchat-goes-on:is(table), .nbchat-live .nbchat-went-on:is(table) { display: contents; }
+.nbchat-live .nbchat-went-on:is(table):not(.nbchat-goes-on)::after { content: ""; display: block; margin-bottom: 1em; }
+.nbchat-live > .nbchat-answer { margin-bottom: 1em; border-collapse: collapse; }
 .nbchat-live .nbchat-status {
   position: relative; top: -14px; height: 0; line-height: 14px; font-size: 11px; white-space: nowrap;
   color: var(--jp-content-font-color2, #616161);

@@ -98,6 +98,30 @@ def test_long_code_has_no_seams(server: JupyterServer, page: Page):
     assert max(abs(now - then) for now, then in zip(after["parts"][-1][1:], before["parts"][-1][1:], strict=True)) <= 4
 
 
+def test_a_long_table_has_no_seams(server: JupyterServer, page: Page):
+    """In several pieces while it is written, it looks as one: widths, stripes, lines, and no jump at the swap."""
+    rows = "".join(f"| row {number} {'x' * (number % 7)} | {number} | `v{number}` |\n" for number in range(90))
+    text = f"Before.\n\n| a name | value | code |\n|--------|------:|------|\n{rows}\n## After it\n"
+    started(server, page, "table.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=4))")
+    wait_for(page, "After it")
+    assert page.raw.locator(".nbchat-live table.nbchat-went-on").count() >= 2
+    page.screenshot("live-long-table")
+    cells = """() => [...document.querySelectorAll('.jp-CodeCell')[1].querySelectorAll('td, th, h2')].map(cell => {
+        const {x, y, width, height} = cell.getBoundingClientRect();
+        const row = cell.closest('tr') ?? cell;
+        return [[x, y, width, height], getComputedStyle(row).backgroundColor, getComputedStyle(cell).fontSize];
+    })"""
+    before = page.raw.evaluate(cells)
+    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
+    page.wait_idle()
+    page.screenshot("final-long-table")
+    after = page.raw.evaluate(cells)
+    assert len(after) == len(before) == 91 * 3 + 1
+    for (place, *look_then), (now, *look_now) in zip(before, after, strict=True):
+        assert max(abs(one - other) for one, other in zip(place, now, strict=True)) <= 4, (place, now)
+        assert look_then == look_now
+
+
 def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServer, page: Page):
     """In a part that is finished: nobody is disturbed who begins to read, or to copy."""
     started(server, page, "selection.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbchat.view.markdown import MarkdownStream, render_markdown
-from nbchat.view.segments import FIRST, FULL, LONG_CODE, LONGEST_WAIT, SEAM, Letters, Segments
+from nbchat.view.segments import FIRST, FULL, LONG_BLOCK, LONGEST_WAIT, SEAM, Letters, Segments
 
 PIECES = st.lists(
     st.sampled_from(
@@ -27,6 +27,8 @@ PIECES = st.lists(
             "text\n```py\n",
             "```\n",
             "| a | b |\n|-|-|\n",
+            "| 1 | `2` |\n",
+            "| 3 | **b",
             "> q\n",
             "$x$ ",
         ]
@@ -35,7 +37,8 @@ PIECES = st.lists(
 )
 
 
-#: Where code was parted.
+#: Where code or a table was parted.
+_TABLE_SEAM = r'</tbody>\n</table>\n<table class="[^"]*nbchat-went-on">\n<tbody>\n'
 _SEAM = (
     r'(?:</span>|</em>)?</code></pre></div><div class="[^>]*nbchat-went-on [^>]*><pre><code[^>]*>(?:<span [^>]*>|<em>)?'
 )
@@ -66,8 +69,8 @@ class Row:
     def html(self) -> str:
         """The values as one, where code was parted too."""
         joined = "".join(self.values).replace(SEAM, "")
-        joined = re.sub(_SEAM, "&#10;", joined)
-        return joined.replace("nbchat-goes-on ", "")
+        joined = re.sub(_TABLE_SEAM, "", re.sub(_SEAM, "&#10;", joined))
+        return joined.replace("nbchat-goes-on ", "").replace(' class="nbchat-goes-on"', "")
 
 
 def uncoloured(html: str) -> str:
@@ -75,9 +78,9 @@ def uncoloured(html: str) -> str:
     return re.sub(r"</?span[^>]*>|</?em>", "", html)
 
 
-@pytest.mark.parametrize("long_code", [1, 10_000])
+@pytest.mark.parametrize("long_block", [1, 10_000])
 @pytest.mark.parametrize("sealed", [0, FIRST])
-def test_the_row_shows_what_the_text_renders_to(long_code, sealed):
+def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
     """At any time the values in a row are the HTML of the text so far, whichever way it was cut."""
 
     @settings(deadline=None, max_examples=40)
@@ -96,12 +99,12 @@ def test_the_row_shows_what_the_text_renders_to(long_code, sealed):
         assert uncoloured(row.html) == uncoloured(render_markdown(text))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbchat.view.segments.LONG_CODE", long_code)
+        patch.setattr("nbchat.view.segments.LONG_BLOCK", long_block)
         check()
 
 
-@pytest.mark.parametrize("long_code", [1, 10_000])
-def test_a_sealed_value_never_changes(long_code):
+@pytest.mark.parametrize("long_block", [1, 10_000])
+def test_a_sealed_value_never_changes(long_block):
     """What was finished is sent once more at most: a selection in it stays."""
 
     @settings(deadline=None, max_examples=40)
@@ -116,11 +119,11 @@ def test_a_sealed_value_never_changes(long_code):
             assert row.values[: len(before)] == before
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbchat.view.segments.LONG_CODE", long_code)
+        patch.setattr("nbchat.view.segments.LONG_BLOCK", long_block)
         check()
 
 
-def test_lines_of_long_code_are_sealed_while_it_is_written():
+def test_lines_of_long_block_are_sealed_while_it_is_written():
     """A program of hundreds of lines is seen to grow line by line, and its lines can be selected."""
     row = Row(Segments(MarkdownStream(), first=True))
     row.segments.feed("```python\n")
@@ -130,12 +133,34 @@ def test_lines_of_long_code_are_sealed_while_it_is_written():
         if row.segments.due <= number:
             row.show(float(number))
     assert row.closed >= 5
-    assert max(map(len, row.values)) < 3 * LONG_CODE
+    assert max(map(len, row.values)) < 3 * LONG_BLOCK
     row.segments.feed("```\nAfter it.\n")
     row.segments.close()
     row.show(1e9)
     text = re.sub(r"<[^>]*>", "", row.html)
     assert text == "&#10;".join(f"value_{n} = compute({n})  # {n}" for n in range(120)) + "\nAfter it.\n"
+
+
+def test_rows_of_a_long_table_are_sealed_while_it_is_written():
+    """Two by two, as every other one has another colour; the row that is being written is open."""
+    text = "Before.\n| name | value |\n|------|------:|\n"
+    row = Row(Segments(MarkdownStream(), first=True))
+    row.segments.feed(text)
+    for number in range(200):
+        line = f"| row {number} | {number} |\n"
+        text += line
+        row.segments.feed(line)
+        row.segments.advance()
+        if row.segments.due <= number:
+            row.show(float(number))
+    assert row.closed >= 5
+    assert max(map(len, row.values)) < 3 * LONG_BLOCK
+    body_rows = [value.count("<tr>") - value.count("<thead>") for value in row.values]
+    assert all(count % 2 == 0 for count in body_rows[:-1])
+    row.segments.feed("\nAfter it.\n")
+    row.segments.close()
+    row.show(1e9)
+    assert row.html == render_markdown(text + "\nAfter it.\n")
 
 
 def test_a_finished_block_is_sealed_at_once():
