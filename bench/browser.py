@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import base64
 import gzip
+import importlib.machinery
 import itertools
 import json
 import os
@@ -211,10 +212,6 @@ def settle_and_note(self, response):
     settle(self, response)
 live.LiveView.settle = settle_and_note
 BASE = os.environ["ANTHROPIC_BASE_URL"]
-try:
-    import chatlas
-except ImportError:
-    print("no chatlas")
 """
 #: The first answer loads MathJax and more; after it the page is as it is in a session.
 WARM = r"""
@@ -487,6 +484,11 @@ def plan(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int]]:
         yield "nbchat", "code", sizes[-1], 0
 
 
+def installed(name: str, path: str) -> bool:
+    """Whether a kernel can import it."""
+    return importlib.machinery.PathFinder.find_spec(name, [*filter(None, [path]), *sys.path]) is not None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", default="2000,20000", help="deltas of an answer")
@@ -515,6 +517,9 @@ def main() -> int:
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [arguments.path])]),
     }
     runs: list[Run] = []
+    if not installed("chatlas", arguments.path):
+        print("chatlas is not installed, and left out: pip install chatlas[anthropic], or --path", flush=True)
+        arguments.techniques = ",".join(name for name in arguments.techniques.split(",") if name != "chatlas")
     print(HEAD, flush=True)
     todo = list(plan(arguments))
     if arguments.only:
