@@ -428,7 +428,7 @@ def alone(browser: Browser, page: Page) -> float:
 
 def run_next(page: Page, timeout: float = 60) -> bool:
     """Run the next cell; says whether it and all it shows were over in so many seconds."""
-    page.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")
+    page.start_next()
     page.raw.wait_for_timeout(300)
     try:
         page.wait_idle(timeout)
@@ -454,24 +454,20 @@ def bars(runs: list[Run]) -> Iterator[tuple[bool, str]]:
         limit = times * run.output + BYTES_A_MESSAGE * run.messages
         yield run.content <= limit, f"{where}: {run.content:,} bytes, at most {limit:,} (output {run.output:,})"
         yield run.busiest <= MESSAGES_A_SECOND, f"{where}: {run.busiest} messages in one second, at most 25"
-        if not one_block and run.rate:
-            lag = run.lag if run.lag is not None else float("inf")
-            yield lag <= LAST_CHARACTER, f"{where}: last character {lag:.2f} s after the end, at most {LAST_CHARACTER}"
-        if run.final and run.alone and not one_block and run.rate:
+        if one_block or not run.rate:
+            continue
+        lag = run.lag if run.lag is not None else float("inf")
+        yield lag <= LAST_CHARACTER, f"{where}: last character {lag:.2f} s after the end, at most {LAST_CHARACTER}"
+        if run.final and run.alone:
             limit_final = FINAL_TIMES * max(run.alone, 0.05)  # below 50 ms it is no long task
             said = f"{run.final * 1000:.0f} ms, alone {run.alone * 1000:.0f}, at most {limit_final * 1000:.0f}"
             yield run.final <= limit_final, f"{where}: the final render took {said}"
-        for other in runs if run.rate and run.deltas >= LARGE else ():
-            if other.technique == "update 25 Hz" and (other.kind, other.deltas, other.rate) == (
-                run.kind,
-                run.deltas,
-                run.rate,
-            ):
+        for other in runs:
+            same = (other.kind, other.deltas, other.rate) == (run.kind, run.deltas, run.rate)
+            if other.technique == "update 25 Hz" and same and run.deltas >= LARGE:
                 limit_blocking = other.blocking * BLOCKING_SHARE
-                so_far = "" if other.over else " so far"
-                said = (
-                    f"{run.blocking:.2f} s, at most {limit_blocking:.2f} (25 Hz updates: {other.blocking:.2f}{so_far})"
-                )
+                theirs = f"{other.blocking:.2f}{'' if other.over else ' so far'}"
+                said = f"{run.blocking:.2f} s, at most {limit_blocking:.2f} (25 Hz updates: {theirs})"
                 yield run.blocking <= limit_blocking, f"{where}: blocked {said}"
 
 
@@ -544,7 +540,6 @@ def main() -> int:
                         continue
                     runs.append(run)
                     print(run.row(), flush=True)
-                server.shut_kernels()
         server.stop()
     finally:
         feeder.stdin.close()

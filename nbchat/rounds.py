@@ -12,14 +12,14 @@ The law:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nbchat import telemetry
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
 from nbchat.core.errors import AnswerError, NbchatError, ParseError
-from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ToolUseBlock, content_of
+from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ToolUseBlock, content_of, tool_calls
 from nbchat.core.parser import ChatStreamParser
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator
@@ -68,7 +68,7 @@ class Rounds:
             self._round(request)
             last = self.accumulator.last
             reason = last.stop_reason if last is not None else None
-            calls = _calls(last) if reason == "tool_use" and self.toolbox else []
+            calls = tool_calls(last.blocks) if last is not None and reason == "tool_use" and self.toolbox else ()
             if calls:
                 if number >= self.limit:
                     raise _still_calling(self.limit, calls)
@@ -131,7 +131,7 @@ class Rounds:
             answer = self.accumulator.last if parser.whole else self.accumulator.cut(parser.snapshot())
             self.account.end(answer, status, replayed=replayed, error=error)
 
-    def _answer(self, calls: list[ToolUseBlock]) -> None:
+    def _answer(self, calls: Sequence[ToolUseBlock]) -> None:
         """Run the calls in order. An interrupt answers the rest: without that nothing could be sent again."""
         answered = 0
         try:
@@ -171,12 +171,6 @@ def _from_cache(event: Mapping[str, Any]) -> Notice:
     return Notice(f"{share} % of the prompt from the cache" if share else "", about="cache")
 
 
-def _calls(answer: ResponseChunk | None) -> list[ToolUseBlock]:
-    """The calls of the user's own tools."""
-    blocks = answer.blocks if answer is not None else ()
-    return [block for block in blocks if isinstance(block, ToolUseBlock) and block.type == "tool_use"]
-
-
 def _blank(block: object) -> bool:
     return isinstance(block, TextBlock) and not block.text.strip()
 
@@ -206,7 +200,7 @@ def _refuse_empty(last: ResponseChunk | None, number: int) -> None:
     )
 
 
-def _still_calling(limit: int, calls: list[ToolUseBlock]) -> AnswerError:
+def _still_calling(limit: int, calls: Sequence[ToolUseBlock]) -> AnswerError:
     return AnswerError(
         f"after {limit} rounds the model still calls {calls[0].name}, though the last request allows no tool",
         "Raise --max-rounds, or ask for less. What was done so far is in the Response.",

@@ -11,7 +11,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock, stored
+from nbchat.core.messages import (
+    Block,
+    Message,
+    OpaqueBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolUseBlock,
+    stored,
+    tool_calls,
+)
 
 __all__ = ["Conversation", "Turn"]
 
@@ -108,7 +117,7 @@ def _call_of(block: Block) -> str | None:
 
 def _calls(message: Message) -> list[str]:
     """The calls of the user's tools."""
-    return [block.id for block in message.content if isinstance(block, ToolUseBlock) and block.type == "tool_use"]
+    return [call.id for call in tool_calls(message.content)]
 
 
 def _served_calls(messages: Iterable[Message]) -> set[str]:

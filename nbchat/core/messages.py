@@ -24,6 +24,7 @@ __all__ = [
     "block_of",
     "content_of",
     "stored",
+    "tool_calls",
 ]
 
 #: Block types whose input arrives as JSON deltas.
@@ -180,3 +181,8 @@ def content_of(content: str | Iterable[Block | Mapping[str, Any]]) -> tuple[Bloc
     if isinstance(content, str):
         return (TextBlock(content),)
     return tuple(block_of(part) if isinstance(part, Mapping) else part for part in content)
+
+
+def tool_calls(blocks: Iterable[Block]) -> tuple[ToolUseBlock, ...]:
+    """The calls of the user's own tools, in order; the service answers those of other types itself."""
+    return tuple(block for block in blocks if isinstance(block, ToolUseBlock) and block.type == "tool_use")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
 from nbchat.core.errors import InputError
-from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock, stored
+from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock, stored, tool_calls
 from nbchat.core.usage import Usage
 
 __all__ = ["Accumulator", "Response", "Status", "fenced_code"]
@@ -71,7 +71,7 @@ class Response:
     @property
     def tool_calls(self) -> tuple[ToolUseBlock, ...]:
         """The calls of the user's tools, in order; those of server tools are in ``blocks``."""
-        return tuple(block for block in self.blocks if isinstance(block, ToolUseBlock) and block.type == "tool_use")
+        return tool_calls(self.blocks)
 
     @property
     def code(self) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from nbchat.core.errors import OptionError, redact
 from nbchat.tools.coroutine import run_coroutine
-from nbchat.tools.outputs import is_aside, replaced
+from nbchat.tools.outputs import is_aside, replaced, streams
 from nbchat.tools.toolbox import Content, Outcome, cut, failure, said
 
 __all__ = ["RunPython", "show_traceback"]
@@ -304,7 +304,7 @@ def _recording(shell: Any, code: str, limit: int) -> Iterator[_Record]:
     # An outer cell's result would be lost: run_cell puts its own into the hook, then None.
     outer = hook.exec_result
     with contextlib.ExitStack() as stack:
-        for stream in {id(one): one for one in (sys.stdout, sys.stderr)}.values():
+        for stream in streams():
             stack.enter_context(replaced(stream, "write", _heard(stream.write, record, hook)))
         stack.enter_context(replaced(publisher, "publish", publish))
         stack.enter_context(replaced(publisher, "clear_output", clear_output))

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["before_outputs", "is_aside", "replaced"]
+__all__ = ["before_outputs", "is_aside", "replaced", "streams"]
 
 _aside = threading.local()
 
@@ -20,6 +20,11 @@ _aside = threading.local()
 def is_aside() -> bool:
     """Whether what is shown now comes from what :func:`before_outputs` called, and is no output of the code."""
     return getattr(_aside, "now", False)
+
+
+def streams() -> list[Any]:
+    """Standard output and standard error, once if they are one."""
+    return list({id(one): one for one in (sys.stdout, sys.stderr)}.values())
 
 
 @contextlib.contextmanager
@@ -41,7 +46,7 @@ def before_outputs(shell: Any, act: Callable[[], None]) -> Iterator[None]:
 
         return shown
 
-    ways = [(stream, "write") for stream in {id(one): one for one in (sys.stdout, sys.stderr)}.values()]
+    ways = [(stream, "write") for stream in streams()]
     ways += [(shell.display_pub, "publish"), (shell.displayhook, "write_format_data")]
     with contextlib.ExitStack() as stack:
         for thing, name in ways:

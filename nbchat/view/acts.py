@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from nbchat.core.chunks import ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ToolUseBlock
+from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ToolUseBlock, tool_calls
 from nbchat.core.parser import ChatStreamParser, events_of
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
@@ -58,7 +58,7 @@ class Acts:
             self._view.feed(chunk)
         if isinstance(chunk, ResponseChunk):
             self._blocks += chunk.blocks
-            self._calls = [block.id for block in chunk.blocks if _is_call(block)]
+            self._calls = [call.id for call in tool_calls(chunk.blocks)]
             if self._calls and chunk.stop_reason == "tool_use":
                 self._watching.enter_context(self._watch(self._make_way))
 
@@ -116,11 +116,6 @@ def _begin(view: Sink | None, request: Request) -> None:
     begin = getattr(view, "begin", None)
     if begin is not None:
         begin(request)
-
-
-def _is_call(block: Block) -> bool:
-    """Whether it calls a tool of the user's."""
-    return isinstance(block, ToolUseBlock) and block.type == "tool_use"
 
 
 def _chunks_of(blocks: Sequence[Block]) -> list[StreamChunk]:

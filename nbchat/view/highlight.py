@@ -44,15 +44,15 @@ COMMENT = "c"
 
 @functools.cache
 def _class_of() -> Callable[[Any], str]:
-    from pygments.token import STANDARD_TYPES
+    from pygments.token import STANDARD_TYPES, Comment
 
     @functools.cache
     def class_of(kind: Any) -> str:
         while kind not in STANDARD_TYPES:
             kind = kind.parent
-        name: str = STANDARD_TYPES[kind]
-        if name.startswith("c"):
+        if kind in Comment:
             return COMMENT
+        name: str = STANDARD_TYPES[kind]
         return name if name in CODE_CLASSES else ""
 
     return class_of

@@ -27,11 +27,10 @@ from typing import Any
 from nbchat.core.chunks import BlockStart, Notice, StreamChunk
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
-from nbchat.view import stage
 from nbchat.view.pace import Pace
 from nbchat.view.picture import Picture, Read
 from nbchat.view.render import escape, render_markdown, render_response
-from nbchat.view.stage import Stage
+from nbchat.view.stage import Stage, load_widgets
 from nbchat.view.status import Cost, Status
 
 __all__ = ["FinalView", "LiveView", "cell_id", "output_metadata", "preload", "publish", "show", "views"]
@@ -78,7 +77,7 @@ def views(
 def preload() -> None:
     """Load what a view needs, for a thread in the background: the first answer then does not wait for it."""
     try:
-        stage.preload()
+        load_widgets()
         render_markdown("`a`")
     except Exception:
         log.debug("preloading failed; the first answer will say why", exc_info=True)
@@ -213,20 +212,20 @@ class LiveView:
             if self._thread is not None:
                 self._thread.join(2.0)
         finally:
-            made, bundle = self._stage, _bundle(response)
-            shown = made.display_id if made is not None and made.shown else None
+            stage, bundle = self._stage, _bundle(response)
+            shown = stage.display_id if stage is not None and stage.shown else None
             if shown or bundle:
                 _publish(response, bundle, shown)
-            if made is not None:
-                made.close()
+            if stage is not None:
+                stage.close()
 
     # In the drawing thread:
 
     def _draw(self) -> None:
         try:
-            self._stage = made = Stage()
-            self._picture = Picture(made, self._status, self._read)
-            self._pace.spend(made.sent, 0.0, self._clock())
+            self._stage = stage = Stage()
+            self._picture = Picture(stage, self._status, self._read)
+            self._pace.spend(stage.sent, 0.0, self._clock())
             render_markdown("`a`")  # the first use of a parser costs more than many later ones
             self._wait_for_first()
             while not self._ending.is_set():

@@ -28,9 +28,9 @@ from nbchat.view.render import (
     Sources,
     arguments_html,
     clean,
+    outcome_html,
     render_opaque,
     render_tool_result,
-    result_html,
     result_text,
 )
 from nbchat.view.segments import Growing, Letters, Segments
@@ -119,7 +119,8 @@ class Picture:
             case ToolInput(partial_json=text) if self._part is not None:
                 self._part.feed(text)
             case BlockStop(block=ToolUseBlock() as call) if self._part is not None:
-                self._part.segments.end(clean(arguments_html(call.arguments)))
+                arguments = call.arguments
+                self._part.segments.end(lambda: clean(arguments_html(arguments)))
             case BlockStop(block=TextBlock(citations=citations)) if citations:
                 self._part_of("text", now).cite(self._sources, citations)
             case BlockStop(block=OpaqueBlock(data=data)):
@@ -152,8 +153,7 @@ class Picture:
 
     def _answer(self, id: str, content: object, is_error: bool, now: float) -> None:
         if (part := self._calls.get(id)) is not None:
-            head = f"<p>{'Error' if is_error else 'Result'}</p>\n"
-            part.add(clean(head + result_html(result_text(content))), now)
+            part.add(clean(outcome_html(result_text(content), is_error)), now)
         else:  # its call was shown before
             self._end(now)
             Part(self._stage, "block", "").add(render_tool_result(result_text(content), is_error), now)

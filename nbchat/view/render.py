@@ -29,6 +29,7 @@ __all__ = [
     "details",
     "escape",
     "marker",
+    "outcome_html",
     "render_blocks",
     "render_citations",
     "render_markdown",
@@ -38,7 +39,6 @@ __all__ = [
     "render_thinking",
     "render_tool_call",
     "render_tool_result",
-    "result_html",
     "result_text",
     "tool_results",
     "wrap_answer",
@@ -127,7 +127,7 @@ def render_tool_call(
     """
     inner = arguments_html(arguments)
     if result is not None:
-        inner += f"<p>{'Error' if is_error else 'Result'}</p>\n{result_html(result)}"
+        inner += outcome_html(result, is_error)
     return details(f"Tool call: {name}{' (failed)' if is_error else ''}", clean(inner), open)
 
 
@@ -135,7 +135,7 @@ def render_tool_result(result: str, is_error: bool = False) -> str:
     """What a tool answered, collapsed, where it does not stand in the card of its call."""
     head, line = "Error" if is_error else "Result", result.strip()
     short = f"{head}: {line}" if line and "\n" not in line and len(line) <= SHORT_RESULT else head
-    return details(short, clean(result_html(result)))
+    return details(short, clean(_result_html(result)))
 
 
 def render_opaque(data: Mapping[str, Any]) -> str:
@@ -153,7 +153,7 @@ _CODE_ARGUMENTS = {"code": "python", "command": "bash", "sql": "sql", "query_sql
 
 
 def arguments_html(arguments: str) -> str:
-    """The arguments of a call, JSON text: safe HTML once it is cleaned, like that of :func:`result_html`."""
+    """The arguments of a call, JSON text: safe HTML once it is cleaned."""
     try:
         given = json.loads(arguments)
     except (ValueError, RecursionError):
@@ -168,8 +168,12 @@ def arguments_html(arguments: str) -> str:
     return "".join([code_html(_json(given), "json")] * bool(given) + blocks)
 
 
-def result_html(result: str) -> str:
-    """What a tool answered, as text or as the JSON it is, up to LONGEST_RESULT."""
+def outcome_html(result: str, is_error: bool) -> str:
+    """What a tool answered, under a line that says what it is; to be cleaned like :func:`arguments_html`."""
+    return f"<p>{'Error' if is_error else 'Result'}</p>\n{_result_html(result)}"
+
+
+def _result_html(result: str) -> str:
     more = len(result) - LONGEST_RESULT
     shown = result[:LONGEST_RESULT] if more > 0 else result
     language = "json" if more <= 0 and shown[:1] in ("{", "[") and _is_json(shown) else ""

@@ -16,7 +16,7 @@ __all__ = ["after", "last_cut", "parted", "shown_end", "units"]
 _TAG = re.compile(r"<[^>]*>")
 NEWLINE, ROW_END = "&#10;", "</tr>\n"
 CODE_END, TABLE_END = "</code></pre></div>", "</tbody>\n</table>\n"
-_UNIT = re.compile(f"{NEWLINE}|{ROW_END}")
+_ROW, _UNIT = re.compile(ROW_END), re.compile(f"{NEWLINE}|{ROW_END}")
 #: Classes of the two sides of a cut: a style sheet takes the margins of code away there, and makes
 #: one table of the parts.
 GOES_ON, WENT_ON = "nbchat-goes-on", "nbchat-went-on"
@@ -44,9 +44,9 @@ def _last_line(html: str) -> int:
 
 
 def _last_row(html: str) -> int:
-    rows = [row.start() for row in re.finditer(ROW_END, html[html.rfind("<tbody>") :])]
+    rows = [row.start() for row in _ROW.finditer(html, html.rfind("<tbody>"))]
     even = (len(rows) - 1) // 2 * 2  # style sheets colour every other row
-    return html.rfind("<tbody>") + rows[even - 1] if even > 0 else 0
+    return rows[even - 1] if even > 0 else 0
 
 
 def shown_end(html: str) -> int:
@@ -66,8 +66,7 @@ def parted(html: str, cut: int) -> tuple[str, str]:
     if html.startswith(ROW_END, cut):
         table, end = html.rfind("<table", 0, cut), cut + len(ROW_END)
         inner = html.index(">", table) + 1
-        opening = html[table:inner]
-        front = html[:table] + _classed(opening, GOES_ON) + html[inner:end] + TABLE_END
+        front = html[:table] + _classed(html[table:inner], GOES_ON) + html[inner:end] + TABLE_END
         return front, _classed("<table>", WENT_ON) + "\n<tbody>\n" + html[end:]
     block, inner = _block(html, cut)
     *_, tag = ["", *_TAG.findall(html, inner, cut)]

@@ -9,6 +9,7 @@ between two of the messages shows nothing twice and loses nothing that was read.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 from nbchat.view.safe import escape
@@ -51,10 +52,10 @@ class Letters:
     def feed(self, text: str) -> None:
         self._open += text
 
-    def end(self, html: str) -> None:
-        """The text is whole, and looks like this, unless some of it was finished before."""
+    def end(self, look: Callable[[], str]) -> None:
+        """The text is whole, and ``look`` gives its HTML; it stays letters if some of it was finished before."""
         if not self._sealed and len(self._open) < self._size:
-            self._html = html
+            self._html = look()
 
     def advance(self) -> list[str]:
         whole = len(self._open) // self._size * self._size
@@ -96,10 +97,10 @@ class Segments:
         self._fed += len(text)
         self._grown += len(text)
 
-    def end(self, html: str) -> None:
-        """The text is whole, and letters of it look like this now."""
+    def end(self, look: Callable[[], str]) -> None:
+        """The text is whole, and ``look`` gives the HTML that letters of it become."""
         if isinstance(self.text, Letters):
-            self.text.end(html)
+            self.text.end(look)
             self._closed = True
 
     def add(self, html: str) -> None:

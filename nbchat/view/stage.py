@@ -19,7 +19,7 @@ from nbchat.view.safe import NO_FORMULAS, escape
 if TYPE_CHECKING:
     from ipywidgets import HTML, VBox
 
-__all__ = ["WIDGET_VIEW", "Column", "Segment", "Stage", "dressed", "preload"]
+__all__ = ["WIDGET_VIEW", "Column", "Segment", "Stage", "dressed", "load_widgets"]
 
 Segment: TypeAlias = "HTML"
 """The widget of a piece of the answer."""
@@ -62,7 +62,7 @@ code.nbchat-letters.nbchat-letters.nbchat-letters {
 </style>"""
 
 
-def preload() -> None:
+def load_widgets() -> None:
     """Import ipywidgets now, as it takes a while."""
     import ipywidgets  # noqa: F401
 

@@ -38,4 +38,3 @@ def page(server: JupyterServer, browser: Browser) -> Iterator[Page]:
     """A page of its own, with new cookies; the kernels it started end with it."""
     with open_page(server, browser) as page:
         yield page
-    server.shut_kernels()

@@ -31,6 +31,8 @@ CHROMIUM_ARGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 FrontEnd = Literal["lab", "notebook"]
+#: The environment of kernels that do not know that a test drives them.
+LIKE_A_PERSON = {"PYTEST_VERSION": "", "PYTEST_CURRENT_TEST": ""}
 
 
 def launch_chromium(playwright: Playwright, *more_args: str) -> Browser:
@@ -197,6 +199,10 @@ class Page:
             "() => document.querySelector('.jp-CodeCell .jp-InputPrompt')?.textContent !== '[ ]:'"
         )
 
+    def start_next(self) -> None:
+        """Run the selected cell and select the next one; do not wait for it."""
+        self.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")
+
     def run_all(self, timeout: float = 120) -> None:
         """Run all cells and wait until the last one is done and the page is drawn."""
         self.start_all()
@@ -261,12 +267,28 @@ class Page:
 
 @contextmanager
 def open_page(server: JupyterServer, browser: Browser, **context: Any) -> Iterator[Page]:
-    """A page, closed at the end whatever happens."""
+    """A page, closed at the end whatever happens; the kernels it started end with it."""
     page = Page(server, browser, **context)
     try:
         yield page
     finally:
         page.close()
+        server.shut_kernels()
+
+
+def converted(notebook: Path, to: Literal["html", "markdown", "latex"], folder: Path) -> Path:
+    """The file that nbconvert makes of a notebook, in the folder."""
+    command = [sys.executable, "-m", "nbconvert", "--to", to, "--output-dir", str(folder), str(notebook)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / notebook.with_suffix({"html": ".html", "markdown": ".md", "latex": ".tex"}[to]).name
+
+
+def write_untrusted(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write it as if somebody else had: the signatures of its outputs do not fit."""
+    for cell in notebook.cells:
+        cell.source += "\n# not signed by anyone"
+        cell.metadata.pop("trusted", None)
+    nbformat.write(notebook, path)
 
 
 def notebook_outputs(notebook: nbformat.NotebookNode) -> Iterable[nbformat.NotebookNode]:

@@ -51,7 +51,6 @@ def tall(server: JupyterServer, browser: Browser) -> Iterator[Page]:
     """A page that is high enough for all of the notebook: what is scrolled away is not looked at."""
     with open_page(server, browser, viewport={"width": 1300, "height": 2600}) as page:
         yield page
-    server.shut_kernels()
 
 
 def findings(page: Page, selector: str) -> list[str]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from harness import JupyterServer, Page, notebook_outputs, open_page
+from harness import LIKE_A_PERSON, JupyterServer, Page, notebook_outputs, open_page
 from playwright.sync_api import Browser
 
 ASK = "%%claude tips << --endpoint local --max-tokens 150\nGive three short tips for naming variables, as a list."
@@ -15,14 +15,11 @@ ASK = "%%claude tips << --endpoint local --max-tokens 150\nGive three short tips
 @pytest.fixture
 def person(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Page]:
     """A JupyterLab as a person has it: its kernels do not know that a test drives them."""
-    server = JupyterServer(
-        tmp_path_factory.mktemp("embedded"), {"PYTEST_VERSION": "", "PYTEST_CURRENT_TEST": "", "NBCHAT_JOURNAL": "0"}
-    )
+    server = JupyterServer(tmp_path_factory.mktemp("embedded"), {**LIKE_A_PERSON, "NBCHAT_JOURNAL": "0"})
     try:
         with open_page(server, browser, viewport={"width": 1100, "height": 760}) as page:
             yield page
     finally:
-        server.shut_kernels()
         server.stop()
 
 

@@ -10,7 +10,16 @@ from pathlib import Path
 import nbformat
 import pytest
 from answers import TEXT
-from harness import FrontEnd, JupyterServer, Page, notebook_outputs, open_page
+from harness import (
+    LIKE_A_PERSON,
+    FrontEnd,
+    JupyterServer,
+    Page,
+    converted,
+    notebook_outputs,
+    open_page,
+    write_untrusted,
+)
 from playwright.sync_api import Browser
 
 from tests.kernel.harness import environment
@@ -49,7 +58,7 @@ SAYS = """() => {
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     """A server as a person has it: its kernels do not know that a test drives them."""
-    server = JupyterServer(tmp_path_factory.mktemp("lasting"), {"PYTEST_VERSION": "", "PYTEST_CURRENT_TEST": ""})
+    server = JupyterServer(tmp_path_factory.mktemp("lasting"), LIKE_A_PERSON)
     yield server
     server.stop()
 
@@ -59,7 +68,6 @@ def mine(person: JupyterServer, browser: Browser) -> Iterator[Page]:
     """A page of that server."""
     with open_page(person, browser) as page:
         yield page
-    person.shut_kernels()
 
 
 def says(page: Page) -> str:
@@ -100,10 +108,7 @@ def test_the_answer_stays_through_all_that_happens_to_a_notebook(
     person.shut_kernels()
     page.open(name, front_end)
     assert says(page) == said
-    for cell in saved.cells:
-        cell.source += "\n# not signed by anyone"
-        cell.metadata.pop("trusted", None)
-    nbformat.write(saved, person.root / f"untrusted-{name}")
+    write_untrusted(saved, person.root / f"untrusted-{name}")
     page.open(f"untrusted-{name}", front_end)
     assert page.raw.evaluate("window.jupyterapp.shell.currentWidget.content.model.cells.get(1).trusted") is False
     assert says(page) == said
@@ -111,18 +116,11 @@ def test_the_answer_stays_through_all_that_happens_to_a_notebook(
     assert page.dialogs == []
 
 
-def converted(notebook: Path, to: str) -> str:
-    """What nbconvert makes of a notebook."""
-    command = [sys.executable, "-m", "nbconvert", "--to", to, "--stdout", str(notebook)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
 def test_other_formats_have_the_answer_too(person: JupyterServer, mine: Page, browser: Browser, tmp_path: Path) -> None:
     """nbconvert: a page that needs no script, Markdown that is read as one piece of HTML, and LaTeX."""
     path = person.root / "convert.ipynb"
     streamed(mine, path.name, "lab")
-    exported = tmp_path / "convert.html"
-    exported.write_text(converted(path, "html"), encoding="utf-8")
+    exported = converted(path, "html", tmp_path)
     context = browser.new_context(java_script_enabled=False, viewport={"width": 1000, "height": 2000}, offline=True)
     page = context.new_page()
     page.goto(exported.as_uri(), wait_until="domcontentloaded")
@@ -137,15 +135,15 @@ def test_other_formats_have_the_answer_too(person: JupyterServer, mine: Page, br
 
     from markdown_it import MarkdownIt
 
-    text = converted(path, "markdown")
-    assert "x = 1" not in text or "&#10;&#10;" in text
+    text = converted(path, "markdown", tmp_path).read_text(encoding="utf-8")
+    assert "&#10;&#10;" in text
     (block,) = (token for token in MarkdownIt("commonmark").parse(text) if 'class="nbchat' in token.content)
     assert block.type == "html_block"
     for part in ("<summary>Thinking</summary>", "A quote of somebody.", "&#10;&#10;", "</div>"):
         assert part in block.content, part
     assert "widget" not in text
 
-    latex = converted(path, "latex")
+    latex = converted(path, "latex", tmp_path).read_text(encoding="utf-8")
     assert r"\begin{document}" in latex
     for part in ("A heading first", "A quote of somebody.", "print(x)"):
         assert part in latex, part
@@ -173,7 +171,7 @@ def test_show_brings_back_an_answer_whose_page_was_reloaded(
     person.write(f"reload-{front_end}.ipynb", SETUP, ASK, "%nbchat show")
     page.open(f"reload-{front_end}.ipynb", front_end)
     for _ in range(2):
-        page.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")
+        page.start_next()
     page.raw.wait_for_selector(".nbchat-live ul", timeout=60_000)
     page.save()
     page.reload()

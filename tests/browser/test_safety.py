@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import nbformat
 import pytest
-from harness import FrontEnd, JupyterServer, Page, notebook_outputs
+from harness import FrontEnd, JupyterServer, Page, converted, notebook_outputs, write_untrusted
 from markup import audit
 from payloads import PAYLOADS, armed
 from playwright.sync_api import Browser
@@ -193,10 +190,7 @@ def test_the_corpus_is_inert(
     assert_inert(page, canary, "reloaded, trusted")
 
     copy = f"untrusted-{front_end}.ipynb"
-    for cell in saved.cells:
-        cell.source += "\n# not signed by anyone"
-        cell.metadata.pop("trusted", None)
-    nbformat.write(saved, server.root / copy)
+    write_untrusted(saved, server.root / copy)
     page.open(copy, front_end)
     wait_for_corpus(page)
     assert_inert(page, canary, "reopened, untrusted")
@@ -205,17 +199,10 @@ def test_the_corpus_is_inert(
         assert_inert_as_page(browser, canary, server.root / name, tmp_path)
 
 
-def to_html(notebook: Path, folder: Path) -> Path:
-    """``nbconvert --to html`` of a notebook."""
-    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--output-dir", str(folder), str(notebook)]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder / notebook.with_suffix(".html").name
-
-
 @contextmanager
 def exported_page(browser: Browser, canary: Canary, notebook: Path, folder: Path) -> Iterator[PlaywrightPage]:
     """The page that nbconvert makes, open. Its own scripts come from elsewhere and are kept away."""
-    exported = to_html(notebook, folder)
+    exported = converted(notebook, "html", folder)
     context = browser.new_context()
     page = context.new_page()
     page.route(lambda url: not url.startswith(("file:", "data:", "about:", canary.url)), lambda route: route.abort())

@@ -252,7 +252,7 @@ def test_letters_that_are_whole_become_what_they_are():
         row = Row(Segments(Letters(size=size)))
         row.segments.feed("x = 1")
         row.show(0.0)
-        row.segments.end("<pre>x = 1</pre>")
+        row.segments.end(lambda: "<pre>x = 1</pre>")
         assert row.segments.due == -math.inf
         row.show(0.1)
         row.segments.add("<p>42</p>")
