@@ -13,6 +13,7 @@ import base64
 import contextlib
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -183,16 +184,20 @@ class _Record:
         self._limit = limit
         self._parts: list[_Text | dict[str, Any]] = []
         self._by_id: dict[str, int] = {}
-        self._asleep = 0
+        self._sleep = threading.local()  # the view draws in another thread meanwhile
 
     @contextlib.contextmanager
     def sleeping(self) -> Iterator[None]:
         """While the shell itself writes what is recorded in a better form."""
-        self._asleep += 1
+        before, self._sleep.now = self._asleep, True
         try:
             yield
         finally:
-            self._asleep -= 1
+            self._sleep.now = before
+
+    @property
+    def _asleep(self) -> bool:
+        return getattr(self._sleep, "now", False)
 
     def write(self, text: str) -> None:
         """Text of stdout or stderr."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from nbchat.core.errors import (
 )
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
+from nbchat.tools.kernel import _Record
 
 
 class Eyes:
@@ -609,3 +611,21 @@ def test_an_answer_in_one_piece_runs_the_same_loop():
     transport = ScriptedTransport(list(events_of(message)), "5")
     assert Session(transport).ask("4 + 1?", tools=[add], stream=False).text == "5"
     assert json.loads(json.dumps(results(transport.requests[1])))[0]["tool_use_id"] == "toolu_9"
+
+
+def test_what_is_printed_while_another_thread_displays_is_recorded():
+    """The view draws while run_python runs: the model gets every line all the same."""
+    record, inside, over = _Record(1000), threading.Event(), threading.Event()
+
+    def display() -> None:
+        with record.sleeping():
+            inside.set()
+            over.wait(10)
+
+    thread = threading.Thread(target=display)
+    thread.start()
+    assert inside.wait(10)
+    record.write("plotting")
+    over.set()
+    thread.join()
+    assert record.content(1000)[0]["text"] == "plotting"
