@@ -144,9 +144,9 @@ class TerminalView:
                 self._write(visible(text))
             return
         self._open += visible(text)
-        if not self._pace.wait(self._clock()):
-            began = time.thread_time()
-            with self._lock:
+        with self._lock:  # also for asking: the clock's thread may draw just now
+            if not self._pace.wait(self._clock()):
+                began = time.thread_time()
                 self._go_live()
                 if kind != "text" or not self._print_finished():
                     self._draw()

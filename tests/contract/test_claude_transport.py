@@ -473,7 +473,7 @@ def test_a_server_that_holds_the_connection_open(connect: Any):
         wire.head()
         for event in text_events(WORDS):
             wire.event(event)
-        wire.gone(10)
+        wire.gone(30)
         raise ConnectionError
 
     class Watch:
@@ -488,11 +488,11 @@ def test_a_server_that_holds_the_connection_open(connect: Any):
 
     watch = Watch()
     with serving(handler) as server:
-        response = Session(connect(server.url, idle_timeout=30)).ask("Tell me", sinks=[watch])
+        response = Session(connect(server.url, idle_timeout=60)).ask("Tell me", sinks=[watch])
     assert response.status == "complete"
     assert response.usage.output_tokens == 4
     assert watch.seen is not None
-    assert watch.settled - watch.seen < 4 * LINGER + 1  # 30 s without the watch; 10 s by the server
+    assert watch.settled - watch.seen < LINGER + 10  # 60 s without the watch; 30 s by the server
 
 
 def test_what_comes_after_the_end_does_not_matter(connect: Any):

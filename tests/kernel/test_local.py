@@ -401,8 +401,8 @@ sys.stdin.readline()
 def test_ctrl_c_in_a_terminal_does_not_reach_it() -> None:
     """SIGINT goes to the whole process group of the kernel: to the kernel, not to the server."""
     code = """
-print(local.serve().pid, flush=True)
 try:
+    print(local.serve().pid, flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
