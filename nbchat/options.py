@@ -378,7 +378,7 @@ def parse(line: str, *, has_body: bool = False) -> Parsed:
 def _value(option: Option, flag: str, line: str, has_body: bool) -> tuple[Any, str]:
     """The value of an option, and the line after it."""
     word, rest = _word(line.removeprefix("="))
-    if word is None or (word in _BY_FLAG and not line.startswith("=")):
+    if word is None or (word in _BY_FLAG and line.lstrip().startswith("-")):  # in quotes, or after =, it is a text
         raise OptionError(f"{flag} needs a value: {flag} {option.metavar}", f"{flag}: {option.help}.")
     _refuse_open_quote(word, line, flag)
     value = option.read(word, flag)

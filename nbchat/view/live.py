@@ -4,9 +4,10 @@ The law of the live view, measured in a browser:
 
 1. :meth:`LiveView.feed` appends, and nothing else; a thread draws. So a stream that stands still
    still shows its last letters, and an interrupt never hits a picture half drawn.
-2. Text that no later text can change is sent once, as a segment, and never again. Only the open
-   tail is sent anew: when 50 ms and 8 times the cost of the last drawing have passed, and it has
-   grown by a tenth, or a block has closed, or it has waited for as long as its size allows.
+2. Text that no later text can change is sent once, as a segment, and never again (a long list once
+   more, if a blank line makes its items loose ones). Only the open tail is sent anew: when 50 ms
+   and 8 times the cost of the last drawing have passed, and it has grown by a tenth, or a block has
+   closed, or it has waited for as long as its size allows.
 3. No more than 25 messages in any second, the status line included (and at the end one for each widget, up to 40).
 4. The box makes the same page as the final output: the front end's own classes on it, and its
    widgets' own boxes taken out of the layout, so that the swap moves nothing.

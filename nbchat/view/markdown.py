@@ -188,7 +188,7 @@ def _render(piece: _Piece, known: dict[str, Any]) -> str:
         return ""
     try:
         parser = _parser()
-        _define(piece.tokens, known["references"])
+        _check(piece.tokens)
         _parse_inside(piece.tokens, known, parser)
         html = parser.renderer.render(piece.tokens, parser.options, known)
         return clean(html.replace("\ufdd0", "").replace("\ufdd1", ""))
@@ -196,14 +196,11 @@ def _render(piece: _Piece, known: dict[str, Any]) -> str:
         return clean(f"<pre>{escape(piece.source.strip(chr(10)))}</pre>\n")
 
 
-def _define(tokens: Sequence[Token], references: dict[str, dict[str, str]]) -> None:
+def _check(tokens: Sequence[Token]) -> None:
     if not tokens:
         raise ValueError("the parser found nothing in a text")
-    for token in tokens:
-        if token.level >= DEEPEST_BLOCK - 1:
-            raise ValueError("nested too deep: the parser would leave out what is inside")
-        if token.type == "definition":
-            references.setdefault(token.meta["id"], {"title": "", "href": token.meta["url"]})
+    if any(token.level >= DEEPEST_BLOCK - 1 for token in tokens):
+        raise ValueError("nested too deep: the parser would leave out what is inside")
 
 
 # --- inside a block -----------------------------------------------------------------------------
@@ -214,11 +211,16 @@ _BREAK = re.compile(r"<br[ ]?/?>", re.IGNORECASE)
 
 
 def _parse_inside(tokens: Sequence[Token], known: dict[str, Any], parser: MarkdownIt) -> None:
-    """Parse the text of the blocks, and make of it what CommonMark does not know."""
+    """Parse the text of the blocks, and make of it what CommonMark does not know.
+
+    A reference definition joins what is ``known`` when it is its turn, so that nothing before it changes.
+    """
     from markdown_it.rules_core import StateCore, text_join
 
     for token in tokens:
-        if token.type == "inline":
+        if token.type == "definition":
+            known["references"].setdefault(token.meta["id"], {"title": "", "href": token.meta["url"]})
+        elif token.type == "inline":
             known["searched"] = 0
             token.children = []
             parser.inline.parse(token.content, parser, known, token.children)

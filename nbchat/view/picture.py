@@ -180,7 +180,7 @@ class Part:
         text = text or (Letters() if kind == "call" else MarkdownStream())
         self.segments = Segments(text, first=stage.segments == 0)
         self._column = stage.fold(head, open) if head else stage.column
-        self._open: Segment | None = None
+        self._row: list[Segment] = []
 
     @property
     def due(self) -> float:
@@ -212,15 +212,13 @@ class Part:
         """The part is whole: show the rest of it."""
         self.segments.close()
         self._send(now)
+        while self.segments.due <= now:  # a list that became loose at its end
+            self._send(now)
 
     def _send(self, now: float) -> None:
-        values = self.segments.show(now, self._stage.segments)
-        widget = self._open
-        for place, value in enumerate(values, 1):
-            finished = place < len(values) or not self.segments.open
-            html = dressed(value, finished)
-            if widget is None:
-                widget = self._column.add(html)
+        for place, value in self.segments.show(now, self._stage.segments):
+            html = dressed(value, finished=place < self.segments.place)
+            if place < len(self._row):
+                self._stage.set(self._row[place], html)
             else:
-                self._stage.set(widget, html)
-            self._open, widget = None if finished else widget, None
+                self._row.append(self._column.add(html))

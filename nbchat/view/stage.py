@@ -52,6 +52,8 @@ code.nbchat-letters.nbchat-letters.nbchat-letters {
 }
 .nbchat-live .nbchat-goes-on.nbchat-goes-on > pre { margin-bottom: 0; }
 .nbchat-live .nbchat-went-on.nbchat-went-on > pre { margin-top: 0; }
+.nbchat-live .nbchat-goes-on:is(ul, ol) { margin-bottom: 0; }
+.nbchat-live .nbchat-went-on:is(ul, ol) { margin-top: 0; }
 .nbchat-live .nbchat-goes-on:is(table), .nbchat-live .nbchat-went-on:is(table) { display: contents; }
 .nbchat-live .nbchat-went-on:is(table):not(.nbchat-goes-on)::after { content: ""; display: block; margin-bottom: 1em; }
 .nbchat-live > .nbchat-answer { margin-bottom: 1em; border-collapse: collapse; }

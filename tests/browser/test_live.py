@@ -122,6 +122,30 @@ def test_a_long_table_has_no_seams(server: JupyterServer, page: Page):
         assert look_then == look_now
 
 
+@pytest.mark.parametrize("blank", ["", "\n"], ids=["tight", "loose"])
+def test_a_long_list_has_no_seams(server: JupyterServer, page: Page, blank: str):
+    """In several pieces while it is written, it looks as one, numbers too; loose from its last item on if at all."""
+    items = "".join(f"{number}. item {'x' * (number % 7)}\n    - one of its own\n" for number in range(1, 90))
+    text = f"Before.\n\n{items}{blank}90. the last\n\n## After it\n"
+    started(server, page, "list.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=6))")
+    wait_for(page, "After it")
+    page.raw.wait_for_timeout(3_000 if blank else 0)  # the pieces that became loose
+    assert page.raw.locator(".nbchat-live ol.nbchat-went-on").count() >= 2
+    page.screenshot(f"live-long-list{'-loose' * bool(blank)}")
+    items = """() => [...document.querySelectorAll('.jp-CodeCell')[1].querySelectorAll('li, h2')].map(item => {
+        const {x, y, width, height} = item.getBoundingClientRect();
+        return [x, y, width, height];
+    })"""
+    before = page.raw.evaluate(items)
+    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
+    page.wait_idle()
+    page.screenshot(f"final-long-list{'-loose' * bool(blank)}")
+    after = page.raw.evaluate(items)
+    assert len(after) == len(before) == 89 * 2 + 2
+    for place, now in zip(before, after, strict=True):
+        assert max(abs(one - other) for one, other in zip(place, now, strict=True)) <= 4, (place, now)
+
+
 def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServer, page: Page):
     """In a part that is finished: nobody is disturbed who begins to read, or to copy."""
     started(server, page, "selection.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbchat.core.errors import OptionError
@@ -138,6 +138,8 @@ def chosen(draw: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 @given(chosen(), st.sampled_from(["", "Tell me", "{{ x }} and more"]))
+@example(({"stop": ("--retry",)}, ['--stop "--retry"']), "")
+@example(({"system": "-m"}, ["--system=-m"]), "")
 def test_every_option_comes_back_as_it_was_given(options: tuple[dict[str, Any], list[str]], prompt: str):
     """Whatever is in its value: the line says the same as the words of Python."""
     known, words = options

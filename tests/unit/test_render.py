@@ -108,6 +108,11 @@ GOLDENS = {
         f"<p>[a] [b][a] ![c][a]</p>\n<p>[a]: {link('http://e.com')} “T”</p>\n<p>[d]: /no</p>\n"
         f"<p>{link('http://e.com', 'a')} {link('http://e.com', 'b')} {link('http://e.com', '[image: c]')} [d]</p>",
     ),
+    "references in a list": (
+        "- [a]\n- [a]: http://e.com\n- [a]",
+        f"<ul>\n<li>[a]</li>\n<li>\n<p>[a]: {link('http://e.com')}</p>\n</li>\n"
+        f"<li>{link('http://e.com', 'a')}</li>\n</ul>",
+    ),
     "raw html": (
         "<b>a</b>\n\n<div>\n*b*\n</div>",
         "<p>&lt;b&gt;a&lt;/b&gt;</p>\n<p>&lt;div&gt;\n<em>b</em>\n&lt;/div&gt;</p>",

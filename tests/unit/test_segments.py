@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbchat.view.markdown import MarkdownStream, render_markdown
-from nbchat.view.segments import FIRST, FULL, LONG_BLOCK, LONGEST_WAIT, SEAM, Letters, Segments
+from nbchat.view.segments import FIRST, FULL, LONG_BLOCK, LONGEST_WAIT, LOOSENED, SEAM, Letters, Segments
 
 PIECES = st.lists(
     st.sampled_from(
@@ -20,7 +20,9 @@ PIECES = st.lists(
             "\n\n",
             "# head\n\n",
             "- item\n",
+            "1. one\n",
             "  - sub\n",
+            "  more\n",
             "```py\nx = 1\n",
             "y = 2\n",
             '"""doc\n',
@@ -31,6 +33,10 @@ PIECES = st.lists(
             "| 3 | **b",
             "> q\n",
             "$x$ ",
+            "-",
+            "1.",
+            " ",
+            "\n",
         ]
     ),
     max_size=30,
@@ -39,6 +45,7 @@ PIECES = st.lists(
 
 #: Where code or a table was parted.
 _TABLE_SEAM = r'</tbody>\n</table>\n<table class="[^"]*nbchat-went-on">\n<tbody>\n'
+_LIST_SEAM = r'</[uo]l>\n<[uo]l[^>]* class="[^"]*nbchat-went-on">\n'
 _SEAM = (
     r'(?:</span>|</em>)?</code></pre></div><div class="[^>]*nbchat-went-on [^>]*><pre><code[^>]*>(?:<span [^>]*>|<em>)?'
 )
@@ -50,26 +57,29 @@ class Row:
     def __init__(self, segments: Segments, sealed: int = 0) -> None:
         self.segments, self.sealed = segments, sealed
         self.values: list[str] = []
-        self.closed = 0  # values that may not change any more
         self.bytes = self.sent = 0
 
     def show(self, now: float) -> None:
-        values = self.segments.show(now, self.sealed + len(self.values))
-        for place, value in enumerate(values):
-            if place == 0 and len(self.values) > self.closed:
-                self.values[-1] = value
-            else:
-                self.values.append(value)
+        for place, value in self.segments.show(now, self.sealed + len(self.values)):
+            self.values[place : place + 1] = [value]
             self.bytes += len(value)
             self.sent += 1
-        if values:
-            self.closed = len(self.values) - self.segments.open
+
+    def show_all(self, now: float) -> None:
+        self.show(now)
+        while self.segments.due <= now:
+            self.show(now)
+
+    @property
+    def closed(self) -> int:
+        """How many values are sealed."""
+        return self.segments.place
 
     @property
     def html(self) -> str:
         """The values as one, where code was parted too."""
         joined = "".join(self.values).replace(SEAM, "")
-        joined = re.sub(_TABLE_SEAM, "", re.sub(_SEAM, "&#10;", joined))
+        joined = re.sub(_LIST_SEAM, "", re.sub(_TABLE_SEAM, "", re.sub(_SEAM, "&#10;", joined)))
         return joined.replace("nbchat-goes-on ", "").replace(' class="nbchat-goes-on"', "")
 
 
@@ -92,10 +102,10 @@ def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
             text += piece
             row.segments.feed(piece)
             row.segments.advance()
-            row.show(float(now))
+            row.show_all(float(now))
             assert uncoloured(row.html) == uncoloured(render_markdown(text))
         row.segments.close()
-        row.show(1e9)
+        row.show_all(1e9)
         assert uncoloured(row.html) == uncoloured(render_markdown(text))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +115,7 @@ def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
 
 @pytest.mark.parametrize("long_block", [1, 10_000])
 def test_a_sealed_value_never_changes(long_block):
-    """What was finished is sent once more at most: a selection in it stays."""
+    """What was finished is sent once more at most: a selection in it stays. Items of an open list were not."""
 
     @settings(deadline=None, max_examples=40)
     @given(PIECES)
@@ -116,7 +126,8 @@ def test_a_sealed_value_never_changes(long_block):
             row.segments.advance()
             before = row.values[: row.closed]
             row.show(float(now))
-            assert row.values[: len(before)] == before
+            for now_held, then in zip(row.values, before, strict=False):
+                assert now_held == then or "</li>" in then
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nbchat.view.segments.LONG_BLOCK", long_block)
@@ -161,6 +172,53 @@ def test_rows_of_a_long_table_are_sealed_while_it_is_written():
     row.segments.close()
     row.show(1e9)
     assert row.html == render_markdown(text + "\nAfter it.\n")
+
+
+def listing(row: Row, begin: int, end: int) -> str:
+    """Items that a row was shown one by one."""
+    text = ""
+    for number in range(begin, end):
+        item = f"{number}. The item with number {number} says something\n     - and something below it\n"
+        text += item
+        row.segments.feed(item)
+        row.segments.advance()
+        if row.segments.due <= number:
+            row.show(float(number))
+    return text
+
+
+def test_items_of_a_long_list_are_sent_once_while_it_is_written():
+    """They go on counting where the list was cut."""
+    row = Row(Segments(MarkdownStream(), first=True))
+    text = "## Before\n"
+    row.segments.feed(text)
+    text += listing(row, 101, 220)
+    assert row.segments.place >= 5
+    assert max(map(len, row.values)) < 3 * LONG_BLOCK
+    before = row.values[: row.segments.place]
+    text += listing(row, 220, 300)
+    assert row.values[: len(before)] == before
+    for value in row.values[1:]:
+        assert re.search(r'<ol start="(\d+)"', value)[1] == re.search(r"with number (\d+)", value)[1]
+    row.segments.feed("\nAfter it.\n")
+    row.segments.close()
+    row.show_all(1e9)
+    assert row.html == render_markdown(text + "\nAfter it.\n")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_list_that_becomes_loose_is_sent_anew(late):
+    """A few values at a time; also where its last item makes it loose, and nothing comes after."""
+    row = Row(Segments(MarkdownStream(), first=True))
+    text = listing(row, 101, 250)
+    tight, sent = list(row.values), row.sent
+    row.segments.feed("\n250. The last one")
+    row.segments.close() if late else row.segments.advance()
+    row.show(1e6)
+    assert row.sent - sent == LOOSENED
+    row.show_all(1e6)
+    assert row.html == render_markdown(text + "\n250. The last one")
+    assert all("<p>" in value and "<p>" not in then for value, then in zip(row.values, tight, strict=False))
 
 
 def test_a_finished_block_is_sealed_at_once():
@@ -217,14 +275,15 @@ def test_a_closed_block_is_due_at_once():
     assert segments.due == float("-inf")
 
 
-def test_one_endless_block_costs_bytes_linear_in_its_length():
+@pytest.mark.parametrize(("begin", "line"), [("```python\n", "value = compute({})\n"), ("", "- item with number {}\n")])
+def test_one_endless_block_costs_bytes_linear_in_its_length(begin, line):
     """Ten times the code is ten times the bytes, and not a hundred times, at 20 pictures a second."""
 
     def cost(lines: int) -> int:
         row = Row(Segments(MarkdownStream(), first=True))
-        row.segments.feed("```python\n")
+        row.segments.feed(begin)
         for number in range(lines):
-            row.segments.feed(f"value_{number} = compute({number})\n")
+            row.segments.feed(line.format(number))
             row.segments.advance()
             if row.segments.due <= number * 0.05:
                 row.show(number * 0.05)
