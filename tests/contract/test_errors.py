@@ -70,7 +70,9 @@ def everything() -> dict[str, type[BaseException]]:
             for value in list(vars(module).values()):
                 if inspect.isclass(value) and issubclass(value, BaseException):
                     found[named(value)] = value
-    found.update((named(kind), kind) for kind in set(subclasses(BaseException)))
+    # Of a module that could not be imported some classes live on until the garbage is collected.
+    loaded = {kind for kind in subclasses(BaseException) if kind.__module__ in sys.modules}
+    found.update((named(kind), kind) for kind in loaded)
     return {name: kind for name, kind in found.items() if name.partition(".")[0] in HOUSES}
 
 
