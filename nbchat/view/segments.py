@@ -153,8 +153,9 @@ class Segments:
         became loose: then :attr:`due` says that there is more. ``sealed`` is how many segments the
         view has.
         """
-        html = self.text.tail()
-        tail = self._rest(html)
+        if not self._loosened:
+            html = self.text.tail()
+            tail = self._rest(html)
         if self._loosened:
             some, self._loosened = self._loosened[:LOOSENED], self._loosened[LOOSENED:]
             return some
@@ -191,7 +192,8 @@ class Segments:
         self._ready, self._first, self._tail = "", False, tail
         self._sent = self._seamed(tail)
         self.place += 1
-        return [(self.place - 1, value), (self.place, self._sent)][: 1 + bool(tail)]
+        more = [(self.place, self._sent)] if tail else []
+        return [(self.place - 1, value), *more]
 
     def close(self) -> None:
         """The text is whole."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from answers import LOOK, SETUP, TEXT, look, started, wait_for
 from harness import FrontEnd, JupyterServer, Page, notebook_outputs
@@ -76,6 +79,16 @@ def test_the_swap_moves_nothing_and_shows_no_blank_frame(server: JupyterServer, 
         assert abs(frame["output"][3] - first["output"][3]) <= 4
 
 
+def around_the_swap(page: Page, name: str, measure: Callable[[], Any]) -> tuple[Any, Any]:
+    """What is measured of the live answer, and of the final output in its place; with a screenshot of each."""
+    page.screenshot(f"live-{name}")
+    before = measure()
+    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
+    page.wait_idle()
+    page.screenshot(f"final-{name}")
+    return before, measure()
+
+
 def test_long_code_has_no_seams(server: JupyterServer, page: Page):
     """It is in several pieces while it is written: nobody sees where, and the swap moves nothing."""
     code = "".join(f"value_{number} = compute({number})  # number {number}\n" for number in range(120))
@@ -89,11 +102,7 @@ def test_long_code_has_no_seams(server: JupyterServer, page: Page):
         return later.getBoundingClientRect().top - earlier.getBoundingClientRect().bottom;
     })"""
     assert max(map(abs, page.raw.evaluate(seams))) < 1
-    page.screenshot("live-long-code")
-    before = look(page)
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
-    page.wait_idle()
-    after = look(page)
+    before, after = around_the_swap(page, "long-code", lambda: look(page))
     assert abs(after["output"][3] - before["output"][3]) <= 4
     assert max(abs(now - then) for now, then in zip(after["parts"][-1][1:], before["parts"][-1][1:], strict=True)) <= 4
 
@@ -105,17 +114,12 @@ def test_a_long_table_has_no_seams(server: JupyterServer, page: Page):
     started(server, page, "table.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=4))")
     wait_for(page, "After it")
     assert page.raw.locator(".nbchat-live table.nbchat-went-on").count() >= 2
-    page.screenshot("live-long-table")
     cells = """() => [...document.querySelectorAll('.jp-CodeCell')[1].querySelectorAll('td, th, h2')].map(cell => {
         const {x, y, width, height} = cell.getBoundingClientRect();
         const row = cell.closest('tr') ?? cell;
         return [[x, y, width, height], getComputedStyle(row).backgroundColor, getComputedStyle(cell).fontSize];
     })"""
-    before = page.raw.evaluate(cells)
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
-    page.wait_idle()
-    page.screenshot("final-long-table")
-    after = page.raw.evaluate(cells)
+    before, after = around_the_swap(page, "long-table", lambda: page.raw.evaluate(cells))
     assert len(after) == len(before) == 91 * 3 + 1
     for (place, *look_then), (now, *look_now) in zip(before, after, strict=True):
         assert max(abs(one - other) for one, other in zip(place, now, strict=True)) <= 4, (place, now)
@@ -131,16 +135,12 @@ def test_a_long_list_has_no_seams(server: JupyterServer, page: Page, blank: str)
     wait_for(page, "After it")
     page.raw.wait_for_timeout(3_000 if blank else 0)  # the pieces that became loose
     assert page.raw.locator(".nbchat-live ol.nbchat-went-on").count() >= 2
-    page.screenshot(f"live-long-list{'-loose' * bool(blank)}")
-    items = """() => [...document.querySelectorAll('.jp-CodeCell')[1].querySelectorAll('li, h2')].map(item => {
+    rectangles = """() => [...document.querySelectorAll('.jp-CodeCell')[1].querySelectorAll('li, h2')].map(item => {
         const {x, y, width, height} = item.getBoundingClientRect();
         return [x, y, width, height];
     })"""
-    before = page.raw.evaluate(items)
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
-    page.wait_idle()
-    page.screenshot(f"final-long-list{'-loose' * bool(blank)}")
-    after = page.raw.evaluate(items)
+    name = f"long-list{'-loose' * bool(blank)}"
+    before, after = around_the_swap(page, name, lambda: page.raw.evaluate(rectangles))
     assert len(after) == len(before) == 89 * 2 + 2
     for place, now in zip(before, after, strict=True):
         assert max(abs(one - other) for one, other in zip(place, now, strict=True)) <= 4, (place, now)

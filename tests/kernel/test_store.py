@@ -16,6 +16,7 @@ from jupyter_client.manager import KernelManager
 from nbchat.store.entries import Entry
 from nbchat.store.journal import JournalFolder
 from nbchat.store.ledger import Ledger
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9 and fork are POSIX's")
 
@@ -158,13 +159,6 @@ def kernel() -> Iterator[KernelManager]:
     manager.shutdown_kernel(now=True)
 
 
-def _wait_for(condition: object, seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("silent", [False, True], ids=["in mid-stream", "in a silence"])
 def test_kill_9_of_a_kernel_loses_at_most_the_last_second(kernel: KernelManager, tmp_path: Path, silent: bool):
     """All that had arrived a second before SIGKILL comes back; while the kernel lived it was not listed."""
@@ -172,8 +166,8 @@ def test_kill_9_of_a_kernel_loses_at_most_the_last_second(kernel: KernelManager,
     client = kernel.client()
     client.start_channels()
     client.execute(_ANSWER.format(path=str(path), said=str(said), fork=False, pause=150 if silent else -1))
-    _wait_for(said.exists)
-    _wait_for(lambda: len(said.read_text().splitlines()) > 150)
+    wait_for(said.exists, 60)
+    wait_for(lambda: len(said.read_text().splitlines()) > 150, 60)
     if silent:
         time.sleep(1.0)
     folder = JournalFolder(path)
@@ -184,7 +178,7 @@ def test_kill_9_of_a_kernel_loses_at_most_the_last_second(kernel: KernelManager,
     killed = time.time()
     os.kill(pid, signal.SIGKILL)
     client.stop_channels()
-    _wait_for(folder.recoverable)
+    wait_for(folder.recoverable, 60)
 
     (entry,) = folder.recoverable()
     assert (entry.prompt, entry.notebook, entry.cell, entry.model) == ("Count.", "n.ipynb", "c7", "m")
@@ -207,7 +201,7 @@ def test_a_child_that_outlives_its_kernel_does_not_hide_the_answer(tmp_path: Pat
     code = _ANSWER.format(path=str(path), said=str(said), fork=True, pause=-1)
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     try:
-        _wait_for(lambda: list(path.glob("*.jsonl")))
+        wait_for(lambda: list(path.glob("*.jsonl")), 60)
         folder = JournalFolder(path)
         assert folder.recoverable() == []
         process.kill()

@@ -23,6 +23,7 @@ from nbchat.core.usage import Usage
 from nbchat.store import journal as module
 from nbchat.store.journal import Journal, JournalFolder
 from nbchat.store.transcript import Transcript, header_line, read, respond
+from tests.support.waiting import wait_for
 
 PROMPT = Message.of("user", "What is 2 + 2?")
 KNOWN = {"at": 1.0, "model": "m", "endpoint": "anthropic", "notebook": "n.ipynb", "chat": "main", "cell": "c1"}
@@ -237,9 +238,7 @@ def test_the_timer_writes_what_came_before_a_silence(folder: JournalFolder):
     journal = opened(folder)
     journal.feed(BlockStart(0, TextBlock("")))
     journal.feed(OutputText(0, "and then silence"))
-    until = time.monotonic() + 20
-    while not files(folder) and time.monotonic() < until:
-        time.sleep(0.02)
+    wait_for(lambda: files(folder))
     assert respond(*read(files(folder)[0].read_bytes())).text == "and then silence"
     journal.settle(Response(""))
     assert files(folder) == []

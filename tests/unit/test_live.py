@@ -28,6 +28,7 @@ from nbchat.view.live import FinalView, LiveView, output_metadata, views
 from nbchat.view.picture import Picture
 from nbchat.view.stage import WIDGET_VIEW
 from nbchat.view.status import Status
+from tests.support.waiting import wait_for
 
 REQUEST = Request("claude-x", (Message.of("user", "hi"),), 100)
 
@@ -82,14 +83,13 @@ class Page:
         inner = "".join(self._html(child.removeprefix("IPY_MODEL_")) for child in model["children"])
         return f'<box class="{" ".join(model["_dom_classes"])}">{inner}</box>'
 
-    def wait_for(self, text: str, seconds: float = 20.0) -> str:
+    def wait_for(self, text: str) -> str:
         """The HTML, once the text is in it."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if any(WIDGET_VIEW in output["data"] for output in self.outputs) and text in self.html():
-                return self.html()
-            time.sleep(0.01)
-        raise AssertionError(f"{text!r} is not shown: {self.outputs}, {self.models}")
+        wait_for(
+            lambda: any(WIDGET_VIEW in output["data"] for output in self.outputs) and text in self.html(),
+            said=lambda: f"{text!r} is not shown: {self.outputs}, {self.models}",
+        )
+        return self.html()
 
 
 @pytest.fixture
@@ -280,10 +280,7 @@ def test_a_view_that_fails_still_ends_in_the_answer(page, monkeypatch, caplog):
     monkeypatch.setattr(live.Stage, "segment", lambda *_: 1 / 0)
     view = begun()
     view.feed(OutputText(0, "Hello"))
-    end = time.monotonic() + 20.0
-    while "the live view failed" not in caplog.text:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_for(lambda: "the live view failed" in caplog.text)
     view.feed(OutputText(0, " you"))
     view.settle(answer())
     assert page.outputs[-1]["data"]["text/plain"] == "Hello *you*.\n\nBye."

@@ -29,6 +29,7 @@ from nbchat.core.usage import Usage
 from nbchat.view.markdown import render_markdown
 from nbchat.view.pace import LONGEST
 from nbchat.view.terminal import TerminalView, finished, visible
+from tests.support.waiting import wait_for
 
 REQUEST = Request("claude-x", (Message.of("user", "hi"),), 100)
 _STEP = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b\](.*?)(?:\x1b\\|\x07)|(.)", re.DOTALL)
@@ -94,12 +95,9 @@ def stream(view: TerminalView, text: str, size: int = 5, pause: float = 0.0) -> 
     view.settle(Response(text=text, blocks=(TextBlock(text),)))
 
 
-def wait_for(screen: Screen, pattern: str, seconds: float = 20.0) -> None:
+def wait_for_text(screen: Screen, pattern: str) -> None:
     """Until the clock's thread has drawn it."""
-    end = time.monotonic() + seconds
-    while not re.search(pattern, screen.text()):
-        assert time.monotonic() < end, screen.text()
-        time.sleep(0.01)
+    wait_for(lambda: re.search(pattern, screen.text()), said=screen.text)
 
 
 def test_each_block_is_on_the_terminal_once():
@@ -143,7 +141,7 @@ def test_what_was_not_answered_is_not_waited_for_any_more():
     """An interrupt before the first word: the line that stays says only what is so."""
     view, screen = terminal()
     view.begin(REQUEST)
-    wait_for(screen, "waiting for the first word")
+    wait_for_text(screen, "waiting for the first word")
     view.settle(Response("", status="interrupted"))
     assert "[interrupted]" in screen.text()
     assert "waiting" not in screen.text()
@@ -160,11 +158,11 @@ def test_a_silent_server_is_waited_for_visibly():
     """The last letters, the clock and a notice are drawn though nothing arrives."""
     view, screen = terminal()
     view.begin(REQUEST)
-    wait_for(screen, "waiting for the first word")
+    wait_for_text(screen, "waiting for the first word")
     view.feed(OutputText(0, "Hel"))
     view.feed(OutputText(0, "lo"))
     view.feed(Notice("trying again in 3 s"))
-    wait_for(screen, r"Hello\nclaude-x .* trying again in 3 s")
+    wait_for_text(screen, r"Hello\nclaude-x .* trying again in 3 s")
     view.settle(Response(text="Hello"))
 
 
