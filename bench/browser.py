@@ -206,7 +206,7 @@ CELLS = {
 SETUP = """
 %load_ext nbchat
 import os, time
-from nbchat.view import live
+from nbchat.view.live import view as live
 live.preload()
 settle = live.LiveView.settle
 def settle_and_note(self, response):

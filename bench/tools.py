@@ -17,7 +17,7 @@ from typing import Any
 
 from nbchat import ScriptedTransport, Session
 from nbchat.core.parser import ChatStreamParser
-from nbchat.view.live import LiveView
+from nbchat.view.live.view import LiveView
 
 
 def events(kind: str, text: str, pieces: int) -> Iterator[dict[str, Any]]:

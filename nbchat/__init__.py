@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbchat.core.errors import NbchatError
     from nbchat.core.response import Response
     from nbchat.core.usage import Usage
-    from nbchat.session import Session
+    from nbchat.engine.session import Session
     from nbchat.tools.functions import tool
     from nbchat.transports.scripted import ScriptedTransport
 
@@ -45,7 +45,7 @@ _HOMES = {
     "NbchatError": "nbchat.core.errors",
     "Response": "nbchat.core.response",
     "ScriptedTransport": "nbchat.transports.scripted",
-    "Session": "nbchat.session",
+    "Session": "nbchat.engine.session",
     "Usage": "nbchat.core.usage",
     "errors": "nbchat.core",
     "tool": "nbchat.tools.functions",
@@ -72,7 +72,7 @@ def ask(prompt: str, **options: Any) -> Response:
     ``options`` are those of ``%%claude`` by their long names: ``nbchat.ask("Hi", model="…")``.
     Raises what :meth:`nbchat.Session.ask` raises.
     """
-    from nbchat.session import current
+    from nbchat.engine.session import current
 
     return current().ask(prompt, **options)
 
@@ -108,20 +108,20 @@ def usage(period: str = "all", by: Any = ()) -> Any:
     ``year`` or ``all``. ``by`` gives sums instead: ``day``, ``month``, ``model``, ``notebook``,
     ``chat``, ``endpoint``, ``kind`` or ``status``, or a list of these.
     """
-    from nbchat.session import current
+    from nbchat.engine.session import current
 
     return current().records.usage(period, by)
 
 
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext nbchat``: add ``%%claude``, ``%claude`` and ``%nbchat`` to the shell."""
-    from nbchat.magics import install
+    from nbchat.notebook.magics import install
 
     install(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """``%unload_ext nbchat``: take the magics out again."""
-    from nbchat.magics import uninstall
+    from nbchat.notebook.magics import uninstall
 
     uninstall(shell)

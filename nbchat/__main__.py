@@ -39,14 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _doctor() -> int:
-    from nbchat.doctor import examine
-    from nbchat.session import Session
+    from nbchat.engine.doctor import examine
+    from nbchat.engine.session import Session
 
     return 0 if examine(Session()) else 1
 
 
 def _record(notebooks: list[Path], endpoint: str | None, missing: bool) -> int:
-    from nbchat.notebooks import record
+    from nbchat.command_line.record import record
 
     for notebook in notebooks:
         print(record(notebook, endpoint=endpoint, missing=missing), flush=True)

@@ -1,6 +1,6 @@
 """The options of a cell: one table that parsing, help, completion, settings and defaults come from.
 
-To add an option, add a row; :mod:`nbchat.session` reads it by name.
+To add an option, add a row; :mod:`nbchat.engine.session` reads it by name.
 """
 
 from __future__ import annotations

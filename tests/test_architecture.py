@@ -29,7 +29,7 @@ LONGER = {
     "transports/claude.py": "the only door to the SDK: sending, retries, the watch over a silent stream",
     "transports/local.py": "a child process from its start to its end, on every way a kernel may go",
     "tools/mcp.py": "the life of a server's session: begin, call, time out, reconnect, stop",
-    "session.py": "the pipeline is written once, so all that a turn may need meets there",
+    "engine/session.py": "the pipeline is written once, so all that a turn may need meets there",
     "options.py": "the table of options is data, and most of its lines",
     "store/ledger.py": "one file format: its schema, its migrations and its queries",
     "view/usage.py": "a table and a plot of the same totals",
@@ -91,9 +91,9 @@ def test_core_has_no_clock_no_environment_and_no_chance(module: str):
 
 #: Which module may import what; import-linter cannot tell a package's parts apart where they are outside.
 DOORS = {
-    "IPython.core.magic": {"magics.py"},
-    "IPython.display": {"view/live.py", "view/stage.py"},
-    "ipywidgets": {"view/stage.py"},
+    "IPython.core.magic": {"notebook/magics.py"},
+    "IPython.display": {"view/live/view.py", "view/live/widgets.py"},
+    "ipywidgets": {"view/live/widgets.py"},
     "anthropic": {"transports/claude.py"},
     "httpx2": {"transports/claude.py"},
     "xllamacpp": {"transports/local.py"},
@@ -157,9 +157,18 @@ def test_loading_the_extension_is_light_and_the_sdk_comes_behind():
     foreign = {name.split(".")[0] for name in foreground} - sys.stdlib_module_names
     assert foreign <= {"nbchat", "IPython", "traitlets"}
     assert not HEAVY & foreground
-    assert not {name for name in foreground if name.startswith(("nbchat.session", "nbchat.view", "nbchat.transports"))}
+    assert not {
+        name for name in foreground if name.startswith(("nbchat.engine.session", "nbchat.view", "nbchat.transports"))
+    }
     assert "nbchat-preload" in threads
-    assert {"anthropic", "httpx2", "ipywidgets", "markdown_it", "nbchat.cell", "nbchat.session"} <= afterwards
+    assert {
+        "anthropic",
+        "httpx2",
+        "ipywidgets",
+        "markdown_it",
+        "nbchat.notebook.cell",
+        "nbchat.engine.session",
+    } <= afterwards
     # Whatever is not everybody's stays out then too; the API of opentelemetry comes with the SDK.
     assert not {"pandas", "matplotlib", "PIL", "mcp", "langfuse", "xllamacpp"} & afterwards
 

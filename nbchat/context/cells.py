@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nbchat.context.content import (
+from nbchat.content.blocks import (
     CHARACTERS_PER_TOKEN,
     Carried,
     as_printed,

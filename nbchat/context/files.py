@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbchat.content.blocks import Carried, carry_text, human_size, join, opening, tagged, without_keys
+from nbchat.content.sizes import REQUEST_BYTES, check_limits, count_pages
 from nbchat.context.cells import carry_cells, read_notebook
-from nbchat.context.content import Carried, carry_text, human_size, join, opening, tagged, without_keys
 from nbchat.context.images import carry_image, media_type
-from nbchat.context.size import REQUEST_BYTES, check_limits, count_pages
 from nbchat.core.errors import AttachmentError, nearest
 
 __all__ = ["attach", "carry_bytes", "carry_file"]

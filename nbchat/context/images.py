@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from nbchat.context.content import Carried, one_line, shorten, tagged
+from nbchat.content.blocks import Carried, one_line, shorten, tagged
 from nbchat.core.errors import AttachmentError
 
 __all__ = ["carry_image", "carry_picture", "dimensions", "image_tokens", "is_picture", "media_type"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbchat.context.content import Carried, carry_text, one_line, shorten, tagged
+from nbchat.content.blocks import Carried, carry_text, one_line, shorten, tagged
 
 __all__ = ["carry_table", "is_table"]
 

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from nbchat.context.cells import text_of_bundle
-from nbchat.context.content import (
+from nbchat.content.blocks import (
     CHARACTERS_PER_TOKEN,
     Carried,
     carry_text,
@@ -28,10 +27,11 @@ from nbchat.context.content import (
     tagged,
     without_keys,
 )
+from nbchat.content.sizes import check_limits
+from nbchat.context.cells import text_of_bundle
+from nbchat.context.containers import INLINE, PLAIN, TIMES, container, dump, members
 from nbchat.context.files import carry_bytes, carry_file
 from nbchat.context.images import carry_picture, is_picture
-from nbchat.context.records import INLINE, PLAIN, TIMES, container, dump, members
-from nbchat.context.size import check_limits
 from nbchat.context.tables import carry_table, is_table
 from nbchat.core.errors import NbchatError, TemplateError
 from nbchat.core.messages import OpaqueBlock, TextBlock

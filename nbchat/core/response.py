@@ -24,7 +24,7 @@ def _plain(response: Response) -> dict[str, Any]:
 
 
 def _no_table(response: Response) -> Any:
-    raise InputError("a table is made where there is a session", "import nbchat.session")
+    raise InputError("a table is made where there is a session", "import nbchat.engine.session")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -1,7 +1,7 @@
 """What a tool is, and the box that holds the tools of a turn.
 
 A tool has a definition, which the model reads, and a call, which runs here. Functions
-(:mod:`~nbchat.tools.functions`), the user's own namespace (:mod:`~nbchat.tools.kernel`) and MCP
+(:mod:`~nbchat.tools.functions`), the user's own namespace (:mod:`~nbchat.notebook.run_python`) and MCP
 servers (:mod:`~nbchat.tools.mcp`) are the three kinds; the session sees only this.
 
 Names: people write ``weather.today`` or ``files.read``. The API takes ``^[a-zA-Z0-9_-]{1,64}$``

@@ -24,7 +24,7 @@ from typing import Any
 from nbchat.core.errors import AuthError, ConnectionFailed, InputError, NbchatError, from_api, keep_secret, redact
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
-from nbchat.transports.faults import NothingCame, NotTheApi, explain, retry_after, ways_out, worth_retrying
+from nbchat.transports.error_mapping import NothingCame, NotTheApi, explain, retry_after, ways_out, worth_retrying
 
 __all__ = ["ClaudeTransport", "preload"]
 

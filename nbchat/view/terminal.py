@@ -26,9 +26,9 @@ from nbchat.core.chunks import (
 from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
-from nbchat.view.pace import Pace
-from nbchat.view.render import marker, result_text
-from nbchat.view.safe import neutral
+from nbchat.view.html.render import marker, result_text
+from nbchat.view.html.safe import neutral
+from nbchat.view.rate import Pace
 from nbchat.view.status import Cost, Status
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def finished(text: str) -> int:
     """How many characters of an open Markdown text no later text can change.
 
     It ends before the last top-level block that begins after a blank line, as no block reaches
-    back over that; see :mod:`nbchat.view.markdown`.
+    back over that; see :mod:`nbchat.view.html.markdown`.
     """
     tokens = _parser().parse(text)
     lines = text.splitlines(keepends=True)

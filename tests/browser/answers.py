@@ -42,7 +42,7 @@ import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 import nbchat
 from nbchat.core.parser import events_of
-from nbchat.view import live
+from nbchat.view.live import view as live
 
 live.preload()
 

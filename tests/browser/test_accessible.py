@@ -115,8 +115,8 @@ def test_nothing_serious_is_found_live_or_final(server: JupyterServer, tall: Pag
 
 EVERY_COLOUR = """
 from IPython.display import display
-from nbchat.view.render import wrap_answer
-from nbchat.view.safe import CODE_CLASSES, clean
+from nbchat.view.html.render import wrap_answer
+from nbchat.view.html.safe import CODE_CLASSES, clean
 spans = (f'<span class="{name}">{name} of code</span>\\n' for name in sorted(CODE_CLASSES))
 code = '<div class="highlight"><pre><code class="highlight">' + "".join(spans) + "</code></pre></div>"
 display({"text/html": wrap_answer(clean(code)), "text/plain": ""}, raw=True)

@@ -59,7 +59,7 @@ CELL = f"""
 from IPython.display import display
 from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.core.response import Response
-from nbchat.view.render import render_response
+from nbchat.view.html.render import render_response
 web = {{"type": "web_search_result_location", "url": "https://example.com/a", "title": "A page", "cited_text": "so"}}
 call = ToolUseBlock("t", "run_python", {{"code": "x = 1\\nprint(x)", "timeout": 3}})
 result = OpaqueBlock({{"type": "tool_result", "tool_use_id": "t", "content": [{{"type": "text", "text": "1"}}]}})

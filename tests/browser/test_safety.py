@@ -40,7 +40,7 @@ display(HTML("<p>the end of " + "the corpus</p>"))
 SAFE = """
 from nbchat.core.messages import TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.core.response import Response
-from nbchat.view.render import render_response
+from nbchat.view.html.render import render_response
 def show(name, text):
     cited = {"type": "web_search_result_location", "url": text, "title": text, "cited_text": text}
     call = ToolUseBlock("id", text, {"code": text})

@@ -27,7 +27,7 @@ from nbchat.core.errors import (
 from nbchat.core.messages import ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
-from nbchat.session import Session
+from nbchat.engine.session import Session
 from nbchat.transports.claude import LINGER, ClaudeTransport
 from tests.support.server import (
     Received,

@@ -33,9 +33,9 @@ from nbchat.core.errors import (
     TransportError,
     keep_secret,
 )
-from nbchat.session import Session
+from nbchat.engine.session import Session
 from nbchat.transports.claude import ClaudeTransport
-from nbchat.transports.faults import KINDS, explain, retry_after, worth_retrying
+from nbchat.transports.error_mapping import KINDS, explain, retry_after, worth_retrying
 
 KEY = "sk-ant-api03-CANARYcanary_-0123456789"
 GATEWAY_KEY = "gw.canary.7f3e9a77aa"
@@ -103,7 +103,7 @@ def test_every_class_is_named_by_a_row_or_below_one(name: str):
     """By a row of its own library: what it inherits of Python says nothing of it."""
     above = [named(kind) for kind in CLASSES[name].__mro__]
     rows = [row for row in above if row in KINDS and row.partition(".")[0] in HOUSES]
-    assert rows, f"{name} is not mapped: give nbchat/transports/faults.py a row for it"
+    assert rows, f"{name} is not mapped: give nbchat/transports/error_mapping.py a row for it"
 
 
 def _response(status: int, body: Any = None, **headers: str) -> httpx2.Response:

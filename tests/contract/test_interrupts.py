@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nbchat.session import Session
+from nbchat.engine.session import Session
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import Received, Wire, serving, start, streaming, text_delta, text_events
 

@@ -10,7 +10,7 @@ import pytest
 from nbchat import Session
 from nbchat.core.chunks import Notice
 from nbchat.transports.claude import ClaudeTransport
-from nbchat.view.render import render_response
+from nbchat.view.html.render import render_response
 from tests.support.server import Handler, Received, Wire, replay, serving, start, streaming, text_events
 
 PAUSED = "pydantic-ai--test_pause_turn_web_search_streaming_vcr--{}.sse"

@@ -15,7 +15,7 @@ from nbchat.core.parser import ChatStreamParser
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
-from nbchat.session import Session
+from nbchat.engine.session import Session
 from nbchat.transports.claude import ClaudeTransport
 from tests.conftest import ROOT
 from tests.support.server import replay, serving

@@ -37,7 +37,7 @@ def told(cell: nbformat.NotebookNode) -> dict:
     return json.loads(text)
 
 
-WATCH = "from nbchat.context.notebook import watch, cells_of, gather_cells; kept = watch(get_ipython())"
+WATCH = "from nbchat.notebook.history import watch, cells_of, gather_cells; kept = watch(get_ipython())"
 TELL = """
 import json
 def short(block):
@@ -65,7 +65,7 @@ def notebook() -> list[nbformat.NotebookNode]:
         "def inverse(x):\n    return 1 / x\nzero = 0\nhalf = 0.5\ninverse(zero) + half",  # 10
         "tell(gather_cells('3-7', get_ipython()))",  # 11
         "tell(gather_cells('above', get_ipython()))",  # 12
-        "from nbchat.context.failure import last_error, carry_failure\n"
+        "from nbchat.notebook.last_error import last_error, carry_failure\n"
         "tell(carry_failure(last_error(get_ipython())))",  # 13
         "tell(gather_cells('13', get_ipython()))\n",  # 14
         "x = (1 +\n",  # 15
@@ -151,7 +151,7 @@ def test_watching_again_or_no_more_leaves_one_or_no_listener() -> None:
         "kept = watch(get_ipython())\n" + TELL,
         "display('once')",
         "tell(gather_cells('3', get_ipython()))",
-        "from nbchat.context.notebook import unwatch; unwatch(get_ipython()); unwatch(get_ipython())\n"
+        "from nbchat.notebook.history import unwatch; unwatch(get_ipython()); unwatch(get_ipython())\n"
         "print(json.dumps([len(get_ipython().display_pub._hooks), kept.failed]))",
     )
     assert told(cells[3])["content"][0].count("<output>\n'once'\n</output>") == 1

@@ -22,7 +22,7 @@ COMMS = ("comm_open", "comm_msg", "comm_close")
 SETUP = """
 import threading, time
 import nbchat
-from nbchat.view import live
+from nbchat.view.live import view as live
 
 live.preload()
 

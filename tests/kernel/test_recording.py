@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from nbchat.__main__ import main
-from nbchat.notebooks import cassettes_of
+from nbchat.command_line.record import cassettes_of
 from tests.support.server import Received, Server, Wire, serving, streaming, text_events
 
 

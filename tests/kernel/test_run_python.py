@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 SETUP = """
 import json
 import re
-from nbchat.tools.kernel import RunPython
+from nbchat.notebook.run_python import RunPython
 from nbchat.tools.toolbox import Toolbox, INTERRUPTED
 from nbchat.tools.approval import Approval
 from nbchat.core.messages import ToolUseBlock
@@ -369,7 +369,7 @@ def test_figures_of_a_function_are_shown_under_its_call(kernel):
 
 def test_the_traceback_of_a_function_begins_in_the_users_code(kernel):
     ran = kernel.execute(
-        "from nbchat.tools.functions import FunctionTool\nfrom nbchat.tools.kernel import show_traceback\n"
+        "from nbchat.tools.functions import FunctionTool\nfrom nbchat.notebook.run_python import show_traceback\n"
         "async def fails(n: int):\n    secret = n\n    raise ValueError('sk-ant-api03-abcdefgh')\n"
         "def too():\n    raise LookupError('here')\n"
         "show_traceback(FunctionTool(fails, 'fails').call({'n': 1}).error, get_ipython())\n"
@@ -387,7 +387,7 @@ def test_the_traceback_of_a_function_begins_in_the_users_code(kernel):
 def test_terminal_ipython_records_each_output_once():
     """There a display and a value are printed too, and must not be sent twice."""
     code = (
-        "from nbchat.tools.kernel import RunPython\n"
+        "from nbchat.notebook.run_python import RunPython\n"
         "tool = RunPython(get_ipython())\n"
         "outcome = tool.call({'code': \"print('printed')\\ndisplay({'shown': 1})\\nimport asyncio\\n"
         "await asyncio.sleep(0, 'waited')\"})\n"

@@ -16,8 +16,8 @@ import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
+from nbchat.command_line.record import cassettes_of
 from nbchat.core.errors import CassetteMiss
-from nbchat.notebooks import cassettes_of
 
 ROOT = Path(__file__).parents[2]
 SEAL = Path(__file__).parent / "sealed"

@@ -11,8 +11,8 @@ import pytest
 from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.request import Request
-from nbchat.view.acts import Acts
-from nbchat.view.render import tool_results
+from nbchat.view.html.render import tool_results
+from nbchat.view.live.split import Acts
 
 #: From here on the tool shows nothing.
 SILENT = 100
@@ -80,7 +80,7 @@ def said(block: Any, results: dict[str, tuple[str, bool]]) -> str:
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """Parts between two calls are shown at once, by the plain final view: it writes to the same screen."""
     screen = Screen()
-    monkeypatch.setattr("nbchat.view.acts.FinalView", lambda: View(screen))
+    monkeypatch.setattr("nbchat.view.live.split.FinalView", lambda: View(screen))
     return screen
 
 

@@ -12,9 +12,10 @@ import pytest
 from traitlets import TraitError
 from traitlets.config import Config
 
-from nbchat import ScriptedTransport, Session, commands
+from nbchat import ScriptedTransport, Session
 from nbchat.config import Nbchat
 from nbchat.core.errors import InputError, NbchatError, OptionError
+from nbchat.notebook import commands
 from nbchat.options import OPTIONS
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import serving

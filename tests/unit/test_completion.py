@@ -10,8 +10,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from nbchat import ScriptedTransport, Session
-from nbchat.completion import complete, install, uninstall
 from nbchat.config import Nbchat
+from nbchat.notebook.completion import complete, install, uninstall
 
 
 @dataclass

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbchat.compose import Draft, compose, pieces, refuse_too_long, system_of
 from nbchat.context.files import attach
 from nbchat.core.conversation import Conversation, Turn
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.messages import Message
+from nbchat.engine.draft import Draft, compose, pieces, refuse_too_long, system_of
 from nbchat.options import Options, parse
 
 

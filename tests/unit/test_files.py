@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nbchat.context.content import human_size
+from nbchat.content.blocks import human_size
+from nbchat.content.sizes import count_pages
 from nbchat.context.files import attach, carry_file
-from nbchat.context.size import count_pages
 from nbchat.context.values import carry
 from nbchat.core.errors import AttachmentError
 from nbchat.core.template import fill

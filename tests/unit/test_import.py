@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import nbchat
-from nbchat.session import make_current
+from nbchat.engine.session import make_current
 
 
 def test_every_public_name_is_listed_and_comes_from_its_home():
     """``dir`` shows them before they are used, as completion needs."""
     assert set(nbchat.__all__) <= set(dir(nbchat))
     from nbchat.core.response import Response
-    from nbchat.session import Session
+    from nbchat.engine.session import Session
 
     assert nbchat.Response is Response
     assert nbchat.Session is Session

@@ -16,9 +16,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import nbchat
-from nbchat.cell import _Turns
 from nbchat.core.errors import OptionError
-from nbchat.magics import _keep_prompts, install, uninstall
+from nbchat.notebook.cell import _Turns
+from nbchat.notebook.magics import _keep_prompts, install, uninstall
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
     """A shell with the extension and an answer; the SDK is not loaded behind it."""
-    monkeypatch.setattr("nbchat.magics._preload", lambda: None)
+    monkeypatch.setattr("nbchat.notebook.magics._preload", lambda: None)
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     install(shell)

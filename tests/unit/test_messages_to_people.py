@@ -17,17 +17,17 @@ from unittest import mock
 import pytest
 
 from nbchat import ScriptedTransport, Session
-from nbchat.compose import Draft, refuse_too_long
 from nbchat.config import Nbchat
 from nbchat.core.errors import NbchatError
 from nbchat.core.messages import Message
 from nbchat.core.parser import ChatStreamParser, events_of
 from nbchat.core.template import fill
-from nbchat.endpoints import Endpoints
+from nbchat.engine.draft import Draft, refuse_too_long
+from nbchat.engine.endpoints import Endpoints
 from nbchat.options import Options, parse
 from nbchat.store.prices import check_budget
 from nbchat.transports.claude import ClaudeTransport
-from nbchat.transports.faults import NothingCame, NotTheApi, explain
+from nbchat.transports.error_mapping import NothingCame, NotTheApi, explain
 
 TABLE = Path(__file__).with_name("messages_to_people.md")
 Case = Callable[[], Any]

@@ -18,9 +18,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
 from nbchat.context.cells import Cell, Output, carry_cells, is_ignored, text_of_bundle
-from nbchat.context.failure import carry_failure, last_error
-from nbchat.context.notebook import cells_of, gather_cells, select_cells, unwatch, watch
 from nbchat.core.errors import OptionError
+from nbchat.notebook.history import cells_of, gather_cells, select_cells, unwatch, watch
+from nbchat.notebook.last_error import carry_failure, last_error
 
 CELLS = tuple(Cell(number, f"cell_{number}()") for number in range(1, 9))
 

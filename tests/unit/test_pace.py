@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbchat.view.pace import GAP, LONGEST, MOST, SHARE, Pace
+from nbchat.view.rate import GAP, LONGEST, MOST, SHARE, Pace
 
 
 def test_the_first_update_may_be_sent_at_once():

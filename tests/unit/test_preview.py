@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from nbchat import ScriptedTransport, Session
-from nbchat.preview import SHOWN, preview
+from nbchat.notebook.dry_run import SHOWN, preview
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import serving
 

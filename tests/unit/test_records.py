@@ -17,11 +17,11 @@ from nbchat.config import Nbchat
 from nbchat.core.chunks import Notice, OutputText, StreamChunk
 from nbchat.core.errors import BudgetError, CassetteMiss, NbchatError, OptionError, OverloadedError, StreamError
 from nbchat.core.usage import Usage
-from nbchat.records import Records
-from nbchat.session import make_current
+from nbchat.engine.accounting import Records
+from nbchat.engine.session import make_current
 from nbchat.store.entries import Entry
 from nbchat.transports.claude import ClaudeTransport
-from nbchat.view.live import output_metadata
+from nbchat.view.live.view import output_metadata
 from nbchat.view.usage import run_line, run_table
 from tests.support import server as api
 

@@ -13,10 +13,10 @@ from payloads import PAYLOADS, armed
 
 from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.core.response import Response
-from nbchat.view import markdown, safe
-from nbchat.view.formula import DENIED, harmless
-from nbchat.view.markdown import MarkdownStream, render_markdown
-from nbchat.view.render import (
+from nbchat.view.html import markdown, safe
+from nbchat.view.html.formula import DENIED, harmless
+from nbchat.view.html.markdown import MarkdownStream, render_markdown
+from nbchat.view.html.render import (
     Sources,
     details,
     escape,
@@ -538,5 +538,6 @@ def test_the_html_survives_in_a_markdown_file(name: str, text: str) -> None:
 
 def test_importing_the_renderer_is_light() -> None:
     """The parser, the sanitiser and pygments load with the first answer."""
-    code = "import sys, nbchat.view.render; print([m for m in ('markdown_it', 'nh3', 'pygments') if m in sys.modules])"
+    code = "import sys, nbchat.view.html.render; "
+    code += "print([m for m in ('markdown_it', 'nh3', 'pygments') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

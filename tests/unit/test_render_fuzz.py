@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from markup import audit
 from payloads import PAYLOADS
 
-from nbchat.view.markdown import MarkdownStream, _parser, render_markdown
-from nbchat.view.render import details, render_citations, render_thinking, render_tool_call
+from nbchat.view.html.markdown import MarkdownStream, _parser, render_markdown
+from nbchat.view.html.render import details, render_citations, render_thinking, render_tool_call
 
 WORDS = st.sampled_from(
     [

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbchat.core.errors import InputError, OptionError, ParseError, SchemaError
-from nbchat.tools.answers import (
+from nbchat.engine.answers import (
     Growing,
     answer_tool,
     correction,
@@ -368,7 +368,7 @@ def _is_part(part: Any, whole: Any) -> bool:
 
 def test_growing_reads_a_bounded_multiple_of_the_text(monkeypatch):
     """1 MB in 10,000 pieces: the characters read are at most 11 times those that came."""
-    import nbchat.tools.answers as answers
+    import nbchat.engine.answers as answers
 
     read = []
     monkeypatch.setattr(answers, "partial", lambda text: read.append(len(text)) or partial(text))

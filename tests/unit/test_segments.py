@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbchat.view.markdown import MarkdownStream, render_markdown
-from nbchat.view.segments import FIRST, FULL, LONG_BLOCK, LONGEST_WAIT, LOOSENED, SEAM, Letters, Segments
+from nbchat.view.html.markdown import MarkdownStream, render_markdown
+from nbchat.view.live.segments import FIRST, FULL, LONG_BLOCK, LONGEST_WAIT, LOOSENED, SEAM, Letters, Segments
 
 PIECES = st.lists(
     st.sampled_from(
@@ -118,7 +118,7 @@ def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
         assert uncoloured(row.html) == uncoloured(render_markdown(text))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbchat.view.segments.LONG_BLOCK", long_block)
+        patch.setattr("nbchat.view.live.segments.LONG_BLOCK", long_block)
         check()
 
 
@@ -138,7 +138,7 @@ def test_a_sealed_value_never_changes(long_block):
             assert row.values[: len(before)] == before
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbchat.view.segments.LONG_BLOCK", long_block)
+        patch.setattr("nbchat.view.live.segments.LONG_BLOCK", long_block)
         check()
 
 

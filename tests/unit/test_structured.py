@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.errors import InputError, OptionError, ParseError, RefusedError, SchemaError, TruncatedError
-from nbchat.structured import answer_as_text, read_sofar, way_of
-from nbchat.view.parsed import ROWS, Table, render_value
+from nbchat.engine.structured import answer_as_text, read_sofar, way_of
+from nbchat.view.html.typed_table import ROWS, Table, render_value
 
 
 @dataclasses.dataclass

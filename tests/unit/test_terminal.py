@@ -26,8 +26,8 @@ from nbchat.core.messages import Message, TextBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
-from nbchat.view.markdown import render_markdown
-from nbchat.view.pace import LONGEST
+from nbchat.view.html.markdown import render_markdown
+from nbchat.view.rate import LONGEST
 from nbchat.view.terminal import TerminalView, finished, visible
 from tests.support.waiting import wait_for
 

@@ -22,7 +22,7 @@ from nbchat.core.errors import (
 )
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
-from nbchat.tools.kernel import _Record
+from nbchat.notebook.run_python import _Record
 
 
 class Eyes:

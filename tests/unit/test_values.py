@@ -30,9 +30,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nbchat.context.content import Carried
+from nbchat.content.blocks import Carried
+from nbchat.content.sizes import check_limits, estimate_tokens
 from nbchat.context.images import BASE64_BYTES, LONG_EDGE, dimensions
-from nbchat.context.size import check_limits, estimate_tokens
 from nbchat.context.values import blocks_of, carry, tool_content
 from nbchat.core.errors import AttachmentError, TemplateError
 from nbchat.core.messages import OpaqueBlock, TextBlock
@@ -708,7 +708,7 @@ def test_tokens_are_estimated() -> None:
 
 def test_nothing_heavy_is_imported_to_test_a_type() -> None:
     code = (
-        "import sys, nbchat.context.values as values, nbchat.context.failure\n"
+        "import sys, nbchat.context.values as values, nbchat.notebook.last_error\n"
         "class Thing: pass\n"
         "for value in ('a', 1, [1], {'a': [2]}, Thing(), b'x', ValueError(), open): values.blocks_of(value, 'v')\n"
         "heavy = 'pandas numpy PIL matplotlib narwhals pydantic polars plotly altair IPython anthropic'.split()\n"

@@ -1,0 +1,1 @@
+"""Content blocks of the Messages API, below context and tools."""

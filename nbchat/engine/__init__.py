@@ -1,0 +1,1 @@
+"""An agent loop that has never heard of a notebook."""

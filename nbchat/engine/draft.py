@@ -1,0 +1,261 @@
+"""From options, a prompt and what it carries to a Request. Nothing is sent here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nbchat.content.blocks import Carried
+from nbchat.content.sizes import check_limits, estimate_tokens
+from nbchat.context.values import carry
+from nbchat.core.errors import InputError, OptionError
+from nbchat.core.messages import Message
+from nbchat.core.request import Request
+from nbchat.core.template import fill
+from nbchat.engine.fitting import thinking_of
+from nbchat.engine.structured import Way, shaped
+from nbchat.options import Options
+
+__all__ = ["Draft", "compose", "pieces", "refuse_too_long", "system_of"]
+
+#: Server tools by option: https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools
+SERVER_TOOLS: dict[str, dict[str, Any]] = {
+    "web_search": {"type": "web_search_20250305", "name": "web_search"},
+    # Searches cite by themselves, fetched pages only when asked to.
+    "web_fetch": {"type": "web_fetch_20250910", "name": "web_fetch", "citations": {"enabled": True}},
+    "code_execution": {"type": "code_execution_20250825", "name": "code_execution"},
+}
+#: Fields of a request that have an option of their own, or that nbchat sets itself.
+_OWN_FIELDS = {"model": "-m", "max_tokens": "--max-tokens", "system": "-s", "stream": "--no-stream", "messages": "-c"}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A request before its endpoint is known: the prompt, what stands before it, and the rest.
+
+    ``notes`` say what was cut on the way, a line each. ``thinks`` asks for thinking in the form that
+    the model takes, once that is known. ``schema`` is the type that the answer should have, ``way``
+    how it is asked for where that is not the endpoint's own way.
+    """
+
+    prompt: Message
+    history: tuple[Message, ...] = ()
+    system: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int = 8192
+    stream: bool = True
+    notes: tuple[str, ...] = ()
+    thinks: bool = False
+    schema: Any = None
+    way: Way | None = None
+
+    def request(self, model: str, defaults: Mapping[str, Any] | None = None, way: Way = "format") -> Request:
+        """The request to a model.
+
+        ``defaults`` are the fields its endpoint adds where none are given, ``way`` is how it is asked
+        for an answer that fits a schema.
+
+        Raises:
+            OptionError: ``max_tokens`` leaves no room for the thinking of this model.
+        """
+        asked = "thinking" not in self.params and self.thinks
+        thinking = {"thinking": thinking_of(model, self.max_tokens)} if asked else {}
+        request = Request(
+            model=model,
+            messages=(*self.history, self.prompt),
+            max_tokens=self.max_tokens,
+            system=self.system,
+            tools=self.tools,
+            params={**(defaults or {}), **thinking, **self.params},
+            stream=self.stream,
+        )
+        return _defining(request if self.schema is None else shaped(request, self.schema, self.way or way))
+
+
+def _defining(request: Request) -> Request:
+    """The request with the tools that its history calls defined, where it offers none itself.
+
+    The API takes calls and results only in requests that define tools
+    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use); none of these may be called.
+    """
+    if request.tools:
+        return request
+    calls = (block for message in request.messages for block in message.content if block.type == "tool_use")
+    names = dict.fromkeys(block.to_dict()["name"] for block in calls)
+    if not names:
+        return request
+    tools = tuple({"name": name, "input_schema": {"type": "object"}} for name in names)
+    return replace(request, tools=tools, params={**request.params, "tool_choice": {"type": "none"}})
+
+
+def compose(
+    prompt: str | Sequence[Any],
+    options: Options,
+    *,
+    namespace: Mapping[str, Any] | None = None,
+    carried: Sequence[Carried] = (),
+    history: tuple[Message, ...] = (),
+    tools: Sequence[Mapping[str, Any]] = (),
+    schema: Any = None,
+) -> Draft:
+    """The draft of a request.
+
+    ``carried`` goes before the prompt: long material stands best above the question
+    (https://platform.claude.com/docs/en/build-with-claude/prompt-engineering/long-context-tips).
+
+    Raises:
+        InputError: the prompt is empty, or something in it or with it cannot be sent.
+    """
+    parts: list[Any] = []
+    for part in [prompt] if isinstance(prompt, str) else prompt:
+        parts += fill(part, namespace) if isinstance(part, str) and namespace is not None else [part]
+    asked = carry([*(piece for along in carried if along.content for piece in (along, "\n\n")), *parts])
+    if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
+        raise InputError("the prompt is empty, so nothing was sent", "Write the prompt into the cell below %%claude.")
+    check_limits(asked.content)
+    notes = tuple(dict.fromkeys(note for along in (*carried, asked) for note in along.notes))
+    return Draft(
+        prompt=Message.of("user", asked.content),
+        history=history,
+        system=system_of(options.system, namespace),
+        tools=(*tools, *(tool for name, tool in SERVER_TOOLS.items() if getattr(options, name))),
+        params=_params(options),
+        thinks=options.thinking,
+        max_tokens=options.max_tokens,
+        stream=options.stream,
+        notes=notes,
+        schema=schema,
+    )
+
+
+def system_of(given: str | None, namespace: Mapping[str, Any] | None = None) -> str | None:
+    """The system prompt: the text of a variable of that name, or of a file, or the words themselves.
+
+    Raises:
+        OptionError: the variable or the file holds no text.
+    """
+    if not given:
+        return None
+    value = (namespace or {}).get(given) if given.isidentifier() else None
+    if isinstance(value, str):
+        return value
+    if value is not None:
+        raise OptionError(
+            f"-s {given}: the variable {given} holds {type(value).__name__}, not a text",
+            f"Write -s {{{{ str({given}) }}}}.",
+        )
+    if "\n" not in given and len(given) < 250 and (path := Path(given).expanduser()).is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionError(f"-s {given}: the file cannot be read as text ({error})", "Give a text file.") from None
+    return carry(fill(given, namespace)).text if namespace is not None else given
+
+
+def _params(options: Options) -> dict[str, Any]:
+    # Automatic caching of the prefix: https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+    params: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
+    if options.effort:
+        params["output_config"] = {"effort": options.effort}
+    if options.stop:
+        params["stop_sequences"] = list(options.stop)
+    for given in options.param:
+        key, value = _pair(given)
+        if key in _OWN_FIELDS:
+            raise OptionError(f"--param {key}: this field has an option of its own", f"Use {_OWN_FIELDS[key]}.")
+        if value is None:
+            params.pop(key, None)  # so that `--param cache_control=null` leaves a field out
+        elif isinstance(value, dict) and isinstance(params.get(key), dict) and key == "output_config":
+            params[key] = params[key] | value
+        else:
+            params[key] = value
+    return params
+
+
+def _pair(given: str) -> tuple[str, Any]:
+    key, equals, text = given.partition("=")
+    if not equals or not key.isidentifier():
+        raise OptionError(f"--param {given}: KEY=JSON is needed", "For example: --param temperature=0")
+    try:
+        return key, json.loads(text)
+    except ValueError as error:
+        raise OptionError(
+            f"--param {given}: what stands behind = is no JSON ({error})",
+            f"A text needs its quotation marks: --param '{key}=\"{text}\"'",
+        ) from None
+
+
+def refuse_too_long(draft: Draft, tokens: int, window: int, *, answer: int = 0, trim: bool = False) -> Draft:
+    """The draft, if its ``tokens`` and an ``answer`` fit a context window; with ``trim``, cut until they do.
+
+    Raises:
+        InputError: it is too large; the three largest parts are named.
+    """
+    over = tokens + answer - window
+    if over <= 0:
+        return draft
+    if trim and draft.history:
+        kept, dropped, saved = list(draft.history), 0, 0
+        while kept and saved < over:
+            first = 1 + next((at for at, message in enumerate(kept[1:]) if _begins_turn(message)), len(kept) - 1)
+            saved += sum(estimate_tokens(message.to_dict()["content"]) for message in kept[:first])
+            kept, dropped = kept[first:], dropped + 1
+        if saved >= over:
+            note = f"--trim dropped the oldest {f'{dropped} turns' if dropped > 1 else 'turn'} of the history"
+            return replace(draft, history=tuple(kept), notes=(*draft.notes, note))
+    named = "; ".join(f"{name}: about {size:,} tokens" for size, name in _largest(draft)[:3])
+    ways = ["Send less", *(["leave the history out with --once"] if draft.history else [])]
+    if draft.history and not trim:
+        ways.append("drop its oldest turns with --trim")
+    raise InputError(
+        f"the request has {tokens:,} tokens, its answer needs some {answer:,}, and the context window holds "
+        f"{window:,}: nothing was sent. Largest: {named}",
+        ", or ".join(ways) + ".",
+    )
+
+
+def _begins_turn(message: Message) -> bool:
+    return message.role == "user" and not any(block.type == "tool_result" for block in message.content)
+
+
+def _largest(draft: Draft) -> list[tuple[int, str]]:
+    """The parts of a draft with their estimated tokens, the largest first."""
+    parts = [(estimate_tokens(draft.system), "the system prompt")] if draft.system else []
+    if draft.tools:
+        parts.append((estimate_tokens(json.dumps([dict(tool) for tool in draft.tools])), "the tools"))
+    turn = 0
+    for message in draft.history:
+        turn += _begins_turn(message)
+        whose = f"turn {turn} of the history, " + ("the prompt" if message.role == "user" else "the answer")
+        parts.append((estimate_tokens([block.to_dict() for block in message.content]), whose))
+    for block in draft.prompt.content:
+        plain = block.to_dict()
+        if block.type == "text":
+            parts += [(estimate_tokens(text), name or "the prompt's own text") for name, text in pieces(plain["text"])]
+        else:
+            parts.append((estimate_tokens(plain), " ".join(["the", block.type, plain.get("title") or ""]).strip()))
+    return sorted(parts, reverse=True)
+
+
+#: What goes along in a text stands between tags (:func:`nbchat.content.blocks.tagged`).
+_PIECE = re.compile(r"""<(?P<tag>[a-z]+) (?:name|number)=(?P<name>"[^"]*"|'[^']*')[^>]*>\n.*?</(?P=tag)>""", re.DOTALL)
+
+
+def pieces(text: str) -> Iterator[tuple[str, str]]:
+    """A text of a prompt in its parts: (name, text); what stands between the named ones has the name "".
+
+    Joined, the texts are the text as it was.
+    """
+    at = 0
+    for found in _PIECE.finditer(text):
+        if text[at : found.start()]:
+            yield "", text[at : found.start()]
+        yield f"{found['tag']} {found['name'][1:-1]}", found[0]
+        at = found.end()
+    if text[at:]:
+        yield "", text[at:]

@@ -1,0 +1,118 @@
+"""Structured answers in a request: how an endpoint is asked for a type, and its answer read.
+
+Three ways: ``format`` (structured outputs of the API), ``tool`` (a forced tool whose input is the
+answer), ``words`` (an instruction under the prompt). The input of a forced tool is turned into
+text as it arrives, so that the parser, the views and the conversation know one kind of answer.
+https://platform.claude.com/docs/en/build-with-claude/structured-outputs
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+
+from nbchat.core.chunks import ResponseChunk
+from nbchat.core.errors import ParseError, TruncatedError
+from nbchat.core.messages import Message, TextBlock
+from nbchat.core.request import Request
+from nbchat.engine.answers import Growing, answer_tool, correction, instruction, output_format, parse_answer
+
+__all__ = ["Way", "answer_as_text", "asked_again", "forces_answer", "read_answer", "read_sofar", "shaped", "way_of"]
+
+Way: TypeAlias = Literal["format", "tool", "words"]
+
+_FORCED = {"type": "tool", "name": "answer"}
+_WITH_FORMAT = frozenset({"anthropic", "bedrock", "foundry"})
+_VERSION = re.compile(r"claude-(?:([a-z]+)-)?(\d)(?:[-.](\d{1,2}))?(?!\d)")
+
+
+def way_of(endpoint: str, model: str) -> Way:
+    """How that model is asked there. What is not known to have structured outputs gets a forced tool."""
+    if endpoint not in _WITH_FORMAT:
+        return "tool"
+    found = _VERSION.search(model)
+    if found is None:
+        return "format"
+    version = (int(found[2]), int(found[3] or 0))
+    return "format" if version >= (4, 5) or (found[1] == "opus" and version == (4, 1)) else "tool"
+
+
+def shaped(request: Request, T: Any, way: Way) -> Request:
+    """The request with the type asked for.
+
+    A forced tool leaves no room for other tools, and thinking forbids it
+    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use); words do then.
+
+    Raises:
+        SchemaError: the type has no JSON Schema that the API takes.
+    """
+    params = dict(request.params)
+    if way == "format":
+        params["output_config"] = {**(params.get("output_config") or {}), "format": output_format(T)}
+        return replace(request, params=params)
+    thinks = (params.get("thinking") or {}).get("type", "disabled") != "disabled"
+    if way == "tool" and not request.tools and not thinks:
+        return replace(request, tools=(answer_tool(T),), params={**params, "tool_choice": _FORCED})
+    *before, prompt = request.messages
+    asked = Message(prompt.role, (*prompt.content, TextBlock(f"\n\n{instruction(T)}")))
+    return replace(request, messages=(*before, asked))
+
+
+def asked_again(request: Request, sofar: tuple[Message, ...], problems: Iterable[str]) -> Request:
+    """The request of the second try: the turn so far, and what did not fit."""
+    messages = (*request.messages, *sofar, Message.of("user", correction(problems)))
+    choice = {"tool_choice": {"type": "none"}} if request.tools and not forces_answer(request) else {}
+    return replace(request, messages=messages, params={**request.params, **choice})
+
+
+def forces_answer(request: Request) -> bool:
+    """Whether the answer comes as the input of the forced tool."""
+    return request.params.get("tool_choice") == _FORCED
+
+
+def answer_as_text(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The events with the input of the forced tool as the text it is."""
+    turned: set[Any] = set()
+    for event in events:
+        block, delta, index = event.get("content_block"), event.get("delta"), event.get("index")
+        if isinstance(block, Mapping) and block.get("type") == "tool_use" and block.get("name") == _FORCED["name"]:
+            turned.add(index)
+            given = block.get("input")
+            text = json.dumps(given, ensure_ascii=False) if given else ""
+            yield {**event, "content_block": {"type": "text", "text": text}}
+        elif isinstance(delta, Mapping) and delta.get("type") == "input_json_delta" and index in turned:
+            yield {**event, "delta": {"type": "text_delta", "text": delta.get("partial_json")}}
+        elif isinstance(delta, Mapping) and delta.get("stop_reason") == "tool_use" and turned:
+            yield {**event, "delta": {**delta, "stop_reason": "end_turn"}}
+        else:
+            yield event
+
+
+def read_sofar(text: str) -> Any:
+    """What an unfinished answer says so far, as plain values; None before it says anything."""
+    return Growing().feed(text)
+
+
+def read_answer(answer: ResponseChunk | None, T: Any) -> Any:
+    """The instance in an answer; None where the model declined.
+
+    Raises:
+        TruncatedError: it ended at a limit before the JSON was whole.
+        ParseError: it does not fit; ``problems`` says where.
+    """
+    reason = answer.stop_reason if answer is not None else None
+    if reason == "refusal":
+        return None
+    text = Message("assistant", answer.blocks).text if answer is not None else ""
+    try:
+        return parse_answer(text, T)
+    except ParseError as error:
+        if reason in ("max_tokens", "model_context_window_exceeded"):
+            raise TruncatedError(
+                f"the answer ended at a limit ({reason}) before its JSON was whole",
+                "Raise --max-tokens, or ask for less.",
+            ) from error
+        raise

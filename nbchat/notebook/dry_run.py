@@ -1,0 +1,103 @@
+"""``--dry-run``: exactly what would be sent, part by part, with tokens and the estimated price."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from nbchat.content.blocks import human_size
+from nbchat.content.sizes import estimate_tokens
+from nbchat.core.messages import Message
+from nbchat.engine.draft import pieces
+from nbchat.engine.session import Prepared, Session
+from nbchat.store.prices import dollars
+
+__all__ = ["preview"]
+
+#: Characters of one part that are shown: above this a page of a notebook becomes slow.
+SHOWN = 50_000
+
+
+def preview(prepared: Prepared, session: Session) -> str:
+    """The text of a dry run. Nothing is sent but, where the endpoint can count, the request for the count."""
+    request, draft = prepared.request, prepared.draft
+    tokens, counted = session.count_tokens(prepared)
+    lines = [f"dry run: nothing was sent. To {prepared.endpoint.name}, model {request.model}"]
+    if request.system:
+        lines += _part("system", request.system if isinstance(request.system, str) else _json(request.system))
+    for tool in request.tools:
+        lines += _part(f"tool {tool.get('name', '')}", _json(dict(tool)))
+    for number, message in _numbered(request.messages[: len(draft.history)]):
+        lines += _message(message, f"turn {number}, ")
+    lines += _message(draft.prompt, "")
+    rest = {"max_tokens": request.max_tokens, **request.params, "stream": request.stream}
+    lines += ["── parameters", _json(rest)]
+    lines += [f"! {note}" for note in draft.notes]
+    how = "counted by the endpoint" if counted else "estimated"
+    lines.append(f"── in all {tokens:,} tokens ({how}), and up to {draft.max_tokens:,} in the answer")
+    lines.append(f"{_price(prepared, session, tokens)}; digest {request.digest[:12]}")
+    return "\n".join(lines)
+
+
+def _price(prepared: Prepared, session: Session, tokens: int) -> str:
+    cassette = session.records.cassette
+    if cassette is not None and cassette.mode in ("auto", "replay") and cassette.holds(prepared.request):
+        return "costs nothing: the answer is recorded"
+    prompt, whole = (
+        session.records.estimate(tokens, answer, prepared.endpoint) for answer in (0, prepared.draft.max_tokens)
+    )
+    if prompt is None or whole is None:
+        return f"the price of {prepared.endpoint.model} is not known"
+    return f"costs about {dollars(prompt)}, and at most {dollars(whole)} with the longest answer"
+
+
+def _numbered(history: tuple[Message, ...]) -> Iterator[tuple[int, Message]]:
+    """The messages of the history, each with the number of its turn."""
+    turn = 0
+    for message in history:
+        turn += message.role == "user" and all(block.type != "tool_result" for block in message.content)
+        yield turn, message
+
+
+def _message(message: Message, where: str) -> Iterator[str]:
+    for block in message.content:
+        plain = block.to_dict()
+        if block.type != "text":
+            yield from _part(f"{where}{message.role}, {block.type}", _readable(plain), estimate_tokens(plain))
+            continue
+        for name, text in pieces(plain["text"]):
+            if not text.strip():
+                continue  # the blank line between two parts
+            yield from _part(f"{where}{message.role}{f', {name}' if name else ''}", text)
+        if len(plain) > 2:
+            yield _json({key: value for key, value in plain.items() if key not in ("type", "text")})
+
+
+def _part(name: str, text: str, tokens: int | None = None) -> list[str]:
+    size = estimate_tokens(text) if tokens is None else tokens
+    return [f"── {name} (about {size:,} token{'s' * (size != 1)})", *_shown(text.strip("\n"))]
+
+
+def _shown(text: str) -> list[str]:
+    if len(text) <= SHOWN:
+        return [text] if text else []
+    hint = "with NAME << the variable holds the whole request"
+    return [text[:SHOWN], f"… [shown: {SHOWN:,} of {len(text):,} characters; all of them would be sent; {hint}]"]
+
+
+def _readable(block: dict[str, Any]) -> str:
+    """A block as text; the data of an image or a document as its size."""
+    source = block.get("source")
+    if isinstance(source, dict) and isinstance(source.get("data"), str) and source.get("type") == "base64":
+        size = human_size(len(source["data"].rstrip("=")) * 3 // 4)
+        named = f"{block['title']}, " if block.get("title") else ""
+        return f"{named}{source.get('media_type')}, {size}"
+    if block["type"] == "tool_result" and isinstance(block.get("content"), list):
+        parts = [part.get("text") if part.get("type") == "text" else _readable(part) for part in block["content"]]
+        return "\n".join(str(part) for part in parts)
+    return _json(block)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=list)

@@ -1,0 +1,94 @@
+"""Source code to HTML, coloured by pygments with classes only: the front end's theme has the colours."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from nbchat.view.html.safe import CODE_CLASSES, escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["code_html"]
+
+#: Longer code is shown without colours, in characters.
+LONGEST = 200_000
+
+#: Languages that are coloured, by all their names; the first is the pygments lexer's. The name
+#: comes from the model, and not every one of pygments' hundreds of lexers is quick on hostile text.
+_LANGUAGES = """
+python py python3 ipython ipython3 | pycon | bash sh shell zsh | console shell-session | powershell ps1
+javascript js jsx mjs node | typescript ts tsx | json json5 jsonc jsonl ipynb | yaml yml | toml | ini cfg conf
+xml svg | html htm | css | scss sass | sql sqlite postgresql postgres mysql | r rscript | julia jl | c h
+cpp c++ cc hpp cxx | csharp cs c# | java | kotlin kt | scala | go golang | rust rs | swift | ruby rb | php
+perl pl | lua | haskell hs | ocaml | elixir ex | clojure clj | fortran f90 | matlab | octave | diff patch
+docker dockerfile | make makefile | cmake | nginx | http | graphql | protobuf proto | tex latex | markdown md
+rst | dart | groovy | objective-c objc | stata | sas | bat cmd
+"""
+LANGUAGES: dict[str, str] = {
+    name: names[0] for line in _LANGUAGES.replace("\n", "|").split("|") if (names := line.split()) for name in names
+}
+
+
+@functools.cache
+def _lexer(name: str) -> Any:
+    from pygments.lexers import get_lexer_by_name
+
+    return get_lexer_by_name(name, stripnl=False, ensurenl=False)
+
+
+#: Stands for the classes of comments, which are set in italics and not in a colour.
+COMMENT = "c"
+
+
+@functools.cache
+def _class_of() -> Callable[[Any], str]:
+    from pygments.token import STANDARD_TYPES, Comment
+
+    @functools.cache
+    def class_of(kind: Any) -> str:
+        while kind not in STANDARD_TYPES:
+            kind = kind.parent
+        if kind in Comment:
+            return COMMENT
+        name: str = STANDARD_TYPES[kind]
+        return name if name in CODE_CLASSES else ""
+
+    return class_of
+
+
+def code_html(source: str, language: str = "") -> str:
+    """``source`` in ``<pre>``, coloured if its language is known; to be cleaned, as everything.
+
+    JupyterLab's style sheet gives margins to a ``<pre>`` right under ``jp-RenderedHTMLCommon``, as
+    its own Markdown has them, and colours what is under ``highlight``.
+    """
+    inner = None
+    if (name := LANGUAGES.get(language.lower())) and len(source) <= LONGEST:
+        try:
+            inner = _coloured(source, name)
+        except Exception:  # a lexer's fault costs the colours, not the code
+            inner = None
+    if inner is None:
+        inner = escape(source)
+    return f'<div class="jp-RenderedHTMLCommon"><pre><code class="highlight">{inner}</code></pre></div>\n'
+
+
+def _coloured(source: str, name: str) -> str:
+    class_of = _class_of()
+    spans: list[tuple[str, list[str]]] = []
+    for kind, text in _lexer(name).get_tokens(source):
+        style = class_of(kind)
+        if spans and (spans[-1][0] == style or text.isspace()):
+            spans[-1][1].append(text)
+        elif text:
+            spans.append((style, [text]))
+    parts = ((style, escape("".join(texts))) for style, texts in spans)
+    return "".join(_styled(style, text) for style, text in parts)
+
+
+def _styled(style: str, text: str) -> str:
+    if style == COMMENT:
+        return f"<em>{text}</em>"
+    return f'<span class="{style}">{text}</span>' if style else text

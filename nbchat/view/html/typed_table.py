@@ -1,0 +1,103 @@
+"""A structured answer as a table: while it arrives, and when it is whole.
+
+A list of records has a row for each, one record a row for each field. Values are plain (dicts,
+lists, scalars) or instances of dataclasses, pydantic models and enums; all their text is hostile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nbchat.view.html.safe import clean, escape
+
+__all__ = ["Table", "render_value"]
+
+#: Rows and columns that are shown; ``response.parsed`` has all of them.
+ROWS, COLUMNS = 200, 30
+#: Characters of one cell.
+CELL = 2_000
+
+
+def render_value(value: Any) -> str:
+    """Safe HTML of a value; "" for None."""
+    plain = _plain(value)
+    if plain is None:
+        return ""
+    if isinstance(plain, list) and plain and all(isinstance(row, dict) for row in plain):
+        return clean(_rows(plain))
+    if isinstance(plain, list):
+        items = "".join(f"<li>{_cell(item)}</li>\n" for item in plain[:ROWS])
+        return clean(f"<ol>\n{items}</ol>\n{_more(len(plain) - ROWS, 'items')}")
+    if isinstance(plain, dict):
+        fields = list(plain.items())
+        body = "".join(f"<tr><th>{escape(name)}</th><td>{_cell(part)}</td></tr>\n" for name, part in fields[:ROWS])
+        return clean(f"<table>\n<tbody>\n{body}</tbody>\n</table>\n{_more(len(fields) - ROWS, 'fields')}")
+    return clean(f"<p>{_cell(plain)}</p>\n")
+
+
+def _rows(rows: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{escape(name)}</th>" for name in names[:COLUMNS])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_cell(row.get(name))}</td>" for name in names[:COLUMNS]) + "</tr>\n"
+        for row in rows[:ROWS]
+    )
+    table = f"<table>\n<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
+    return table + _more(len(rows) - ROWS, "rows") + _more(len(names) - COLUMNS, "columns")
+
+
+def _more(count: int, what: str) -> str:
+    return f"<p><em>… {count:,} more {what}</em></p>\n" if count > 0 else ""
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
+        text = ", ".join(str(part) for part in value)
+    elif isinstance(value, dict | list):
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    else:
+        text = str(value)
+    return escape(text if len(text) <= CELL else text[: CELL - 1] + "…")
+
+
+def _plain(value: Any) -> Any:
+    """An instance as dicts, lists and scalars."""
+    if isinstance(value, enum.Enum):
+        return _plain(value.value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(type(value), "model_fields"):
+        return {str(name): _plain(part) for name, part in value}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(part) for part in value]
+    return value
+
+
+class Table:
+    """The text of a structured answer as a table that grows; ``read`` gives the value of a text so far."""
+
+    def __init__(self, read: Callable[[str], Any]) -> None:
+        self._read = read
+        self._pieces: list[str] = []
+
+    def feed(self, text: str) -> None:
+        self._pieces.append(text)
+
+    def advance(self) -> list[str]:
+        return []
+
+    def tail(self) -> str:
+        return render_value(self._read("".join(self._pieces))) if self._pieces else ""
+
+    def close(self) -> list[str]:
+        done = self.tail()
+        self._pieces.clear()
+        return [done] if done else []

@@ -1,0 +1,285 @@
+"""The answer on the page: a widget while it arrives, one plain output when it ends.
+
+The law of the live view, measured in a browser:
+
+1. :meth:`LiveView.feed` appends, and nothing else; a thread draws. So a stream that stands still
+   still shows its last letters, and an interrupt never hits a picture half drawn.
+2. Text that no later text can change is sent once, as a segment, and never again (a long list once
+   more, if a blank line makes its items loose ones). Only the open tail is sent anew: when 50 ms
+   and 8 times the cost of the last drawing have passed, and it has grown by a tenth, or a block has
+   closed, or it has waited for as long as its size allows.
+3. No more than 25 messages in any second, the status line included (and at the end one for each widget, up to 40).
+4. The box makes the same page as the final output: the front end's own classes on it, and its
+   widgets' own boxes taken out of the layout, so that the swap moves nothing.
+5. At the end the output that showed the box is given the final bundle in its place. What tools
+   printed in between stays, and the notebook holds one plain output and no widget.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nbchat.core.chunks import BlockStart, Notice, StreamChunk
+from nbchat.core.request import Request, Sink
+from nbchat.core.response import Response
+from nbchat.view.html.render import escape, render_markdown, render_response
+from nbchat.view.live.parts import Picture, Read
+from nbchat.view.live.widgets import Stage, load_widgets
+from nbchat.view.rate import Pace
+from nbchat.view.status import Cost, Status
+
+__all__ = ["FinalView", "LiveView", "cell_id", "output_metadata", "preload", "publish", "show", "views"]
+
+log = logging.getLogger("nbchat.view")
+
+
+def cell_id(shell: Any) -> str | None:
+    """The id of the cell that runs, or None where the front end tells none (nbclient, a terminal)."""
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return None
+    metadata = kernel.get_parent("shell").get("metadata") or {}
+    colab = metadata.get("colab") or {}
+    return metadata.get("cellId") or colab.get("cell_id")
+
+
+def views(
+    shell: Any,
+    *,
+    cell_id: str | None,
+    quiet: bool = False,
+    cost: Cost | None = None,
+    read: Read | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[Sink, ...]:
+    """The view that fits where this runs, as sinks of one answer.
+
+    ``quiet`` shows nothing; ``read`` is as in :class:`LiveView`. Without a kernel it is a terminal.
+    Without a cell id (nbclient, nbval, papermill) or under pytest nothing is live, so that what is
+    saved can be compared.
+    """
+    if quiet:
+        return ()
+    if getattr(shell, "kernel", None) is None:
+        from nbchat.view.terminal import TerminalView
+
+        return (TerminalView(cost=cost),)
+    if cell_id is None or environ.get("PYTEST_VERSION") or environ.get("PYTEST_CURRENT_TEST"):
+        return (FinalView(),)
+    return (LiveView(cost=cost, read=read),)
+
+
+def preload() -> None:
+    """Load what a view needs, for a thread in the background: the first answer then does not wait for it."""
+    try:
+        load_widgets()
+        render_markdown("`a`")
+    except Exception:
+        log.debug("preloading failed; the first answer will say why", exc_info=True)
+
+
+# --- the final output ---------------------------------------------------------------------------
+
+
+def show(response: Response) -> None:
+    """Display an answer again: the final output alone."""
+    _publish(response, _bundle(response))
+
+
+def publish(bundle: dict[str, Any]) -> None:
+    """Publish a mimebundle of the renderer's own."""
+    from IPython.display import publish_display_data
+
+    publish_display_data(bundle)
+
+
+def output_metadata(response: Response) -> dict[str, Any]:
+    """What the notebook keeps beside the answer, or {} for a part of one. No prompt, and nothing of a key.
+
+    Times are left out: two runs of a recorded answer make the same notebook.
+    """
+    if not (response.id or response.model or response.digest):
+        return {}
+    about = {
+        "id": response.id,
+        "model": response.model,
+        "status": response.status,
+        "usage": response.usage.to_dict(),
+        "cost": response.cost,
+        "digest": response.digest,
+        "replayed": response.replayed or None,
+    }
+    return {"nbchat": {key: value for key, value in about.items() if value not in (None, "")}}
+
+
+def _publish(response: Response, bundle: dict[str, Any], display_id: str | None = None) -> None:
+    """Publish the final output, in the place of the output with that display id if there is one."""
+    from IPython.display import publish_display_data
+
+    place = {"transient": {"display_id": display_id}, "update": True} if display_id else {}
+    publish_display_data(bundle, output_metadata(response) if bundle else {}, **place)
+
+
+def _bundle(response: Response) -> dict[str, Any]:
+    """The final mimebundle; an answer that the renderer fails on is shown as it came."""
+    if not response.blocks and response.status == "error":
+        return {}  # the error itself follows, and says all there is
+    try:
+        return render_response(response)
+    except Exception:
+        log.exception("an answer could not be rendered and is shown as plain text")
+        return {"text/html": f"<pre>{escape(response.text)}</pre>", "text/plain": response.text}
+
+
+class FinalView:
+    """Shows the final output and nothing before it."""
+
+    def begin(self, request: Request) -> None:
+        pass
+
+    def feed(self, chunk: StreamChunk) -> None:
+        pass
+
+    def settle(self, response: Response) -> None:
+        if bundle := _bundle(response):
+            _publish(response, bundle)
+
+
+# --- while it arrives ---------------------------------------------------------------------------
+
+#: Seconds without a first word until the box is shown, so that an error at once leaves no trace.
+PATIENT = 0.25
+#: The name of the threads that draw.
+DRAWING = "nbchat-view"
+#: An answer of so many letters shows its last ones before its final output is rendered.
+LONG = 8_000
+#: Blocks that begin with their first letters.
+_SILENT = ("text", "thinking")
+
+
+class LiveView:
+    """Shows an answer in a widget while it arrives, and its final output at the end.
+
+    ``cost`` prices the status line. ``read`` gives the value of a JSON text so far: the text is then
+    shown as a table. ``clock`` gives seconds and never goes back.
+    """
+
+    def __init__(
+        self, *, cost: Cost | None = None, read: Read | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock, self._read = clock, read
+        self._status = Status(clock(), cost)
+        self._pace = Pace()
+        self._pending: list[StreamChunk] = []
+        self._idle = False  # whether the drawing thread waits for the next chunk
+        self._news, self._ending = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._stage: Stage | None = None
+        self._picture: Picture | None = None
+
+    def begin(self, request: Request) -> None:
+        """Make the box, in the background: the request is on its way meanwhile."""
+        self._status.begin(request)
+        if self._thread is None:
+            # A thread that has this context has this cell as the parent of what it publishes.
+            context = contextvars.copy_context()
+            self._thread = threading.Thread(target=context.run, args=(self._draw,), name=DRAWING, daemon=True)
+            self._thread.start()
+
+    def feed(self, chunk: StreamChunk) -> None:
+        """Take one chunk."""
+        if (
+            type(chunk) is BlockStart
+            and chunk.block.type in _SILENT
+            and (not chunk.index or chunk.block.type == "text")
+        ):
+            return  # it shows nothing: its first letters would wait for the end of the update it makes
+        self._pending.append(chunk)
+        if self._idle:
+            self._idle = False
+            self._news.set()
+
+    def settle(self, response: Response) -> None:
+        """Put the final output in the place of the box."""
+        self._ending.set()
+        self._news.set()
+        try:
+            if self._thread is not None:
+                self._thread.join(2.0)
+        finally:
+            stage, bundle = self._stage, _bundle(response)
+            shown = stage.display_id if stage is not None and stage.shown else None
+            if shown or bundle:
+                _publish(response, bundle, shown)
+            if stage is not None:
+                stage.close()
+
+    # In the drawing thread:
+
+    def _draw(self) -> None:
+        try:
+            self._stage = stage = Stage()
+            self._picture = Picture(stage, self._status, self._read)
+            self._pace.spend(stage.sent, 0.0, self._clock())
+            render_markdown("`a`")  # the first use of a parser costs more than many later ones
+            self._wait_for_first()
+            while not self._ending.is_set():
+                self._update()
+                self._rest()
+            self._update_last()
+        except Exception:
+            # The final output still comes; an answer is not lost for its picture.
+            log.warning("the live view failed; the answer is shown when it is whole", exc_info=True)
+
+    def _wait_for_first(self) -> None:
+        """Until there is something to show, or it has been long in coming; a notice alone can wait for it."""
+        until = time.monotonic() + PATIENT
+        while all(type(chunk) is Notice for chunk in self._pending[:]):
+            seen, left = len(self._pending), until - time.monotonic()
+            if left <= 0 or self._ending.is_set():
+                return
+            self._idle = True
+            if len(self._pending) == seen:
+                self._news.wait(left)
+            self._idle = False
+            self._news.clear()
+
+    def _sleep_until_news(self, seconds: float) -> None:
+        self._idle = True
+        if not self._pending:
+            self._news.wait(seconds)
+        self._idle = False
+        self._news.clear()
+
+    def _update(self) -> None:
+        assert self._stage is not None
+        assert self._picture is not None
+        sent, began, now = self._stage.sent, time.thread_time(), self._clock()
+        taken, rest = self._picture.take(self._pending[:], now)
+        self._pending[:taken] = rest  # in the same list: the other thread appends to it
+        self._picture.show(now)
+        self._pace.spend(self._stage.sent - sent, time.thread_time() - began, self._clock())
+
+    def _update_last(self) -> None:
+        """Show the last letters of a long answer: its final output takes a while to render, here and there."""
+        assert self._picture is not None
+        if self._picture.letters >= LONG:
+            _, rest = self._picture.take(self._pending[:], self._clock())
+            if not rest:
+                self._picture.flush(self._clock())
+
+    def _rest(self) -> None:
+        """Until the next update may be, and there is something for it."""
+        assert self._picture is not None
+        self._ending.wait(self._pace.wait(self._clock()))
+        while not self._pending and not self._ending.is_set():
+            pause = self._picture.due - self._clock()
+            if pause <= 0:
+                return
+            self._sleep_until_news(pause)
