@@ -51,6 +51,7 @@ test: $(TEST)
 lint: $(TEST)
 	$(PY) -m ruff check nbchat tests bench
 	$(PY) -m ruff format --check nbchat tests bench
+	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
 unit contract kernel browser notebooks: $(TEST)
