@@ -14,6 +14,7 @@ from typing import Any
 
 from nbchat.config import Nbchat
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk
+from nbchat.core.entries import Entry, Kind
 from nbchat.core.errors import InputError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request, Sink, Transport
@@ -21,7 +22,7 @@ from nbchat.core.response import Response
 from nbchat.core.usage import Usage
 from nbchat.engine.draft import Draft
 from nbchat.engine.endpoints import Endpoint
-from nbchat.store.entries import Entry, Kind, start_of
+from nbchat.store.entries import start_of
 from nbchat.store.journal import JournalEntry, JournalFolder
 from nbchat.store.ledger import Ledger
 from nbchat.store.prices import check_budget, cost_of, estimate_cost

@@ -1,7 +1,6 @@
-"""Entries: what the ledger holds of a request, and the sums it gives. No I/O.
+"""Entries on their way into the ledger and out of it: cleaned names, periods, and rows of columns.
 
-No key, no prompt, no answer and no user's name is in an entry. Costs are in US dollars, times in
-seconds since the epoch, days those of the local clock.
+Days are those of the local clock.
 """
 
 from __future__ import annotations
@@ -10,118 +9,15 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
+from nbchat.core.entries import COLUMNS, COUNTS, TEXTS, Entry, Total
 from nbchat.core.errors import OptionError, nearest, redact
 from nbchat.core.usage import Usage
 
-__all__ = [
-    "COLUMNS",
-    "COUNTS",
-    "TEXTS",
-    "Entry",
-    "Kind",
-    "Spent",
-    "Total",
-    "cleaned",
-    "entry_of",
-    "notebook_name",
-    "start_of",
-    "total_of",
-]
-
-#: What a request was: the answer, a round that ended in tool calls, a try that was repeated, one
-#: that failed for good, one that the user stopped, or none at all because a cassette answered.
-Kind: TypeAlias = Literal["answer", "tool_round", "retry", "failed", "interrupted", "replayed"]
-
-#: The counts of a Usage.
-COUNTS = tuple(
-    part.name for part in fields(Usage) if part.name not in ("service_tier", "speed", "inference_geo", "estimated")
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One request. ``at`` is when it was sent, ``duration`` how many seconds it took.
-
-    ``cost`` is None where it is not known; ``saved`` is what a replay would have cost. ``round``
-    counts the requests of a turn from 0, ``notebook`` is a :func:`notebook_name`. ``status`` is
-    that of the Response, or the type of the error.
-    """
-
-    at: float
-    endpoint: str
-    model: str
-    notebook: str = ""
-    chat: str = ""
-    cell: str = ""
-    round: int = 0
-    kind: Kind = "answer"
-    status: str = "complete"
-    usage: Usage = field(default_factory=Usage)
-    cost: float | None = None
-    saved: float | None = None
-    digest: str = ""
-    response_id: str = ""
-    duration: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Flat plain values, one for each column of the ledger."""
-        row = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "usage"}
-        row |= {part.name: getattr(self.usage, part.name) for part in fields(self.usage)}
-        return {name: row[name] for name in COLUMNS}
-
-
-#: The columns that are text.
-TEXTS = ("endpoint", "model", "notebook", "chat", "cell", "kind", "status", "digest", "response_id")
-#: All columns, in the order of an export.
-COLUMNS = (
-    *("at", "endpoint", "model", "notebook", "chat", "cell", "round", "kind", "status"),
-    *COUNTS,
-    *("estimated", "service_tier", "speed", "inference_geo"),
-    *("cost", "saved", "digest", "response_id", "duration"),
-)
-
-
-class Spent(NamedTuple):
-    """Known cost in US dollars, and how many requests have an unknown one."""
-
-    known: float
-    unknown: int
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """The sum over the requests of one group; ``group`` is its key, one string for each ``by``.
-
-    ``cost`` is the known part, ``unknown`` the number of requests of unknown cost beside it.
-    ``failed`` counts the retried ones too.
-    """
-
-    group: tuple[str, ...]
-    requests: int
-    usage: Usage
-    cost: float
-    unknown: int
-    saved: float
-    failed: int
-    replayed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Flat plain values; the cost is None where no request of the group has a known one."""
-        counts = {name: getattr(self.usage, name) for name in COUNTS}
-        return {
-            "requests": self.requests,
-            **counts,
-            "estimated": self.usage.estimated,
-            "cost": self.cost if self.unknown < self.requests else None,
-            "unknown": self.unknown,
-            "saved": self.saved,
-            "failed": self.failed,
-            "replayed": self.replayed,
-        }
+__all__ = ["cleaned", "entry_of", "notebook_name", "start_of", "total_of"]
 
 
 def notebook_name(path: str | os.PathLike[str] | None, *, home: Path | None = None) -> str:

@@ -24,19 +24,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nbchat.core.entries import COLUMNS, COUNTS, TEXTS, Entry, Spent, Total
 from nbchat.core.errors import InputError, OptionError, nearest, redact
-from nbchat.store.entries import (
-    COLUMNS,
-    COUNTS,
-    TEXTS,
-    Entry,
-    Spent,
-    Total,
-    cleaned,
-    entry_of,
-    notebook_name,
-    total_of,
-)
+from nbchat.store.entries import cleaned, entry_of, notebook_name, total_of
 
 if TYPE_CHECKING:
     import sqlite3

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import KernelManager
 
-from nbchat.store.entries import Entry
+from nbchat.core.entries import Entry
 from nbchat.store.journal import JournalFolder
 from nbchat.store.ledger import Ledger
 from tests.support.waiting import wait_for
@@ -24,7 +24,7 @@ _WRITER = """
 import sys, time
 from pathlib import Path
 from nbchat.store.ledger import Ledger
-from nbchat.store.entries import Entry
+from nbchat.core.entries import Entry
 path, me, rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 ledger = Ledger(path, patience=60)
 print("ready", flush=True)
@@ -101,7 +101,7 @@ def test_a_fork_takes_no_connection_along(tmp_path: Path):
     code = """
 import os, sys, time
 from nbchat.store.ledger import Ledger
-from nbchat.store.entries import Entry
+from nbchat.core.entries import Entry
 ledger = Ledger(sys.argv[1], patience=60)
 def write(who):
     for number in range(30):

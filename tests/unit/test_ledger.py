@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from nbchat.core import errors
+from nbchat.core.entries import Entry, Spent
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.usage import Usage
 from nbchat.store import ledger as module
-from nbchat.store.entries import Entry, Spent, notebook_name, start_of
+from nbchat.store.entries import notebook_name, start_of
 from nbchat.store.ledger import Ledger
 
 NOON = 1_790_000_000.0

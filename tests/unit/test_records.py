@@ -15,11 +15,11 @@ import nbchat
 from nbchat import Response, ScriptedTransport, Session
 from nbchat.config import Nbchat
 from nbchat.core.chunks import Notice, OutputText, StreamChunk
+from nbchat.core.entries import Entry
 from nbchat.core.errors import BudgetError, CassetteMiss, NbchatError, OptionError, OverloadedError, StreamError
 from nbchat.core.usage import Usage
 from nbchat.engine.accounting import Records
 from nbchat.engine.session import make_current
-from nbchat.store.entries import Entry
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.view.live.view import output_metadata
 from nbchat.view.usage import run_line, run_table

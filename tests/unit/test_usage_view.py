@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from nbchat.core.entries import Entry, Total
 from nbchat.core.errors import InputError
 from nbchat.core.usage import Usage
-from nbchat.store.entries import Entry, Total
 from nbchat.store.ledger import Ledger
 from nbchat.view.usage import joined, usage_frame, usage_plot, usage_table
 
