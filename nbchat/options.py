@@ -15,10 +15,9 @@ from numbers import Integral, Real
 from typing import Any
 
 from nbchat.core.errors import OptionError, nearest
+from nbchat.models import DEFAULT_MODEL
 
-__all__ = ["DEFAULT_MODEL", "OPTIONS", "Option", "Options", "Parsed", "help_text", "parse"]
-
-DEFAULT_MODEL = "claude-sonnet-5-5"
+__all__ = ["OPTIONS", "Option", "Options", "Parsed", "help_text", "parse"]
 
 
 @dataclass(frozen=True, slots=True)

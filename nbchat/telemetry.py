@@ -29,6 +29,7 @@ from nbchat.core.errors import redact
 from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.models import telemetry_name
 
 __all__ = ["Tool", "Turn", "start", "tool", "turn"]
 
@@ -37,14 +38,6 @@ log = logging.getLogger("nbchat.telemetry")
 _SWITCH = "ANTHROPIC_OPEN_TELEMETRY"
 #: The SDK's own default of ``…_TRACES_MAX_CONTENT_BYTES``.
 _MOST_CONTENT = 750_000
-#: What the conventions call the platforms; another endpoint goes by the name the user gave it.
-_PROVIDERS = {
-    "anthropic": "anthropic",
-    "bedrock": "aws.bedrock",
-    "vertex": "gcp.vertex_ai",
-    "foundry": "azure.ai.inference",
-    "local": "llama.cpp",
-}
 #: How long the first turn waits for Langfuse, in seconds: its import takes one or two.
 _PATIENCE = 15.0
 
@@ -134,7 +127,7 @@ def turn(
     session, user = notebook or f"kernel-{_OWN}", user or _user()
     about = {
         "gen_ai.operation.name": "invoke_agent",
-        "gen_ai.provider.name": _PROVIDERS.get(endpoint, endpoint),
+        "gen_ai.provider.name": telemetry_name(endpoint),
         "gen_ai.agent.name": "nbchat",
         "gen_ai.conversation.id": f"{session}:{chat}",
         "gen_ai.request.model": request.model,

@@ -17,7 +17,8 @@ from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.template import fill
 from nbchat.engine.fitting import thinking_of
-from nbchat.engine.structured import Way, shaped
+from nbchat.engine.structured import shaped
+from nbchat.models import StructuredMethod
 from nbchat.options import Options
 
 __all__ = ["Draft", "compose", "pieces", "refuse_too_long", "system_of"]
@@ -52,9 +53,11 @@ class Draft:
     notes: tuple[str, ...] = ()
     thinks: bool = False
     schema: Any = None
-    way: Way | None = None
+    way: StructuredMethod | None = None
 
-    def request(self, model: str, defaults: Mapping[str, Any] | None = None, way: Way = "format") -> Request:
+    def request(
+        self, model: str, defaults: Mapping[str, Any] | None = None, way: StructuredMethod = "format"
+    ) -> Request:
         """The request to a model.
 
         ``defaults`` are the fields its endpoint adds where none are given, ``way`` is how it is asked

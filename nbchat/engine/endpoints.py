@@ -17,14 +17,12 @@ from typing import Any
 from nbchat.config import Nbchat
 from nbchat.core.errors import AuthError, NbchatError, OptionError, nearest
 from nbchat.core.request import Transport
-from nbchat.engine.structured import Way, way_of
+from nbchat.models import LOCAL, PLATFORMS, StructuredMethod, structured_method
 from nbchat.options import Options
-from nbchat.transports.claude import PLATFORMS, ClaudeTransport
+from nbchat.transports.claude import ClaudeTransport
 from nbchat.transports.error_mapping import ways_out
 
 __all__ = ["Endpoint", "Endpoints"]
-
-LOCAL = "local"
 
 
 class Endpoint:
@@ -45,10 +43,10 @@ class Endpoint:
         priced_as: str = "",
         window: int | None = None,
         defaults: Mapping[str, Any] | None = None,
-        way: Way | None = None,
+        way: StructuredMethod | None = None,
     ) -> None:
         self.name, self.model, self.notice = name, model, notice
-        self.way = way or way_of(name, model)
+        self.way = way or structured_method(name, model)
         self.priced_as, self.window = priced_as or name, window
         self.defaults = dict(defaults or {})
         self._connect, self._transport = connect, None

@@ -6,21 +6,17 @@ and capabilities. What it does not say is not refused here: the endpoint has the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nbchat.core.errors import AttachmentError, OptionError, SchemaError
 from nbchat.core.request import Request
+from nbchat.models import Model
 
 __all__ = ["accepted_thinking", "asks_much", "gives_no_format", "refuse_unaccepted", "thinking_of", "window_of"]
 
 #: The least budget of thinking, in tokens, and what ``--thinking`` gives where a budget is needed.
 LEAST_BUDGET, USUAL_BUDGET = 1_024, 4_096
-_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:[-.](\d{1,2}))?(?!\d)")
-#: The last models whose thinking needs a budget; later ones decide themselves how much to think:
-#: https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
-_LAST_WITH_BUDGET = (4, 5)
 _SERVED = ("web_search", "code_execution")
 
 
@@ -29,9 +25,7 @@ def thinking_of(model: str, max_tokens: int) -> dict[str, Any]:
 
     It comes of the name alone, so that a request and its recording are the same without asking anybody.
     """
-    found = _VERSION.search(model)
-    version = (int(found[1]), int(found[2] or 0)) if found else (99, 0)
-    return _adaptive() if version > _LAST_WITH_BUDGET else _with_budget(model, max_tokens)
+    return _adaptive() if Model.of(model).thinking == "adaptive" else _with_budget(model, max_tokens)
 
 
 def _adaptive() -> dict[str, Any]:

@@ -32,8 +32,8 @@ from nbchat.engine.endpoints import Endpoint, Endpoints
 from nbchat.engine.fitting import accepted_thinking, asks_much, gives_no_format, refuse_unaccepted, window_of
 from nbchat.engine.tool_selection import gather_tools, running_shell, say
 from nbchat.engine.turn import Rounds
+from nbchat.models import context_window
 from nbchat.options import Options
-from nbchat.store.prices import context_window
 from nbchat.tools.schema import type_of
 from nbchat.tools.toolbox import Toolbox
 

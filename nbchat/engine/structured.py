@@ -9,38 +9,23 @@ https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from nbchat.core.chunks import ResponseChunk
 from nbchat.core.errors import ParseError, TruncatedError
 from nbchat.core.messages import Message, TextBlock
 from nbchat.core.request import Request
 from nbchat.engine.answers import Growing, answer_tool, correction, instruction, output_format, parse_answer
+from nbchat.models import StructuredMethod
 
-__all__ = ["Way", "answer_as_text", "asked_again", "forces_answer", "read_answer", "read_sofar", "shaped", "way_of"]
-
-Way: TypeAlias = Literal["format", "tool", "words"]
+__all__ = ["answer_as_text", "asked_again", "forces_answer", "read_answer", "read_sofar", "shaped"]
 
 _FORCED = {"type": "tool", "name": "answer"}
-_WITH_FORMAT = frozenset({"anthropic", "bedrock", "foundry"})
-_VERSION = re.compile(r"claude-(?:([a-z]+)-)?(\d)(?:[-.](\d{1,2}))?(?!\d)")
 
 
-def way_of(endpoint: str, model: str) -> Way:
-    """How that model is asked there. What is not known to have structured outputs gets a forced tool."""
-    if endpoint not in _WITH_FORMAT:
-        return "tool"
-    found = _VERSION.search(model)
-    if found is None:
-        return "format"
-    version = (int(found[2]), int(found[3] or 0))
-    return "format" if version >= (4, 5) or (found[1] == "opus" and version == (4, 1)) else "tool"
-
-
-def shaped(request: Request, T: Any, way: Way) -> Request:
+def shaped(request: Request, T: Any, way: StructuredMethod) -> Request:
     """The request with the type asked for.
 
     A forced tool leaves no room for other tools, and thinking forbids it

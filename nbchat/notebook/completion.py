@@ -15,17 +15,12 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, get_args
 
+from nbchat.models import KNOWN_MODELS, LOCAL, PLATFORMS
 from nbchat.notebook.commands import COMMANDS
 from nbchat.options import OPTIONS, Option, option_of
 
 __all__ = ["Found", "complete", "install", "uninstall"]
 
-#: Models to propose while the SDK, whose literals are newer, is still being loaded.
-MODELS = (
-    *("claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5", "claude-fable-5-2", "claude-mythos-5-2"),
-    *("claude-fable-5-1", "claude-mythos-5-1", "claude-sonnet-5", "claude-opus-5", "claude-fable-5", "claude-mythos-5"),
-    *("claude-opus-4-8", "claude-opus-4-7", "claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-4-5"),
-)
 #: Paths proposed at most.
 MOST_PATHS = 200
 _ASKS = re.compile(r"\s*(?:[^\W\d][\w.]*(?:\[[^\]]*\])*\s*=\s*)?(?P<magic>%{1,2}claude|%nbchat)(?=\s)")
@@ -204,7 +199,7 @@ def _models(shell: Any) -> Iterator[str]:
     literals = getattr(sys.modules.get("anthropic.types.model"), "Model", None)
     for part in get_args(literals):
         yield from (name for name in get_args(part) if isinstance(name, str))
-    yield from MODELS
+    yield from KNOWN_MODELS
     yield shell.nbchat.settings.model
 
 
@@ -214,9 +209,6 @@ def _chats(shell: Any) -> list[str]:
 
 
 def _endpoints(shell: Any) -> list[str]:
-    from nbchat.engine.endpoints import LOCAL
-    from nbchat.transports.claude import PLATFORMS
-
     return [*PLATFORMS, LOCAL, *shell.nbchat.settings.endpoints]
 
 

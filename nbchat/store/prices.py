@@ -20,16 +20,14 @@ from typing import Any, TypeAlias
 
 from nbchat.core.errors import BudgetError
 from nbchat.core.usage import Usage
+from nbchat.models import DEFAULT_MODEL, FREE, PLATFORMS, Model
 
-__all__ = ["Overrides", "check_budget", "context_window", "cost_of", "dollars", "estimate_cost", "preload"]
+__all__ = ["Overrides", "check_budget", "cost_of", "dollars", "estimate_cost", "preload"]
 
 #: Prices by model that the user gives: US dollars per million tokens under ``input``, ``output``,
 #: ``cache_read``, ``cache_write`` and ``cache_write_1h``; per thousand under ``web_search``.
 Overrides: TypeAlias = Mapping[str, Mapping[str, float]]
 
-_PROVIDERS = {"anthropic": "anthropic", "bedrock": "aws", "vertex": "google", "foundry": "azure"}
-#: The embedded model runs on this machine and the scripted one is written by hand.
-_FREE = frozenset({"local", "scripted"})
 #: "Batch API … 50% discount on both input and output tokens"; cache tiers are halved with them,
 #: web searches are not (pricing page, "Batch processing").
 _BATCH_FACTOR = 0.5
@@ -38,7 +36,6 @@ _GEO_FACTORS = {None: 1.0, "": 1.0, "global": 1.0, "not_available": 1.0, "us": 1
 #: Regional and multi-region endpoints of Google Cloud cost 10 % more than the global one, from
 #: Claude Sonnet 4.5 on (pricing page, "Third-party platform pricing"). Bedrock says it in the model's id.
 _REGION_FACTOR = 1.1
-_BEFORE_REGIONS = ("claude-3", "claude-4-", "claude-2", "claude-opus-4-0", "claude-opus-4-1", "claude-sonnet-4-0")
 #: Cache prices as multiples of the input price (pricing page, "Prompt caching"), for overrides that do not say.
 _CACHE_MULTIPLES = {"cache_read": 0.1, "cache_write": 1.25, "cache_write_1h": 2.0}
 _WEB_SEARCH = 10.0
@@ -71,19 +68,6 @@ def cost_of(
         return None
 
 
-def context_window(model: str, endpoint: str) -> int | None:
-    """The context window of a model in tokens, as genai-prices lists it, or None. Never raises."""
-    where = {"provider_id": _PROVIDERS[endpoint]} if endpoint in _PROVIDERS else {"provider_api_url": endpoint}
-    try:
-        import genai_prices
-
-        listed = genai_prices.calc_price(genai_prices.Usage(input_tokens=1), model, **where)
-        window = listed.model.context_window
-    except Exception:  # a model or a provider that is not listed
-        return None
-    return window if isinstance(window, int) and window > 0 else None
-
-
 def _cost(
     usage: Usage,
     model: str,
@@ -96,7 +80,7 @@ def _cost(
     given = overrides.get(model)
     if given is not None:
         tokens, searches = _given_price(usage, given)
-    elif endpoint in _FREE:
+    elif endpoint in FREE:
         return 0.0
     else:
         # Priority capacity is paid for in advance, at a price of each contract; "mixed" is a sum.
@@ -107,7 +91,8 @@ def _cost(
             return None
         tokens, searches = listed
         # Bedrock and Vertex name the place in the model or the region instead.
-        factor = 1.0 if endpoint in ("bedrock", "vertex") else _GEO_FACTORS.get(usage.inference_geo)
+        platform = PLATFORMS.get(endpoint)
+        factor = 1.0 if platform and platform.place_in_name else _GEO_FACTORS.get(usage.inference_geo)
         if factor is None:
             return None
         tokens *= factor
@@ -133,12 +118,7 @@ def _list_price(
     usage: Usage, model: str, endpoint: str, at: datetime | None, region: str | None
 ) -> tuple[float, float] | None:
     """Dollars for tokens and for searches by genai-prices, or None."""
-    where: dict[str, Any]
-    if endpoint in _PROVIDERS:
-        where = {"provider_id": _PROVIDERS[endpoint]}
-    elif "://" in endpoint:
-        where = {"provider_api_url": endpoint}
-    else:
+    if endpoint not in PLATFORMS and "://" not in endpoint:
         return None  # a name the user gave a server: what runs there costs what its owner says
     import genai_prices  # 0.3 s and the data of a thousand models: not before a price is asked for
 
@@ -150,16 +130,25 @@ def _list_price(
         "output_tokens": usage.output_tokens,
     }
     counted = {key: count for key, count in counted.items() if count}
-    if fast := usage.speed == "fast":
-        where["price_context"] = {"speed": "fast"}
-    found = genai_prices.calc_price(genai_prices.Usage(**counted), model, genai_request_timestamp=at, **where)
+    fast = usage.speed == "fast"
+    context = {"speed": "fast"} if fast else None
+    used = genai_prices.Usage(**counted)
+    if endpoint in PLATFORMS:
+        provider = PLATFORMS[endpoint].price_provider
+        found = genai_prices.calc_price(
+            used, model, provider_id=provider, genai_request_timestamp=at, price_context=context
+        )
+    else:
+        found = genai_prices.calc_price(
+            used, model, provider_api_url=endpoint, genai_request_timestamp=at, price_context=context
+        )
     prices = found.model_price
     if any(getattr(prices, key.replace("_tokens", "_mtok")) is None for key in (*counted, "input_tokens")):
         return None  # rule 2: genai-prices would charge those tokens as ordinary input
     if fast and not _has_fast_price(found):
         return None
     tokens = float(found.total_price)
-    if endpoint == "vertex" and region not in (None, "", "global") and not found.model.id.startswith(_BEFORE_REGIONS):
+    if endpoint == "vertex" and region not in (None, "", "global") and Model.of(found.model.id).has_regional_prices:
         tokens *= _REGION_FACTOR
     searches = 0.0
     if usage.web_search_requests:
@@ -178,7 +167,7 @@ def _has_fast_price(found: Any) -> bool:
 
 def preload() -> None:
     """Load the price data now, in a thread of the caller's, so that no cell waits for it."""
-    cost_of(Usage(), "claude-sonnet-5-5", "anthropic")
+    cost_of(Usage(), DEFAULT_MODEL, "anthropic")
 
 
 def estimate_cost(

@@ -24,6 +24,7 @@ from typing import Any
 from nbchat.core.errors import AuthError, ConnectionFailed, InputError, NbchatError, from_api, keep_secret, redact
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
+from nbchat.models import PLATFORMS
 from nbchat.transports.error_mapping import NothingCame, NotTheApi, explain, retry_after, ways_out, worth_retrying
 
 __all__ = ["ClaudeTransport", "preload"]
@@ -38,14 +39,6 @@ ASKING = 5.0
 COUNTING = 30.0
 #: The longest wait for a connection, and for an answer that is not streamed, in seconds; both the SDK's own.
 CONNECTING, UNSTREAMED = 5.0, 600.0
-PLATFORMS = {
-    "anthropic": "Anthropic",
-    "bedrock": "AnthropicBedrock",
-    "vertex": "AnthropicVertex",
-    "foundry": "AnthropicFoundry",
-}
-#: What the SDK's client of a platform imports only when it sends: better known before.
-_NEEDED = {"bedrock": "botocore", "vertex": "google.auth"}
 #: Attributes of the SDK's clients that hold a secret.
 _SECRETS = ("api_key", "auth_token", "aws_secret_key", "aws_session_token")
 _KEY_HEADERS = frozenset({"authorization", "x-api-key"})
@@ -115,8 +108,10 @@ class ClaudeTransport:
     def _connect(self) -> Any:
         import anthropic
 
-        if not _installed(_NEEDED.get(self.name)):
-            raise explain(ModuleNotFoundError(f"No module named {_NEEDED[self.name]!r}"), endpoint=self.name)
+        platform = PLATFORMS.get(self.name)
+        if platform and not _installed(platform.library):
+            # The SDK's client imports the library only when it sends; the user should know before.
+            raise explain(ModuleNotFoundError(f"No module named {platform.library!r}"), endpoint=self.name)
         if self.base_url and not re.match(r"https?://", self.base_url):
             raise InputError(
                 f"the address {self.base_url!r} of the endpoint {self.name!r} begins with neither http:// nor https://",
@@ -130,12 +125,12 @@ class ClaudeTransport:
                 options["http_client"] = anthropic.DefaultHttpxClient(trust_env=False)
         if self._api_key:
             options["api_key"] = self._api_key
-        elif self.name not in PLATFORMS:
+        elif platform is None:
             # A server of one's own often wants no key; the SDK insists on one, so it gets a name for it.
             options["api_key"] = "none"
         client, failure = None, None
         try:
-            client = getattr(anthropic, PLATFORMS.get(self.name, "Anthropic"))(**options)
+            client = getattr(anthropic, platform.client if platform else "Anthropic")(**options)
         except Exception as error:
             failure = explain(error, endpoint=self.name)
             if isinstance(error.__cause__, FileNotFoundError) and not os.environ.get("ANTHROPIC_PROFILE"):

@@ -25,6 +25,7 @@ from nbchat.core.errors import (
     from_api,
     redact,
 )
+from nbchat.models import PLATFORMS
 
 __all__ = ["KINDS", "NotTheApi", "NothingCame", "explain", "retry_after", "ways_out", "worth_retrying"]
 
@@ -160,7 +161,7 @@ def _short(error: BaseException, length: int) -> str:
 
 def _dependency(endpoint: str, said: str) -> InputError:
     what = f"the endpoint {endpoint!r} needs a library that is not installed: {said}"
-    if endpoint in ("bedrock", "vertex"):
+    if endpoint in PLATFORMS and PLATFORMS[endpoint].library:
         return InputError(what, f'Install it with: pip install "nbchat[{endpoint}]"')
     return InputError(what, "Install what it names, or take the setting out that asks for it.")
 
@@ -296,11 +297,7 @@ def worth_retrying(error: Any) -> bool:
     return _named(error) == "connection"
 
 
-_PLATFORM_WAYS = {
-    "bedrock": "Set AWS_REGION and the credentials of AWS (variables, a profile or a role).",
-    "vertex": "Set CLOUD_ML_REGION and ANTHROPIC_VERTEX_PROJECT_ID, and log in to Google Cloud.",
-    "foundry": "Set ANTHROPIC_FOUNDRY_RESOURCE and ANTHROPIC_FOUNDRY_API_KEY.",
-}
+_PLATFORM_WAYS = {name: platform.setup for name, platform in PLATFORMS.items() if platform.setup}
 
 
 def ways_out(endpoint: str = "anthropic") -> str:

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbchat.core.errors import OptionError
-from nbchat.options import DEFAULT_MODEL, OPTIONS, Option, Options, flags, help_text, option_of, parse
+from nbchat.models import DEFAULT_MODEL
+from nbchat.options import OPTIONS, Option, Options, flags, help_text, option_of, parse
 
 ONE_LINE: dict[str, tuple[dict[str, Any], str]] = {
     # the line: what it gives, and the prompt

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.errors import InputError, OptionError, ParseError, RefusedError, SchemaError, TruncatedError
-from nbchat.engine.structured import answer_as_text, read_sofar, way_of
+from nbchat.engine.structured import answer_as_text, read_sofar
 from nbchat.view.html.typed_table import ROWS, Table, render_value
 
 
@@ -201,24 +201,6 @@ def test_thinking_forbids_a_forced_tool():
     transport.structured = "tool"  # type: ignore[attr-defined]
     assert Session(transport).ask("go", schema=list[City], thinking=True).parsed == CITIES
     assert "tool_choice" not in transport.requests[0].body()
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "model", "way"),
-    [
-        ("anthropic", "claude-sonnet-5-5", "format"),
-        ("anthropic", "claude-haiku-4-5-20251001", "format"),
-        ("anthropic", "claude-opus-4-1-20250805", "format"),
-        ("anthropic", "claude-sonnet-4-20250514", "tool"),
-        ("anthropic", "claude-3-5-haiku-20241022", "tool"),
-        ("foundry", "claude-opus-4-6", "format"),
-        ("vertex", "claude-opus-4-6", "tool"),
-        ("http://127.0.0.1:1/", "qwen", "tool"),
-    ],
-)
-def test_which_way_fits_which_endpoint(endpoint: str, model: str, way: str):
-    """Structured outputs where they are known to be; else a forced tool."""
-    assert way_of(endpoint, model) == way
 
 
 def test_events_that_fit_nothing_go_through():

@@ -1,0 +1,137 @@
+"""What the name of a model or an endpoint tells."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from nbchat.models import (
+    DEFAULT_MODEL,
+    FREE,
+    KNOWN_MODELS,
+    LOCAL,
+    PLATFORMS,
+    Model,
+    context_window,
+    structured_method,
+    telemetry_name,
+)
+
+#: A name, its family, its version, the form of its thinking, and whether it has structured outputs.
+NAMES = [
+    # The Anthropic API
+    ("claude-sonnet-5-5", "sonnet", (5, 5), "adaptive", True),
+    ("claude-fable-5", "fable", (5, 0), "adaptive", True),
+    ("claude-opus-4-8", "opus", (4, 8), "adaptive", True),
+    ("claude-opus-4-6", "opus", (4, 6), "adaptive", True),
+    ("claude-haiku-4-5", "haiku", (4, 5), "enabled", True),
+    ("claude-haiku-4-5-20251001", "haiku", (4, 5), "enabled", True),
+    ("claude-opus-4-1-20250805", "opus", (4, 1), "enabled", True),
+    ("claude-sonnet-4-20250514", "sonnet", (4, 0), "enabled", False),
+    ("claude-3-7-sonnet-20250219", "sonnet", (3, 7), "enabled", False),
+    ("claude-3-5-haiku-20241022", "haiku", (3, 5), "enabled", False),
+    ("claude-3-5-haiku-latest", "haiku", (3, 5), "enabled", False),
+    ("claude-opus-10-12", "opus", (10, 12), "adaptive", True),
+    ("claude-mythos-preview", "mythos", None, "adaptive", True),
+    # Bedrock: an inference profile before, a date and a revision after
+    ("us.anthropic.claude-sonnet-4-6-v1:0", "sonnet", (4, 6), "adaptive", True),
+    ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "sonnet", (4, 5), "enabled", True),
+    ("anthropic.claude-haiku-4-5-20251001-v1:0", "haiku", (4, 5), "enabled", True),
+    ("anthropic.claude-3-opus-20240229-v1:0", "opus", (3, 0), "enabled", False),
+    ("global.anthropic.claude-opus-5-5", "opus", (5, 5), "adaptive", True),
+    # Vertex, and its price list
+    ("claude-opus-4-5@20251101", "opus", (4, 5), "enabled", True),
+    ("claude-opus-4-1@20250805", "opus", (4, 1), "enabled", True),
+    ("claude-4-sonnet", "sonnet", (4, 0), "enabled", False),
+    # Gateways, other vendors and files
+    ("anthropic/claude-opus-4.1", "opus", (4, 1), "enabled", True),
+    ("some-model", "", None, "adaptive", True),
+    ("llama-4-scout-17b-16e-instruct", "", None, "adaptive", True),
+    ("~/models/SmolLM2-135M-Instruct-Q4_K_M.gguf", "", None, "adaptive", True),
+    ("", "", None, "adaptive", True),
+]
+
+
+@pytest.mark.parametrize(("name", "family", "version", "thinking", "structured"), NAMES)
+def test_a_name_tells_family_and_version(name, family, version, thinking, structured):
+    """In each spelling of the platforms; a date or a revision is not a version."""
+    model = Model.of(name)
+    assert model == (family, version)
+    assert model.thinking == thinking
+    assert model.has_structured_outputs is structured
+
+
+@pytest.mark.parametrize("name", KNOWN_MODELS)
+def test_every_model_that_completion_offers_is_parsed(name: str):
+    """A name of this file that its own parser does not read would get the settings of an unknown model."""
+    assert Model.of(name).family
+    assert Model.of(name).version
+    assert DEFAULT_MODEL in KNOWN_MODELS
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "model", "method"),
+    [
+        ("anthropic", "claude-sonnet-5-5", "format"),
+        ("anthropic", "claude-haiku-4-5-20251001", "format"),
+        ("anthropic", "claude-opus-4-1-20250805", "format"),
+        ("anthropic", "claude-sonnet-4-20250514", "tool"),
+        ("anthropic", "claude-3-5-haiku-20241022", "tool"),
+        ("foundry", "claude-opus-4-6", "format"),
+        ("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "format"),
+        ("vertex", "claude-opus-4-6", "tool"),
+        ("http://127.0.0.1:1/", "qwen", "tool"),
+    ],
+)
+def test_which_method_of_structured_answers_fits_an_endpoint(endpoint: str, model: str, method: str):
+    """Structured outputs where they are known to exist; else a forced tool."""
+    assert structured_method(endpoint, model) == method
+
+
+@pytest.mark.parametrize(
+    ("name", "regional"),
+    [("claude-3-opus", False), ("claude-4-opus", False), ("claude-opus-4-1", False), ("claude-sonnet-4-5", True),
+     ("claude-opus-5-5", True), ("claude-mythos-preview", True)],
+)  # fmt: skip
+def test_regions_cost_more_from_version_4_5_on(name: str, regional: bool):
+    """Names as genai-prices lists them for Google Cloud."""
+    assert Model.of(name).has_regional_prices is regional
+
+
+def test_each_platform_is_described_whole():
+    """The SDK has the client, genai-prices has the provider, and a missing setting has an answer."""
+    import anthropic
+    from genai_prices.data import providers
+
+    listed = {provider.id for provider in providers}
+    for name, platform in PLATFORMS.items():
+        assert hasattr(anthropic, platform.client), name
+        assert platform.price_provider in listed, name
+        assert platform.setup or name == "anthropic"
+    assert LOCAL in FREE
+    assert not FREE & set(PLATFORMS)
+
+
+def test_names_in_telemetry():
+    """A platform has the name of the conventions; a server of the user's own keeps its name."""
+    names = ("anthropic", "bedrock", "vertex", "foundry", "local", "my-server")
+    assert [telemetry_name(name) for name in names] == [
+        *("anthropic", "aws.bedrock", "gcp.vertex_ai", "azure.ai.inference", "llama.cpp", "my-server"),
+    ]
+
+
+def test_the_context_window_of_a_listed_model():
+    """In tokens; None for everything that the price list does not know, and never an error."""
+    assert context_window("claude-sonnet-5-5", "anthropic") == 1_000_000
+    assert context_window("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "bedrock") == 200_000
+    assert context_window("claude-sonnet-5-5", "https://api.anthropic.com") == 1_000_000
+    assert context_window("no-such-model", "anthropic") is None
+    assert context_window("claude-sonnet-5-5", "my-server") is None
+
+
+def test_the_price_list_is_not_loaded_by_the_names():
+    """Its data takes 0.3 s to load, and completion needs the names on the first Tab."""
+    code = "import sys, nbchat.models; sys.exit('genai_prices' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
