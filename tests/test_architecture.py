@@ -26,7 +26,6 @@ HEAVY = {
 LONGEST = 400  # lines of a module
 #: Longer modules, and why they are one room.
 LONGER = {
-    "transports/claude.py": "the only door to the SDK: sending, retries, the watch over a silent stream",
     "transports/local.py": "a child process from its start to its end, on every way a kernel may go",
     "tools/mcp.py": "the life of a server's session: begin, call, time out, reconnect, stop",
     "engine/session.py": "the pipeline is written once, so all that a turn may need meets there",
@@ -94,8 +93,8 @@ DOORS = {
     "IPython.core.magic": {"notebook/magics.py"},
     "IPython.display": {"view/live/view.py", "view/live/widgets.py"},
     "ipywidgets": {"view/live/widgets.py"},
-    "anthropic": {"transports/claude.py"},
-    "httpx2": {"transports/claude.py"},
+    "anthropic": {"transports/claude/client.py"},
+    "httpx2": set(),
     "xllamacpp": {"transports/local.py"},
     "sqlite3": {"store/ledger.py"},
     "mcp": {"tools/mcp.py", "tools/mcp_content.py"},

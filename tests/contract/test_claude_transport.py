@@ -28,7 +28,8 @@ from nbchat.core.messages import ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.engine.session import Session
-from nbchat.transports.claude import LINGER, ClaudeTransport
+from nbchat.transports.claude import ClaudeTransport
+from nbchat.transports.claude.idle_cutoff import LINGER_S
 from tests.support.server import (
     Received,
     Server,
@@ -492,7 +493,7 @@ def test_a_server_that_holds_the_connection_open(connect: Any):
     assert response.status == "complete"
     assert response.usage.output_tokens == 4
     assert watch.seen is not None
-    assert watch.settled - watch.seen < LINGER + 10  # 60 s without the watch; 30 s by the server
+    assert watch.settled - watch.seen < LINGER_S + 10  # 60 s without the watch; 30 s by the server
 
 
 def test_what_comes_after_the_end_does_not_matter(connect: Any):
@@ -794,7 +795,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.parametrize(("name", "library"), [("bedrock", "botocore"), ("vertex", "google.auth")])
 def test_a_platform_without_its_library(name: str, library: str, bare: pytest.MonkeyPatch):
     """Before anything else, with the extra that brings it."""
-    bare.setattr("nbchat.transports.claude._installed", lambda module: module != library)
+    bare.setattr("nbchat.transports.claude.client.is_installed", lambda module: module != library)
     with pytest.raises(InputError) as caught:
         Session(ClaudeTransport(name)).ask("Tell me")
     assert library in caught.value.message
@@ -803,12 +804,12 @@ def test_a_platform_without_its_library(name: str, library: str, bare: pytest.Mo
 
 def test_whether_a_library_is_installed_is_really_asked():
     """A module, a package's part, and what is not there at all."""
-    from nbchat.transports.claude import _installed
+    from nbchat.transports.claude.client import is_installed
 
-    assert _installed(None)
-    assert _installed("email.utils")
-    assert not _installed("no_such_library")
-    assert not _installed("no_such_library.part")
+    assert is_installed(None)
+    assert is_installed("email.utils")
+    assert not is_installed("no_such_library")
+    assert not is_installed("no_such_library.part")
 
 
 @pytest.mark.parametrize(
@@ -817,7 +818,7 @@ def test_whether_a_library_is_installed_is_really_asked():
 )
 def test_a_platform_without_its_settings(name: str, variable: str, bare: pytest.MonkeyPatch):
     """What it needs is named, not what Anthropic's own API would."""
-    bare.setattr("nbchat.transports.claude._installed", lambda module: True)
+    bare.setattr("nbchat.transports.claude.client.is_installed", lambda module: True)
     with pytest.raises(AuthError) as caught:
         Session(ClaudeTransport(name)).ask("Tell me")
     assert variable in caught.value.hint

@@ -68,7 +68,7 @@ def platform(name: str, *, installed: bool) -> Case:
         bare = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "CLOUD_ML", "GOOGLE"))}
         with (
             mock.patch.dict(os.environ, bare, clear=True),
-            mock.patch("nbchat.transports.claude._installed", lambda module: installed or module is None),
+            mock.patch("nbchat.transports.claude.client.is_installed", lambda module: installed or module is None),
         ):
             return ClaudeTransport(name).client
 

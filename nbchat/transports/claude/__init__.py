@@ -1,0 +1,18 @@
+"""The Messages API through the anthropic SDK. This package is the only door to that SDK.
+
+The SDK leaves four things to its caller, and each has its module here:
+
+*client*       makes the SDK's client, strips keys and keeps them out of every message.
+*attempt*      sends a request once and reads the answer; errors of every library become ours.
+*idle_cutoff*  ends a stream that sends nothing but pings.
+*retries*      decides if a failed attempt is repeated, and shows the wait.
+
+:class:`ClaudeTransport` puts them together. Importing this package does not load the SDK.
+"""
+
+from __future__ import annotations
+
+from nbchat.transports.claude.client import preload
+from nbchat.transports.claude.transport import ClaudeTransport
+
+__all__ = ["ClaudeTransport", "preload"]

@@ -1,0 +1,131 @@
+"""One attempt to get an answer: send the request once and read the events."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nbchat.core.errors import NbchatError
+from nbchat.core.parser import events_of
+from nbchat.core.request import Request
+from nbchat.transports.claude.client import timeout
+from nbchat.transports.claude.idle_cutoff import IdleCutoff
+from nbchat.transports.claude.sdk_values import as_dict, whole_message, with_request_id
+from nbchat.transports.error_mapping import NothingCame, explain
+
+if TYPE_CHECKING:
+    from nbchat.transports.claude.client import SdkClient, SdkStream
+
+__all__ = ["UNSTREAMED_TIMEOUT_S", "Attempt", "fields_for"]
+
+#: How long an answer that is not streamed may take, in seconds. This is the SDK's own value.
+UNSTREAMED_TIMEOUT_S = 600.0
+#: Parameters of the SDK's methods that are not fields of the API.
+_NOT_FIELDS = frozenset({"stream", "extra_headers", "extra_query", "extra_body", "timeout"})
+
+
+class Attempt:
+    """One attempt to get an answer.
+
+    Args:
+        client: The SDK's client.
+        request: The request to send.
+        endpoint: The endpoint's name, for messages.
+        idle_timeout_s: How long content of a stream may fail to come, in seconds.
+    """
+
+    def __init__(self, client: SdkClient, request: Request, *, endpoint: str, idle_timeout_s: float) -> None:
+        self._client, self._request, self._endpoint = client, request, endpoint
+        self._idle_timeout_s = idle_timeout_s
+        self._cutoff = IdleCutoff(idle_timeout_s)
+        self._started = False
+
+    def events(self) -> Generator[dict[str, Any], None, Exception | None]:
+        """Send the request and yield the events of the answer.
+
+        Returns:
+            The error that ended the attempt before its first event, which may be retried; else None.
+            A clean end before ``message_stop`` is not an error here: the parser reports it.
+
+        Raises:
+            StreamError: The answer broke off after its first event.
+            TransportError: The endpoint sent an error in the form of an answer.
+        """
+        error: Exception | None = None
+        try:
+            yield from self._read()
+        except NbchatError:
+            raise
+        except Exception as raised:
+            error = raised
+        if self._cutoff.message_complete:
+            # The answer is complete, so it does not matter how its connection ended.
+            return None
+        if self._cutoff.expired:
+            # We shut the socket down ourselves. From the reader's side that looks like any other
+            # end of the connection, even like a clean one.
+            error = TimeoutError()
+        if error is None or not self._started:
+            return error
+        # Raised outside the handler, or Python would attach the SDK's error as the context, key and all.
+        raise explain(error, endpoint=self._endpoint, started=True, waited=self._idle_timeout_s)
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        if not self._request.stream:
+            answer = self._client.messages.create(stream=False, **self._arguments(UNSTREAMED_TIMEOUT_S))
+            yield from self._whole(whole_message(answer, getattr(answer, "_request_id", None)))
+            return
+        stream = self._client.messages.create(stream=True, **self._arguments(self._idle_timeout_s))
+        with stream, self._cutoff.over(stream):
+            headers = stream.response.headers
+            if "json" in headers.get("content-type", ""):
+                # A gateway that cannot stream sends the whole message, or an error under status 200.
+                message = json.loads(stream.response.read())
+                yield from self._whole(whole_message(message, headers.get("request-id")))
+            else:
+                yield from self._streamed(stream)
+
+    def _whole(self, message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        self._started = True
+        yield from events_of(message)
+
+    def _streamed(self, stream: SdkStream) -> Iterator[dict[str, Any]]:
+        headers = stream.response.headers
+        for sdk_event in stream:
+            event = as_dict(sdk_event)
+            if not self._started:
+                self._started = True
+                event = with_request_id(event, headers.get("request-id"))
+            self._cutoff.pause()
+            yield event
+            self._cutoff.resume()
+            if event.get("type") == "message_stop":
+                # Do not stop reading here: that would close the connection, and the next request
+                # would pay for a new one.
+                self._cutoff.linger()
+        if not self._started:
+            raise NothingCame(headers.get("content-type", ""))
+
+    def _arguments(self, read_timeout_s: float) -> dict[str, Any]:
+        """Return the arguments for ``messages.create``."""
+        body = self._request.body()
+        betas = body.pop("betas") if body.get("betas") else None
+        fields = fields_for(self._client.messages.create, body)
+        rest = {name: value for name, value in body.items() if name not in fields}
+        return {
+            **fields,
+            # Fields the SDK does not know: `temperature` is gone from its methods, and the API may
+            # be newer than the installed SDK.
+            "extra_body": rest or None,
+            "extra_headers": {"anthropic-beta": ",".join(betas)} if betas else None,
+            # Passing any timeout also lifts the SDK's limit on `max_tokens` without streaming.
+            "timeout": timeout(read_timeout_s),
+        }
+
+
+def fields_for(method: Callable[..., object], body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``body`` that a method of the SDK has a parameter for."""
+    parameters = inspect.signature(method).parameters.keys() - _NOT_FIELDS
+    return {name: value for name, value in body.items() if name in parameters}

@@ -1,0 +1,200 @@
+"""The SDK's client: how it is made, which credentials it has, and which of its values are secrets.
+
+This module alone imports anthropic, and only when a client is made: the import takes over a second.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import urllib.parse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from nbchat.core.errors import AuthError, ConnectionFailed, InputError, NbchatError, keep_secret
+from nbchat.models import PLATFORMS
+from nbchat.transports.error_mapping import explain, ways_out
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic, Stream, Timeout
+
+    #: The client of Anthropic's own API. The clients of the other platforms have the same methods.
+    SdkClient: TypeAlias = Anthropic
+    #: A streamed answer. Its events are Any because the SDK does not validate them.
+    SdkStream: TypeAlias = Stream[Any]
+
+__all__ = ["NO_CREDENTIALS", "connect", "is_installed", "preload", "timeout", "url_password"]
+
+#: The ``type`` of the AuthError that is raised when no credentials were found.
+NO_CREDENTIALS = "no_credentials"
+#: How long opening a connection may take, in seconds. This is the SDK's own value.
+CONNECT_TIMEOUT_S = 5.0
+
+#: Attributes of the SDK's clients that hold a secret.
+_SECRET_ATTRIBUTES = ("api_key", "auth_token", "aws_secret_key", "aws_session_token")
+_KEY_HEADERS = frozenset({"authorization", "x-api-key"})
+
+
+def connect(name: str, *, base_url: str | None, api_key: str | None, options: Mapping[str, Any]) -> SdkClient:
+    """Make the SDK's client for an endpoint. Nothing is sent.
+
+    Args:
+        name: The endpoint: a name in PLATFORMS, or any other name together with ``base_url``.
+        base_url: The address of the server; None for the platform's own address.
+        api_key: The key; None to let the SDK search for credentials.
+        options: More arguments for the SDK's class.
+
+    Raises:
+        AuthError: There are no usable credentials.
+        InputError: The platform's library is not installed, or ``base_url`` is not an HTTP address.
+    """
+    _check_library(name)
+    _check_address(name, base_url)
+    client = _construct(name, _arguments(name, base_url, api_key, options))
+    _keep_secrets(client)
+    if name == "anthropic" and not _has_credentials(client):
+        blank = " (ANTHROPIC_API_KEY is set, but blank)" if os.environ.get("ANTHROPIC_API_KEY") else ""
+        raise AuthError(
+            f"no credentials for the Anthropic API were found, so nothing was sent{blank}",
+            ways_out(),
+            type=NO_CREDENTIALS,
+        )
+    return _without_trace_headers(client)
+
+
+def _check_library(name: str) -> None:
+    # The SDK imports a platform's library only when it sends. The user should know before that.
+    library = PLATFORMS[name].library if name in PLATFORMS else None
+    if not is_installed(library):
+        raise explain(ModuleNotFoundError(f"No module named {library!r}"), endpoint=name)
+
+
+def _check_address(name: str, base_url: str | None) -> None:
+    if base_url and not re.match(r"https?://", base_url):
+        raise InputError(
+            f"the address {base_url!r} of the endpoint {name!r} does not begin with http:// or https://",
+            "Write the whole address, in c.Nbchat.endpoints or after --endpoint.",
+        )
+
+
+def _arguments(name: str, base_url: str | None, api_key: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments for the SDK's class."""
+    import anthropic
+
+    # The SDK's own retries are off. It would sleep for an hour if a service asked for that, and
+    # would show nothing in the meantime. Our retries are in the module `retries`.
+    arguments: dict[str, Any] = {"max_retries": 0, **options}
+    if base_url:
+        arguments["base_url"] = base_url
+        if _is_loopback(base_url) and "http_client" not in arguments:
+            # A proxy that is set in the environment cannot reach this machine's own loopback.
+            arguments["http_client"] = anthropic.DefaultHttpxClient(trust_env=False)
+    if api_key:
+        arguments["api_key"] = api_key
+    elif name not in PLATFORMS:
+        # A self-hosted server often needs no key, but the SDK insists on one. Without this line it
+        # would also take ANTHROPIC_API_KEY and send that key to a server it is not meant for.
+        arguments["api_key"] = "none"
+    return arguments
+
+
+def _construct(name: str, arguments: dict[str, Any]) -> SdkClient:
+    """Call the SDK's class. Every error it raises becomes one of ours."""
+    import anthropic
+
+    try:
+        sdk_class = PLATFORMS[name].client if name in PLATFORMS else "Anthropic"
+        client: SdkClient = getattr(anthropic, sdk_class)(**arguments)
+        return client
+    except Exception as error:
+        failure = _explain_setup(name, error)
+    # Raised outside the handler, or Python would attach the SDK's error as the context, key and all.
+    raise failure
+
+
+def _explain_setup(name: str, error: Exception) -> NbchatError:
+    failure = explain(error, endpoint=name)
+    if isinstance(error.__cause__, FileNotFoundError) and not os.environ.get("ANTHROPIC_PROFILE"):
+        # With ANTHROPIC_CONFIG_DIR set, the SDK expects a default profile in that folder. The user
+        # did not name a profile, so its absence only means that there are no credentials.
+        return AuthError(failure.message, failure.hint, type=NO_CREDENTIALS)
+    if isinstance(failure, (AuthError, InputError, ConnectionFailed)):
+        return failure
+    return AuthError(f"the endpoint {name!r} cannot be set up: {error}", ways_out(name))
+
+
+def _keep_secrets(client: SdkClient) -> None:
+    """Strip white space from the client's keys, and register each key to be redacted."""
+    for attribute in _SECRET_ATTRIBUTES:
+        secret = getattr(client, attribute, None)
+        if isinstance(secret, str) and secret != secret.strip():
+            # A key is easily copied together with a line break. h11 refuses such a header and
+            # quotes it, with the key, in its error.
+            secret = secret.strip() or None
+            setattr(client, attribute, secret)
+        keep_secret(secret)
+    for header, value in _custom_headers(client).items():
+        if header.lower() in _KEY_HEADERS:
+            keep_secret(str(value).removeprefix("Bearer "))
+
+
+def _has_credentials(client: SdkClient) -> bool:
+    # Without any of these the SDK raises a bare TypeError when it sends. A key in a header that
+    # ANTHROPIC_CUSTOM_HEADERS sets counts as well.
+    headers = {header.lower() for header in _custom_headers(client)}
+    credentials = getattr(client, "credentials", None)
+    return bool(client.api_key or client.auth_token or credentials or headers & _KEY_HEADERS)
+
+
+def _custom_headers(client: SdkClient) -> Mapping[str, object]:
+    return getattr(client, "_custom_headers", None) or {}
+
+
+def _without_trace_headers(client: SdkClient) -> SdkClient:
+    """Return the client with ``traceparent`` and ``baggage`` switched off.
+
+    The SDK sends both as soon as a tracer is registered, and the user's baggage with them.
+    ``ANTHROPIC_OPEN_TELEMETRY_PROPAGATION=true`` asks for them.
+    """
+    telemetry = getattr(client, "open_telemetry", None)
+    wanted = os.environ.get("ANTHROPIC_OPEN_TELEMETRY_PROPAGATION", "").lower() == "true"
+    if not isinstance(telemetry, Mapping) or wanted or not telemetry.get("propagation"):
+        return client
+    options: Any = {**telemetry, "propagation": False}
+    return client.with_options(open_telemetry=options)
+
+
+def is_installed(module: str | None) -> bool:
+    """Return True if ``module`` can be imported, or is None."""
+    try:
+        return module is None or importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # raised for "google.auth" if "google" is missing too
+        return False
+
+
+def url_password(url: str) -> str | None:
+    """Return the password in a URL, or None."""
+    try:
+        return urllib.parse.urlsplit(url).password
+    except ValueError:
+        return None
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        return urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    except ValueError:
+        return False  # not a URL: the SDK reports that
+
+
+def timeout(read_s: float) -> Timeout:
+    """Return the SDK's timeout for a request: ``read_s`` seconds between two pieces of the answer."""
+    import anthropic
+
+    return anthropic.Timeout(read_s, connect=CONNECT_TIMEOUT_S)
+
+
+def preload() -> None:
+    """Import the SDK. This takes over a second, so it belongs into a background thread."""
+    import anthropic  # noqa: F401

@@ -1,0 +1,58 @@
+"""The SDK's values as plain dicts.
+
+The SDK builds its classes without validating them: an event of an unknown type becomes an instance
+of some other event's class. The dicts hold what the endpoint really sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbchat.core.errors import from_api
+from nbchat.transports.error_mapping import NotTheApi
+
+__all__ = ["as_dict", "whole_message", "with_request_id"]
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """Return an event, or another value of the SDK, as the dict the endpoint sent.
+
+    Raises:
+        NotTheApi: The endpoint sent JSON that is not an object.
+    """
+    # `warnings=False`: pydantic warns about each field that does not fit the class it was put into.
+    plain = value.to_dict(mode="json", warnings=False) if hasattr(value, "to_dict") else value
+    if not isinstance(plain, dict):
+        raise NotTheApi(f"a {type(plain).__name__}")
+    return plain
+
+
+def whole_message(answer: Any, request_id: str | None) -> dict[str, Any]:
+    """Return a message that was not streamed, together with the id of its request.
+
+    Args:
+        answer: The message, as a value of the SDK or as JSON.
+        request_id: The ``request-id`` header.
+
+    Raises:
+        TransportError: The answer is an error of the API, sent under HTTP status 200.
+        NotTheApi: The answer is neither a message nor an error.
+    """
+    message = as_dict(answer)
+    if isinstance(error := message.get("error"), Mapping):
+        raise from_api(error.get("type"), str(error.get("message") or ""), status=200, request_id=request_id)
+    if not isinstance(message.get("content"), list):
+        raise NotTheApi("JSON without content")
+    return {**message, "_request_id": request_id}
+
+
+def with_request_id(event: dict[str, Any], request_id: str | None) -> dict[str, Any]:
+    """Return a ``message_start`` event whose message has the id of its request; other events as they are.
+
+    The SDK adds ``_request_id`` to an answer that is not streamed. This does the same for a stream.
+    """
+    message = event.get("message")
+    if event.get("type") == "message_start" and isinstance(message, Mapping):
+        return {**event, "message": {**message, "_request_id": request_id}}
+    return event

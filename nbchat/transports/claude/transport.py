@@ -1,0 +1,174 @@
+"""ClaudeTransport: an endpoint that speaks the Messages API."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nbchat.core.errors import NbchatError, keep_secret, redact
+from nbchat.core.request import Request
+from nbchat.transports.claude.attempt import UNSTREAMED_TIMEOUT_S, Attempt, fields_for
+from nbchat.transports.claude.client import NO_CREDENTIALS, connect, url_password
+from nbchat.transports.claude.retries import count_down, wait_before_retry
+from nbchat.transports.claude.sdk_values import as_dict
+from nbchat.transports.error_mapping import explain
+
+if TYPE_CHECKING:
+    from nbchat.transports.claude.client import SdkClient
+
+__all__ = ["ClaudeTransport"]
+
+#: How long the Models API may take, in seconds. An answer does not wait longer than that for it.
+MODELS_TIMEOUT_S = 5.0
+#: How long counting the tokens of a prompt may take, in seconds.
+COUNT_TIMEOUT_S = 30.0
+
+T = TypeVar("T")
+
+
+class ClaudeTransport:
+    """An endpoint that speaks the Messages API. Threads may share a transport.
+
+    Args:
+        name: A name in :data:`nbchat.models.PLATFORMS`, whose SDK client reads its own environment variables, or any
+            other name together with ``base_url``.
+        base_url: The address of the server; None for the platform's own address.
+        api_key: The key; None to let the SDK search for credentials.
+        idle_timeout: How long content may fail to come, in seconds. Pings do not count as content.
+        max_retries: How often a failed attempt is repeated. After the first event nothing is repeated.
+        sleep: The function that waits between attempts.
+        client_options: More arguments for the SDK's client class.
+    """
+
+    def __init__(
+        self,
+        name: str = "anthropic",
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        idle_timeout: float = 120.0,
+        max_retries: int = 2,
+        sleep: Callable[[float], None] = time.sleep,
+        **client_options: Any,
+    ) -> None:
+        self.name, self.base_url = name, base_url
+        self._api_key = api_key.strip() if api_key else None
+        self._idle_timeout_s, self._max_retries, self._sleep = idle_timeout, max_retries, sleep
+        self._client_options = client_options
+        self._client: SdkClient | None = None
+        self._lock = threading.Lock()
+        keep_secret(self._api_key)
+        if base_url:
+            keep_secret(url_password(base_url))
+
+    def __repr__(self) -> str:
+        return redact(f"ClaudeTransport({self.name!r}, base_url={self.base_url!r})")
+
+    @property
+    def client(self) -> SdkClient:
+        """The SDK's client. It is made at the first use.
+
+        Raises:
+            AuthError: There are no usable credentials.
+            InputError: The platform's library is not installed, or the address is not usable.
+        """
+        with self._lock:
+            if self._client is None:
+                self._client = connect(
+                    self.name, base_url=self.base_url, api_key=self._api_key, options=self._client_options
+                )
+            return self._client
+
+    def has_credentials(self) -> bool:
+        """Return True if the SDK finds credentials for this endpoint. Nothing is sent.
+
+        Also return True for credentials that cannot be used. The next request then says why, which
+        is better than an answer from another endpoint.
+        """
+        try:
+            return bool(self.client)
+        except NbchatError as error:
+            return getattr(error, "type", None) != NO_CREDENTIALS
+
+    @contextmanager
+    def stream(self, request: Request) -> Iterator[Iterator[dict[str, Any]]]:
+        """Send the request and give an iterator over the events of the answer.
+
+        Leaving the context closes the connection.
+
+        Args:
+            request: The request. If its ``stream`` is False, the answer arrives in one piece, and
+                the iterator yields the events that would have streamed it.
+
+        Raises:
+            TransportError: There was no answer (raised by the iterator).
+            StreamError: The answer broke off (raised by the iterator).
+        """
+        events = self._events(request)
+        try:
+            yield events
+        finally:
+            events.close()
+
+    def _events(self, request: Request) -> Generator[dict[str, Any], None, None]:
+        """Yield the events of the answer, repeating attempts that fail before their first event."""
+        client = self.client
+        for number in range(self._max_retries + 1):
+            attempt = Attempt(client, request, endpoint=self.name, idle_timeout_s=self._idle_timeout_s)
+            error = yield from attempt.events()
+            if error is None:
+                return
+            waited = self._idle_timeout_s if request.stream else UNSTREAMED_TIMEOUT_S
+            failure = explain(error, endpoint=self.name, waited=waited)
+            wait_s = wait_before_retry(error, number, client) if number < self._max_retries else None
+            if wait_s is None:
+                raise failure
+            next_attempt = f"try {number + 2} of {self._max_retries + 1}"
+            yield from count_down(wait_s, failure, next_attempt, self._sleep)
+
+    def count_tokens(self, request: Request) -> int:
+        """Ask the endpoint for the number of tokens in the request's prompt.
+
+        Raises:
+            TransportError: The endpoint did not answer, or cannot count.
+        """
+
+        def ask(client: SdkClient) -> int:
+            fields = fields_for(client.messages.count_tokens, request.body())
+            return client.messages.count_tokens(**fields, timeout=COUNT_TIMEOUT_S).input_tokens
+
+        return self._ask(ask, COUNT_TIMEOUT_S)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Ask the endpoint for its models: dicts of the Models API, a hundred at most a page.
+
+        Raises:
+            TransportError: The endpoint did not answer, or has no Models API.
+        """
+        return self._ask(
+            lambda client: [as_dict(model) for model in client.models.list(limit=100, timeout=MODELS_TIMEOUT_S)],
+            MODELS_TIMEOUT_S,
+        )
+
+    def model(self, name: str) -> dict[str, Any]:
+        """Ask the endpoint for one model: a dict of the Models API.
+
+        Raises:
+            TransportError: The endpoint did not answer, or does not know the model.
+        """
+        return self._ask(
+            lambda client: as_dict(client.models.retrieve(name, timeout=MODELS_TIMEOUT_S)), MODELS_TIMEOUT_S
+        )
+
+    def _ask(self, ask: Callable[[SdkClient], T], timeout_s: float) -> T:
+        """Call ``ask`` with the client. Every error of the SDK becomes one of ours."""
+        client = self.client
+        try:
+            return ask(client)
+        except Exception as error:
+            failure = explain(error, endpoint=self.name, waited=timeout_s)
+        # Raised outside the handler, or Python would attach the SDK's error as the context, key and all.
+        raise failure
