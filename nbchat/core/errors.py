@@ -1,4 +1,4 @@
-"""The errors of nbchat, sorted by whether anything was sent and what is still held.
+"""The errors of nbchat, sorted by two questions: was anything sent, and what is left of the answer?
 
 ::
 
@@ -6,25 +6,25 @@
     ├── InputError        nothing sent
     │   ├── TemplateError     a {{ … }} could not be filled
     │   ├── OptionError       a flag, a value of a flag, a name, a setting
-    │   ├── AttachmentError   a file or a value that cannot go along
+    │   ├── AttachmentError   a file or a value that cannot be attached
     │   └── SchemaError       a type that has no JSON Schema
     ├── BudgetError       nothing sent      .spent .limit .estimate (US dollars)
     ├── TransportError    sent, no answer   .status .type .request_id .retry_after
     │   ├── AuthError         no credentials, or not accepted
     │   ├── RateLimitError    .retry_after (seconds, or None)
     │   ├── OverloadedError   the service has no room now
-    │   ├── BadRequestError   the service will not take this request
+    │   ├── BadRequestError   the service does not accept this request
     │   ├── ConnectionFailed  no connection, or no answer in time
     │   └── CassetteMiss      .digest .difference: nothing recorded for this request
     ├── StreamError       broke off         .partial: the Response so far
     ├── AnswerError       whole, unusable   .response
     │   ├── RefusedError      the model declined
-    │   ├── TruncatedError    it ended at a limit
+    │   ├── TruncatedError    the answer ended at a limit
     │   └── ParseError        .problems: what does not fit the schema
     └── ToolError         the user's tool raised
 
-Each carries ``message`` (what happened, with the flag or name) and ``hint`` (what to do).
-In a notebook an error is those two lines, not a traceback: IPython asks a value for
+Each error has a ``message`` (what happened, with the flag or name) and a ``hint`` (what to do).
+A notebook shows those two lines instead of a traceback, because IPython calls an error's
 ``_render_traceback_`` before it formats one. The cell still fails, so Run All stops.
 """
 
@@ -63,7 +63,20 @@ __all__ = [
 
 
 class NbchatError(Exception):
-    """Something nbchat can explain: ``message`` says what happened, ``hint`` what to do."""
+    """An error that nbchat can explain. Keys are taken out of both texts.
+
+    Args:
+        message: What happened, with the flag or name it is about.
+        hint: What to do about it.
+
+    >>> try:
+    ...     raise OptionError("unknown option --modle", nearest("modle", ["model", "system"]))
+    ... except NbchatError as error:
+    ...     print(error.message)
+    ...     print(error.hint)
+    unknown option --modle
+    Did you mean model?
+    """
 
     def __init__(self, message: str, hint: str = "") -> None:
         self.message = redact(message)
@@ -71,33 +84,44 @@ class NbchatError(Exception):
         super().__init__(f"{self.message}\n{self.hint}" if self.hint else self.message)
 
     def _render_traceback_(self) -> list[str]:
-        """The lines IPython shows instead of a traceback (its documented hook)."""
+        """Return the lines that IPython shows instead of a traceback.
+
+        https://ipython.readthedocs.io/en/stable/config/integrating.html
+        """
         lines = [f"{type(self).__name__}: {self.message}"]
         return [*lines, self.hint] if self.hint else lines
 
 
 class InputError(NbchatError):
-    """What the user gave cannot be sent; nothing was."""
+    """The user's input cannot be sent. Nothing was sent."""
 
 
 class TemplateError(InputError):
-    """A ``{{ … }}`` could not be filled."""
+    """A ``{{ … }}`` in the prompt could not be filled."""
 
 
 class OptionError(InputError):
-    """A flag, its value, a name or a setting is wrong."""
+    """A flag, the value of a flag, a name or a setting is wrong."""
 
 
 class AttachmentError(InputError):
-    """A file or value that cannot go along with the prompt."""
+    """A file or a value cannot be attached to the prompt."""
 
 
 class SchemaError(InputError):
-    """A type or function that has no JSON Schema."""
+    """A type or a function has no JSON Schema."""
 
 
 class BudgetError(NbchatError):
-    """The request could cost more than the budget leaves; nothing was sent. US dollars."""
+    """The request could cost more than the budget leaves. Nothing was sent.
+
+    Args:
+        message: What happened.
+        hint: What to do about it.
+        spent: What was spent so far, in US dollars.
+        limit: The budget, in US dollars.
+        estimate: What this request could cost, in US dollars; None if the price is unknown.
+    """
 
     def __init__(
         self,
@@ -113,10 +137,15 @@ class BudgetError(NbchatError):
 
 
 class TransportError(NbchatError):
-    """The request was sent, or tried; no answer came.
+    """The request was sent, or sending failed, and no answer came.
 
-    ``status`` is the HTTP status if there was one, ``type`` the API's ``error.type``,
-    ``retry_after`` the seconds the service asked to wait.
+    Args:
+        message: What happened.
+        hint: What to do about it.
+        status: The HTTP status, if there was one.
+        type: The ``error.type`` of the API, such as "overloaded_error".
+        request_id: The id of the request, for a support ticket.
+        retry_after: How long the service asks to wait, in seconds.
     """
 
     def __init__(
@@ -139,15 +168,24 @@ class AuthError(TransportError):
 
 
 class RateLimitError(TransportError):
-    """Too many requests or tokens; ``retry_after`` is in seconds, or None."""
+    """The user sent too many requests or tokens. ``retry_after`` is in seconds, or None.
+
+    >>> try:
+    ...     raise from_api("rate_limit_error", "Slow down", status=429, retry_after=20.0)
+    ... except RateLimitError as error:
+    ...     print(error.message)
+    ...     print(error.retry_after)
+    the endpoint answered 429 rate_limit_error: Slow down
+    20.0
+    """
 
 
 class OverloadedError(TransportError):
-    """The endpoint has no room for the request now."""
+    """The endpoint has no capacity for the request now, or failed itself."""
 
 
 class BadRequestError(TransportError):
-    """The endpoint understood the request and will not take it."""
+    """The endpoint understood the request and does not accept it."""
 
 
 class ConnectionFailed(TransportError):
@@ -155,7 +193,14 @@ class ConnectionFailed(TransportError):
 
 
 class CassetteMiss(TransportError):
-    """The cassette holds no answer to this request, and replay never sends one."""
+    """The cassette has no answer to this request. Replay never sends a request.
+
+    Args:
+        message: What happened.
+        hint: What to do about it.
+        digest: The digest of the request.
+        difference: How the request differs from the nearest recorded one, as a diff.
+    """
 
     def __init__(self, message: str, hint: str = "", *, digest: str = "", difference: str = "") -> None:
         super().__init__(message, hint)
@@ -166,7 +211,14 @@ class CassetteMiss(TransportError):
 
 
 class StreamError(NbchatError):
-    """The answer began and broke off. ``partial`` is the Response so far, ``type`` the API's error type."""
+    """The answer began and then broke off.
+
+    Args:
+        message: What happened.
+        hint: What to do about it.
+        partial: The Response so far.
+        type: The ``error.type`` of the API, if the endpoint sent an error.
+    """
 
     def __init__(self, message: str, hint: str = "", *, partial: Any = None, type: str | None = None) -> None:
         super().__init__(message, hint)
@@ -174,7 +226,13 @@ class StreamError(NbchatError):
 
 
 class AnswerError(NbchatError):
-    """The answer is whole and cannot be used as asked. ``response`` holds it."""
+    """The whole answer arrived, but it cannot be used as asked.
+
+    Args:
+        message: What happened.
+        hint: What to do about it.
+        response: The Response with the answer.
+    """
 
     def __init__(self, message: str, hint: str = "", *, response: Any = None) -> None:
         super().__init__(message, hint)
@@ -186,11 +244,18 @@ class RefusedError(AnswerError):
 
 
 class TruncatedError(AnswerError):
-    """The answer ended at a limit before it was whole."""
+    """The answer ended at a limit before it was complete."""
 
 
 class ParseError(AnswerError):
-    """The answer does not fit the schema; ``problems`` lists where."""
+    """The answer does not fit the schema.
+
+    Args:
+        message: What happened.
+        hint: What to do about it.
+        problems: Each place that does not fit, and why.
+        response: The Response with the answer.
+    """
 
     def __init__(self, message: str, hint: str = "", *, problems: Iterable[str] = (), response: Any = None) -> None:
         super().__init__(message, hint, response=response)
@@ -198,20 +263,21 @@ class ParseError(AnswerError):
 
 
 class ToolError(NbchatError):
-    """A tool raised, and the turn cannot go on without it."""
+    """A tool raised an exception, and the turn cannot continue without its result."""
 
 
+#: The API's ``error.type`` → what to do (https://platform.claude.com/docs/en/api/errors).
 _HINTS = {
-    "authentication_error": "Check ANTHROPIC_API_KEY (or the key of this endpoint): it was not accepted.",
-    "permission_error": "This key may not use that model or feature; try another with -m, or ask your administrator.",
-    "billing_error": "See the plan and billing page of your account.",
+    "authentication_error": "The key was not accepted. Check ANTHROPIC_API_KEY, or the key of this endpoint.",
+    "permission_error": "This key may not use that model or feature. Try another model with -m, or ask your administrator.",
+    "billing_error": "Check the plan and billing page of your account.",
     "not_found_error": "Check the model with %nbchat models, and the endpoint with %nbchat endpoints.",
-    "request_too_large": "Send less: fewer or smaller attachments, or a shorter history (--once).",
-    "rate_limit_error": "Wait a little and run the cell again.",
-    "overloaded_error": "The service is busy; run the cell again in a moment.",
-    "timeout_error": "The service took too long; run the cell again, or ask for less.",
-    "api_error": "This is a fault of the service; run the cell again.",
-    "invalid_request_error": "The service names what it does not accept; change that option or the prompt.",
+    "request_too_large": "Send less: fewer or smaller attachments, or no history (--once).",
+    "rate_limit_error": "Wait a little, then run the cell again.",
+    "overloaded_error": "The service is busy. Run the cell again in a moment.",
+    "timeout_error": "The service took too long. Run the cell again, or ask for less.",
+    "api_error": "The service itself failed. Run the cell again.",
+    "invalid_request_error": "The service names the part it does not accept. Change that option or the prompt.",
 }
 _CLASSES: dict[str, type[TransportError]] = {
     "authentication_error": AuthError,
@@ -222,7 +288,8 @@ _CLASSES: dict[str, type[TransportError]] = {
     "api_error": OverloadedError,
     "timeout_error": ConnectionFailed,
 }
-# https://platform.claude.com/docs/en/api/errors: which type each status carries.
+#: The HTTP status → the type that the API sends with it, for endpoints that send no type, or one of
+#: their own.
 _TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -244,23 +311,35 @@ def from_api(
     request_id: str | None = None,
     retry_after: float | None = None,
 ) -> TransportError:
-    """The error for an ``error`` object of the Messages API, by its type, else by the HTTP status.
+    """Return the error for an ``error`` object of the Messages API.
 
-    The type goes first because an error event inside a stream arrives under status 200.
+    Args:
+        type: The object's ``type``; None if there is none.
+        message: The object's ``message``.
+        status: The HTTP status. It decides only if the type is unknown, because an ``error`` event
+            inside a stream arrives under status 200.
+        request_id: The id of the request.
+        retry_after: How long the service asks to wait, in seconds.
+
+    >>> print(from_api("overloaded_error", "Overloaded", status=529))
+    the endpoint answered 529 overloaded_error: Overloaded
+    The service is busy. Run the cell again in a moment.
     """
-    known = type
-    if type not in _HINTS:  # a gateway's own, or of a later API: then the status says what it is
-        known = _TYPES.get(status or 0, "api_error" if (status or 0) >= 500 else "invalid_request_error")
-    type = type or known
-    kind = _CLASSES.get(known, BadRequestError)
-    said = " ".join(part for part in (str(status) if status and status != 200 else "", type) if part)
-    hint = _HINTS[known]
-    if retry_after is not None and kind is RateLimitError:
-        hint = f"The service asks to wait {retry_after:.0f} s; run the cell again after that."
+    # A gateway has types of its own, and a later API may have more. Then the status says what
+    # happened, but the error keeps the type that the endpoint sent.
+    by_status = _TYPES.get(status or 0, "api_error" if (status or 0) >= 500 else "invalid_request_error")
+    known_type = type if type in _HINTS else by_status
+    type = type or known_type
+    error_class = _CLASSES.get(known_type, BadRequestError)
+    # Status 200 would only confuse: it belongs to the stream that the error event came in.
+    label = f"{status} {type}" if status and status != 200 else type
+    hint = _HINTS[known_type]
+    if retry_after is not None and error_class is RateLimitError:
+        hint = f"The service asks to wait {retry_after:.0f} s. Run the cell again after that."
     if request_id:
-        hint = f"{hint} (request {request_id})".strip()
-    return kind(
-        f"the endpoint answered {said}: {message.strip() or 'no reason given'}",
+        hint = f"{hint} (request {request_id})"
+    return error_class(
+        f"the endpoint answered {label}: {message.strip() or 'no reason given'}",
         hint,
         status=status,
         type=type,
@@ -269,29 +348,40 @@ def from_api(
     )
 
 
-# The prefix that every Anthropic key and token carries.
+#: Every key and token of Anthropic begins like this.
 _KEY = re.compile(r"sk-ant-[A-Za-z0-9_\-]{4,}")
-# A token has a digit: "Bearer authentication" is a phrase of many answers, and stays.
+#: A token contains a digit. Without that condition the phrase "Bearer authentication", which many
+#: answers about web APIs contain, would be taken for a key.
 _BEARER = re.compile(r"(?i)\b(bearer|x-api-key:?)\s+(?=[A-Za-z._~+/\-]*\d)[A-Za-z0-9._~+/\-]{8,}=*")
 _secrets: set[str] = set()
 
 
 def keep_secret(secret: str | None) -> None:
-    """Remember a configured key, so that :func:`redact` takes it out of everything shown or stored."""
+    """Remember a key, so that :func:`redact` takes it out of everything that is shown or stored."""
+    # A very short key would be replaced in the middle of ordinary words.
     if secret and len(secret.strip()) >= 8:
         _secrets.add(secret.strip())
 
 
 def redact(text: str) -> str:
-    """``text`` with every key taken out: ``sk-ant-…``, bearer tokens and the configured keys."""
+    """Return ``text`` without keys: ``sk-ant-…``, bearer tokens, and all that :func:`keep_secret` got.
+
+    >>> redact("401 for Authorization: Bearer abcdef0123456")
+    '401 for Authorization: Bearer …'
+    """
     text = _KEY.sub("sk-ant-…", text)
     text = _BEARER.sub(r"\1 …", text)
-    for secret in sorted(_secrets, key=len, reverse=True):  # one key may begin as another
+    # Longest first: where one key is the beginning of another, the rest of the longer one would stay.
+    for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, "…")
     return text
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` for the closest of ``names``, or an empty string."""
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"Did you mean {found[0]}?" if found else ""
+    """Return "Did you mean x?" for the name that is closest to ``name``, or "" if none is close.
+
+    >>> nearest("modle", ["model", "system"])
+    'Did you mean model?'
+    """
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"Did you mean {matches[0]}?" if matches else ""

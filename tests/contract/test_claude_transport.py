@@ -179,7 +179,7 @@ BREAKS: dict[str, tuple[Tail, bool, str, str | None]] = {
     "clean end": (Wire.end, True, "ended before the answer was complete", None),
     "clean end after message_delta": (last_events(*ENDING[:2]), True, "ended before the answer was complete", None),
     "end in the middle of a frame": (half_a_frame, True, "ended before the answer was complete", None),
-    "malformed JSON": (raw_event("content_block_delta", '{"type": "content_'), True, "not the Messages API", None),
+    "malformed JSON": (raw_event("content_block_delta", '{"type": "content_'), True, "not a Messages API answer", None),
     "JSON that is no object": (raw_event("content_block_delta", "[1]"), True, "Messages API", None),
     "an event that does not fit": (last_events(text_delta("x", 7)), True, "does not fit the Messages API", None),
     "a second beginning": (last_events(start()), True, "does not fit the Messages API", None),
@@ -322,11 +322,11 @@ FAILURES: dict[str, tuple[Callable[[Wire, Received], None], type[NbchatError], s
     "refusal as first event": (first(api_error("invalid_request_error")), BadRequestError, "told why", 1),
     "pings, then an error": (first({"type": "ping"}, api_error("api_error")), OverloadedError, "api_error", 3),
     "no event": (nothing, ConnectionFailed, "without an answer", 1),
-    "an HTML page": (page, ConnectionFailed, "not the Messages API: text/html", 1),
-    "cut before headers": (before_head(cut), ConnectionFailed, "no connection to 'mine'", 3),
-    "cut after headers": (at_once(cut), ConnectionFailed, "no connection to 'mine'", 3),
-    "reset after headers": (at_once(Wire.reset), ConnectionFailed, "no connection to 'mine'", 3),
-    "malformed JSON": (at_once(raw_event("message_start", "{")), ConnectionFailed, "not the Messages API", 1),
+    "an HTML page": (page, ConnectionFailed, "not a Messages API answer: text/html", 1),
+    "cut before headers": (before_head(cut), ConnectionFailed, "the connection to the endpoint 'mine' failed", 3),
+    "cut after headers": (at_once(cut), ConnectionFailed, "the connection to the endpoint 'mine' failed", 3),
+    "reset after headers": (at_once(Wire.reset), ConnectionFailed, "the connection to the endpoint 'mine' failed", 3),
+    "malformed JSON": (at_once(raw_event("message_start", "{")), ConnectionFailed, "not a Messages API answer", 1),
     "JSON that is no object": (at_once(raw_event("message_start", "3")), ConnectionFailed, "Messages API", 1),
     "JSON of something else": (lambda wire, request: wire.json("200 OK", {}), ConnectionFailed, "JSON without", 1),
     "an error under 200": (
@@ -548,18 +548,18 @@ WHOLE_FAILURES: dict[str, tuple[Callable[[Wire, Received], None], type[NbchatErr
     "429": (refuse("429 Slow", api_error("rate_limit_error")), RateLimitError, "rate_limit_error", 3),
     "529": (refuse("529 Busy", api_error("overloaded_error")), OverloadedError, "overloaded_error", 3),
     "plain text": (refuse("500 Oh", "out of memory"), OverloadedError, "out of memory", 3),
-    "an HTML page": (page, ConnectionFailed, "not the Messages API", 1),
+    "an HTML page": (page, ConnectionFailed, "not a Messages API answer", 1),
     "malformed JSON": (
         lambda wire, request: (wire.head(content_type="application/json"), wire.send(b'{"id": '), wire.end()),
-        ConnectionFailed, "not the Messages API", 1),
+        ConnectionFailed, "not a Messages API answer", 1),
     "JSON of something else": (lambda wire, request: wire.json("200 OK", {}), ConnectionFailed, "JSON without", 1),
-    "a list": (lambda wire, request: wire.json("200 OK", [1]), ConnectionFailed, "not the Messages API", 1),
+    "a list": (lambda wire, request: wire.json("200 OK", [1]), ConnectionFailed, "not a Messages API answer", 1),
     "an error under 200": (
         lambda wire, request: wire.json("200 OK", api_error("overloaded_error")), OverloadedError, "told why", 1),
-    "cut before headers": (before_head(cut), ConnectionFailed, "no connection to 'mine'", 3),
+    "cut before headers": (before_head(cut), ConnectionFailed, "the connection to the endpoint 'mine' failed", 3),
     "cut in the body": (
         lambda wire, request: (wire.head(content_type="application/json"), wire.send(b'{"id": '), cut(wire)),
-        ConnectionFailed, "no connection to 'mine'", 3),
+        ConnectionFailed, "the connection to the endpoint 'mine' failed", 3),
 }  # fmt: skip
 
 
@@ -731,7 +731,7 @@ def test_a_key_that_no_header_may_hold(key: str, stream: bool, connect: Any):
             Session(connect(server.url, api_key=key)).ask("Tell me", stream=stream)
         assert server.requests == []
     error = caught.value
-    assert "Copy it anew" in error.hint
+    assert "Copy the key again" in error.hint
     assert "0123456789" not in f"{error}{error!r}{error.__cause__!r}{error.__context__!r}"
 
 

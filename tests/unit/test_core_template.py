@@ -8,7 +8,8 @@ from nbchat.core.errors import TemplateError
 from nbchat.core.template import Filled, fill
 
 
-def said(text: str, **namespace) -> str:
+def filled_text(text: str, **namespace) -> str:
+    """Return the prompt with its values as text."""
     return "".join(str(part.value) if isinstance(part, Filled) else part for part in fill(text, namespace))
 
 
@@ -36,17 +37,17 @@ def said(text: str, **namespace) -> str:
     ],
 )
 def test_examples(text, filled):
-    """What a prompt says and what is sent."""
-    assert said(text, x=3) == filled
+    """Braces in Python, in plain text and after a backslash."""
+    assert filled_text(text, x=3) == filled
 
 
 def test_a_value_is_not_read_again():
-    """Data may hold braces, also hostile ones."""
-    assert said("{{ row }}", row="{{ secret }}", secret="no") == "{{ secret }}"
+    """Data may contain braces, also hostile ones."""
+    assert filled_text("{{ row }}", row="{{ secret }}", secret="no") == "{{ secret }}"
 
 
 def test_values_stay_values():
-    """A DataFrame goes along as what it is; its source names it."""
+    """A DataFrame is kept as a value, together with the source that names it."""
     marker = object()
     assert fill("look: {{ table }}", {"table": marker}) == ["look: ", Filled("table", marker)]
 
@@ -54,7 +55,7 @@ def test_values_stay_values():
 def test_expressions_are_evaluated_once_and_in_order():
     """Also with side effects."""
     calls = []
-    assert said("{{ f(1) }} {{ f(2) }}", f=lambda n: calls.append(n) or n) == "1 2"
+    assert filled_text("{{ f(1) }} {{ f(2) }}", f=lambda n: calls.append(n) or n) == "1 2"
     assert calls == [1, 2]
 
 
@@ -63,20 +64,20 @@ def test_expressions_are_evaluated_once_and_in_order():
     [
         ("one\n{{ tabel }}", "line 2 of the prompt: name 'tabel' is not defined", "Did you mean table?"),
         ("{{ prnt }}", "name 'prnt' is not defined", "Did you mean print?"),
-        ("{{ qqqqqq }}", "name 'qqqqqq' is not defined", "Define it in a cell above"),
-        ("{{ 1 / 0 }}", "raised ZeroDivisionError: division by zero", "nothing was sent"),
-        ("{{ 1 + }}", "is no Python expression", "Mend the expression"),
-        ("{{ import os }}", "is no Python expression", "Mend the expression"),
-        ("{{ }}", "is no Python expression: it is empty", "literal braces"),
+        ("{{ qqqqqq }}", "name 'qqqqqq' is not defined", "Define the name in a cell above"),
+        ("{{ 1 / 0 }}", "raised ZeroDivisionError: division by zero", "Nothing was sent"),
+        ("{{ 1 + }}", "is not a Python expression", "Fix the expression"),
+        ("{{ import os }}", "is not a Python expression", "Fix the expression"),
+        ("{{ }}", "is not a Python expression: it is empty", "literal braces"),
         ("text\n\n{{ x", "line 3 of the prompt opens {{ and never closes it", "Close it with }}"),
     ],
 )
 def test_what_cannot_be_filled_is_explained(text, message, hint):
-    """With the line of the prompt, the nearest name, and what to do."""
-    with pytest.raises(TemplateError) as wrong:
+    """The error names the line of the prompt, the nearest name, and what to do."""
+    with pytest.raises(TemplateError) as caught:
         fill(text, {"table": 1})
-    assert message in wrong.value.message
-    assert hint in wrong.value.hint
+    assert message in caught.value.message
+    assert hint in caught.value.hint
 
 
 def test_an_interrupt_in_an_expression_is_an_interrupt():
