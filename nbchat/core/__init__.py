@@ -1,16 +1,19 @@
-"""The pure core: standard library only, no clock, no environment, no files, no display.
+"""The pure core: the standard library only, no clock, no environment, no files, no display.
 
-The words of the house, in the order of the pipeline:
+The words used everywhere in nbchat, in the order in which a cell meets them:
 
-*cell*          what the user ran; its id keys a turn.
-*options*       what the magic line said, read by one table (:mod:`nbchat.options`).
-*request*       what is sent: :class:`~nbchat.core.request.Request`.
-*event*         a dict as the Messages API sent it.
-*chunk*         a typed value made of an event: :mod:`nbchat.core.chunks`.
-*sink*          whoever is fed chunks: the accumulator, a view, the journal, the ledger.
-*turn*          one cell's question and all that answered it.
-*conversation*  an ordered list of turns.
-*response*      what the user holds afterwards: :class:`~nbchat.core.response.Response`.
-*ledger*        what was spent. *journal*: answers as they arrive. *cassette*: recorded exchanges.
-*endpoint*      a named place that speaks the Messages API.
+*cell*          A notebook cell that the user ran. Its id is the key of its turn.
+*options*       The flags and settings of one question, parsed by the table in :mod:`nbchat.options`.
+*request*       The values that are sent to an endpoint: :class:`~nbchat.core.request.Request`.
+*endpoint*      A server that speaks the Messages API, known by a name.
+*transport*     An object that sends a request and yields events.
+*event*         A dict as the Messages API sent it.
+*chunk*         A typed value that the parser makes from an event: :mod:`nbchat.core.chunks`.
+*sink*          An object that is fed chunks: the accumulator, a view, the journal or the ledger.
+*turn*          The question of one cell, with its answers, tool calls and tool results.
+*conversation*  A named, ordered list of turns: :class:`~nbchat.core.conversation.Conversation`.
+*response*      The value the user gets: :class:`~nbchat.core.response.Response`.
+*ledger*        A file with the tokens and the price of every request that was sent.
+*journal*       A file that holds an answer while it arrives, so that a crash does not lose it.
+*cassette*      A file of recorded requests and answers, which can be replayed without a network.
 """

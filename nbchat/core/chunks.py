@@ -1,8 +1,8 @@
-"""Chunks: the vocabulary between the parser and everyone else.
+"""Chunks: the typed values that the parser makes from events and that sinks are fed.
 
-A chunk is a small frozen value with a ``type`` string. ``index`` is the position of the block
-in its message. The parser makes all of them but two: the session makes ``tool_result``, and a
-``notice`` may come from a transport (waiting for a retry) or from the session (what was cut).
+A chunk is a small frozen value with a ``type`` string. ``index`` is the position of the chunk's block
+in its message. The parser makes all chunks except two. A ``tool_result`` comes from the session. A
+``notice`` comes from a transport (which waits for a retry) or from the session (which cut something).
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class BlockStart:
-    """A block begins. ``block`` is what the API sent of it: whole for blocks that have no deltas."""
+    """A block begins.
+
+    Attributes:
+        block: The block as the API sent it so far. A block of a type without deltas (the result of a
+            server tool, for example) is already complete.
+    """
 
     type: ClassVar[str] = "block_start"
     index: int
@@ -39,7 +44,7 @@ class BlockStart:
 
 @dataclass(frozen=True, slots=True)
 class OutputText:
-    """Some more text of the answer."""
+    """The next piece of the answer's text."""
 
     type: ClassVar[str] = "output_text"
     index: int
@@ -48,7 +53,11 @@ class OutputText:
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """Some more thinking; the last chunk of a block has no text and the ``signature``."""
+    """The next piece of the model's thinking.
+
+    Attributes:
+        signature: The signature of the block, in its last chunk. That chunk has no text.
+    """
 
     type: ClassVar[str] = "thinking"
     index: int
@@ -58,7 +67,7 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class ToolInput:
-    """Some more of a tool call's arguments, as JSON text."""
+    """The next piece of a tool call's arguments, as JSON text."""
 
     type: ClassVar[str] = "tool_input"
     index: int
@@ -67,7 +76,7 @@ class ToolInput:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A citation for the text block at ``index``, as the API sent it."""
+    """A citation for the text block at ``index``, as a dict of the API."""
 
     type: ClassVar[str] = "citation"
     index: int
@@ -76,7 +85,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class BlockStop:
-    """A block is whole."""
+    """A block is complete."""
 
     type: ClassVar[str] = "block_stop"
     index: int
@@ -85,10 +94,13 @@ class BlockStop:
 
 @dataclass(frozen=True, slots=True)
 class ResponseChunk:
-    """The answer is whole: sent once, at ``message_stop``.
+    """The answer is complete. The parser makes this chunk once, at ``message_stop``.
 
-    ``message`` is the finished message as the API would have given it without streaming, but for
-    its content, which is in ``blocks``.
+    Attributes:
+        message: The message as the API returns it without streaming, except for ``content`` and
+            ``usage``.
+        blocks: The content of the message.
+        usage: The tokens of this request.
     """
 
     type: ClassVar[str] = "response"
@@ -98,12 +110,19 @@ class ResponseChunk:
 
     @property
     def stop_reason(self) -> str | None:
+        """The API's reason for the end of the answer, such as "end_turn"; None if it has not ended."""
         return self.message.get("stop_reason")
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool of ours answered. ``content`` goes back to the model as blocks."""
+    """The result of a tool that nbchat ran.
+
+    Attributes:
+        tool_use_id: The id of the call.
+        content: The result, as blocks for the model.
+        is_error: True if the tool failed.
+    """
 
     type: ClassVar[str] = "tool_result"
     tool_use_id: str
@@ -113,11 +132,13 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One line for the status, of no weight for the answer: waiting, cut, replayed. "" clears it.
+    """A line for the status display. It is not part of the answer.
 
-    ``failed`` is the type of the error of a try that will be repeated, on its first notice.
-    Notices with the same ``about`` take each other's place; those about different things stand
-    side by side, so that a wait does not wipe out what was said to be cut.
+    Attributes:
+        text: The line; "" to clear it.
+        failed: The type of the error, in the first notice about a failed attempt; else "".
+        about: The subject. A notice replaces an earlier one with the same subject. Notices about
+            different subjects are shown together: a wait must not hide that something was cut.
     """
 
     type: ClassVar[str] = "notice"

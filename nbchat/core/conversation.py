@@ -1,8 +1,11 @@
-"""Conversations that follow the notebook: turns keyed by the cell that made them.
+"""Conversations that follow the notebook: turns, keyed by the cell that made them.
 
-Re-running a cell replaces exactly its own turn; what it sends before it are the turns before.
-Later turns stay and are marked stale. What is sent is always valid: no lone user turn, no empty
-assistant turn, no tool call without its result, no thinking that no longer fits.
+Running a cell again replaces the cell's own turn, and sends only the turns before that one. The turns
+after it stay, and are marked stale.
+
+The API rejects a whole request because of one message that it does not accept, so a conversation
+sends only what :meth:`Turn.sendable` lets through. Otherwise a single interrupted cell would block
+every later one.
 """
 
 from __future__ import annotations
@@ -27,10 +30,15 @@ __all__ = ["Conversation", "Turn"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One question and all that answered it.
+    """The question of one cell, and all that answered it.
 
-    ``key`` is the cell's id, or None where the front end gives none. ``messages`` begins with
-    the prompt. ``stale`` says that an earlier turn has changed since.
+    Attributes:
+        key: The cell's id; None where the front end does not tell it.
+        messages: The prompt, then answers and tool results.
+        model: The model that answered.
+        status: The status of the turn's Response.
+        tokens: The tokens of all requests of the turn.
+        stale: True if an earlier turn changed after this one was made.
     """
 
     key: str | None
@@ -41,18 +49,31 @@ class Turn:
     stale: bool = False
 
     def sendable(self) -> tuple[Message, ...]:
-        """The messages as they may be sent again; () where nothing of the turn may."""
+        """Return the messages that may be sent again; () if none of the turn may.
+
+        The result begins with the prompt and ends with an answer. Each tool call has its result in
+        it, and no message is empty.
+
+        >>> call = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {}}
+        >>> answer = Message.of("assistant", [{"type": "text", "text": "Let me add."}, call])
+        >>> interrupted = Turn("cell-1", (Message.of("user", "2 + 2?"), answer))
+        >>> [message.to_dict() for message in interrupted.sendable()]
+        [{'role': 'user', 'content': '2 + 2?'}, {'role': 'assistant', 'content': 'Let me add.'}]
+        """
         messages = self.messages
         if self.stale:
-            # A thinking block is bound to what was said before it; edited history makes it invalid:
+            # A thinking block's signature covers what was said before the block. The API rejects the
+            # block when that has changed:
             # https://platform.claude.com/docs/en/build-with-claude/extended-thinking
             messages = tuple(_without_thinking(message) for message in messages)
-        # What is cut off may leave something else without its counterpart.
-        while (left := _dialogue(messages)) != messages:
-            messages = left
+        # Once is not enough: dropping a call can leave another block without its counterpart, for
+        # example the result of a server tool in a later answer.
+        while (dialogue := _dialogue(messages)) != messages:
+            messages = dialogue
         return messages
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the turn as plain JSON values. :meth:`from_dict` reads them back."""
         return {
             "key": self.key,
             "model": self.model,
@@ -63,43 +84,53 @@ class Turn:
         }
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Turn:
-        messages = tuple(Message.from_dict(message) for message in kept["messages"])
-        rest = {key: kept[key] for key in ("key", "model", "status", "tokens", "stale") if key in kept}
-        return cls(messages=messages, **{"key": None, **rest})
+    def from_dict(cls, data: Mapping[str, Any]) -> Turn:
+        """Return the turn that :meth:`to_dict` stored."""
+        messages = tuple(Message.from_dict(message) for message in data["messages"])
+        fields = {name: data[name] for name in ("key", "model", "status", "tokens", "stale") if name in data}
+        return cls(messages=messages, **{"key": None, **fields})
 
 
 def _without_thinking(message: Message) -> Message:
-    kept = tuple(block for block in message.content if block.type not in ("thinking", "redacted_thinking"))
-    return replace(message, content=kept)
+    blocks = tuple(block for block in message.content if block.type not in ("thinking", "redacted_thinking"))
+    return replace(message, content=blocks)
 
 
 def _dialogue(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The prompt, answers and results, as far as each call has its result and an answer stands last."""
+    """Return the prompt, answers and results up to the last answer whose calls all have results."""
     prompt, *rest = _merged(messages) or (Message("user", ()),)
-    kept, own = [prompt], _served_calls(messages) & _server_results(messages)
+    dialogue = [prompt]
+    # A server tool's result may come in a later answer than its call, so both are searched in the
+    # whole turn. Half of such a pair is dropped.
+    server_calls = _server_calls(messages) & _server_results(messages)
     while rest and rest[0].role == "assistant":
         answer = rest.pop(0)
         results = rest.pop(0) if rest else Message("user", ())
-        answered = {_call_of(block) for block in results.content} - {None}
-        answer = _whole(answer, answered, own)
-        called = _calls(answer)
+        answered = {call for block in results.content if (call := _answered_call(block)) is not None}
+        answer = _sendable_part(answer, answered, server_calls)
+        calls = [call.id for call in tool_calls(answer.content)]
         if answer.content:
-            kept.append(answer)
-        if not called:
+            dialogue.append(answer)
+        if not calls:
             break
-        kept.append(_results_for(called, results))
-    while kept and kept[-1].role == "user":  # nobody answered it
-        kept.pop()
-        if kept:
-            kept[-1] = _whole(kept[-1], set(), own)
-            if not kept[-1].content:
-                kept.pop()
-    return tuple(kept)
+        dialogue.append(_results_for(calls, results))
+    # The turn may have been interrupted after a tool had run. The next prompt is a user message, too,
+    # so the dialogue must end with an answer. The results without one go, and with them their calls.
+    while dialogue and dialogue[-1].role == "user":
+        dialogue.pop()
+        if dialogue:
+            dialogue[-1] = _sendable_part(dialogue[-1], set(), server_calls)
+            if not dialogue[-1].content:
+                dialogue.pop()
+    return tuple(dialogue)
 
 
 def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Answers that follow each other as one: a paused turn goes on in a second answer."""
+    """Return the messages with answers that follow each other joined into one.
+
+    A service that pauses a long turn continues it in a second answer:
+    https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons#pause-turn
+    """
     merged: list[Message] = []
     for message in messages:
         if merged and merged[-1].role == message.role == "assistant":
@@ -109,19 +140,14 @@ def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return tuple(merged)
 
 
-def _call_of(block: Block) -> str | None:
-    """The id of the call whose result a block is."""
+def _answered_call(block: Block) -> str | None:
+    """Return the id of the call whose result ``block`` is; None if it is not a result."""
     call = block.data.get("tool_use_id") if isinstance(block, OpaqueBlock) else None
     return call if isinstance(call, str) else None
 
 
-def _calls(message: Message) -> list[str]:
-    """The calls of the user's tools."""
-    return [call.id for call in tool_calls(message.content)]
-
-
-def _served_calls(messages: Iterable[Message]) -> set[str]:
-    """The calls that the server runs itself."""
+def _server_calls(messages: Iterable[Message]) -> set[str]:
+    """Return the ids of the calls that the service runs itself."""
     return {
         block.id
         for message in messages
@@ -131,52 +157,77 @@ def _served_calls(messages: Iterable[Message]) -> set[str]:
 
 
 def _server_results(messages: Iterable[Message]) -> set[str]:
-    """The calls that the server answered, be it in a later answer of the turn."""
-    answers = (block for message in messages if message.role == "assistant" for block in message.content)
-    return {call for block in answers if (call := _call_of(block)) is not None}
+    """Return the ids of the calls whose results are in an answer, where the service puts its own."""
+    blocks = (block for message in messages if message.role == "assistant" for block in message.content)
+    return {call for block in blocks if (call := _answered_call(block)) is not None}
 
 
-def _results_for(called: list[str], results: Message) -> Message:
-    """The results of these calls, one each, and what else the message says."""
-    left = list(called)
-    kept = []
+def _results_for(calls: list[str], results: Message) -> Message:
+    """Return the message with one result for each call. Blocks that are not results stay."""
+    unanswered = list(calls)
+    blocks = []
     for block in results.content:
-        call = _call_of(block)
-        if call in left:
-            left.remove(call)
+        call = _answered_call(block)
+        if call in unanswered:
+            unanswered.remove(call)
         elif call is not None:
             continue
-        kept.append(block)
-    return replace(results, content=tuple(kept))
+        blocks.append(block)
+    return replace(results, content=tuple(blocks))
 
 
-def _whole(message: Message, answered: set[str], served: set[str]) -> Message:
-    """An answer without what may not be sent: calls without result, unsigned thinking, blanks.
+def _sendable_part(answer: Message, answered: set[str], server_calls: set[str]) -> Message:
+    """Return the answer without the blocks that the API would reject.
 
-    ``answered`` are calls whose result the next message has, ``served`` those of the server's own.
+    Args:
+        answer: A message of the assistant.
+        answered: The calls whose results are in the next message.
+        server_calls: The calls of the service that have their results in an answer.
     """
     seen: set[tuple[str, str]] = set()
 
-    def stands(block: Block) -> bool:
+    def accepted(block: Block) -> bool:
         match block:
             case TextBlock():
+                # "messages: text content blocks must contain non-whitespace text" (HTTP 400)
                 return bool(block.text.strip())
             case ThinkingBlock():
+                # The signature comes last, so thinking that was interrupted has none.
                 return bool(block.signature)
             case ToolUseBlock():
-                again = (block.type, block.id) in seen
+                repeated = (block.type, block.id) in seen
                 seen.add((block.type, block.id))
-                return not again and block.id in (answered if block.type == "tool_use" else served)
-        return _call_of(block) is None or _call_of(block) in served
+                return not repeated and block.id in (answered if block.type == "tool_use" else server_calls)
+        return _answered_call(block) is None or _answered_call(block) in server_calls
 
-    kept = tuple(block for block in message.content if stands(block))
-    if all(block.type in ("thinking", "redacted_thinking") for block in kept):
-        kept = ()
-    return replace(message, content=kept)
+    blocks = tuple(block for block in answer.content if accepted(block))
+    # Thinking leads to something. An answer of nothing else was interrupted before its first word.
+    if all(block.type in ("thinking", "redacted_thinking") for block in blocks):
+        blocks = ()
+    return replace(answer, content=blocks)
 
 
 class Conversation:
-    """An ordered list of turns under a name."""
+    """A named, ordered list of turns.
+
+    Args:
+        name: The name, as ``-c`` takes it.
+        turns: The turns to begin with.
+
+    >>> def turn(cell, question, answer):
+    ...     return Turn(cell, (Message.of("user", question), Message.of("assistant", answer)))
+    >>> conversation = Conversation("main")
+    >>> conversation.record(turn("cell-1", "What is 2 + 2?", "4"))
+    >>> conversation.record(turn("cell-2", "And doubled?", "8"))
+    >>> [message.text for message in conversation.history("cell-2")]
+    ['What is 2 + 2?', '4']
+
+    The first cell runs again, so the second turn answers a question that has changed:
+
+    >>> conversation.record(turn("cell-1", "What is 3 + 3?", "6"))
+    >>> [turn.stale for turn in conversation.turns]
+    [False, True]
+    """
 
     def __init__(self, name: str = "main", turns: Iterable[Turn] = ()) -> None:
         self.name = name
@@ -184,57 +235,70 @@ class Conversation:
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """All turns, in the order of the notebook's first runs."""
+        """All turns, in the order in which their cells first ran."""
         return tuple(self._turns)
 
     def __len__(self) -> int:
         return len(self._turns)
 
     def history(self, key: str | None) -> tuple[Message, ...]:
-        """What goes before the prompt of the cell ``key``: the turns before its own, or all."""
-        place = self._place(key)
-        before = self._turns if place is None else self._turns[:place]
-        return tuple(message for turn in before for message in turn.sendable())
+        """Return the messages to send before the prompt of a cell.
+
+        These are the turns before the cell's own turn. For a cell that has none, they are all turns.
+
+        Args:
+            key: The cell's id, or None.
+        """
+        position = self._position(key)
+        earlier = self._turns if position is None else self._turns[:position]
+        return tuple(message for turn in earlier for message in turn.sendable())
 
     def record(self, turn: Turn) -> None:
-        """Put the turn in its cell's place and mark the later ones stale, or at the end."""
-        place = self._place(turn.key)
-        if place is None:
+        """Replace the turn of the same cell and mark the later turns stale, or append a new turn."""
+        position = self._position(turn.key)
+        if position is None:
             self._turns.append(turn)
             return
-        later = (replace(old, stale=True) for old in self._turns[place + 1 :])
-        self._turns[place:] = [turn, *later]
+        later = (replace(old, stale=True) for old in self._turns[position + 1 :])
+        self._turns[position:] = [turn, *later]
 
     def forget(self, number: int) -> Turn:
-        """Take out turn ``number``, counted from 1; the later ones become stale.
+        """Remove a turn and return it. The later turns become stale.
+
+        Args:
+            number: The number of the turn, counted from 1.
 
         Raises:
-            IndexError: there is no such turn.
+            IndexError: There is no such turn.
         """
         if not 1 <= number <= len(self._turns):
             raise IndexError(number)
-        gone = self._turns.pop(number - 1)
+        removed = self._turns.pop(number - 1)
         self._turns[number - 1 :] = [replace(turn, stale=True) for turn in self._turns[number - 1 :]]
-        return gone
+        return removed
 
     def reset(self) -> None:
-        """Take out every turn."""
+        """Remove every turn."""
         self._turns.clear()
 
     def fork(self, name: str) -> Conversation:
-        """A copy under another name; its turns no longer belong to cells."""
+        """Return a copy under another name.
+
+        The copy's turns belong to no cell, so running a cell again does not change them.
+        """
         return Conversation(name, (replace(turn, key=None) for turn in self._turns))
 
-    def _place(self, key: str | None) -> int | None:
+    def _position(self, key: str | None) -> int | None:
         if key is None:
             return None
-        return next((place for place, turn in enumerate(self._turns) if turn.key == key), None)
+        return next((position for position, turn in enumerate(self._turns) if turn.key == key), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; :meth:`from_dict` reads them back."""
+        """Return the conversation as plain JSON values. :meth:`from_dict` reads them back."""
         turns = [turn.to_dict() for turn in self._turns]
         return {"format": "nbchat.conversation/1", "name": self.name, "turns": turns}
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Conversation:
-        return cls(kept["name"], (Turn.from_dict(turn) for turn in kept["turns"]))
+    def from_dict(cls, data: Mapping[str, Any]) -> Conversation:
+        """Return the conversation that :meth:`to_dict` stored."""
+        return cls(data["name"], (Turn.from_dict(turn) for turn in data["turns"]))

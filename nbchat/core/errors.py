@@ -269,7 +269,7 @@ class ToolError(NbchatError):
 #: The API's ``error.type`` → what to do (https://platform.claude.com/docs/en/api/errors).
 _HINTS = {
     "authentication_error": "The key was not accepted. Check ANTHROPIC_API_KEY, or the key of this endpoint.",
-    "permission_error": "This key may not use that model or feature. Try another model with -m, or ask your administrator.",
+    "permission_error": "The key may not use this model or feature. Try another model (-m), or ask your administrator.",
     "billing_error": "Check the plan and billing page of your account.",
     "not_found_error": "Check the model with %nbchat models, and the endpoint with %nbchat endpoints.",
     "request_too_large": "Send less: fewer or smaller attachments, or no history (--once).",

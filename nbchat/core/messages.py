@@ -1,9 +1,9 @@
 """Blocks and messages as frozen values.
 
-A block keeps everything the API sent with it, and goes back as it came: the fields this
-module does not know stay in ``extra``, and a block of an unknown type is an
-:class:`OpaqueBlock` that holds the whole dict. Dispatch is on ``type`` strings, as the
-Messages API adds types without notice (https://platform.claude.com/docs/en/api/versioning).
+The API expects its blocks back exactly as it sent them. So a block keeps every field: those that this
+module does not know are in ``extra``, and a block of an unknown type is an :class:`OpaqueBlock` with
+the whole dict. The ``type`` string decides, because the Messages API adds types without notice
+(https://platform.claude.com/docs/en/api/versioning).
 """
 
 from __future__ import annotations
@@ -27,13 +27,19 @@ __all__ = [
     "tool_calls",
 ]
 
-#: Block types whose input arrives as JSON deltas.
+#: The block types whose input arrives as deltas of JSON text.
 TOOL_USE_TYPES = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """Text, with the citations that support it (dicts as the API sent them)."""
+    """A block of text.
+
+    Attributes:
+        text: The text.
+        citations: The citations that support the text, as dicts of the API.
+        extra: The fields that nbchat does not know.
+    """
 
     text: str
     citations: tuple[dict[str, Any], ...] = ()
@@ -41,13 +47,20 @@ class TextBlock:
     type: str = field(default="text", init=False)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the block as the API takes it."""
         cited = {"citations": copy.deepcopy(list(self.citations))} if self.citations else {}
         return {"type": "text", "text": self.text, **cited, **copy.deepcopy(dict(self.extra))}
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingBlock:
-    """Thinking, with the signature that the API wants back unchanged."""
+    """A block of the model's thinking.
+
+    Attributes:
+        thinking: The text.
+        signature: The proof that the text is the model's own. The API rejects a block without it.
+        extra: The fields that nbchat does not know.
+    """
 
     thinking: str
     signature: str = ""
@@ -55,6 +68,7 @@ class ThinkingBlock:
     type: str = field(default="thinking", init=False)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the block as the API takes it."""
         return {
             "type": "thinking",
             "thinking": self.thinking,
@@ -65,10 +79,16 @@ class ThinkingBlock:
 
 @dataclass(frozen=True, slots=True)
 class ToolUseBlock:
-    """A call of a tool, ours or the server's.
+    """A call of a tool, which nbchat runs (``tool_use``) or the service (the other types).
 
-    ``input`` is the strictly parsed JSON. Where what arrived is no JSON object (the answer was
-    cut short, say) it is empty and ``partial_json`` holds the text; such a call never runs.
+    Attributes:
+        id: The id of the call, which its result refers to.
+        name: The name of the tool.
+        input: The arguments; {} if the text that arrived is not a JSON object.
+        partial_json: That text, if it is not a JSON object. It is often half an object, because the
+            answer was cut short. Such a call is never run.
+        type: ``tool_use``, ``server_tool_use`` or ``mcp_tool_use``.
+        extra: The fields that nbchat does not know.
     """
 
     id: str
@@ -80,15 +100,16 @@ class ToolUseBlock:
 
     @property
     def valid(self) -> bool:
-        """Whether the whole input arrived."""
+        """True if the whole input arrived."""
         return not self.partial_json
 
     @property
     def arguments(self) -> str:
-        """The input as JSON text to show: as far as it came."""
+        """The input as JSON text for display, as far as it arrived."""
         return self.partial_json or json.dumps(self.input, ensure_ascii=False, indent=2)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the block as the API takes it, without ``partial_json``."""
         return {
             "type": self.type,
             "id": self.id,
@@ -100,15 +121,20 @@ class ToolUseBlock:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueBlock:
-    """Any other block, verbatim: results of server tools, redacted thinking, what is not known yet."""
+    """Any other block, as the dict the API sent.
+
+    Examples are results of server tools, redacted thinking, images, and types of a later API.
+    """
 
     data: Mapping[str, Any]
 
     @property
     def type(self) -> str:
+        """The ``type`` in the dict; "" if there is none."""
         return str(self.data.get("type", ""))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return a copy of the dict."""
         return copy.deepcopy(dict(self.data))
 
 
@@ -116,7 +142,15 @@ Block: TypeAlias = TextBlock | ThinkingBlock | ToolUseBlock | OpaqueBlock
 
 
 def block_of(data: Mapping[str, Any]) -> Block:
-    """The block for a content dict, as the API sends or takes it, or as :func:`stored` has it."""
+    """Return the block for a dict: one of the API, or one that :func:`stored` returned.
+
+    >>> block_of({"type": "text", "text": "Hello"}).text
+    'Hello'
+    >>> block_of({"type": "of_next_year", "field": 1})
+    OpaqueBlock(data={'type': 'of_next_year', 'field': 1})
+    """
+    # A known type with a field missing or of the wrong type is an OpaqueBlock, too. That keeps what
+    # an odd gateway sent, and the other classes can rely on their fields.
     kind = data.get("type")
     if kind == "text" and isinstance(data.get("text"), str):
         extra = _rest(data, "text", "citations")
@@ -131,41 +165,57 @@ def block_of(data: Mapping[str, Any]) -> Block:
 
 
 def stored(part: Block | Message) -> dict[str, Any]:
-    """A block or message to be kept and read back here: with what a broken tool call had, which no API takes."""
+    """Return a block or a message as a dict for a file.
+
+    The dict is the one that the API takes, and also has the ``partial_json`` of an incomplete tool
+    call. The API would reject that field.
+    """
     if isinstance(part, Message):
-        plain = part.to_dict()
-        return (
-            plain
-            if isinstance(plain["content"], str)
-            else plain | {"content": [stored(block) for block in part.content]}
-        )
-    broken = part.partial_json if isinstance(part, ToolUseBlock) else ""
-    return part.to_dict() | ({"partial_json": broken} if broken else {})
+        message = part.to_dict()
+        if not isinstance(message["content"], str):
+            message["content"] = [stored(block) for block in part.content]
+        return message
+    partial_json = part.partial_json if isinstance(part, ToolUseBlock) else ""
+    return part.to_dict() | ({"partial_json": partial_json} if partial_json else {})
 
 
 def _rest(data: Mapping[str, Any], *known: str) -> dict[str, Any]:
+    """Return the fields of a block that its class has no attribute for."""
     return {key: value for key, value in data.items() if key != "type" and key not in known}
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message of a conversation: a role and its blocks."""
+    """A message of a conversation.
+
+    Attributes:
+        role: "user" or "assistant".
+        content: The blocks of the message.
+
+    >>> Message.of("user", "Hello").to_dict()
+    {'role': 'user', 'content': 'Hello'}
+    >>> image = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
+    >>> message = Message.of("user", [TextBlock("What is this?"), image])
+    >>> message.text, [block.type for block in message.content]
+    ('What is this?', ['text', 'image'])
+    """
 
     role: str
     content: tuple[Block, ...]
 
     @classmethod
     def of(cls, role: str, content: str | Iterable[Block | Mapping[str, Any]]) -> Message:
-        """A message of a text or of blocks, given as values or as dicts."""
+        """Return a message with a text, or with blocks that are values or dicts."""
         return cls(role, content_of(content))
 
     @property
     def text(self) -> str:
-        """The text blocks joined with nothing between: citations split sentences into blocks."""
+        """The text of all text blocks."""
+        # Joined without a separator, because citations split a sentence into several blocks.
         return "".join(block.text for block in self.content if isinstance(block, TextBlock))
 
     def to_dict(self) -> dict[str, Any]:
-        """As the API takes it; a message of one plain text block has its text as content."""
+        """Return the message as the API takes it. One plain text block becomes a string."""
         match self.content:
             case (TextBlock(text=text, citations=(), extra=extra),) if not extra:
                 return {"role": self.role, "content": text}
@@ -173,16 +223,17 @@ class Message:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Message:
+        """Return the message for a dict: one of the API, or one that :func:`stored` returned."""
         return cls.of(data["role"], data["content"])
 
 
 def content_of(content: str | Iterable[Block | Mapping[str, Any]]) -> tuple[Block, ...]:
-    """Blocks of a text or of an iterable of blocks and dicts."""
+    """Return a text, or an iterable of blocks and dicts, as blocks."""
     if isinstance(content, str):
         return (TextBlock(content),)
     return tuple(block_of(part) if isinstance(part, Mapping) else part for part in content)
 
 
 def tool_calls(blocks: Iterable[Block]) -> tuple[ToolUseBlock, ...]:
-    """The calls of the user's own tools, in order; the service answers those of other types itself."""
+    """Return the calls of the user's own tools, in order. The service runs tools of other types itself."""
     return tuple(block for block in blocks if isinstance(block, ToolUseBlock) and block.type == "tool_use")

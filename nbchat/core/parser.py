@@ -1,17 +1,19 @@
-"""ChatStreamParser: events of one answer in, chunks out. No I/O.
+"""ChatStreamParser: takes the events of one answer and makes chunks of them, without any I/O.
 
-The law:
+The rules:
 
-1. Dispatch is on ``type`` strings. ``ping``, unknown events and unknown deltas give None.
-2. A block the parser does not know is kept verbatim, with what its deltas brought.
-3. ``usage`` of ``message_delta`` is cumulative and replaces; what only ``message_start`` has stays.
-4. A missing ``content_block_stop`` is legal: the end of the message ends the block. Blocks may overlap.
-5. Tool JSON is joined and parsed once, strictly, when its block ends.
-6. The stream is whole at ``message_stop``. :meth:`ChatStreamParser.close` before it raises
-   StreamError: a server that goes away cleanly leaves no other trace.
-7. After an error the parser stays failed. One parser per answer; nothing is shared.
+1. The ``type`` string of an event decides. ``ping``, unknown events and unknown deltas give None,
+   because the API adds types without notice.
+2. A block of an unknown type is kept as the dict it is, together with the fields of its deltas.
+3. The ``usage`` in ``message_delta`` is cumulative, so it replaces earlier numbers. Fields that only
+   ``message_start`` has are kept.
+4. ``content_block_stop`` may be missing: then the end of the message ends the block. Blocks may overlap.
+5. The JSON of a tool call is joined and parsed once, strictly, when its block ends.
+6. The answer is complete at ``message_stop``. :meth:`ChatStreamParser.close` raises a StreamError
+   before that, because a connection that ends cleanly leaves no other trace of a missing rest.
+7. After an error the parser stays failed. Each answer has its own parser, and parsers share nothing.
 
-The events: https://platform.claude.com/docs/en/build-with-claude/streaming
+All events are described at https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
 from __future__ import annotations
@@ -41,15 +43,19 @@ Event = Mapping[str, Any]
 
 
 class _OpenBlock:
-    """A block that is arriving: what it began with, and the pieces since."""
+    """A block that is still arriving: the dict it began with, and the pieces of its deltas."""
 
     __slots__ = ("citations", "data", "pieces", "signature")
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.data = dict(data)
+        # Pieces are joined once, in `finish`. Adding each to a string would copy the text again for
+        # every token, which becomes visible in long answers.
         self.pieces: list[str] = []
         self.citations: list[dict[str, Any]] = list(data.get("citations") or ())
         self.signature = _text(data.get("signature") or "")
+        # A field of the wrong type is reported now, with the event that has it. `finish` must never
+        # fail: it is also called for the remains of a stream that broke off.
         if (kind := _text(data.get("type") or "")) in ("text", "thinking"):
             _text(data.get(kind) or "")
         elif kind in TOOL_USE_TYPES:
@@ -57,7 +63,7 @@ class _OpenBlock:
             _text(data.get("name", ""))
 
     def finish(self) -> Block:
-        """The block of all that arrived."""
+        """Return the block with everything that arrived."""
         data, joined = dict(self.data), "".join(self.pieces)
         kind = data.get("type")
         if kind == "text":
@@ -72,10 +78,12 @@ class _OpenBlock:
 
     @staticmethod
     def _finish_tool(data: dict[str, Any], joined: str) -> Block:
+        # Strictly, because a lenient parser completes JSON that was cut off: a call that was to write
+        # a whole file would then run with half of it, and nothing would look wrong.
         broken = ""
-        if joined.strip():
+        if joined.strip():  # a tool without parameters has no deltas, or empty ones
             try:
-                data["input"] = json.loads(joined, parse_constant=_refused)
+                data["input"] = json.loads(joined, parse_constant=_reject_constant)
             except (ValueError, RecursionError):  # not JSON, or nested thousands deep
                 broken = joined
             if not broken and not isinstance(data["input"], dict):
@@ -88,23 +96,43 @@ class _OpenBlock:
         return block
 
 
-def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")  # Python reads NaN and Infinity; nobody takes them back
+def _reject_constant(constant: str) -> None:
+    # Python's parser accepts NaN and Infinity, which are not JSON (https://www.rfc-editor.org/rfc/rfc8259#section-6).
+    # The API would reject the call with them when it goes back in the history.
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _text(value: Any) -> str:
-    """``value``, which must be a text: what is wrong is said when it arrives, not when it is joined."""
+    """Return ``value``, or raise a TypeError if it is not a string."""
     if not isinstance(value, str):
         raise TypeError(f"a {type(value).__name__} where text belongs")
     return value
 
 
 class ChatStreamParser:
-    """Turns the events of one answer into chunks.
+    """The parser of one answer: it takes events and makes chunks of them.
 
-    :meth:`feed` gives a chunk or None for each event and raises StreamError for an ``error``
-    event or a broken grammar; :meth:`close` raises it when the stream ended too early;
-    :meth:`snapshot` gives what has arrived, at any time.
+    Call :meth:`feed` with each event, and :meth:`close` after the last one. :meth:`snapshot` returns
+    what has arrived so far, at any time.
+
+    >>> parser = ChatStreamParser()
+    >>> parser.feed({"type": "message_start", "message": {"id": "msg_1", "usage": {"input_tokens": 8}}})
+    >>> block = {"type": "text", "text": ""}
+    >>> parser.feed({"type": "content_block_start", "index": 0, "content_block": block}).type
+    'block_start'
+    >>> delta = {"type": "text_delta", "text": "Hello!"}
+    >>> parser.feed({"type": "content_block_delta", "index": 0, "delta": delta})
+    OutputText(index=0, text='Hello!')
+
+    The connection ends here, before ``message_stop``. The text so far is not lost:
+
+    >>> parser.snapshot().blocks[0].text
+    'Hello!'
+    >>> parser.close()
+    Traceback (most recent call last):
+        ...
+    nbchat.core.errors.StreamError: the connection ended before the answer was complete
+    The part that arrived is kept. Run the cell again to get a complete answer.
     """
 
     def __init__(self) -> None:
@@ -116,32 +144,38 @@ class ChatStreamParser:
         self._failure: StreamError | None = None
 
     def feed(self, event: Event) -> StreamChunk | None:
-        """Take one event, as a dict of the Messages API.
+        """Take one event and return its chunk, or None if it has none.
+
+        Args:
+            event: A dict of the Messages API.
 
         Raises:
-            StreamError: the event is an ``error``, or it does not fit what came before.
+            StreamError: The event is an ``error``, or does not fit the events before it.
         """
         if self._failure is not None:
             raise self._failure
         kind = event.get("type")
         handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
         if handler is None or self._whole:
-            return None
+            return None  # rules 1 and 6: some gateways send more events after `message_stop`
         try:
             return handler(self, event)
-        except (KeyError, TypeError, AttributeError, ValueError) as wrong:
-            reason = redact(repr(wrong))[:200]
-        # Outside of the handler: what is wrong may quote the endpoint, and only our message is redacted.
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            # Checking every field beforehand would cost time for each token, so the methods below
+            # read the fields as if they were there.
+            reason = redact(repr(error))[:200]
+        # Raised outside the handler: Python would attach `error` as the context, and its text, which
+        # may quote a key that the endpoint sent back, is not redacted.
         raise self._fail(
             f"the endpoint sent a {kind} event that does not fit the Messages API ({reason})",
-            "What arrived is kept. If this endpoint is a gateway, see whether it speaks the Messages API.",
+            "The part that arrived is kept. If this endpoint is a gateway, check that it speaks the Messages API.",
         )
 
     def close(self) -> None:
-        """Say that the stream ended.
+        """Report the end of the stream.
 
         Raises:
-            StreamError: it ended before ``message_stop``, so the answer is not whole.
+            StreamError: The stream ended before ``message_stop``, so the answer is not complete.
         """
         if self._failure is not None:
             raise self._failure
@@ -150,32 +184,33 @@ class ChatStreamParser:
                 "the connection ended before the answer was complete"
                 if self._message is not None
                 else "the endpoint ended the stream without an answer",
-                "What arrived is kept. Run the cell again to ask anew.",
+                "The part that arrived is kept. Run the cell again to get a complete answer.",
             )
 
     @property
     def whole(self) -> bool:
-        """Whether ``message_stop`` has been seen."""
+        """True if ``message_stop`` has arrived."""
         return self._whole
 
     def snapshot(self) -> ResponseChunk:
-        """The message so far: blocks as far as they came, usage as far as it was told."""
+        """Return the message so far: its blocks and its usage, as far as they arrived."""
         blocks = dict(self._done)
         blocks.update((index, block.finish()) for index, block in self._open.items())
         ordered = tuple(blocks[index] for index in sorted(blocks))
         return ResponseChunk(dict(self._message or {}), ordered, Usage.from_api(self._usage))
 
     def _fail(self, message: str, hint: str, type: str | None = None) -> StreamError:
+        """Put the parser into its failed state (rule 7) and return the error to raise."""
         self._failure = StreamError(message, hint, type=type)
         return self._failure
 
-    # One method an event type; each gives a chunk or None.
+    # One method for each event type. Each takes the event and returns a chunk or None.
 
     def _on_message_start(self, event: Event) -> None:
         if self._message is not None:
             raise ValueError("a second message_start")
         message = dict(event["message"])
-        message.pop("content", None)
+        message.pop("content", None)  # always empty here: the blocks have events of their own
         self._usage = dict(message.pop("usage", None) or {})
         self._message = message
 
@@ -210,7 +245,7 @@ class ChatStreamParser:
             case "signature_delta":
                 block.signature = _text(delta["signature"])
                 return Thinking(index, "", block.signature)
-        # Rule 2: a delta of a later API (compaction_delta is one) brings the fields of its block.
+        # Rule 2: an unknown delta, such as compaction_delta, brings the fields of its block.
         if block.data.get("type") not in {"text", "thinking", *TOOL_USE_TYPES}:
             block.data.update((key, value) for key, value in delta.items() if key != "type")
         return None
@@ -218,7 +253,7 @@ class ChatStreamParser:
     def _on_block_stop(self, event: Event) -> StreamChunk | None:
         index = event["index"]
         if index in self._done:
-            return None  # sent twice
+            return None  # some gateways send it twice
         block = self._done[index] = self._open.pop(index).finish()
         return BlockStop(index, block)
 
@@ -229,12 +264,15 @@ class ChatStreamParser:
         _text(delta.get("stop_reason") or "")
         self._message.update(delta)
         self._message.update((key, value) for key, value in event.items() if key not in ("type", "delta", "usage"))
+        # Rule 3. The numbers are cumulative: adding them to those of `message_start` would count the
+        # prompt twice. A null carries no information.
         self._usage.update((key, value) for key, value in (event.get("usage") or {}).items() if value is not None)
 
     def _on_message_stop(self, event: Event) -> StreamChunk:
         if self._message is None:
             raise ValueError("no message_start before it")
-        self._finish_open()
+        self._done.update((index, block.finish()) for index, block in self._open.items())  # rule 4
+        self._open.clear()
         self._whole = True
         return self.snapshot()
 
@@ -246,12 +284,8 @@ class ChatStreamParser:
     def _on_notice(self, event: Event) -> StreamChunk:
         return Notice(event["text"], event.get("failed") or "")
 
-    def _finish_open(self) -> None:
-        self._done.update((index, block.finish()) for index, block in self._open.items())
-        self._open.clear()
 
-
-#: The whole grammar. ``notice`` is no event of the API: a transport of ours adds it.
+#: Every event type the parser knows. ``notice`` is not an event of the API: nbchat's transports add it.
 _HANDLERS: dict[str, Callable[[ChatStreamParser, Event], StreamChunk | None]] = {
     "message_start": ChatStreamParser._on_message_start,
     "content_block_start": ChatStreamParser._on_block_start,
@@ -265,14 +299,17 @@ _HANDLERS: dict[str, Callable[[ChatStreamParser, Event], StreamChunk | None]] = 
 
 
 def events_of(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The events that would have streamed a finished ``message``: one delta for each part.
+    """Yield the events that would have streamed a complete ``message``, with one delta for each text.
 
-    This is how an answer that was not streamed goes through the same pipeline.
+    With them, an answer that was not streamed goes through the same parser as any other.
+
+    >>> [event["type"] for event in events_of({"id": "msg_1", "content": [{"type": "text", "text": "Hi"}]})][:3]
+    ['message_start', 'content_block_start', 'content_block_delta']
     """
     head = {key: value for key, value in message.items() if key not in ("content", "stop_reason", "stop_sequence")}
     yield {"type": "message_start", "message": {**head, "content": [], "stop_reason": None, "stop_sequence": None}}
     for index, block in enumerate(message.get("content") or ()):
-        opening, deltas = _taken_apart(block)
+        opening, deltas = _opening_and_deltas(block)
         yield {"type": "content_block_start", "index": index, "content_block": opening}
         for delta in deltas:
             yield {"type": "content_block_delta", "index": index, "delta": delta}
@@ -282,8 +319,8 @@ def events_of(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"type": "message_stop"}
 
 
-def _taken_apart(block: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A whole content block as the block it began with and its deltas."""
+def _opening_and_deltas(block: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the dict that a complete block would have begun with, and its deltas."""
     kind, opening = block.get("type"), dict(block)
     if kind == "text" and isinstance(block.get("text"), str):
         opening |= {"text": ""}

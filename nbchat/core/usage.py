@@ -1,4 +1,4 @@
-"""Usage: the tokens of an answer, in the four tiers the API bills."""
+"""Usage: the tokens of an answer, in the four tiers that the API bills."""
 
 from __future__ import annotations
 
@@ -11,14 +11,32 @@ __all__ = ["Usage"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one or several requests; ``a + b`` adds them, ``Usage()`` is the zero.
+    """The tokens of one or more requests. ``a + b`` adds two usages; ``Usage()`` is zero.
 
-    ``input_tokens`` counts what was neither written to nor read from the cache, as the
-    Messages API does: the whole prompt is ``prompt_tokens``, the sum of the three input tiers
-    (what OpenTelemetry calls ``gen_ai.usage.input_tokens``). ``cache_creation_1h_input_tokens``
-    is the part of ``cache_creation_input_tokens`` with the one-hour price, ``thinking_tokens``
-    the part of ``output_tokens`` spent on thinking. ``estimated`` says that the output was
-    counted here because the answer broke off before the API counted it.
+    Attributes:
+        input_tokens: Tokens of the prompt that were neither written to the cache nor read from it.
+            This is the API's meaning of the name. The whole prompt is :attr:`prompt_tokens`.
+        output_tokens: Tokens of the answer, including thinking.
+        cache_creation_input_tokens: Tokens of the prompt that were written to the cache.
+        cache_read_input_tokens: Tokens of the prompt that were read from the cache.
+        cache_creation_1h_input_tokens: The part of ``cache_creation_input_tokens`` that is kept for
+            an hour, at a higher price.
+        thinking_tokens: The part of ``output_tokens`` that was spent on thinking.
+        web_search_requests: Searches that the service ran. They are billed one by one.
+        web_fetch_requests: Pages that the service fetched.
+        service_tier: The API's service tier; "mixed" for a sum over several.
+        speed: The API's speed; "mixed" for a sum over several.
+        inference_geo: The region that answered; "mixed" for a sum over several.
+        estimated: True if ``output_tokens`` is an estimate by nbchat, because the answer broke off
+            before the API reported the number.
+
+    >>> first = Usage(input_tokens=10, output_tokens=5)
+    >>> second = Usage(input_tokens=4, cache_read_input_tokens=86, output_tokens=7)
+    >>> total = first + second
+    >>> total.prompt_tokens, total.completion_tokens, total.total_tokens
+    (100, 12, 112)
+    >>> second.cached_share
+    0.9555555555555556
     """
 
     input_tokens: int = 0
@@ -36,7 +54,13 @@ class Usage:
 
     @classmethod
     def from_api(cls, usage: Mapping[str, Any] | None) -> Usage:
-        """Read a ``usage`` object of the API; missing and null counts are 0, and so is what is no count."""
+        """Return the Usage for a ``usage`` object of the API.
+
+        >>> Usage.from_api({"input_tokens": 3, "output_tokens": None}).input_tokens
+        3
+        """
+        # Gateways leave fields out, send null, or put something else into them. A request must not
+        # fail because of its bill, so whatever is not a number counts as 0.
         usage = usage if isinstance(usage, Mapping) else {}
 
         def count(source: Any, key: str) -> int:
@@ -62,51 +86,63 @@ class Usage:
 
     @property
     def prompt_tokens(self) -> int:
-        """All tokens of the prompt, cached or not."""
+        """All tokens of the prompt, cached or not.
+
+        OpenTelemetry calls this number ``gen_ai.usage.input_tokens``.
+        """
         return self.input_tokens + self.cache_creation_input_tokens + self.cache_read_input_tokens
 
     @property
     def completion_tokens(self) -> int:
-        """All tokens of the answer, thinking included."""
+        """All tokens of the answer, including thinking."""
         return self.output_tokens
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and completion together."""
+        """All tokens of the prompt and of the answer."""
         return self.prompt_tokens + self.completion_tokens
 
     @property
     def cached_share(self) -> float:
-        """The share of the prompt read from the cache, 0 to 1."""
+        """The share of the prompt that was read from the cache, from 0 to 1."""
         return self.cache_read_input_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
     def __add__(self, other: Usage) -> Usage:
         if not isinstance(other, Usage):
             return NotImplemented
-        added: dict[str, Any] = {}
+        total: dict[str, Any] = {}
         for field in fields(Usage):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if field.name == "estimated":
-                added[field.name] = mine or theirs
+            if field.name == "estimated":  # a bool, which is an int too: True + True would be 2
+                total[field.name] = mine or theirs
             elif isinstance(mine, int):
-                added[field.name] = mine + theirs
-            else:  # a tier, a speed, a region: kept while they agree
-                known = {value for value in (mine, theirs) if value is not None}
-                added[field.name] = known.pop() if len(known) == 1 else ("mixed" if known else None)
-        return Usage(**added)
+                total[field.name] = mine + theirs
+            else:
+                # A tier, a speed or a region: each has its own price, so a sum over two has none.
+                # "mixed" says so. None means that the endpoint did not say, and does not count.
+                words = {word for word in (mine, theirs) if word is not None}
+                total[field.name] = words.pop() if len(words) == 1 else ("mixed" if words else None)
+        return Usage(**total)
 
     def __radd__(self, other: object) -> Usage:
-        return self if other == 0 else NotImplemented  # so that sum() works
+        return self if other == 0 else NotImplemented  # `sum` starts with the number 0
 
     def estimate_output(self, tokens: int) -> Usage:
-        """The same usage with the output counted here: for an answer that broke off."""
+        """Return a copy whose output has at least ``tokens`` tokens, marked as an estimate.
+
+        This is for an answer that broke off. The API reports the real number in ``message_delta``,
+        close to the end. Until then, ``message_start`` has only a placeholder of a few tokens.
+        """
         return replace(self, output_tokens=max(tokens, self.output_tokens), estimated=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields that hold something, with the neutral names beside the API's."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        counts = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-        return {key: value for key, value in held.items() if value or key in counts} | {
+        """Return the fields as plain JSON values, together with the vendor-neutral names.
+
+        The four billed tiers are always there; other fields only if they are not empty.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tiers = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        return {name: value for name, value in values.items() if value or name in tiers} | {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.total_tokens,
@@ -114,5 +150,5 @@ class Usage:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Usage:
-        """The inverse of :meth:`to_dict`."""
+        """Return the Usage that :meth:`to_dict` stored."""
         return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
