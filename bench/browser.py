@@ -1,21 +1,22 @@
-"""What an answer costs in the browser: ``python bench/browser.py [--sizes 2000,20000] [--quick]``.
+"""Measure the cost of an answer in the browser: ``python bench/browser.py [--sizes 2000,20000] [--quick]``.
 
-A server sends deltas of 5 characters, 200 a second or as fast as it can, and a cell of a notebook
-in a real JupyterLab in Chromium shows them: with ``%%claude``, and as it is done elsewhere: by
-``display(Markdown(...), display_id=...)`` updated at each delta and at 25 Hz, by an ``Output`` widget
-at 25 Hz, and by chatlas where it is installed (``--path`` adds a folder to the kernels' path).
+A server sends deltas of 5 characters, 200 a second or as fast as it can. A cell of a notebook in a
+real JupyterLab in Chromium shows them. The cell uses ``%%claude``, or one of the usual techniques:
+``display(Markdown(...), display_id=...)`` updated at each delta or at 25 Hz, an ``Output`` widget at
+25 Hz, or chatlas if it is installed (``--path`` adds a folder to the kernels' path).
 
-It reports the time the main thread was blocked (what of each task is over 50 ms), the longest
-task, bytes and messages over the websocket, and the page's memory; then PASS or FAIL for each bar,
-and the exit status is 1 if one failed. A task is counted by the processor time its thread used, as
-another process may take the core in the middle of one; the longest on the clock is told beside it.
+The script reports how long the main thread was blocked (the part of each task that exceeds 50 ms),
+the longest task, bytes and messages over the websocket, and the page's memory. Then it prints PASS or
+FAIL for each bar. Its exit status is 1 if a bar failed. A task's length is the processor time of its
+thread, because another process may take the core in the middle of a task. The longest task by the
+clock is printed next to it.
 
-The bars on what is late, on the final render and on the whole time blocked are for 200 deltas a
-second. An answer that comes as fast as it can is over before a page has drawn a third of it, and
-what JupyterLab takes for the final output is then most of what there is: the bar is that nothing of
-it is dropped. The share of what 25 updates a second block is for 20,000 deltas, as theirs grows
-with the square of the answer.
-A run that is not over after twice its answer's time and two minutes more is told as ``late``.
+Three bars hold only at 200 deltas a second: the delay of the last character, the final render and the
+total time blocked. An answer that comes as fast as possible is complete before the page has drawn a
+third of it, and most of the work is then JupyterLab's final output. For such an answer the bar is that
+nothing of it is lost. The comparison with 25 updates a second is made at 20,000 deltas, because the
+time that those updates block grows with the square of the answer's length.
+A run counts as ``late`` if it takes longer than twice the time of its answer plus two minutes.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ END = "ENDMARK"
 # The bars
 LARGE = 20_000  # deltas
 LONGEST_TASK, LONGEST_TASK_ONE_BLOCK = 0.200, 0.300  # seconds, while streaming
-FINAL_TIMES = 1.2  # what JupyterLab takes to show the same output by itself
-BLOCKING_SHARE = 1 / 20  # of what display(Markdown) at 25 Hz blocks
+FINAL_TIMES = 1.2  # the task of the final output, as a multiple of the same output shown alone
+BLOCKING_SHARE = 1 / 20  # the time blocked, as a share of display(Markdown) at 25 Hz
 MESSAGES_A_SECOND = 25
-BYTES_TIMES, BYTES_TIMES_ONE_BLOCK, BYTES_A_MESSAGE = 6, 15, 500  # the final output's own, and for a message
+# All bytes, as a multiple of the final output's bytes, plus an allowance for each message.
+BYTES_TIMES, BYTES_TIMES_ONE_BLOCK, BYTES_A_MESSAGE = 6, 15, 500
 LAST_CHARACTER = 1.0  # seconds from the stream's end to the last character on the page
 
 # --- the answers --------------------------------------------------------------------------------
@@ -64,12 +66,13 @@ WORDS = ("sorted", "lists", "merge", "into", "longer", "runs", "while", "every",
 
 
 def sentences(count: int, seed: int) -> str:
+    """Return a sentence of ``count`` words."""
     words = itertools.islice(itertools.cycle(WORDS[seed % 7 :] + WORDS[: seed % 7]), count)
     return " ".join(words).capitalize() + "."
 
 
 def page(number: int) -> str:
-    """Prose with code, a list, a table and formulas, a little different each time."""
+    """Return prose with code, a list, a table and formulas, a little different for each number."""
     return f"""## Step {number}: what is *merged*
 
 {sentences(40 + number % 9, number)} With **timsort** it is `O(n log n)`, and it is stable.
@@ -100,7 +103,7 @@ $$\\sum_{{k=1}}^{{{number}}} k^2 = \\frac{{n(n+1)(2n+1)}}{{6}}$$
 
 
 def lines(kind: str) -> Iterator[str]:
-    """An endless answer of a kind, a line or a page at a time."""
+    """Yield an endless answer of one kind, a line or a page at a time."""
     yield {"code": "```python\n", "table": "| name | value |\n|------|------:|\n"}.get(kind, "")
     for number in itertools.count(1):
         match kind:
@@ -117,7 +120,7 @@ def lines(kind: str) -> Iterator[str]:
 
 
 def text_of(kind: str, deltas: int) -> str:
-    """An answer of so many deltas, with a word at its end to look for."""
+    """Return an answer that has ``deltas`` deltas and ends with the word END, which the page is searched for."""
     made, size = [], 0
     for line in lines(kind):
         made.append(line)
@@ -135,7 +138,7 @@ def text_of(kind: str, deltas: int) -> str:
 
 
 def serve() -> None:
-    """Serve until stdin closes; the prompt says what: a kind, a number of deltas, a rate (0: none)."""
+    """Serve until stdin closes. The prompt names the kind, the number of deltas and the rate (0: no limit)."""
     from tests.support.server import Received, Wire, serving, sse, text_events
 
     def answer(wire: Wire, request: Received) -> None:
@@ -216,7 +219,7 @@ def settle_and_note(self, response):
 live.LiveView.settle = settle_and_note
 BASE = os.environ["ANTHROPIC_BASE_URL"]
 """
-#: The first answer loads MathJax and more; after it the page is as it is in a session.
+#: The first answer loads MathJax and more. After it the page is as it is in the middle of a session.
 WARM = r"""
 import nbchat
 nbchat.Session(nbchat.ScriptedTransport("Warm $x^2$.\n\n```python\nx = 1\n```\n")).ask(
@@ -225,7 +228,7 @@ nbchat.Session(nbchat.ScriptedTransport("Warm $x^2$.\n\n```python\nx = 1\n```\n"
 
 # --- the page -----------------------------------------------------------------------------------
 
-#: Counts what comes over websockets, message by message (v1.kernel.websocket.jupyter.org).
+#: Counts the messages and bytes that come over websockets (v1.kernel.websocket.jupyter.org).
 COUNT = """(() => {
     window.counted = {messages: 0, bytes: 0, iopub: 0, content: 0, times: []};
     const text = new TextDecoder();
@@ -252,7 +255,7 @@ COUNT = """(() => {
         }
     };
 })()"""
-#: Notes when the last character is there, and marks in the trace when the final output is.
+#: Notes when the last character is on the page, and marks the moment of the final output in the trace.
 WATCH = """([end, place]) => {
     const watched = window.watched = {seen: null, swapped: false};
     window.counted = {messages: 0, bytes: 0, iopub: 0, content: 0, times: []};
@@ -272,10 +275,11 @@ WATCH = """([end, place]) => {
 
 
 class Trace:
-    """The tasks of the page's main thread while a block runs, by Chromium's own trace.
+    """The tasks of the page's main thread while a ``with`` block runs, from Chromium's own trace.
 
-    ``tasks`` are (start, seconds on the clock, seconds of the processor); ``swapped`` is when the
-    final output came, on the same clock.
+    Attributes:
+        tasks: For each task its start, its length by the clock and its processor time, in seconds.
+        swapped: When the final output replaced the live view, on the same clock as ``start``.
     """
 
     def __init__(self, browser: Browser, page: Page) -> None:
@@ -314,19 +318,19 @@ class Trace:
                 self.swapped = event["ts"] / 1e6
 
     def final(self) -> float:
-        """Seconds of the processor in the longest task from the final output on, 0 if there was none."""
+        """Return the processor time of the longest task from the final output on, in seconds; 0 without one."""
         swapped = self.swapped if self.swapped is not None else float("inf")
         return max((used for at, took, used in self.tasks if swapped <= at + took), default=0.0)
 
     def streaming(self) -> list[tuple[float, float]]:
-        """The tasks before it: seconds on the clock, and of the processor."""
+        """Return the tasks before the final output: length by the clock and processor time, in seconds."""
         swapped = self.swapped if self.swapped is not None else float("inf")
         return [(took, used) for at, took, used in self.tasks if at + took < swapped]
 
 
 @dataclass
 class Run:
-    """One answer, as the browser had it. Tasks in seconds of the processor, sizes in bytes."""
+    """The figures of one answer. Tasks are in seconds of processor time, sizes in bytes."""
 
     technique: str
     kind: str
@@ -335,17 +339,17 @@ class Run:
     seconds: float  # on the clock
     blocking: float
     longest: float  # while streaming
-    longest_clock: float  # the same on the clock: other processes' time is in it
+    longest_clock: float  # the same by the clock, which includes the time of other processes
     final: float | None  # the task of the final output
-    alone: float | None  # the task of the same output by itself
+    alone: float | None  # the task of the same output in a cell that does nothing else
     websocket: int
     messages: int  # of iopub
     busiest: int  # messages in one second
     content: int
-    output: int  # the final output's own
+    output: int  # the part of ``content`` that is the final output
     memory: int
-    lag: float | None  # from the stream's end to the last character; None: it did not come
-    over: bool  # whether it ended while it was waited for
+    lag: float | None  # from the end of the stream to the last character; None if it never came
+    over: bool  # False if the run took too long and was given up
 
     def row(self) -> str:
         def ms(value: float | None) -> str:
@@ -368,7 +372,7 @@ HEAD = (
 def measure(
     server: JupyterServer, browser: Browser, page: Page, technique: str, kind: str, deltas: int, rate: int
 ) -> Run:
-    """Run one cell and read what it cost."""
+    """Run one cell and return its figures."""
     name = f"{technique}-{kind}-{deltas}-{rate}.ipynb".replace(" ", "-")
     cell = CELLS[technique].replace("{what}", f"{kind} {deltas} {rate}")
     server.write(name, SETUP, WARM, cell, "print(ended)", "live.show(_claude)")
@@ -413,7 +417,7 @@ def measure(
 
 
 def alone(browser: Browser, page: Page) -> float:
-    """The task in which JupyterLab shows the same output in a cell that does nothing else; the median of 3."""
+    """Return the time JupyterLab needs to show the same output in a cell that does nothing else; median of 3."""
     took = []
     for _ in range(3):
         page.raw.locator(".jp-CodeCell").nth(4).locator(".jp-InputArea-editor").click()
@@ -427,7 +431,7 @@ def alone(browser: Browser, page: Page) -> float:
 
 
 def run_next(page: Page, timeout: float = 60) -> bool:
-    """Run the next cell; says whether it and all it shows were over in so many seconds."""
+    """Run the next cell. Return False if the cell and its output take longer than ``timeout`` seconds."""
     page.start_next()
     page.raw.wait_for_timeout(300)
     try:
@@ -441,7 +445,7 @@ def run_next(page: Page, timeout: float = 60) -> bool:
 
 
 def bars(runs: list[Run]) -> Iterator[tuple[bool, str]]:
-    """Each bar: whether it holds, and what was measured."""
+    """Yield each bar: True if it holds, and the figures in words."""
     for run in runs:
         if run.technique != "nbchat":
             continue
@@ -459,7 +463,7 @@ def bars(runs: list[Run]) -> Iterator[tuple[bool, str]]:
         lag = run.lag if run.lag is not None else float("inf")
         yield lag <= LAST_CHARACTER, f"{where}: last character {lag:.2f} s after the end, at most {LAST_CHARACTER}"
         if run.final and run.alone:
-            limit_final = FINAL_TIMES * max(run.alone, 0.05)  # below 50 ms it is no long task
+            limit_final = FINAL_TIMES * max(run.alone, 0.05)  # a task below 50 ms does not block anything
             said = f"{run.final * 1000:.0f} ms, alone {run.alone * 1000:.0f}, at most {limit_final * 1000:.0f}"
             yield run.final <= limit_final, f"{where}: the final render took {said}"
         for other in runs:
@@ -472,7 +476,7 @@ def bars(runs: list[Run]) -> Iterator[tuple[bool, str]]:
 
 
 def plan(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int]]:
-    """What to run: technique, kind, deltas, rate."""
+    """Yield the runs to make: technique, kind, number of deltas, rate."""
     sizes = [2_000] if arguments.quick else [int(size) for size in arguments.sizes.split(",")]
     for technique in arguments.techniques.split(","):
         for deltas, rate in itertools.product(sizes, (RATE, 0)):
@@ -484,18 +488,18 @@ def plan(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int]]:
 
 
 def installed(name: str, path: str) -> bool:
-    """Whether a kernel can import it."""
+    """Return True if a kernel can import the module."""
     return importlib.machinery.PathFinder.find_spec(name, [*filter(None, [path]), *sys.path]) is not None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", default="2000,20000", help="deltas of an answer")
-    parser.add_argument("--techniques", default=",".join(CELLS), help="which to run")
+    parser.add_argument("--techniques", default=",".join(CELLS), help="techniques to run")
     parser.add_argument("--quick", action="store_true", help="2,000 deltas only")
     parser.add_argument("--path", default="", help="a folder for the kernels' path, where chatlas is")
-    parser.add_argument("--json", type=Path, help="write what was measured")
-    parser.add_argument("--only", default="", help="a kind: run only that, with nbchat, at both rates")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--only", default="", help="run only this kind of answer, with nbchat, at both rates")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:

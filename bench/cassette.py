@@ -1,6 +1,6 @@
-"""How fast a cassette opens, replays, misses and grows: `python bench/cassette.py [MB]`.
+"""Measure how fast a cassette opens, replays, misses and grows: `python bench/cassette.py [MB]`.
 
-The answers are 2,000 characters in deltas of 4, as Claude streams them.
+The answers have 2,000 characters in deltas of 4, as Claude streams them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ MESSAGE = {"id": "msg_1", "model": "m", "content": [{"type": "text", "text": TEX
 
 
 class Endpoint:
+    """A transport that answers every request in the same way."""
+
     name = "bench"
 
     @contextmanager
@@ -32,6 +34,7 @@ class Endpoint:
 
 
 def events():
+    """Yield the events of the answer, with a delta for every four characters."""
     for event in events_of(MESSAGE):
         if event["type"] != "content_block_delta":
             yield event
@@ -41,10 +44,12 @@ def events():
 
 
 def request(number: int) -> Request:
+    """Return a request that differs from the others in its number."""
     return Request("m", (Message.of("user", f"{number} {TEXT}"),), 64)
 
 
 def timed(name: str, act, times: int = 5) -> None:
+    """Call ``act`` several times and print the shortest time."""
     spent = []
     for _ in range(times):
         began = time.perf_counter()
@@ -54,6 +59,7 @@ def timed(name: str, act, times: int = 5) -> None:
 
 
 def ask(cassette: Cassette, asked: Request) -> None:
+    """Get the answer to a request and parse it."""
     parser = ChatStreamParser()
     with cassette.stream(asked) as arriving:
         for event in arriving:
@@ -62,6 +68,7 @@ def ask(cassette: Cassette, asked: Request) -> None:
 
 
 def main(megabytes: float) -> None:
+    """Write a cassette of this size, measure it and print the figures."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "bench.jsonl")
         answer = tuple((7, event) for event in events())
@@ -86,7 +93,7 @@ def main(megabytes: float) -> None:
             except CassetteMiss:
                 return
 
-        timed("a miss, with the nearest found", miss, 2)
+        timed("a miss, with the nearest recording", miss, 2)
         fresh = iter(range(count, count + 5))
         timed("one answer recorded", lambda: ask(cassette, request(next(fresh))))
         again = Cassette(file, Endpoint, mode="record")

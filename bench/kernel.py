@@ -1,12 +1,12 @@
-"""What a ``%%claude`` cell costs in a real kernel: ``python bench/kernel.py [--repeat 3]``.
+"""Measure the cost of a ``%%claude`` cell in a real kernel: ``python bench/kernel.py [--repeat 3]``.
 
 A server in another process sends n text deltas of 5 characters as fast as it can. A front end
-(jupyter_client) runs a ``%%claude`` cell with a cell id, so that the live view is on, and counts the
+(jupyter_client) runs a ``%%claude`` cell with a cell id, so that the live view is on. It counts the
 kernel's processor time, its iopub messages and their bytes. The yardstick is the SDK's own
-``messages.stream`` loop, showing nothing, in the same kernel against the same server: only such
-ratios mean something on a machine that does other things too.
+``messages.stream`` loop without any output, in the same kernel against the same server. On a machine
+that does other things too, only the ratio of the two means anything.
 
-Prints a table, then PASS or FAIL for each bar; the exit status is 1 if one failed.
+The script prints a table, then PASS or FAIL for each bar. Its exit status is 1 if a bar failed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ SIZES = (100, 1_000, 10_000, 50_000)
 PIECE = 5  # characters of a delta
 
 # The bars
-MOST_CPU = 2.0  # times the SDK's loop, at 10,000 deltas
-MOST_BYTES, BYTES_A_MESSAGE = 6, 500  # times the final output's own bytes, and for each message
-MOST_GROWTH = 6  # times the bytes at 10,000, at 50,000
-MESSAGES_A_SECOND, MESSAGES_MORE = 25, 60
+MOST_CPU = 2.0  # the kernel's processor time at 10,000 deltas, as a multiple of the SDK's loop
+# All iopub bytes, as a multiple of the final output's bytes, plus an allowance for each message.
+MOST_BYTES, BYTES_A_MESSAGE = 6, 500
+MOST_GROWTH = 6  # the iopub bytes at 50,000 deltas, as a multiple of those at 10,000
+MESSAGES_A_SECOND, MESSAGES_MORE = 25, 60  # the rate, and an allowance for the whole cell
 MOST_STOP = 0.5  # seconds from an interrupt to an idle kernel
 MOST_DELAY = 0.060  # seconds from the SDK's first delta to the first visible character
-MOST_IMPORT = 0.150  # seconds of import nbchat and %load_ext nbchat, over IPython itself
+MOST_IMPORT = 0.150  # seconds for import nbchat and %load_ext nbchat, in a process that has IPython
 
 PAGE = """## Sorting, in short
 
@@ -70,10 +71,10 @@ With $n$ elements the depth of the merges is $\\log_2 n$, and each level touches
 
 
 def serve() -> None:
-    """Serve until stdin closes; the prompt says what.
+    """Serve until stdin closes. A word in the prompt chooses the answer:
 
-    ``deltas=N``; ``first``, one delta and a pause; ``flow``, a delta every 20 ms; ``silent``, one
-    delta and nothing more; ``deaf``, not even headers.
+    ``deltas=N`` sends N deltas as fast as possible, ``first`` one delta and another after a pause,
+    ``flow`` a delta every 20 ms, ``silent`` one delta and nothing more, ``deaf`` not even headers.
     """
     from tests.support.server import Received, Wire, serving, sse, text_events
 
@@ -117,7 +118,7 @@ def serve() -> None:
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """The URL of the server."""
+    """Run the server in a process of its own and give its URL."""
     command = [sys.executable, __file__, "--serve"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -134,7 +135,7 @@ def server() -> Iterator[str]:
 
 @dataclass
 class Run:
-    """One cell, as a front end saw it."""
+    """The figures of one cell, as a front end measures them."""
 
     cpu: float  # seconds of the kernel's processor time
     seconds: float
@@ -142,7 +143,7 @@ class Run:
     bytes: int
     final: int  # bytes of the final output
     began: float
-    seen: float | None  # when the answer's first character was there
+    seen: float | None  # when the first character of the answer arrived
     printed: str
 
 
@@ -167,14 +168,15 @@ class Kernel:
         self.manager.shutdown_kernel(now=True)
 
     def cpu(self) -> float:
-        """Seconds of processor time so far, of all threads; the kernel's clock ticks 100 times a second."""
+        """Return the processor time of all threads so far, in seconds. The clock ticks 100 times a second."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
     def run(self, code: str, cell_id: str = "bench", stop_after: float | None = None) -> Run:
-        """Run a cell as JupyterLab does, and read all it sends until it is idle.
+        """Run a cell as JupyterLab does, and read all messages until the kernel is idle.
 
-        ``stop_after`` is after how many seconds it is interrupted; ``began`` is then that moment.
+        With ``stop_after``, interrupt the cell after that many seconds. The time in the result then
+        begins with the interrupt.
         """
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
         message = self.client.session.msg(
@@ -199,7 +201,7 @@ class Kernel:
             if kind == "error" and stop_after is None:
                 raise SystemExit("\n".join(sent["traceback"]))
             state = sent.get("data", {}).get("state", {}) if kind.startswith("comm") else sent.get("data", {})
-            # It is seen when the text is there, and the box that it stands in is displayed.
+            # The text is visible once it has arrived and the box around it is displayed.
             there = there or any("First" in str(state.get(key, "")) for key in ("value", "text/html"))
             if seen is None and there and final:
                 seen = time.monotonic()
@@ -228,7 +230,7 @@ OURS = "%%claude --once\n{prompt}"
 
 @dataclass
 class Bar:
-    """A bar, and what was measured."""
+    """A bar and the measured value."""
 
     name: str
     measured: float
@@ -245,7 +247,7 @@ class Bar:
 
 
 def measure_sizes(kernel: Kernel, repeat: int) -> list[Bar]:
-    """Processor time, bytes and messages at each size."""
+    """Measure processor time, bytes and messages at each size, and print them."""
     print(" deltas  SDK cpu  our cpu  ratio   wall messages      bytes     final")
     bars: list[Bar] = []
     size: dict[int, int] = {}
@@ -275,7 +277,7 @@ def measure_sizes(kernel: Kernel, repeat: int) -> list[Bar]:
 
 
 def measure_delay(kernel: Kernel, times: int) -> Bar:
-    """From the SDK's own first delta to the first character a front end has."""
+    """Measure the time from the SDK's own first delta to the first character at the front end."""
     delays = []
     for _ in range(times):
         sdk = kernel.run(SDK.format(prompt="first") + "print(first)")
@@ -288,7 +290,10 @@ def measure_delay(kernel: Kernel, times: int) -> Bar:
 
 
 def measure_stops(kernel: Kernel, times: int) -> list[Bar]:
-    """From an interrupt to the idle kernel: text that flows, a silent server, one that does not answer."""
+    """Measure the time from an interrupt to the idle kernel.
+
+    The server sends text, or falls silent after one delta, or does not answer at all.
+    """
     bars = []
     for what in ("flow", "silent", "deaf"):
         took = sorted(kernel.run(OURS.format(prompt=what), stop_after=0.5).seconds for _ in range(times))
@@ -310,9 +315,9 @@ import os; os._exit(0)
 
 
 def measure_loading(times: int, home: str) -> Bar:
-    """``import nbchat`` and ``%load_ext nbchat`` in fresh processes that have IPython loaded.
+    """Measure ``import nbchat`` and ``%load_ext nbchat`` in fresh processes that have IPython loaded.
 
-    With bytecode in a cache of its own, as every installed package has it.
+    The bytecode is cached in a folder of its own, because an installed package has it cached, too.
     """
     command = [sys.executable, "-c", LOADING]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -320,7 +325,7 @@ def measure_loading(times: int, home: str) -> Bar:
     took = []
     for run in range(times + 1):
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-        if run:  # the first one compiles
+        if run:  # the first process compiles the bytecode, so its time does not count
             took.append(float(done.stdout.split()[-1]))
     print(f"import and %load_ext: {min(took) * 1e3:.0f} to {max(took) * 1e3:.0f} ms in {times} fresh processes")
     name = f"import and %load_ext over IPython, median of {times}"

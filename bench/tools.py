@@ -1,8 +1,9 @@
-"""What the arguments of a tool cost while they arrive: `python bench/tools.py [MB] [pieces]`.
+"""Measure the cost of a tool's arguments while they arrive: `python bench/tools.py [MB] [pieces]`.
 
-The same bytes come once as the text of an answer and once as the input of a tool, in as many pieces,
-through the parser, the accumulator and the sinks of a session. The rule is a factor of two at most: the
-JSON is read once, when its block is whole, and what is shown of it meanwhile is letters.
+The same bytes arrive once as the text of an answer and once as the input of a tool, in the same number
+of pieces. They go through the parser, the accumulator and the sinks of a session. The input may cost
+twice as much as the text: its JSON is parsed only once, when the block is complete, and until then the
+view shows it as plain characters.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nbchat.view.live.view import LiveView
 
 
 def events(kind: str, text: str, pieces: int) -> Iterator[dict[str, Any]]:
-    """The events of an answer with one block of that kind."""
+    """Yield the events of an answer with one block: "text", or "tool" for the input of a tool."""
     start = {"type": "text", "text": ""} if kind == "text" else _tool()
     message = {"id": "m", "type": "message", "role": "assistant", "model": "bench", "usage": {"input_tokens": 1}}
     yield {"type": "message_start", "message": {**message, "content": []}}
@@ -36,7 +37,7 @@ def events(kind: str, text: str, pieces: int) -> Iterator[dict[str, Any]]:
         )
         yield {"type": "content_block_delta", "index": 0, "delta": delta}
     yield {"type": "content_block_stop", "index": 0}
-    # It ends at its limit, so that no tool runs: what is measured is the arriving.
+    # The answer ends at its limit, so that no tool runs: only the arrival is measured.
     yield {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": pieces}}
     yield {"type": "message_stop"}
 
@@ -46,6 +47,7 @@ def _tool() -> dict[str, Any]:
 
 
 def parsed(kind: str, text: str, pieces: int) -> None:
+    """Feed the events to a parser."""
     parser = ChatStreamParser()
     for event in events(kind, text, pieces):
         parser.feed(event)
@@ -53,13 +55,14 @@ def parsed(kind: str, text: str, pieces: int) -> None:
 
 
 def asked(kind: str, text: str, pieces: int) -> None:
+    """Get the answer through a session without sinks."""
     session = Session(ScriptedTransport(list(events(kind, text, pieces))), once=True)
     session.config.ledger = session.config.journal = False
     session.ask("go")
 
 
 def shown(kind: str, text: str, pieces: int) -> None:
-    """With the live view: its drawing thread's time counts, the front end's does not."""
+    """Get the answer with a live view. The time of its drawing thread counts, the front end's does not."""
     session = Session(ScriptedTransport(list(events(kind, text, pieces))), once=True)
     session.config.ledger = session.config.journal = False
     with contextlib.redirect_stdout(io.StringIO()):  # without IPython the final output would be printed
@@ -67,7 +70,7 @@ def shown(kind: str, text: str, pieces: int) -> None:
 
 
 def cpu(run: Callable[[str, str, int], None], kind: str, text: str, pieces: int, times: int = 3) -> float:
-    """Seconds of processor time, the least of some runs."""
+    """Return the processor time in seconds, the shortest of several runs."""
     spent = []
     for _ in range(times):
         began = time.process_time()
@@ -77,7 +80,7 @@ def cpu(run: Callable[[str, str, int], None], kind: str, text: str, pieces: int,
 
 
 def main(size: float = 1.0, pieces: int = 10_000) -> int:
-    """Print the table; gives 1 where a factor is above two."""
+    """Print the table. Return 1 if a factor is above two, else 0."""
     code = "".join(f"value_{n} = compute({n}, 'some text')\n" for n in range(int(size * 1e6) // 40))
     text = json.dumps({"path": "big.py", "content": code})
     print(f"{len(text) / 1e6:.2f} MB in {pieces:,} pieces; processor time in ms")

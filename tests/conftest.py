@@ -1,4 +1,4 @@
-"""Fixtures for every ring."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key, no setting and no file of the person who runs the tests gets into them."""
+    """Keep the keys, settings and files of the person who runs the tests out of them."""
     for name in list(os.environ):
         if name.startswith(("ANTHROPIC_", "NBCHAT_")) and name != "NBCHAT_CHROMIUM":
             monkeypatch.delenv(name)
@@ -25,7 +25,7 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 
 @pytest.fixture
 def streams() -> Path:
-    """The folder of recorded answers of the real API, where it exists beside the project."""
+    """Return the folder of recorded answers of the real API, which may lie next to the project."""
     folder = ROOT.parent / "shared" / "streams"
     if not folder.is_dir():
         pytest.skip("the recorded streams are not beside this checkout")

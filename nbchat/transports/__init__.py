@@ -1,1 +1,1 @@
-"""Ways to answer a Request. Blind to each other."""
+"""Transports: objects that take a Request and yield the events of its answer. None of them imports another."""

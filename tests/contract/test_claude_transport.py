@@ -1,4 +1,4 @@
-"""The Messages API transport against a server that fails in every way there is, through Session.ask."""
+"""ClaudeTransport, through Session.ask, against a server that fails in every way."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ Tail = Callable[[Wire], None]
 
 @pytest.fixture(scope="module")
 def http() -> Iterator[Any]:
-    """One pool of connections for all: making one costs more than a test."""
+    """Share one pool of connections, because making one takes longer than a test."""
     import anthropic
 
     with anthropic.DefaultHttpxClient() as client:
@@ -64,7 +64,7 @@ def http() -> Iterator[Any]:
 
 @pytest.fixture
 def connect(http: Any) -> Callable[..., ClaudeTransport]:
-    """A transport to a URL, impatient, with sleeps that only leave a note."""
+    """Return a function that makes a transport with short timeouts. Its sleeps are only noted in ``slept``."""
 
     def make(url: str, **given: Any) -> ClaudeTransport:
         slept: list[float] = []
@@ -77,7 +77,7 @@ def connect(http: Any) -> Callable[..., ClaudeTransport]:
 
 
 def begin_then(tail: Tail, *, chunked: bool = True) -> Callable[[Wire, Received], None]:
-    """Four words of an answer, and then what the test wants."""
+    """Return a handler that sends four words of an answer, and then calls ``tail``."""
 
     def handler(wire: Wire, request: Received) -> None:
         wire.head(chunked=chunked)
@@ -89,7 +89,7 @@ def begin_then(tail: Tail, *, chunked: bool = True) -> Callable[[Wire, Received]
 
 
 def refuse(status: str, body: Any = None, **headers: str) -> Callable[[Wire, Received], None]:
-    """Answer with an HTTP error."""
+    """Return a handler that answers with an HTTP error."""
 
     def handler(wire: Wire, request: Received) -> None:
         if isinstance(body, str):
@@ -108,7 +108,7 @@ def api_error(type: str, text: str = "told why") -> dict[str, Any]:
 
 
 def asked(server: Server) -> list[Received]:
-    """The requests for answers; others ask what a model can."""
+    """Return the requests for answers. The others ask the Models API."""
     return [request for request in server.requests if request.path == "/v1/messages"]
 
 
@@ -125,13 +125,13 @@ def cut(wire: Wire) -> None:
 
 
 def hold(wire: Wire) -> None:
-    """Send nothing until the client goes."""
+    """Send nothing until the client closes the connection."""
     assert wire.gone(10)
     raise ConnectionError
 
 
 def ping(wire: Wire) -> None:
-    """Send pings until the client goes."""
+    """Send pings until the client closes the connection."""
     while True:
         wire.event({"type": "ping"})
         time.sleep(0.02)
@@ -165,7 +165,7 @@ def last_events(*events: dict[str, Any]) -> Tail:
 
 
 BREAKS: dict[str, tuple[Tail, bool, str, str | None]] = {
-    # name: what happens, chunked framing, what is said, the error's type
+    # name: what happens, chunked framing, a part of the message, the error's type
     "error event, overloaded": (last_events(api_error("overloaded_error")), True, "told why", "overloaded_error"),
     "error event, api": (last_events(api_error("api_error")), True, "api_error: told why", "api_error"),
     "error event, rate limit": (last_events(api_error("rate_limit_error")), True, "rate_limit", "rate_limit_error"),
@@ -188,7 +188,7 @@ BREAKS: dict[str, tuple[Tail, bool, str, str | None]] = {
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_stream_that_breaks_off(name: str, connect: Any):
-    """One request, one StreamError; what arrived is in .partial, with an estimated usage."""
+    """There is one request and one StreamError. ``.partial`` has the text so far, with an estimated usage."""
     tail, chunked, said, kind = BREAKS[name]
     with serving(begin_then(tail, chunked=chunked)) as server:
         session = Session(connect(server.url))
@@ -220,7 +220,7 @@ STALLS = {
 
 @pytest.mark.parametrize("name", STALLS)
 def test_a_stall_ends_the_turn_with_what_arrived(name: str, connect: Any):
-    """Pings are no content; and the end that the watch makes is not taken for the server's."""
+    """Pings are not content. The end that the cutoff forces is not mistaken for the server's."""
     tail, chunked = STALLS[name]
     with serving(begin_then(tail, chunked=chunked)) as server:
         session = Session(connect(server.url, idle_timeout=0.2))
@@ -232,8 +232,8 @@ def test_a_stall_ends_the_turn_with_what_arrived(name: str, connect: Any):
     assert caught.value.partial.text == "Once upon a time"
 
 
-def test_a_reader_that_takes_its_time_is_no_stall(connect: Any):
-    """What is slow is on our side: a view, a debugger, an approval."""
+def test_a_slow_reader_is_not_a_stall(connect: Any):
+    """A view, a debugger or an approval may take longer than the idle timeout."""
 
     class Slow:
         def feed(self, chunk: Any) -> None:
@@ -249,7 +249,7 @@ def test_a_reader_that_takes_its_time_is_no_stall(connect: Any):
 
 
 def test_a_broken_tool_call_never_looks_whole(connect: Any):
-    """Half an argument is kept as text, and is no input."""
+    """Half of the arguments are kept as text, not as input."""
     half = {
         "type": "content_block_delta",
         "index": 0,
@@ -298,7 +298,7 @@ def before_head(tail: Tail) -> Callable[[Wire, Received], None]:
 LLAMA = {"error": {"code": 400, "message": "exceeds the available context size", "type": "exceed_context_size_error"}}
 
 FAILURES: dict[str, tuple[Callable[[Wire, Received], None], type[NbchatError], str, int]] = {
-    # name: the server, the error, what is said, requests in all
+    # name: the server, the error, a part of the message, the number of requests
     "400": (refuse("400 Bad", api_error("invalid_request_error")), BadRequestError, "told why", 1),
     "401": (refuse("401 No", api_error("authentication_error")), AuthError, "authentication_error", 1),
     "402": (refuse("402 Pay", api_error("billing_error")), AuthError, "billing_error", 1),
@@ -336,7 +336,7 @@ FAILURES: dict[str, tuple[Callable[[Wire, Received], None], type[NbchatError], s
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_no_answer(name: str, connect: Any):
-    """The right error, after as many requests as make sense; the session holds an empty Response."""
+    """The error has the right class, after the right number of requests. The session has an empty Response."""
     handler, kind, said, requests = FAILURES[name]
     with serving(handler) as server:
         session = Session(connect(server.url))
@@ -357,7 +357,7 @@ def test_no_answer(name: str, connect: Any):
     "handler", [before_head(hold), at_once(hold), at_once(ping)], ids=["headers", "silent", "pings"]
 )
 def test_an_endpoint_that_says_nothing(handler: Any, connect: Any):
-    """No answer in time is ConnectionFailed, however it fails to come."""
+    """An answer that does not come in time is ConnectionFailed, whatever the endpoint sends instead."""
     with serving(handler) as server:
         session = Session(connect(server.url, idle_timeout=0.2, max_retries=0))
         with pytest.raises(ConnectionFailed) as caught:
@@ -366,7 +366,7 @@ def test_an_endpoint_that_says_nothing(handler: Any, connect: Any):
 
 
 def test_a_port_where_nobody_listens(connect: Any):
-    """Says why, in the system's words."""
+    """The message has the operating system's reason."""
     with serving(nothing) as server:
         pass
     with pytest.raises(ConnectionFailed) as caught:
@@ -375,8 +375,8 @@ def test_a_port_where_nobody_listens(connect: Any):
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "ftp://x/", "no-scheme", "http://a b/"])
-def test_an_address_that_is_none(url: str, connect: Any):
-    """Is named, and nothing else of ours or theirs is raised."""
+def test_an_invalid_address(url: str, connect: Any):
+    """The error names the endpoint, and no other class of error is raised."""
     with pytest.raises((ConnectionFailed, InputError)) as caught:
         Session(connect(url, max_retries=0)).ask("Tell me")
     assert "mine" in caught.value.message
@@ -389,8 +389,8 @@ def notices(session: Session) -> list[Notice]:
     return [chunk for chunk in settled(session).chunks if isinstance(chunk, Notice)]
 
 
-def test_a_retry_is_shown_and_then_forgotten(connect: Any):
-    """The wait that the service asks for is counted down, second by second."""
+def test_a_retry_is_shown_and_then_cleared(connect: Any):
+    """The wait that the service asks for is counted down second by second."""
     with serving(
         refuse("429 Slow", api_error("rate_limit_error"), retry_after="3"), streaming(text_events(WORDS))
     ) as server:
@@ -417,8 +417,8 @@ def test_a_retry_is_shown_and_then_forgotten(connect: Any):
         ({}, None),
     ],
 )
-def test_how_long_is_waited(headers: dict[str, str], slept: list[float] | None, connect: Any):
-    """What is asked for; without that the SDK's own backoff: half a second, less up to a quarter."""
+def test_the_wait_before_a_retry(headers: dict[str, str], slept: list[float] | None, connect: Any):
+    """The service's wish counts. Without one it is the SDK's backoff: half a second, minus up to a quarter."""
     with serving(refuse("529 Busy", api_error("overloaded_error"), **headers), streaming(text_events(WORDS))) as server:
         transport = connect(server.url)
         assert Session(transport).ask("Tell me")
@@ -429,7 +429,7 @@ def test_how_long_is_waited(headers: dict[str, str], slept: list[float] | None, 
 
 
 def test_a_date_to_wait_for(connect: Any):
-    """As HTTP allows."""
+    """HTTP allows a date in retry-after."""
     soon = email.utils.formatdate(time.time() + 20, usegmt=True)
     with serving(
         refuse("429 S", api_error("rate_limit_error"), retry_after=soon), streaming(text_events(WORDS))
@@ -441,7 +441,7 @@ def test_a_date_to_wait_for(connect: Any):
 
 @pytest.mark.parametrize("asked", ["61", "3600"])
 def test_no_wait_is_longer_than_a_minute(asked: str, connect: Any):
-    """The SDK would sleep an hour; we say how long the service asks to wait."""
+    """The SDK would sleep for an hour. nbchat raises, and the hint says how long the service asks to wait."""
     with serving(refuse("429 Slow", api_error("rate_limit_error"), retry_after=asked)) as server:
         transport = connect(server.url)
         with pytest.raises(RateLimitError) as caught:
@@ -453,7 +453,7 @@ def test_no_wait_is_longer_than_a_minute(asked: str, connect: Any):
 
 
 def test_waits_grow_and_tries_end(connect: Any):
-    """max_retries counts the tries after the first; each is a row of the ledger."""
+    """``max_retries`` counts the attempts after the first one."""
     with serving(refuse("500 Oh", api_error("api_error"))) as server:
         transport = connect(server.url, max_retries=3)
         session = Session(transport)
@@ -468,7 +468,7 @@ def test_waits_grow_and_tries_end(connect: Any):
 
 
 def test_a_server_that_holds_the_connection_open(connect: Any):
-    """At message_stop the answer is whole: it is shown at once and settled soon after, and is no error."""
+    """The answer is complete at message_stop. It settles soon after that, without an error."""
 
     def handler(wire: Wire, request: Received) -> None:
         wire.head()
@@ -477,7 +477,7 @@ def test_a_server_that_holds_the_connection_open(connect: Any):
         wire.gone(30)
         raise ConnectionError
 
-    class Watch:
+    class Clock:
         seen: float | None = None
 
         def feed(self, chunk: Any) -> None:
@@ -487,17 +487,17 @@ def test_a_server_that_holds_the_connection_open(connect: Any):
         def settle(self, response: Response) -> None:
             self.settled = time.monotonic()
 
-    watch = Watch()
+    clock = Clock()
     with serving(handler) as server:
-        response = Session(connect(server.url, idle_timeout=60)).ask("Tell me", sinks=[watch])
+        response = Session(connect(server.url, idle_timeout=60)).ask("Tell me", sinks=[clock])
     assert response.status == "complete"
     assert response.usage.output_tokens == 4
-    assert watch.seen is not None
-    assert watch.settled - watch.seen < LINGER_S + 10  # 60 s without the watch; 30 s by the server
+    assert clock.seen is not None
+    assert clock.settled - clock.seen < LINGER_S + 10  # 60 s without the cutoff; 30 s by the server
 
 
 def test_what_comes_after_the_end_does_not_matter(connect: Any):
-    """A cut, noise, an error event: the answer was whole."""
+    """After a complete answer, neither a cut nor noise nor an error event matters."""
     for tail in (
         cut,
         Wire.reset,
@@ -518,7 +518,7 @@ def test_what_comes_after_the_end_does_not_matter(connect: Any):
 
 
 def test_two_asks_share_a_connection(connect: Any):
-    """A stream read to its end leaves the connection to the next one."""
+    """A stream is read to its end, so the next request can use the same connection."""
     with serving(streaming(text_events(WORDS))) as server:
         session = Session(connect(server.url))
         session.ask("One")
@@ -531,7 +531,7 @@ def test_two_asks_share_a_connection(connect: Any):
 
 
 def test_an_answer_in_one_piece(connect: Any):
-    """max_tokens above 21,333 is no matter: the SDK's guard against long waits is lifted by a timeout of our own."""
+    """``max_tokens`` may exceed 21,333: a timeout of our own lifts the SDK's guard against long waits."""
     whole = message([{"type": "text", "text": "Once upon a time"}])
     with serving(lambda wire, request: wire.json("200 OK", whole)) as server:
         response = Session(connect(server.url)).ask("Tell me", stream=False, max_tokens=64_000)
@@ -565,7 +565,7 @@ WHOLE_FAILURES: dict[str, tuple[Callable[[Wire, Received], None], type[NbchatErr
 
 @pytest.mark.parametrize("name", WHOLE_FAILURES)
 def test_no_answer_in_one_piece(name: str, connect: Any):
-    """The same errors as of a stream; there is nothing in between."""
+    """The errors are the same as without an event in a stream."""
     handler, kind, said, requests = WHOLE_FAILURES[name]
     with serving(handler) as server:
         session = Session(connect(server.url))
@@ -578,8 +578,8 @@ def test_no_answer_in_one_piece(name: str, connect: Any):
     assert settled(session).status == "error"
 
 
-def test_a_gateway_that_does_not_stream_answers_all_the_same(connect: Any):
-    """Asked to stream it sends the whole message: that is an answer."""
+def test_a_gateway_that_cannot_stream_still_answers(connect: Any):
+    """It sends the whole message although it was asked to stream."""
     whole = message([{"type": "text", "text": "All at once"}])
     with serving(lambda wire, request: wire.json("200 OK", whole)) as server:
         response = Session(connect(server.url)).ask("Tell me")
@@ -590,7 +590,7 @@ def test_a_gateway_that_does_not_stream_answers_all_the_same(connect: Any):
 
 
 def test_the_request_on_the_wire(connect: Any):
-    """The body is the Request's own; the headers are the SDK's."""
+    """The body is the Request's, the headers are the SDK's."""
     with serving(streaming(text_events(WORDS))) as server:
         Session(connect(server.url, api_key=" gateway-key-0\n")).ask(
             "Tell me", model="m-1", system="Be brief", max_tokens=77, stop=["END"], effort="low"
@@ -614,7 +614,7 @@ def test_the_request_on_the_wire(connect: Any):
 
 
 def test_fields_that_the_sdk_does_not_know_are_sent(connect: Any):
-    """temperature is gone from its methods, and what a later API takes is not in them yet."""
+    """``temperature`` is gone from the SDK's methods, and fields of a later API are not in them yet."""
     params = [
         "temperature=0.2",
         'of_next_year={"a": [1]}',
@@ -633,8 +633,8 @@ def test_fields_that_the_sdk_does_not_know_are_sent(connect: Any):
     }  # fmt: skip
 
 
-def test_a_server_without_keys_gets_a_word_for_one(connect: Any, monkeypatch: pytest.MonkeyPatch):
-    """And never the key that is meant for Anthropic."""
+def test_a_server_without_keys_gets_a_placeholder(connect: Any, monkeypatch: pytest.MonkeyPatch):
+    """It never gets the key that is meant for Anthropic."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-for-anthropic-only")
     with serving(streaming(text_events(WORDS))) as server:
         Session(connect(server.url)).ask("Tell me")
@@ -642,8 +642,8 @@ def test_a_server_without_keys_gets_a_word_for_one(connect: Any, monkeypatch: py
         assert "sk-ant" not in json.dumps(server.requests[0].headers)
 
 
-def test_what_an_endpoint_says_of_its_models_and_tokens(connect: Any):
-    """Plain dicts; errors are ours there too."""
+def test_models_and_tokens_of_an_endpoint(connect: Any):
+    """Models are plain dicts, and every error is one of ours."""
     models = {"data": [{"id": "m-1", "type": "model", "max_input_tokens": 9}], "has_more": False, "first_id": "m-1"}
 
     def handler(wire: Wire, request: Received) -> None:
@@ -675,7 +675,7 @@ def test_what_an_endpoint_says_of_its_models_and_tokens(connect: Any):
 
 @pytest.fixture
 def anthropic_at(http: Any) -> Callable[..., ClaudeTransport]:
-    """The endpoint ``anthropic``, but at this URL, with the credentials of the environment."""
+    """Return a function that makes the endpoint ``anthropic`` at a URL, with the environment's credentials."""
     return lambda url, **given: ClaudeTransport("anthropic", base_url=url, http_client=http, max_retries=0, **given)
 
 
@@ -683,7 +683,7 @@ def anthropic_at(http: Any) -> Callable[..., ClaudeTransport]:
 def test_without_credentials_nothing_is_sent(
     elsewhere: bool, anthropic_at: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    """The error names the three ways out; with ANTHROPIC_CONFIG_DIR the SDK says it in another way."""
+    """The hint names the three ways out. With ANTHROPIC_CONFIG_DIR set, the SDK raises another error."""
     if not elsewhere:
         monkeypatch.delenv("ANTHROPIC_CONFIG_DIR")
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -698,8 +698,8 @@ def test_without_credentials_nothing_is_sent(
     assert "nothing was sent" in caught.value.message
 
 
-def test_a_blank_key_is_none(anthropic_at: Any, monkeypatch: pytest.MonkeyPatch):
-    """Said, as the variable looks set."""
+def test_a_blank_key_does_not_count(anthropic_at: Any, monkeypatch: pytest.MonkeyPatch):
+    """The message says that the variable is blank, because it looks set."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", " \n")
     with serving(streaming(text_events(WORDS))) as server:
         transport = anthropic_at(server.url)
@@ -711,8 +711,8 @@ def test_a_blank_key_is_none(anthropic_at: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("variable", ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"])
-def test_white_space_around_a_key_is_taken_off(variable: str, anthropic_at: Any, monkeypatch: pytest.MonkeyPatch):
-    """A key is easily copied with a line break."""
+def test_white_space_around_a_key_is_removed(variable: str, anthropic_at: Any, monkeypatch: pytest.MonkeyPatch):
+    """A key is easily copied together with a line break."""
     monkeypatch.setenv(variable, "  sk-ant-0123456789\n")
     with serving(streaming(text_events(WORDS))) as server:
         transport = anthropic_at(server.url)
@@ -724,8 +724,8 @@ def test_white_space_around_a_key_is_taken_off(variable: str, anthropic_at: Any,
 
 @pytest.mark.parametrize("key", ["gateway\nkey-0123456789", "gateway\x00key-0123456789"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_key_that_no_header_may_hold(key: str, stream: bool, connect: Any):
-    """h11 would print it; we say to copy it anew."""
+def test_a_key_that_does_not_fit_into_a_header(key: str, stream: bool, connect: Any):
+    """h11 would print the key. nbchat asks to copy it again."""
     with serving(streaming(text_events(WORDS))) as server:
         with pytest.raises(AuthError) as caught:
             Session(connect(server.url, api_key=key)).ask("Tell me", stream=stream)
@@ -736,7 +736,7 @@ def test_a_key_that_no_header_may_hold(key: str, stream: bool, connect: Any):
 
 
 def test_a_profile_that_does_not_exist(anthropic_at: Any, monkeypatch: pytest.MonkeyPatch):
-    """Is said, and not taken for an absence of credentials, which would let the embedded model answer."""
+    """The error names it. A missing profile is not a lack of credentials, or the embedded model would answer."""
     monkeypatch.setenv("ANTHROPIC_PROFILE", "nope")
     transport = anthropic_at("http://127.0.0.1:9")
     assert transport.has_credentials()
@@ -745,8 +745,8 @@ def test_a_profile_that_does_not_exist(anthropic_at: Any, monkeypatch: pytest.Mo
     assert "'nope'" in caught.value.message
 
 
-def test_a_token_that_ended_early_is_made_anew_once(anthropic_at: Any):
-    """As the SDK does, whose own retries are off here."""
+def test_a_rejected_token_is_renewed_once(anthropic_at: Any):
+    """The SDK does the same, but its own retries are off."""
     from anthropic import AccessToken
 
     made: list[str] = []
@@ -766,7 +766,7 @@ def test_a_token_that_ended_early_is_made_anew_once(anthropic_at: Any):
 def test_credentials_in_a_header_of_the_environment_count(
     anthropic_at: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    """ANTHROPIC_CUSTOM_HEADERS may bring them."""
+    """ANTHROPIC_CUSTOM_HEADERS can set a key."""
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Api-Key: custom-0123456789")
     monkeypatch.delenv("ANTHROPIC_CONFIG_DIR")  # where it is set the SDK insists on a profile
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -783,7 +783,7 @@ PLATFORM_VARIABLES = ("AWS_", "GOOGLE_", "CLOUD_ML_", "GCLOUD_", "AZURE_")
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """No platform's settings in the environment."""
+    """Remove the settings of all platforms from the environment."""
     import os
 
     for name in list(os.environ):
@@ -794,7 +794,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.parametrize(("name", "library"), [("bedrock", "botocore"), ("vertex", "google.auth")])
 def test_a_platform_without_its_library(name: str, library: str, bare: pytest.MonkeyPatch):
-    """Before anything else, with the extra that brings it."""
+    """The error comes before anything else, and names the extra to install."""
     bare.setattr("nbchat.transports.claude.client.is_installed", lambda module: module != library)
     with pytest.raises(InputError) as caught:
         Session(ClaudeTransport(name)).ask("Tell me")
@@ -802,8 +802,8 @@ def test_a_platform_without_its_library(name: str, library: str, bare: pytest.Mo
     assert f'pip install "nbchat[{name}]"' in caught.value.hint
 
 
-def test_whether_a_library_is_installed_is_really_asked():
-    """A module, a package's part, and what is not there at all."""
+def test_is_installed():
+    """It knows a module, a module in a package, and modules that are missing."""
     from nbchat.transports.claude.client import is_installed
 
     assert is_installed(None)
@@ -817,7 +817,7 @@ def test_whether_a_library_is_installed_is_really_asked():
     [("bedrock", "AWS_REGION"), ("vertex", "CLOUD_ML_REGION"), ("foundry", "ANTHROPIC_FOUNDRY_RESOURCE")],
 )
 def test_a_platform_without_its_settings(name: str, variable: str, bare: pytest.MonkeyPatch):
-    """What it needs is named, not what Anthropic's own API would."""
+    """The hint names the platform's settings, not those of Anthropic's own API."""
     bare.setattr("nbchat.transports.claude.client.is_installed", lambda module: True)
     with pytest.raises(AuthError) as caught:
         Session(ClaudeTransport(name)).ask("Tell me")
@@ -827,7 +827,7 @@ def test_a_platform_without_its_settings(name: str, variable: str, bare: pytest.
 
 
 def test_foundry_through_the_sdks_own_client(bare: pytest.MonkeyPatch, http: Any):
-    """The same events, the platform's address and key."""
+    """The events are the same, the address and the key are the platform's."""
     bare.setenv("ANTHROPIC_FOUNDRY_API_KEY", "foundry-key-0123")
     with serving(streaming(text_events(WORDS))) as server:
         transport = ClaudeTransport("foundry", base_url=server.url, http_client=http)
@@ -836,8 +836,8 @@ def test_foundry_through_the_sdks_own_client(bare: pytest.MonkeyPatch, http: Any
     assert "foundry-key" not in repr(transport)
 
 
-def test_no_key_in_what_a_transport_shows_of_itself(monkeypatch: pytest.MonkeyPatch):
-    """Neither the key nor a password in the address; and both are secrets from then on."""
+def test_the_repr_of_a_transport_has_no_key(monkeypatch: pytest.MonkeyPatch):
+    """Neither the key nor a password in the address is shown, and both are redacted from then on."""
     monkeypatch.setattr(errors, "_secrets", set())
     transport = ClaudeTransport("mine", base_url="http://me:pass-word-1@host/x", api_key="gateway-key-1")
     assert repr(transport) == "ClaudeTransport('mine', base_url='http://me:…@host/x')"

@@ -1,6 +1,6 @@
-"""Every exception of the SDK and of its HTTP library becomes one of ours, and none carries a key.
+"""Every exception of the SDK and of its HTTP library becomes one of ours, and none contains a key.
 
-The classes are found in what is installed, so a new release that adds one fails here.
+The classes come from the installed packages, so a new release that adds a class fails here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ KEY = "sk-ant-api03-CANARYcanary_-0123456789"
 GATEWAY_KEY = "gw.canary.7f3e9a77aa"
 SAID = f"header 'Authorization: Bearer {KEY}' of {GATEWAY_KEY} refused"
 
-#: The roots of both trees, which no row may name: it would cover every branch to come.
+#: The root classes, which no row may name, because such a row would cover every later class.
 ROOTS = {"anthropic.AnthropicError", "anthropic.APIError", "httpx2.HTTPError", "httpx2.RequestError"}
 HOUSES = ("anthropic", "httpx2")
 
@@ -57,7 +57,7 @@ def subclasses(kind: type) -> Iterator[type]:
 
 
 def everything() -> dict[str, type[BaseException]]:
-    """All exception classes of both packages, with all of their modules imported that can be."""
+    """Return all exception classes of both packages, after importing all modules that can be imported."""
     for house in (anthropic, httpx2):
         for module in pkgutil.walk_packages(house.__path__, f"{house.__name__}."):
             try:
@@ -70,7 +70,7 @@ def everything() -> dict[str, type[BaseException]]:
             for value in list(vars(module).values()):
                 if inspect.isclass(value) and issubclass(value, BaseException):
                     found[named(value)] = value
-    # Of a module that could not be imported some classes live on until the garbage is collected.
+    # Some classes of a module that could not be imported stay alive until they are garbage-collected.
     loaded = {kind for kind in subclasses(BaseException) if kind.__module__ in sys.modules}
     found.update((named(kind), kind) for kind in loaded)
     return {name: kind for name, kind in found.items() if name.partition(".")[0] in HOUSES}
@@ -79,8 +79,8 @@ def everything() -> dict[str, type[BaseException]]:
 CLASSES = everything()
 
 
-def test_the_walk_finds_what_there_is():
-    """So that the tests below are not over nothing."""
+def test_the_walk_finds_the_classes():
+    """Otherwise the tests below would check nothing."""
     assert len(CLASSES) > 150
     assert {*ROOTS, "httpx2.ReadTimeout", "anthropic.types.tool_name_conflict_error.ToolNameConflictError"} <= set(
         CLASSES
@@ -88,19 +88,19 @@ def test_the_walk_finds_what_there_is():
 
 
 def test_no_row_names_a_root():
-    """Such a row would let the next class through unseen."""
+    """Such a row would hide the next class from these tests."""
     assert not ROOTS & set(KINDS)
 
 
 def test_every_row_of_the_sdk_names_a_class_that_exists():
-    """A row for a class that was renamed explains nothing."""
+    """A row for a class that was renamed never matches."""
     rows = {name for name in KINDS if name.partition(".")[0] in HOUSES}
     assert rows <= set(CLASSES)
 
 
 @pytest.mark.parametrize("name", sorted(set(CLASSES) - ROOTS))
 def test_every_class_is_named_by_a_row_or_below_one(name: str):
-    """By a row of its own library: what it inherits of Python says nothing of it."""
+    """The row must be one of its own library. A base class of Python says nothing about the error."""
     above = [named(kind) for kind in CLASSES[name].__mro__]
     rows = [row for row in above if row in KINDS and row.partition(".")[0] in HOUSES]
     assert rows, f"{name} is not mapped: give nbchat/transports/error_mapping.py a row for it"
@@ -112,7 +112,7 @@ def _response(status: int, body: Any = None, **headers: str) -> httpx2.Response:
 
 
 def construct(kind: type[BaseException]) -> BaseException:
-    """A real error of this class that says our keys."""
+    """Return a real error of this class whose text contains our keys."""
     response = _response(getattr(kind, "status_code", None) or 400)
     known = {
         "message": SAID,
@@ -139,7 +139,7 @@ def construct(kind: type[BaseException]) -> BaseException:
 
 
 def loaded(kind: type[BaseException]) -> Exception:
-    """The error with keys in its words, its cause and its context, as raising gives it one."""
+    """Return the error with keys in its text, its cause and its context."""
     error = construct(kind)
     try:
         try:
@@ -154,7 +154,7 @@ def loaded(kind: type[BaseException]) -> Exception:
 
 
 def shown(error: BaseException) -> str:
-    """All that anybody could print of an error: also the context that Python would not."""
+    """Return everything that a program could print of an error, even a suppressed context."""
     lines = [str(error), repr(error), *traceback.format_exception(error)]
     if hasattr(error, "_render_traceback_"):
         lines += error._render_traceback_()
@@ -183,7 +183,7 @@ def test_the_canary_would_be_seen():
 @pytest.mark.parametrize("started", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_every_class_becomes_one_of_ours_without_a_key(name: str, started: bool):
-    """Before the first event there is no answer; after it the answer broke off."""
+    """Before the first event it is a TransportError, after it a StreamError."""
     ours = explain(loaded(CLASSES[name]), endpoint="anthropic", started=started, waited=3.0)
     assert isinstance(ours, NbchatError)
     assert type(ours) is not NbchatError
@@ -202,8 +202,8 @@ CALLED = {name: kind for name, kind in CLASSES.items() if name.startswith("httpx
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("name", sorted(CALLED))
-def test_what_the_http_library_raises_while_sending_reaches_nobody_bare(name: str, stream: bool):
-    """Through the SDK's own client: what comes out of Session.ask is ours and holds no key, context included."""
+def test_errors_of_the_http_library_while_sending_become_ours(name: str, stream: bool):
+    """The errors pass through the SDK's own client. Session.ask raises one of ours, without a key in its context."""
 
     def send(request: httpx2.Request) -> httpx2.Response:
         raise loaded(CALLED[name])
@@ -219,7 +219,7 @@ def test_what_the_http_library_raises_while_sending_reaches_nobody_bare(name: st
 
 
 class Cut(httpx2.SyncByteStream):
-    """A body that brings one event and fails."""
+    """A body that sends one event and then fails."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -233,8 +233,8 @@ class Cut(httpx2.SyncByteStream):
 
 
 @pytest.mark.parametrize("name", sorted(name for name in CLASSES if name.startswith("httpx2.")))
-def test_what_the_http_library_raises_in_mid_stream_is_a_stream_error(name: str):
-    """None of them is an error of the SDK there."""
+def test_errors_of_the_http_library_in_mid_stream_become_stream_errors(name: str):
+    """The SDK does not wrap them there."""
 
     def send(request: httpx2.Request) -> httpx2.Response:
         body = Cut(loaded(CLASSES[name]))
@@ -250,7 +250,7 @@ def test_what_the_http_library_raises_in_mid_stream_is_a_stream_error(name: str)
 
 
 def status_error(status: int, body: Any, **headers: str) -> Exception:
-    """The error the SDK itself makes for this answer."""
+    """Return the error that the SDK itself makes for this answer."""
     client = anthropic.Anthropic(api_key="none", http_client=_HTTP)
     return client._make_status_error(str(body), body=body, response=_response(status, **headers))
 
@@ -275,8 +275,8 @@ API_TYPES = {
 
 @pytest.mark.parametrize("under_200", [False, True], ids=["status", "in-stream"])
 @pytest.mark.parametrize("type", API_TYPES)
-def test_an_error_of_the_api_is_known_by_its_type(type: str, under_200: bool):
-    """Also as a first event, where the status is 200."""
+def test_the_type_of_an_api_error_decides(type: str, under_200: bool):
+    """That is so for a first event, too, where the status is 200."""
     status, kind = API_TYPES[type]
     body = {"type": "error", "error": {"type": type, "message": "told why"}}
     ours = explain(status_error(200 if under_200 else status, body), endpoint="anthropic")
@@ -286,8 +286,8 @@ def test_an_error_of_the_api_is_known_by_its_type(type: str, under_200: bool):
 
 
 @pytest.mark.parametrize("type", API_TYPES)
-def test_in_mid_stream_the_type_stays(type: str):
-    """A program branches on it."""
+def test_in_mid_stream_the_type_is_kept(type: str):
+    """A program can branch on the type."""
     ours = explain(
         status_error(200, {"type": "error", "error": {"type": type, "message": "x"}}), endpoint="a", started=True
     )
@@ -296,7 +296,7 @@ def test_in_mid_stream_the_type_stays(type: str):
 
 
 def llama(status: int, type: str, message: str) -> tuple[int, dict[str, Any]]:
-    """An error as llama.cpp writes it: without an outer type."""
+    """Return an error in the format of llama.cpp, which has no outer type."""
     return status, {"error": {"code": status, "message": message, "type": type}}
 
 
@@ -323,7 +323,7 @@ PAGE = "<html>\n<head><TITLE>502 Bad Gateway</TITLE></head><body>nginx</body></h
     ],
 )
 def test_bodies_of_gateways_are_read(status: int, body: Any, kind: type, said: str):
-    """llama.cpp, Ollama, FastAPI, vLLM, nginx, and what has no body at all."""
+    """The formats are those of llama.cpp, Ollama, FastAPI, vLLM and nginx, and some odd or empty bodies."""
     ours = explain(status_error(status, body), endpoint="mine")
     assert type(ours) is kind
     assert said in ours.message
@@ -337,8 +337,8 @@ def test_bodies_of_gateways_are_read(status: int, body: Any, kind: type, said: s
         "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
     ],
 )
-def test_a_prompt_beyond_the_window_says_what_to_leave_out(said: str):
-    """As Anthropic, llama.cpp and vLLM say it."""
+def test_the_hint_for_a_prompt_that_is_too_long(said: str):
+    """Anthropic, llama.cpp and vLLM each report it in other words."""
     ours = explain(status_error(400, {"error": {"type": "invalid_request_error", "message": said}}), endpoint="a")
     assert "--once" in ours.hint
     assert ours.hint in str(ours)
@@ -361,12 +361,12 @@ def test_a_prompt_beyond_the_window_says_what_to_leave_out(said: str):
     ],
 )
 def test_how_long_the_service_asks_to_wait(headers: dict[str, str], wait: float | None):
-    """In milliseconds, in seconds or not at all; what is no time is none."""
+    """The header has milliseconds or seconds. Anything else is ignored."""
     assert retry_after(status_error(429, None, **headers)) == wait
 
 
 def test_a_date_to_wait_for():
-    """HTTP allows a date; one that is past is no wait."""
+    """HTTP allows a date. A date in the past means no wait."""
     soon = email.utils.formatdate(time.time() + 30, usegmt=True)
     assert retry_after(status_error(429, None, retry_after=soon)) == pytest.approx(30, abs=3)
     past = email.utils.formatdate(time.time() - 300, usegmt=True)
@@ -383,7 +383,7 @@ def test_a_date_to_wait_for():
     ],
 )  # fmt: skip
 def test_which_answers_are_worth_another_try(status: int, headers: dict[str, str], again: bool):
-    """The SDK's own rule, asked of the SDK itself."""
+    """The rule is the SDK's own, and the SDK itself confirms it."""
     error = status_error(status, None, **headers)
     assert worth_retrying(error) is again
     assert _sdk()._should_retry(error.response) is again
@@ -393,8 +393,8 @@ def _sdk() -> Any:
     return anthropic.Anthropic(api_key="none", http_client=_HTTP)
 
 
-def test_a_key_that_no_header_may_hold_is_not_tried_again():
-    """h11 would refuse it each time."""
+def test_a_key_that_does_not_fit_into_a_header_is_not_sent_again():
+    """h11 would refuse the header each time."""
     error = anthropic.APIConnectionError(request=_response(200).request)
     error.__cause__ = httpx2.LocalProtocolError(f"Illegal header value b'Bearer {GATEWAY_KEY}'")
     assert not worth_retrying(error)
@@ -404,7 +404,7 @@ def test_a_key_that_no_header_may_hold_is_not_tried_again():
 
 
 def test_a_cut_never_leaves_half_a_key():
-    """Long messages are cut after the keys are taken out."""
+    """Keys are removed from long messages before they are cut."""
     for length in range(270, 320):
         said = "x" * length + GATEWAY_KEY + " " + GATEWAY_KEY
         for error in (httpx2.InvalidURL(said), status_error(400, {"error": {"message": said + "y" * 200}})):

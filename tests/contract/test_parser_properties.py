@@ -1,4 +1,4 @@
-"""What holds for any answer: the laws of nbchat/core, as Hypothesis properties."""
+"""The rules of nbchat/core, which hold for any answer, as Hypothesis properties."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ _FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta
 
 
 @st.composite
-def split_anew(draw, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same events with every delta cut at any places, also at none and at the same twice."""
+def split_again(draw, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the same events with every delta split at any places, some of them empty."""
     result = []
     for event in events:
         delta = event.get("delta") or {}
@@ -110,13 +110,13 @@ def split_anew(draw, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @st.composite
 def streams(draw) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A message, and the events of it as they may arrive."""
+    """Return a message, and its events as they may arrive."""
     message = draw(messages)
-    return message, draw(split_anew(list(events_of(message))))
+    return message, draw(split_again(list(events_of(message))))
 
 
 def parsed(events: list[dict[str, Any]]) -> tuple[ResponseChunk, list[Any]]:
-    """The finished message and all chunks."""
+    """Return the complete message and all chunks."""
     parser = ChatStreamParser()
     chunks = [chunk for event in events if (chunk := parser.feed(event)) is not None]
     parser.close()
@@ -132,7 +132,7 @@ def text_of(chunk: ResponseChunk) -> str:
 
 @given(messages)
 def test_a_message_taken_apart_and_put_together_is_the_message(message):
-    """An answer that was not streamed is the same answer."""
+    """Events made from a message give the same message."""
     whole, _ = parsed(list(events_of(message)))
     assert whole.blocks == tuple(block_of(block) for block in message["content"])
     assert [block.to_dict() for block in whole.blocks] == message["content"]
@@ -141,15 +141,15 @@ def test_a_message_taken_apart_and_put_together_is_the_message(message):
 
 
 @given(streams())
-def test_where_deltas_are_cut_does_not_matter(stream):
-    """The network cuts where it likes."""
+def test_the_size_of_the_deltas_does_not_matter(stream):
+    """The same text in other pieces gives the same answer."""
     message, events = stream
     assert parsed(events)[0] == parsed(list(events_of(message)))[0]
 
 
 @given(streams(), st.data())
-def test_what_is_not_known_changes_nothing_wherever_it_stands(stream, data):
-    """Pings, events of a later API, things without a type: None each, and the answer is the same."""
+def test_unknown_events_change_nothing(stream, data):
+    """Pings, events of a later API and dicts without a type give None, and the answer is the same."""
     _, events = stream
     mixed = list(events)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -159,7 +159,7 @@ def test_what_is_not_known_changes_nothing_wherever_it_stands(stream, data):
 
 @given(streams(), st.data())
 def test_a_stream_that_ends_early_is_an_error_and_what_came_is_kept(stream, data):
-    """Every strict prefix: close() raises, again and again, and the text is the beginning of the text."""
+    """For every part of a stream, ``close`` raises each time, and the text is the beginning of the full text."""
     _, events = stream
     full, _ = parsed(events)
     parser = ChatStreamParser()
@@ -180,7 +180,7 @@ def test_a_stream_that_ends_early_is_an_error_and_what_came_is_kept(stream, data
 
 @given(streams(), st.lists(st.one_of(noise, streams().map(lambda stream: stream[1][0])), max_size=4))
 def test_nothing_follows_the_response(stream, after):
-    """It comes once, last, and whatever an endpoint sends then is not part of the answer."""
+    """The response chunk comes once, as the last chunk. Events after it are ignored."""
     _, events = stream
     whole, chunks = parsed(events)
     assert [type(chunk) for chunk in chunks].count(ResponseChunk) == 1
@@ -194,8 +194,8 @@ def test_nothing_follows_the_response(stream, after):
 
 
 @given(streams())
-def test_chunks_tell_the_same_as_the_response(stream):
-    """Whoever adds up the chunks has what whoever waits for the response has."""
+def test_chunks_contain_the_same_as_the_response(stream):
+    """The sum of the chunks equals the blocks of the response."""
     _, events = stream
     whole, chunks = parsed(events)
     told: dict[int, list[str]] = {}
@@ -261,7 +261,7 @@ _start = {"type": "message_start", "message": {"id": "m"}}
 
 @given(st.lists(wild_events, max_size=12), st.one_of(st.none(), blocks))
 def test_whatever_an_endpoint_sends_is_a_chunk_or_a_stream_error(events, opening):
-    """No other error, and what arrived can always be asked for."""
+    """No other error is raised, and a snapshot is always possible."""
     parser = ChatStreamParser()
     if opening is not None:
         events = [_start, {"type": "content_block_start", "index": 0, "content_block": opening}, *events]
@@ -279,7 +279,7 @@ def test_whatever_an_endpoint_sends_is_a_chunk_or_a_stream_error(events, opening
 
 @given(st.integers(0, 200_000))
 def test_tool_json_may_be_nested_as_deep_as_it_likes(depth):
-    """It is a call that never runs, not a crash."""
+    """Too deep an input makes a call that never runs. It does not crash the parser."""
     event = {
         "type": "content_block_delta",
         "index": 0,
@@ -312,7 +312,7 @@ added = st.builds(
 
 @given(added, added, added)
 def test_usage_is_a_commutative_monoid(a, b, c):
-    """Requests may be added up in any order and grouping; nothing is the zero."""
+    """The order and the grouping of a sum do not matter, and ``Usage()`` is its zero."""
     assert (a + b) + c == a + (b + c)
     assert a + b == b + a
     assert a + Usage() == Usage() + a == a
@@ -326,7 +326,7 @@ def test_usage_is_a_commutative_monoid(a, b, c):
 
 @given(st.text(max_size=80))
 def test_a_text_without_double_braces_is_itself(text):
-    """Single braces, percent signs, backslashes: nothing of it means anything."""
+    """Single braces, percent signs and backslashes have no meaning."""
     assume("{{" not in text)
     assert "".join(split(text)) == text
     assert len(split(text)) <= 1
@@ -337,7 +337,7 @@ def test_a_text_without_double_braces_is_itself(text):
     st.text(max_size=10),
 )
 def test_values_are_put_in_once_and_never_read_again(parts, last):
-    """A value may hold {{ … }} itself."""
+    """A value that contains {{ … }} is not evaluated."""
     literals = [text for text, _ in parts] + [last]
     assume(not any("{{" in text or text.endswith(("{", "\\")) for text in literals))
     assume(not any(text.startswith("}") for text in literals))
@@ -350,7 +350,7 @@ def test_values_are_put_in_once_and_never_read_again(parts, last):
 
 @given(st.text(alphabet="{}\\ ab\n'\"():=", max_size=30))
 def test_any_prompt_is_filled_or_explained(text):
-    """No other error than ours comes out of a prompt's braces."""
+    """Any mix of braces is filled, or raises a TemplateError."""
     with contextlib.suppress(TemplateError):
         fill(text, {"a": 1, "b": "x"})
 
@@ -385,7 +385,7 @@ turns = st.builds(
 
 
 def assert_valid(history: tuple[Message, ...]) -> None:
-    """What the Messages API demands of a history before the next prompt."""
+    """Assert all that the Messages API demands of a history before the next prompt."""
     if not history:
         return
     assert history[0].role == "user"
@@ -415,12 +415,12 @@ def assert_valid(history: tuple[Message, ...]) -> None:
     served = {
         block.data["tool_use_id"] for block in answers if isinstance(block, OpaqueBlock) and "tool_use_id" in block.data
     }
-    assert used == served, "what the server ran has its result in an answer, and the other way round"
+    assert used == served, "each call that the server ran has its result in an answer, and each result its call"
 
 
 @given(st.lists(turns, max_size=5), st.sampled_from([None, "cell-1", "cell-2", "cell-9"]))
 def test_a_history_is_always_valid_whatever_was_recorded(recorded, key):
-    """Interrupted, failed, re-run, out of order: what is sent before a prompt is a dialogue."""
+    """Turns may be interrupted, failed, repeated or out of order. The history before a prompt stays valid."""
     conversation = Conversation()
     for turn in recorded:
         conversation.record(turn)
@@ -436,7 +436,7 @@ def test_a_history_is_always_valid_whatever_was_recorded(recorded, key):
 
 @given(st.lists(turns, min_size=1, max_size=6))
 def test_a_cell_has_one_turn_and_keeps_its_place(recorded):
-    """Re-running replaces; what came before is not touched; what comes after is stale."""
+    """Running a cell again replaces its turn, keeps the turns before it, and marks the turns after it stale."""
     conversation = Conversation()
     for turn in recorded:
         before = conversation.turns
@@ -467,10 +467,10 @@ answered_by = st.builds(
 
 
 @given(answered_by, st.data())
-def test_a_response_comes_back_from_its_dict(answer, data):
-    """Through JSON, whole or cut short anywhere."""
+def test_a_response_is_restored_from_its_dict(answer, data):
+    """The dict passes through JSON. The answer may be cut short anywhere."""
     message, status, cost, prompt = answer
-    events = data.draw(split_anew(list(events_of(message))))
+    events = data.draw(split_again(list(events_of(message))))
     parser, accumulator = ChatStreamParser(), Accumulator(Message.of("user", prompt), lambda: 1.0)
     for event in events[: data.draw(st.integers(0, len(events)))]:
         if (chunk := parser.feed(event)) is not None:
@@ -494,14 +494,14 @@ def test_a_response_comes_back_from_its_dict(answer, data):
     )
 )
 def test_fenced_code_is_what_was_fenced(parts):
-    """With prose between, and code that holds other fences."""
+    """The text has prose between the blocks, and code that contains other fences."""
     text = "\n".join(f"Some `words`.\n```{language}\n" + "\n".join(rows) + "\n```" for language, rows in parts)
     assert fenced_code(text) == [(language, "\n".join(rows)) for language, rows in parts]
 
 
 @given(st.text(max_size=60), st.text(alphabet="abcXYZ019_-", min_size=4, max_size=40))
-def test_redacting_takes_the_key_out_and_is_done_once(around, tail):
-    """Wherever a key stands."""
+def test_redacting_removes_the_key_and_is_idempotent(around, tail):
+    """The key may be anywhere in the text."""
     text = f"{around}sk-ant-{tail}{around}"
     assert tail not in redact(text) or tail in around
     assert redact(redact(text)) == redact(text)

@@ -1,4 +1,4 @@
-"""``pause_turn``: the service pauses a long search, and goes on by itself when its answer comes back."""
+"""``pause_turn``: the service pauses a long search, and continues when its answer is sent back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAUSED = "pydantic-ai--test_pause_turn_web_search_streaming_vcr--{}.sse"
 
 
 def content_of(sse: bytes) -> list[dict]:
-    """The blocks of a recorded answer, joined by hand from its events."""
+    """Return the blocks of a recorded answer, joined from its events without nbchat's parser."""
     blocks: dict[int, dict] = {}
     inputs: dict[int, str] = {}
     for line in sse.decode().splitlines():
@@ -45,7 +45,7 @@ def content_of(sse: bytes) -> list[dict]:
 
 
 def answering(*handlers: Handler) -> Handler:
-    """A service without a Models API that answers messages with one handler after the other, the last again."""
+    """Return a handler that calls one handler after the other for messages, and has no Models API."""
     left = list(handlers)
 
     def handler(wire: Wire, request: Received) -> None:
@@ -59,12 +59,12 @@ def answering(*handlers: Handler) -> Handler:
 
 @pytest.fixture
 def recorded(streams: Path) -> list[bytes]:
-    """A web search of the real API that paused once, and how it went on."""
+    """Return the two answers of a web search by the real API, which paused once."""
     return [(streams / PAUSED.format(number)).read_bytes() for number in (0, 1)]
 
 
-def test_a_paused_search_goes_on_by_itself(recorded: list[bytes]):
-    """The second request carries the first answer verbatim: thinking with its signature, calls, results."""
+def test_a_paused_search_continues_automatically(recorded: list[bytes]):
+    """The second request contains the first answer unchanged: thinking with its signature, calls, results."""
     with serving(answering(*map(replay, recorded))) as server:
         response = Session(ClaudeTransport("mine", base_url=server.url)).ask(
             "Search.", thinking=True, web_search=True, max_tokens=15_000
@@ -82,7 +82,7 @@ def test_a_paused_search_goes_on_by_itself(recorded: list[bytes]):
 
 
 def test_the_results_of_a_search_are_kept_and_sent_again(recorded: list[bytes]):
-    """In the next turn the whole search goes back, calls and results in their order."""
+    """The next turn sends the whole search, with calls and results in their order."""
     with serving(answering(*map(replay, recorded), streaming(text_events(["Fine."])))) as server:
         session = Session(ClaudeTransport("mine", base_url=server.url))
         session.ask("Search.", web_search=True)
@@ -100,7 +100,7 @@ def test_the_results_of_a_search_are_kept_and_sent_again(recorded: list[bytes]):
 
 
 def test_citations_are_rendered_with_their_sources(streams: Path):
-    """An answer of the real API: each cited source once, numbered, with a link that opens elsewhere."""
+    """The final output has a link to each source that an answer of the real API cites."""
     sse = (streams / "llm-anthropic--test_web_search--0.sse").read_bytes()
     with serving(answering(replay(sse))) as server:
         response = Session(ClaudeTransport("mine", base_url=server.url)).ask("Search.", web_search=True)
@@ -112,23 +112,23 @@ def test_citations_are_rendered_with_their_sources(streams: Path):
         assert f'href="{citation["url"]}"'.replace("&", "&amp;") in html
 
 
-def test_a_service_that_pauses_for_ever_is_asked_ten_times_and_no_more():
-    """Then the turn ends, and its marker says that it paused."""
+def test_a_service_that_always_pauses_is_continued_ten_times():
+    """Then the turn ends, and its stop reason says that the service paused."""
     with serving(streaming(text_events(["More. "], "pause_turn"))) as server:
         response = Session(ClaudeTransport("mine", base_url=server.url)).ask("Search.")
     assert len(server.requests) == 11
     assert response.stop_reason == "pause_turn"
 
 
-def test_the_share_of_the_prompt_from_the_cache_is_said_when_the_answer_begins():
-    """In the status line, before the first word; of a prompt that was not cached nothing is said."""
+def test_the_share_of_the_prompt_from_the_cache_is_shown_when_the_answer_begins():
+    """The status line shows it before the first word. Without a cache it shows nothing."""
 
-    class Watch:
+    class Recorder:
         def __init__(self) -> None:
-            self.said: list[str] = []
+            self.lines: list[str] = []
 
         def feed(self, chunk) -> None:
-            self.said.append(chunk.text if isinstance(chunk, Notice) else chunk.type)
+            self.lines.append(chunk.text if isinstance(chunk, Notice) else chunk.type)
 
         def settle(self, response) -> None:
             pass
@@ -136,8 +136,8 @@ def test_the_share_of_the_prompt_from_the_cache_is_said_when_the_answer_begins()
     cached = [start(input_tokens=100, cache_read_input_tokens=900), *list(text_events(["Hi"]))[1:]]
     with serving(streaming(cached), streaming(text_events(["Hi"]))) as server:
         session = Session(ClaudeTransport("mine", base_url=server.url))
-        session.ask("Hi", sinks=[watch := Watch()])
-        session.ask("Hi", sinks=[plain := Watch()])
+        session.ask("Hi", sinks=[cached_run := Recorder()])
+        session.ask("Hi", sinks=[plain_run := Recorder()])
     line = "90 % of the prompt from the cache"
-    assert watch.said.index(line) < watch.said.index("block_start")
-    assert not any("cache" in said for said in plain.said)
+    assert cached_run.lines.index(line) < cached_run.lines.index("block_start")
+    assert not any("cache" in text for text in plain_run.lines)

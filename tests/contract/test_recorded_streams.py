@@ -1,4 +1,4 @@
-"""The parser against recorded answers of the real API, and the SDK's own accumulation of the same bytes."""
+"""The parser on recorded answers of the real API, compared with the SDK's own result for the same bytes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ RECORDINGS = sorted(STREAMS.glob("*.sse"))
 
 
 def test_all_recordings_are_here(streams: Path) -> None:
-    """The folder holds what its README lists, so that the loop below is not over nothing."""
+    """The folder has all files that its README lists. Otherwise the tests below would check nothing."""
     listed = (streams / "README.md").read_text().count(".sse |")
     assert len(RECORDINGS) == listed == 80
 
 
 @pytest.fixture(scope="module")
 def http() -> Iterator[Any]:
-    """One pool of connections for all: making one costs more than a recording."""
+    """Share one pool of connections, because making one takes longer than a recording."""
     import anthropic
 
     with anthropic.DefaultHttpxClient() as client:
@@ -40,7 +40,7 @@ def http() -> Iterator[Any]:
 
 
 def ask(url: str, http: Any, *, stream: bool = True, once: bool = False) -> Response:
-    """The answer; with ``once`` of a single request, where a session would go on after a pause."""
+    """Return the answer. With ``once``, send a single request; a session would continue after a pause."""
     transport = ClaudeTransport("recorded", base_url=url, http_client=http)
     if not once:
         return Session(transport).ask("What was asked", model="any", stream=stream)
@@ -55,15 +55,15 @@ def ask(url: str, http: Any, *, stream: bool = True, once: bool = False) -> Resp
 
 
 def pauses(recording: Path) -> bool:
-    """Whether a session would ask the service to go on: the server would send the same again."""
+    """Return True if the answer is paused. A session would then ask again, and get the same answer."""
     return b'"stop_reason":"pause_turn"' in recording.read_bytes().replace(b'": ', b'":')
 
 
 def sdk_message(url: str, http: Any, recording: Path) -> Any:
-    """What the SDK's own helper accumulates.
+    """Return the message that the SDK's own helper accumulates.
 
-    Two recordings need its beta helper: the other one loses the delta of a compaction block, and
-    the input of an mcp_tool_use block (SDK 2.12).
+    Some recordings need the SDK's beta helper. The other helper loses the delta of a compaction block
+    and the input of an mcp_tool_use block (SDK 2.12).
     """
     import anthropic
 
@@ -75,7 +75,7 @@ def sdk_message(url: str, http: Any, recording: Path) -> Any:
 
 
 def without_nulls(value: Any) -> Any:
-    """Null and absent mean the same to the API."""
+    """Return the value without nulls, because null and absent mean the same to the API."""
     if isinstance(value, dict):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
@@ -83,7 +83,7 @@ def without_nulls(value: Any) -> Any:
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.stem)
 def test_our_response_is_what_the_sdk_accumulates(recording: Path, http: Any) -> None:
-    """Same bytes through a local server: text, blocks, stop reason and usage are equal."""
+    """Text, blocks, stop reason and usage are equal for the same bytes from a local server."""
     with serving(replay(recording.read_bytes())) as server:
         ours = ask(server.url, http, once=pauses(recording))
         theirs = sdk_message(server.url, http, recording).to_dict(mode="json", warnings=False)
@@ -98,7 +98,7 @@ def test_our_response_is_what_the_sdk_accumulates(recording: Path, http: Any) ->
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.stem)
 def test_the_same_answer_without_streaming_gives_the_same_response(recording: Path, http: Any) -> None:
-    """Same Response, same chunks but for their number."""
+    """The Response is the same, and so are the chunks, except for their number."""
 
     def whole(wire: Any, request: Any) -> None:
         assert "stream" not in request.body or request.body["stream"] is False
@@ -118,20 +118,20 @@ def test_the_same_answer_without_streaming_gives_the_same_response(recording: Pa
 
 
 def kinds(response: Response) -> list[str]:
-    """The chunk types in order, with runs of deltas of a block as one."""
+    """Return the types of the chunks in order, with a run of deltas of one block as one."""
     seen: list[tuple[str, int]] = []
     for chunk in response.chunks:
         here = (chunk.type, getattr(chunk, "index", -1))
         if not seen or seen[-1] != here or chunk.type in ("block_start", "block_stop", "response"):
             seen.append(here)
-    # A citation may come before, between or after the text it supports; its block says where it belongs.
+    # A citation may come before, between or after the pieces of the text that it supports.
     return [
         f"{kind} {index}" for kind, index in seen if kind not in ("citation", "output_text", "thinking", "tool_input")
     ]
 
 
 def test_recorded_tool_calls_are_parsed_strictly(streams: Path, http: Any) -> None:
-    """Each tool call of the recordings has its whole input."""
+    """Each recorded tool call has its complete input."""
     calls = 0
     for recording in RECORDINGS:
         with serving(replay(recording.read_bytes())) as server:

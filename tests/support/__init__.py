@@ -1,1 +1,1 @@
-"""What several rings of the tests need."""
+"""The parts that several kinds of tests share: a server, and waiting."""

@@ -1,6 +1,6 @@
-"""A local server that speaks the Messages API as badly as a test wants.
+"""A local server that speaks the Messages API as well or as badly as a test needs.
 
-Each connection is handled by a raw socket, so that framing, cuts and stalls are exact.
+Each connection is a raw socket, so that a test controls framing, cuts and stalls exactly.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 
 @dataclass
 class Received:
-    """A request as it came in."""
+    """A request that the server received."""
 
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
     at: float = field(default_factory=time.monotonic)
-    #: The other side's port: the same for requests over the same connection.
+    #: The client's port. Requests over the same connection have the same one.
     port: int = 0
 
 
 class Wire:
-    """One connection's writing side."""
+    """The connection that a handler writes its answer to."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -39,6 +39,7 @@ class Wire:
     def head(
         self, status: str = "200 OK", content_type: str = "text/event-stream", *, chunked: bool = True, **headers: str
     ) -> None:
+        """Send the status line and the headers. Underscores in header names become hyphens."""
         self.chunked = chunked
         lines = [f"HTTP/1.1 {status}", f"content-type: {content_type}", "request-id: req_test"]
         lines.append("transfer-encoding: chunked" if chunked else "connection: close")
@@ -46,31 +47,35 @@ class Wire:
         self.raw(("\r\n".join(lines) + "\r\n\r\n").encode())
 
     def send(self, data: bytes) -> None:
+        """Send a part of the body, framed as a chunk if the headers said so."""
         self.raw(b"%x\r\n%s\r\n" % (len(data), data) if self.chunked else data)
 
     def event(self, event: dict[str, Any]) -> None:
+        """Send an event as SSE."""
         self.send(sse(event))
 
     def end(self) -> None:
-        """End the body properly."""
+        """End the body cleanly."""
         if self.chunked:
             self.raw(b"0\r\n\r\n")
 
     def raw(self, data: bytes) -> None:
+        """Send bytes without any framing."""
         self.connection.sendall(data)
 
     def reset(self) -> None:
         """End the connection with a TCP reset."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(self.connection.detach())  # close() would wait for the reader
+        os.close(self.connection.detach())  # close() does nothing before `reader` is closed
 
     def json(self, status: str, body: Any, **headers: str) -> None:
+        """Send a whole answer in JSON."""
         self.head(status, "application/json", chunked=True, **headers)
         self.send(json.dumps(body).encode())
         self.end()
 
     def gone(self, within: float) -> bool:
-        """Whether the other side closes within so many seconds."""
+        """Return True if the client closes the connection within ``within`` seconds."""
         self.connection.settimeout(within)
         try:
             return self.connection.recv(1) == b""
@@ -81,6 +86,7 @@ class Wire:
 
 
 def sse(event: dict[str, Any]) -> bytes:
+    """Return an event in the format of server-sent events."""
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
@@ -89,7 +95,7 @@ Handler = Callable[[Wire, Received], None]
 
 @dataclass
 class Server:
-    """The running server: where it is and what it received."""
+    """A running server: its URL and the requests that it received."""
 
     url: str
     requests: list[Received]
@@ -97,7 +103,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(*handlers: Handler) -> Iterator[Server]:
-    """Serve one handler a request, the last again and again."""
+    """Run a server that calls one handler for each request. The last handler is called again and again."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = Server(f"http://127.0.0.1:{listener.getsockname()[1]}", [])
     lock, open_connections = threading.Lock(), []
@@ -124,7 +130,7 @@ def serving(*handlers: Handler) -> Iterator[Server]:
                 try:
                     handler(wire, request)
                 except BaseException:
-                    connection.shutdown(socket.SHUT_RDWR)  # the reader above would keep it open
+                    connection.shutdown(socket.SHUT_RDWR)  # `reader` would keep the connection open
                     raise
                 if not wire.chunked:
                     connection.shutdown(socket.SHUT_RDWR)
@@ -135,7 +141,7 @@ def serving(*handlers: Handler) -> Iterator[Server]:
         yield server
     finally:
         with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)  # else one more connection would be accepted
+            listener.shutdown(socket.SHUT_RDWR)  # close() alone would accept one more connection
         listener.close()
         for connection in open_connections:
             with contextlib.suppress(OSError):
@@ -155,7 +161,7 @@ def _read(reader: Any) -> Received | None:
 
 
 def replay(data: bytes) -> Handler:
-    """Serve a recorded SSE body."""
+    """Return a handler that sends a recorded SSE body."""
 
     def handler(wire: Wire, request: Received) -> None:
         wire.head()
@@ -167,7 +173,7 @@ def replay(data: bytes) -> Handler:
 
 
 def start(**usage: int) -> dict[str, Any]:
-    """A ``message_start`` event."""
+    """Return a ``message_start`` event."""
     message = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "test-model", "content": [],
         "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 10, "output_tokens": 1} | usage,
@@ -176,11 +182,12 @@ def start(**usage: int) -> dict[str, Any]:
 
 
 def text_delta(text: str, index: int = 0) -> dict[str, Any]:
+    """Return a ``content_block_delta`` event with text."""
     return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
 
 
 def text_events(pieces: Iterable[str], stop_reason: str = "end_turn") -> Iterator[dict[str, Any]]:
-    """The events of an answer of one text block."""
+    """Yield the events of an answer with one text block, a delta for each piece."""
     yield start()
     yield {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
     count = 0
@@ -197,7 +204,7 @@ def text_events(pieces: Iterable[str], stop_reason: str = "end_turn") -> Iterato
 
 
 def streaming(events: Iterable[dict[str, Any]], pause: float = 0.0) -> Handler:
-    """Serve events, with a pause before each."""
+    """Return a handler that sends events, each after a pause in seconds."""
     events = list(events)
 
     def handler(wire: Wire, request: Received) -> None:
@@ -212,7 +219,7 @@ def streaming(events: Iterable[dict[str, Any]], pause: float = 0.0) -> Handler:
 
 
 def message(content: list[dict[str, Any]], stop_reason: str = "end_turn", **more: Any) -> dict[str, Any]:
-    """A whole message, as an answer that is not streamed."""
+    """Return a complete message, the answer to a request without streaming."""
     return {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "test-model", "content": content,
         "stop_reason": stop_reason, "stop_sequence": None, "usage": {"input_tokens": 10, "output_tokens": 5}, **more,

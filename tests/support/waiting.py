@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does."""
+"""Waiting for another thread or process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["wait_for"]
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20.0, said: Callable[[], object] = str) -> None:
-    """Until the condition is true; fails after so many seconds with what ``said`` gives."""
+    """Wait until ``condition()`` is true. After ``seconds``, fail with the text that ``said()`` returns."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, said()

@@ -1,4 +1,4 @@
-"""Conversations follow the notebook's cells, and send only what is a dialogue."""
+"""Conversations follow the notebook's cells, and send only valid dialogues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
 
 
 def turn(key: str | None, prompt: str, *answers) -> Turn:
-    """A prompt and what followed: answers and tool results by turns."""
+    """Return a turn with a prompt, and answers and tool results in alternation."""
     roles = ("assistant", "user")
     after = (Message.of(roles[place % 2], content) for place, content in enumerate(answers))
     return Turn(key, (Message.of("user", prompt), *after))
@@ -28,7 +28,7 @@ def talk() -> Conversation:
 
 
 def test_a_cell_sends_the_turns_before_its_own():
-    """A new cell sends all; a re-run one only what came before it."""
+    """A new cell sends all turns. A cell that runs again sends only the turns before its own."""
     assert said(talk().history("new")) == ["q1", "a1", "q2", "a2", "q3", "a3"]
     assert said(talk().history(None)) == ["q1", "a1", "q2", "a2", "q3", "a3"]
     assert said(talk().history("cell 2")) == ["q1", "a1"]
@@ -36,7 +36,7 @@ def test_a_cell_sends_the_turns_before_its_own():
 
 
 def test_a_rerun_replaces_its_turn_and_makes_later_ones_stale():
-    """They stay where they are."""
+    """The later turns keep their places."""
     conversation = talk()
     conversation.record(turn("cell 2", "q2", "another"))
     assert said(conversation.history("new")) == ["q1", "a1", "q2", "another", "q3", "a3"]
@@ -46,7 +46,7 @@ def test_a_rerun_replaces_its_turn_and_makes_later_ones_stale():
 
 
 def test_without_a_key_every_run_is_a_new_turn():
-    """As under nbclient."""
+    """nbclient, for example, does not tell the cell's id."""
     conversation = Conversation()
     for _ in range(2):
         conversation.record(turn(None, "q", "a"))
@@ -54,7 +54,7 @@ def test_without_a_key_every_run_is_a_new_turn():
 
 
 def test_stale_turns_are_sent_without_thinking():
-    """It is bound to a history that has changed."""
+    """Their thinking belongs to a history that has changed."""
     conversation = talk()
     conversation.record(turn("cell 3", "q3", [THOUGHT, {"type": "text", "text": "a3"}]))
     assert conversation.history("new")[-1].content[0].type == "thinking"
@@ -81,19 +81,19 @@ def test_stale_turns_are_sent_without_thinking():
     ],
     ids=[
         *("no answer", "no blocks", "blank", "interrupted", "only thought", "unsigned thought", "an open call"),
-        *("text and an open call", "results nobody read", "an empty last round", "the text before it"),
-        *("a whole loop", "a blank beside a call"),
+        *("text and an open call", "results without an answer", "an empty last round", "the text before it"),
+        *("a whole loop", "a blank next to a call"),
     ],
 )
-def test_what_of_a_turn_is_sent(answers, sent):
-    """Never a lone question, an empty answer, a call without its result."""
+def test_the_sendable_part_of_a_turn(answers, sent):
+    """It never has a lone question, an empty answer, or a call without its result."""
     history = turn("c", "q", *answers).sendable()
     assert said(history) == sent
     assert all(block.type != "text" or block.text.strip() for message in history for block in message.content)
 
 
-def test_a_paused_answer_goes_on_as_one():
-    """Its server tool may be answered in the second part."""
+def test_a_paused_answer_is_sent_as_one():
+    """The result of its server tool may be in the second part."""
     search = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
     found = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
     messages = (
@@ -109,7 +109,7 @@ def test_a_paused_answer_goes_on_as_one():
 
 
 def test_forget_counts_from_one():
-    """As %nbchat history numbers them."""
+    """``%nbchat history`` numbers the turns in the same way."""
     conversation = talk()
     assert conversation.forget(1).key == "cell 1"
     assert [item.stale for item in conversation.turns] == [True, True]
@@ -118,8 +118,8 @@ def test_forget_counts_from_one():
             conversation.forget(wrong)
 
 
-def test_fork_copies_and_belongs_to_no_cell():
-    """Re-running the cell of the original leaves the fork alone."""
+def test_a_fork_is_a_copy_that_belongs_to_no_cell():
+    """Running a cell of the original again does not change the fork."""
     conversation = talk()
     fork = conversation.fork("other")
     conversation.record(turn("cell 1", "q1", "changed"))

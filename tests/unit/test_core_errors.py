@@ -1,4 +1,4 @@
-"""The error tree, how errors show themselves, and what is taken out of them."""
+"""The error tree, the display of errors, and the redaction of keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALL = [value for value in vars(errors).values() if isinstance(value, type) and i
 
 
 def test_the_tree_is_the_one_drawn_in_the_docstring():
-    """Depth by depth: a new error is drawn, or this fails."""
+    """A new error must be drawn there, at its place in the tree."""
     drawn: list[type] = []
     checked = 0
     for line in errors.__doc__.splitlines():
@@ -45,17 +45,17 @@ def test_the_tree_is_the_one_drawn_in_the_docstring():
             drawn.append(kind)
     names = set(re.findall(r"[A-Z]\w+(?:Error|Failed|Miss)\b", errors.__doc__))
     assert {kind.__name__ for kind in ALL} == names
-    assert checked == len(ALL) - 1, "all but the root hang somewhere"
+    assert checked == len(ALL) - 1, "every class but the root has a parent in the drawing"
 
 
 def test_every_error_is_public():
-    """So that users can catch it by name."""
+    """Users can catch each error by its name."""
     assert {kind.__name__ for kind in ALL} <= set(errors.__all__)
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_in_a_notebook_an_error_is_what_happened_and_what_to_do(kind):
-    """IPython asks for _render_traceback_ and prints its lines."""
+def test_a_notebook_shows_the_message_and_the_hint(kind):
+    """IPython calls _render_traceback_ and prints its lines."""
     error = kind("the flag --x is unknown", "Leave it out.")
     assert error._render_traceback_() == [f"{kind.__name__}: the flag --x is unknown", "Leave it out."]
     assert kind("alone")._render_traceback_() == [f"{kind.__name__}: alone"]
@@ -63,7 +63,7 @@ def test_in_a_notebook_an_error_is_what_happened_and_what_to_do(kind):
 
 
 def test_ipython_shows_those_lines_and_the_cell_still_fails():
-    """The hook is the one IPython really calls."""
+    """IPython really calls this hook."""
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output
     from traitlets.config import Config
@@ -77,8 +77,8 @@ def test_ipython_shows_those_lines_and_the_cell_still_fails():
     assert shown.stdout.strip().splitlines() == ["OptionError: no flag --modle", "Did you mean --model?"]
 
 
-def test_errors_carry_what_a_program_needs():
-    """Beside the words for people."""
+def test_errors_have_attributes_for_programs():
+    """A program does not have to parse the message."""
     budget = BudgetError("over", spent=0.04, limit=0.05, estimate=0.02)
     assert (budget.spent, budget.limit, budget.estimate) == (0.04, 0.05, 0.02)
     assert ParseError("bad", problems=["a: missing"], response="r").problems == ("a: missing",)
@@ -88,7 +88,7 @@ def test_errors_carry_what_a_program_needs():
 
 
 def test_errors_survive_pickling():
-    """Process pools and ipyparallel send them back."""
+    """Process pools and ipyparallel send errors back pickled."""
     error = pickle.loads(pickle.dumps(RateLimitError("slow", "wait", retry_after=3.0, status=429)))
     assert (error.message, error.hint, error.retry_after, error.status) == ("slow", "wait", 3.0, 429)
 
@@ -116,8 +116,8 @@ def test_errors_survive_pickling():
         ("error_of_next_year", 200, BadRequestError),
     ],
 )
-def test_an_api_error_is_known_by_its_type_then_by_its_status(type, status, kind):
-    """An error inside a stream comes under status 200."""
+def test_the_type_of_an_api_error_decides_then_its_status(type, status, kind):
+    """An error inside a stream arrives under status 200."""
     error = from_api(type, " told why ", status=status, request_id="req_1")
     assert error.__class__ is kind  # `type` is the parameter here
     assert "told why" in error.message
@@ -126,8 +126,8 @@ def test_an_api_error_is_known_by_its_type_then_by_its_status(type, status, kind
     assert isinstance(error, TransportError)
 
 
-def test_a_rate_limit_says_how_long_to_wait():
-    """In seconds, as the service asked."""
+def test_a_rate_limit_has_the_time_to_wait():
+    """It is in seconds, as the service asked."""
     error = from_api("rate_limit_error", "slow down", status=429, retry_after=31.4)
     assert error.retry_after == 31.4
     assert "31 s" in error.hint
@@ -144,14 +144,14 @@ def test_a_rate_limit_says_how_long_to_wait():
         ("sk-ant- is the prefix", "sk-ant- is the prefix"),
     ],
 )
-def test_redact_takes_keys_and_leaves_words(text, clean):
-    """What is redacted is also what a cassette holds, so it must not touch prose."""
+def test_redact_removes_keys_and_keeps_words(text, clean):
+    """Cassettes hold redacted text, so prose must stay as it is."""
     assert redact(text) == clean
     assert redact(redact(text)) == clean
 
 
-def test_a_configured_key_never_gets_out(monkeypatch):
-    """Of whatever form; also where one key begins like another."""
+def test_a_configured_key_is_never_shown(monkeypatch):
+    """A key may have any form, and one key may begin like another."""
     monkeypatch.setattr(errors, "_secrets", set())
     errors.keep_secret(" gateway-key-1 ")
     errors.keep_secret("gateway-key-1-longer")
@@ -163,6 +163,6 @@ def test_a_configured_key_never_gets_out(monkeypatch):
 
 
 def test_nearest_helps_with_a_typo_and_is_silent_otherwise():
-    """A hint is only given where it is likely right."""
+    """There is a hint only if it is probably right."""
     assert nearest("modle", ["model", "system"]) == "Did you mean model?"
     assert nearest("xyz", ["model", "system"]) == ""

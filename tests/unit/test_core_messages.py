@@ -1,4 +1,4 @@
-"""Blocks and messages: what the API sent goes back as it came."""
+"""Blocks and messages: they go back to the API exactly as they came."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ThinkingBlock,
     ],
 )
 def test_a_block_goes_back_as_it_came(data, kind):
-    """Known fields, unknown fields, unknown types."""
+    """That is so for known fields, unknown fields and unknown types."""
     block = block_of(data)
     assert type(block) is kind
     assert block.to_dict() == data
@@ -32,8 +32,8 @@ def test_a_block_goes_back_as_it_came(data, kind):
     assert block.type == data.get("type", "")
 
 
-def test_what_a_block_gives_out_is_a_copy():
-    """A value that was handed out cannot change the conversation."""
+def test_to_dict_returns_a_copy():
+    """A change of the dict does not change the conversation."""
     block = block_of({"type": "tool_use", "id": "t", "name": "f", "input": {"a": [1]}, "x": {"y": [2]}})
     given = block.to_dict()
     given["input"]["a"].append(9)
@@ -45,8 +45,8 @@ def test_what_a_block_gives_out_is_a_copy():
     assert opaque.to_dict()["x"] == [1]
 
 
-def test_a_call_that_was_cut_short_is_not_valid_and_is_sent_without_its_remains():
-    """What is kept on disk has them; what the API takes does not."""
+def test_an_incomplete_call_is_sent_without_its_partial_json():
+    """Files have it. The API does not take it."""
     call = ToolUseBlock("t", "f", {}, '{"a": 1')
     assert not call.valid
     assert call.arguments == '{"a": 1'
@@ -58,7 +58,7 @@ def test_a_call_that_was_cut_short_is_not_valid_and_is_sent_without_its_remains(
 
 
 def test_a_message_of_one_plain_text_is_that_text():
-    """So a text and a block of it are the same request."""
+    """A text and a block with this text make the same request."""
     assert Message.of("user", "hi") == Message.of("user", [{"type": "text", "text": "hi"}])
     assert Message.of("user", "hi").to_dict() == {"role": "user", "content": "hi"}
     cached = Message.of("user", [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}])
@@ -66,7 +66,7 @@ def test_a_message_of_one_plain_text_is_that_text():
     assert Message.from_dict(cached.to_dict()) == cached
 
 
-def test_the_text_of_a_message_joins_with_nothing_between():
+def test_the_text_of_a_message_has_no_separators():
     """Citations split sentences into blocks."""
     message = Message.of("assistant", [TextBlock("The sky "), {"type": "later"}, TextBlock("is blue.")])
     assert message.text == "The sky is blue."

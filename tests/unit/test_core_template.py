@@ -41,7 +41,7 @@ def test_examples(text, filled):
     assert filled_text(text, x=3) == filled
 
 
-def test_a_value_is_not_read_again():
+def test_a_value_is_not_scanned_again():
     """Data may contain braces, also hostile ones."""
     assert filled_text("{{ row }}", row="{{ secret }}", secret="no") == "{{ secret }}"
 
@@ -53,7 +53,7 @@ def test_values_stay_values():
 
 
 def test_expressions_are_evaluated_once_and_in_order():
-    """Also with side effects."""
+    """Side effects happen once, in order."""
     calls = []
     assert filled_text("{{ f(1) }} {{ f(2) }}", f=lambda n: calls.append(n) or n) == "1 2"
     assert calls == [1, 2]
@@ -72,7 +72,7 @@ def test_expressions_are_evaluated_once_and_in_order():
         ("text\n\n{{ x", "line 3 of the prompt opens {{ and never closes it", "Close it with }}"),
     ],
 )
-def test_what_cannot_be_filled_is_explained(text, message, hint):
+def test_an_invalid_expression_is_explained(text, message, hint):
     """The error names the line of the prompt, the nearest name, and what to do."""
     with pytest.raises(TemplateError) as caught:
         fill(text, {"table": 1})
@@ -81,7 +81,7 @@ def test_what_cannot_be_filled_is_explained(text, message, hint):
 
 
 def test_an_interrupt_in_an_expression_is_an_interrupt():
-    """Nothing swallows it."""
+    """It passes through."""
 
     def slow() -> None:
         raise KeyboardInterrupt

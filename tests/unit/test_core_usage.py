@@ -1,4 +1,4 @@
-"""Usage: read from the API, added up, kept."""
+"""Usage: reading it from the API, adding, storing."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_every_tier_is_counted():
         {"input_tokens": "many", "server_tool_use": []},
     ],
 )
-def test_what_is_missing_null_or_no_count_is_nothing(given):
-    """Gateways leave fields out, and some fill them with other things."""
+def test_missing_null_and_invalid_counts_are_zero(given):
+    """Gateways leave fields out, and some put other things into them."""
     assert Usage.from_api(given) == Usage()
     assert Usage().cached_share == 0.0
 
@@ -56,15 +56,15 @@ def test_tiers_that_differ_are_mixed_and_those_that_agree_stay():
         standard + 1
 
 
-def test_an_estimate_never_lowers_what_was_counted():
-    """And is marked."""
+def test_an_estimate_never_lowers_a_count():
+    """The result is marked as an estimate."""
     usage = Usage(output_tokens=50).estimate_output(20)
     assert (usage.output_tokens, usage.estimated) == (50, True)
     assert Usage(output_tokens=1).estimate_output(20).output_tokens == 20
 
 
 def test_the_dict_has_neutral_names_and_reads_back():
-    """Shown to people and other tools; only what holds something."""
+    """Empty fields are left out."""
     usage = Usage.from_api(FULL)
     kept = usage.to_dict()
     assert (kept["prompt_tokens"], kept["completion_tokens"], kept["total_tokens"]) == (1110, 7, 1117)

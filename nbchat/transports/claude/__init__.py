@@ -4,8 +4,8 @@ The SDK leaves four things to its caller, and each has its module here:
 
 *client*       makes the SDK's client, strips keys and keeps them out of every message.
 *attempt*      sends a request once and reads the answer; errors of every library become ours.
-*idle_cutoff*  ends a stream that sends nothing but pings.
-*retries*      decides if a failed attempt is repeated, and shows the wait.
+*idle_cutoff*  ends a stream in which no content arrives any more.
+*retries*      decides if a failed attempt is repeated, and shows the wait before that.
 
 :class:`ClaudeTransport` puts them together. Importing this package does not load the SDK.
 """

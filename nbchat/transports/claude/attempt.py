@@ -33,7 +33,7 @@ class Attempt:
         client: The SDK's client.
         request: The request to send.
         endpoint: The endpoint's name, for messages.
-        idle_timeout_s: How long content of a stream may fail to come, in seconds.
+        idle_timeout_s: How long a stream may go without content, in seconds.
     """
 
     def __init__(self, client: SdkClient, request: Request, *, endpoint: str, idle_timeout_s: float) -> None:

@@ -1,6 +1,7 @@
-"""The SDK's client: how it is made, which credentials it has, and which of its values are secrets.
+"""The SDK's client: making it, finding its credentials, and keeping its secrets.
 
-This module alone imports anthropic, and only when a client is made: the import takes over a second.
+Only this module imports anthropic, and only when a client is made, because the import takes over a
+second.
 """
 
 from __future__ import annotations
@@ -189,12 +190,12 @@ def _is_loopback(url: str) -> bool:
 
 
 def timeout(read_s: float) -> Timeout:
-    """Return the SDK's timeout for a request: ``read_s`` seconds between two pieces of the answer."""
+    """Return the SDK's timeout for a request, with ``read_s`` seconds between two pieces of the answer."""
     import anthropic
 
     return anthropic.Timeout(read_s, connect=CONNECT_TIMEOUT_S)
 
 
 def preload() -> None:
-    """Import the SDK. This takes over a second, so it belongs into a background thread."""
+    """Import the SDK. This takes over a second, so call it in a background thread."""
     import anthropic  # noqa: F401

@@ -1,4 +1,4 @@
-"""IdleCutoff: the end of a stream whose content fails to come."""
+"""IdleCutoff: it ends a stream in which no content has arrived for too long."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LINGER_S = 0.25
 
 
 class IdleCutoff:
-    """A timer that ends a stream when its content fails to come, by shutting the socket down.
+    """A timer that shuts the socket of a stream down when no content has arrived for too long.
 
-    The two obvious ways do not work. A read timeout never fires, because each ping resets it.
-    Closing the stream from another thread does not wake a reader that is blocked in ``recv``;
-    shutting the socket down does (https://man7.org/linux/man-pages/man2/shutdown.2.html).
+    The two obvious ways to end the stream do not work. A read timeout never fires, because each ping
+    resets it. Closing the stream from another thread does not wake a reader that is blocked in
+    ``recv``. Shutting the socket down does (https://man7.org/linux/man-pages/man2/shutdown.2.html).
 
     Args:
-        limit_s: How long content may fail to come, in seconds.
+        limit_s: How long the stream may go without content, in seconds.
 
     Attributes:
         expired: True after this timer has shut the socket down.
@@ -80,8 +80,8 @@ class IdleCutoff:
                 self.expired = True
                 _shut_down(stream)
                 return
-            # A paused timer has an infinite rest, which `wait` does not accept: look again after one
-            # limit. Once the limit has changed its event stays set, and waiting for it would spin.
+            # `wait` does not accept the infinite rest of a paused timer, so look again after one limit.
+            # Once `_limit_changed` is set it stays set, and waiting for it would be a busy loop.
             wake_up = self._stream_ended if self.message_complete else self._limit_changed
             wake_up.wait(min(remaining_s, self._limit_s))
 

@@ -1,7 +1,7 @@
-"""Retries: when a failed attempt is repeated, after which wait, and what the user sees meanwhile.
+"""Retries: the wait before a failed attempt is repeated, and the countdown that the user sees.
 
-The SDK has retries of its own, which nbchat switches off: they show nothing, and sleep for as long
-as the service asks, be that an hour.
+The SDK has retries of its own, which nbchat switches off. They show nothing, and they sleep for as
+long as the service asks, even for an hour.
 """
 
 from __future__ import annotations

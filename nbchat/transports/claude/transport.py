@@ -37,7 +37,7 @@ class ClaudeTransport:
             other name together with ``base_url``.
         base_url: The address of the server; None for the platform's own address.
         api_key: The key; None to let the SDK search for credentials.
-        idle_timeout: How long content may fail to come, in seconds. Pings do not count as content.
+        idle_timeout: How long a stream may go without content, in seconds. Pings are not content.
         max_retries: How often a failed attempt is repeated. After the first event nothing is repeated.
         sleep: The function that waits between attempts.
         client_options: More arguments for the SDK's client class.
@@ -56,7 +56,7 @@ class ClaudeTransport:
     ) -> None:
         self.name, self.base_url = name, base_url
         self._api_key = api_key.strip() if api_key else None
-        self._idle_timeout_s, self._max_retries, self._sleep = idle_timeout, max_retries, sleep
+        self._idle_timeout, self._max_retries, self._sleep = idle_timeout, max_retries, sleep
         self._client_options = client_options
         self._client: SdkClient | None = None
         self._lock = threading.Lock()
@@ -117,11 +117,11 @@ class ClaudeTransport:
         """Yield the events of the answer, repeating attempts that fail before their first event."""
         client = self.client
         for number in range(self._max_retries + 1):
-            attempt = Attempt(client, request, endpoint=self.name, idle_timeout_s=self._idle_timeout_s)
+            attempt = Attempt(client, request, endpoint=self.name, idle_timeout_s=self._idle_timeout)
             error = yield from attempt.events()
             if error is None:
                 return
-            waited = self._idle_timeout_s if request.stream else UNSTREAMED_TIMEOUT_S
+            waited = self._idle_timeout if request.stream else UNSTREAMED_TIMEOUT_S
             failure = explain(error, endpoint=self.name, waited=waited)
             wait_s = wait_before_retry(error, number, client) if number < self._max_retries else None
             if wait_s is None:
@@ -143,7 +143,7 @@ class ClaudeTransport:
         return self._ask(ask, COUNT_TIMEOUT_S)
 
     def models(self) -> list[dict[str, Any]]:
-        """Ask the endpoint for its models: dicts of the Models API, a hundred at most a page.
+        """Ask the endpoint for its models, as dicts of the Models API.
 
         Raises:
             TransportError: The endpoint did not answer, or has no Models API.
@@ -154,7 +154,7 @@ class ClaudeTransport:
         )
 
     def model(self, name: str) -> dict[str, Any]:
-        """Ask the endpoint for one model: a dict of the Models API.
+        """Ask the endpoint for one model, as a dict of the Models API.
 
         Raises:
             TransportError: The endpoint did not answer, or does not know the model.
