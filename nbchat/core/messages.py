@@ -48,6 +48,7 @@ class TextBlock:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the block as the API takes it."""
+        # Copies: the caller may add `cache_control` to the dict, and the block is shared.
         cited = {"citations": copy.deepcopy(list(self.citations))} if self.citations else {}
         return {"type": "text", "text": self.text, **cited, **copy.deepcopy(dict(self.extra))}
 
@@ -216,6 +217,8 @@ class Message:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the message as the API takes it. One plain text block becomes a string."""
+        # A text and a block with the same text are the same request, so both must have the same
+        # bytes: a cassette finds its recording by the digest of the body.
         match self.content:
             case (TextBlock(text=text, citations=(), extra=extra),) if not extra:
                 return {"role": self.role, "content": text}

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nbchat.core.chunks import (
@@ -78,27 +79,24 @@ class _OpenBlock:
 
     @staticmethod
     def _finish_tool(data: dict[str, Any], joined: str) -> Block:
-        # Strictly, because a lenient parser completes JSON that was cut off: a call that was to write
-        # a whole file would then run with half of it, and nothing would look wrong.
-        broken = ""
-        if joined.strip():  # a tool without parameters has no deltas, or empty ones
-            try:
-                data["input"] = json.loads(joined, parse_constant=_reject_constant)
-            except (ValueError, RecursionError):  # not JSON, or nested thousands deep
-                broken = joined
-            if not broken and not isinstance(data["input"], dict):
-                broken = joined
-        if broken or not isinstance(data.get("input"), dict):
-            data["input"] = {}
-        block = block_of(data)
-        if broken and isinstance(block, ToolUseBlock):
-            return ToolUseBlock(block.id, block.name, {}, broken, block.type, block.extra)
-        return block
+        if not joined.strip():  # a tool without parameters has no deltas, or empty ones
+            arguments = data.get("input")
+            return block_of({**data, "input": arguments if isinstance(arguments, dict) else {}})
+        # The parser is strict on purpose. A lenient one completes JSON that was cut off: a call that
+        # writes a file would then run with half of the file, and nothing would look wrong.
+        try:
+            arguments = json.loads(joined, parse_constant=_reject_constant)
+        except (ValueError, RecursionError):  # not JSON, or nested thousands deep
+            arguments = None
+        if isinstance(arguments, dict):
+            return block_of({**data, "input": arguments})
+        block = block_of({**data, "input": {}})
+        return replace(block, partial_json=joined) if isinstance(block, ToolUseBlock) else block
 
 
 def _reject_constant(constant: str) -> None:
-    # Python's parser accepts NaN and Infinity, which are not JSON (https://www.rfc-editor.org/rfc/rfc8259#section-6).
-    # The API would reject the call with them when it goes back in the history.
+    # Python's parser accepts NaN and Infinity, which JSON does not have. The API would reject them
+    # when the call goes back in the history (https://www.rfc-editor.org/rfc/rfc8259#section-6).
     raise ValueError(f"{constant} is not JSON")
 
 
@@ -161,8 +159,8 @@ class ChatStreamParser:
         try:
             return handler(self, event)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            # Checking every field beforehand would cost time for each token, so the methods below
-            # read the fields as if they were there.
+            # The methods below read the fields as if they were there. Checking each field before
+            # would cost time for every token.
             reason = redact(repr(error))[:200]
         # Raised outside the handler: Python would attach `error` as the context, and its text, which
         # may quote a key that the endpoint sent back, is not redacted.
@@ -179,13 +177,17 @@ class ChatStreamParser:
         """
         if self._failure is not None:
             raise self._failure
-        if not self._whole:
+        if self._whole:
+            return
+        if self._message is None:
             raise self._fail(
-                "the connection ended before the answer was complete"
-                if self._message is not None
-                else "the endpoint ended the stream without an answer",
-                "The part that arrived is kept. Run the cell again to get a complete answer.",
+                "the endpoint ended the stream without an answer",
+                "Run the cell again. If this happens each time, check the endpoint with %nbchat doctor.",
             )
+        raise self._fail(
+            "the connection ended before the answer was complete",
+            "The part that arrived is kept. Run the cell again to get a complete answer.",
+        )
 
     @property
     def whole(self) -> bool:

@@ -75,6 +75,7 @@ class ClaudeTransport:
             AuthError: There are no usable credentials.
             InputError: The platform's library is not installed, or the address is not usable.
         """
+        # Without the lock, two threads would make two clients, each with its own connections.
         with self._lock:
             if self._client is None:
                 self._client = connect(
@@ -118,6 +119,8 @@ class ClaudeTransport:
         client = self.client
         for number in range(self._max_retries + 1):
             attempt = Attempt(client, request, endpoint=self.name, idle_timeout_s=self._idle_timeout)
+            # An error is returned only while the user has seen nothing. After the first event it is
+            # raised, because a second answer would not continue the text that is on the screen.
             error = yield from attempt.events()
             if error is None:
                 return
