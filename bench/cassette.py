@@ -61,7 +61,7 @@ def timed(name: str, act, times: int = 5) -> None:
 def ask(cassette: Cassette, asked: Request) -> None:
     """Get the answer to a request and parse it."""
     parser = ChatStreamParser()
-    with cassette.stream(asked) as arriving:
+    with cassette.stream(asked, Endpoint()) as arriving:
         for event in arriving:
             parser.feed(event)
     parser.close()
@@ -83,8 +83,8 @@ def main(megabytes: float) -> None:
         print(f"{'written, each':<44}{(time.perf_counter() - began) / count * 1e3:10.2f} ms")
         print(f"{'the file':<44}{file.stat().st_size / 1e6:10.2f} MB")
         timed("opened (index only)", lambda: Cassette(file, mode="replay"))
-        cassette = Cassette(file, Endpoint)
-        timed("one answer without a cassette", lambda: ask(Cassette(file, Endpoint, mode="off"), request(3)))
+        cassette = Cassette(file)
+        timed("one answer without a cassette", lambda: ask(Cassette(file, mode="off"), request(3)))
         timed("one answer replayed and parsed", lambda: ask(cassette, request(count // 2)))
 
         def miss() -> None:
@@ -96,7 +96,7 @@ def main(megabytes: float) -> None:
         timed("a miss, with the nearest recording", miss, 2)
         fresh = iter(range(count, count + 5))
         timed("one answer recorded", lambda: ask(cassette, request(next(fresh))))
-        again = Cassette(file, Endpoint, mode="record")
+        again = Cassette(file, mode="record")
         timed("one answer replaced (the file rewritten)", lambda: ask(again, request(1)))
 
 

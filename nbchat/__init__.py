@@ -1,6 +1,6 @@
 """nbchat: Claude in a notebook cell.
 
-``%load_ext nbchat``, then a ``%%claude`` cell: the answer streams into the output, stays in the
+``%load_ext nbchat``, then write a ``%%claude`` cell. The answer streams into the output, stays in the
 notebook as plain safe output, and is a :class:`Response` in your namespace. Without a notebook::
 
     import nbchat
@@ -11,13 +11,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nbchat.core.extension_points import provide
+
 if TYPE_CHECKING:
     from nbchat.core import errors
+    from nbchat.core.chunks import Notice
     from nbchat.core.conversation import Conversation
     from nbchat.core.errors import NbchatError
+    from nbchat.core.request import Request, Sink, Transport
     from nbchat.core.response import Response
     from nbchat.core.usage import Usage
-    from nbchat.engine.session import Session
+    from nbchat.engine.session import Session, use_session
     from nbchat.tools.functions import tool
     from nbchat.transports.scripted import ScriptedTransport
 
@@ -25,9 +29,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Conversation",
     "NbchatError",
+    "Notice",
+    "Request",
     "Response",
     "ScriptedTransport",
     "Session",
+    "Sink",
+    "Transport",
     "Usage",
     "__version__",
     "ask",
@@ -37,27 +45,43 @@ __all__ = [
     "tool",
     "unload_ipython_extension",
     "usage",
+    "use_session",
 ]
 
-#: Where each public name lives; it is imported when first asked for (PEP 562).
-_HOMES = {
+#: The module of each public name. It is imported when the name is first used (PEP 562), so that
+#: ``import nbchat`` costs milliseconds.
+_MODULES = {
     "Conversation": "nbchat.core.conversation",
     "NbchatError": "nbchat.core.errors",
+    "Notice": "nbchat.core.chunks",
+    "Request": "nbchat.core.request",
     "Response": "nbchat.core.response",
     "ScriptedTransport": "nbchat.transports.scripted",
     "Session": "nbchat.engine.session",
+    "Sink": "nbchat.core.request",
+    "Transport": "nbchat.core.request",
     "Usage": "nbchat.core.usage",
     "errors": "nbchat.core",
     "tool": "nbchat.tools.functions",
+    "use_session": "nbchat.engine.session",
 }
+
+# What core and the engine call and may not import.
+provide(
+    render="nbchat.view.html.render:render_response",
+    table="nbchat.engine.answers:response_table",
+    plain="nbchat.engine.answers:plain",
+    host="nbchat.notebook.host:current_host",
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'nbchat' has no attribute {name!r}")
     from importlib import import_module
 
-    value = import_module("nbchat.core.errors") if name == "errors" else getattr(import_module(_HOMES[name]), name)
+    module = import_module(_MODULES[name])
+    value = import_module("nbchat.core.errors") if name == "errors" else getattr(module, name)
     globals()[name] = value
     return value
 
@@ -67,21 +91,39 @@ def __dir__() -> list[str]:
 
 
 def ask(prompt: str, **options: Any) -> Response:
-    """Ask once, by the session of the notebook if ``%load_ext nbchat`` made one, else by a new one.
+    """Ask Claude, and return the Response.
 
-    ``options`` are those of ``%%claude`` by their long names: ``nbchat.ask("Hi", model="…")``.
-    Raises what :meth:`nbchat.Session.ask` raises.
+    The session is the notebook's if there is one, else a new one that later calls share.
+
+    Args:
+        prompt: the prompt. ``{{ … }}`` in it stays as it is; use an f-string.
+        options: the options of ``%%claude`` by their long names, as in ``ask("Hi", model="…")``.
+
+    Raises:
+        NbchatError: as from :meth:`nbchat.Session.ask`.
+
+    >>> import nbchat
+    >>> nbchat.use_session(nbchat.Session(nbchat.ScriptedTransport("Whiskers, Mia, Tom")))
+    >>> nbchat.ask("Three names for a cat", max_tokens=100).text
+    'Whiskers, Mia, Tom'
     """
-    from nbchat.engine.session import current
+    from nbchat.engine.session import current_session
 
-    return current().ask(prompt, **options)
+    return current_session().ask(prompt, **options)
 
 
 def load(path: Any) -> Response:
-    """The Response that ``response.save(path)`` wrote.
+    """Return the Response that ``response.save(path)`` wrote.
 
     Raises:
-        InputError: there is no such file, or it holds no Response.
+        InputError: there is no such file, or it does not hold a Response.
+
+    >>> import nbchat, tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = nbchat.Response("**Hello!**").save(Path(folder) / "answer.json")
+    ...     nbchat.load(path).text
+    '**Hello!**'
     """
     import json
     from pathlib import Path
@@ -91,37 +133,50 @@ def load(path: Any) -> Response:
 
     hint = "Give the path of a file that response.save(path) wrote."
     try:
-        kept = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        fields = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})", hint) from None
     except ValueError:
-        raise InputError(f"{path} is no JSON, so it holds no Response", hint) from None
-    if not isinstance(kept, dict) or kept.get("format") != "nbchat.response/1":
-        raise InputError(f"{path} holds no Response", hint)
-    return Response.from_dict(kept)
+        raise InputError(f"{path} is not JSON, so it does not hold a Response", hint) from None
+    if not isinstance(fields, dict) or fields.get("format") != "nbchat.response/1":
+        raise InputError(f"{path} does not hold a Response", hint)
+    return Response.from_dict(fields)
 
 
 def usage(period: str = "all", by: Any = ()) -> Any:
-    """The ledger as a pandas DataFrame: a row for every request, costs in US dollars, unknown ones NaN.
+    """Return the ledger as a pandas DataFrame, with a row for every request.
 
-    ``period`` is ``run`` (since this kernel's session began), ``today``, ``week``, ``month``,
-    ``year`` or ``all``. ``by`` gives sums instead: ``day``, ``month``, ``model``, ``notebook``,
-    ``chat``, ``endpoint``, ``kind`` or ``status``, or a list of these.
+    Costs are in US dollars. An unknown cost is NaN.
+
+    Args:
+        period: ``run`` (since this kernel's session began), ``today``, ``week``, ``month``, ``year`` or ``all``.
+        by: the columns to add up by: ``day``, ``month``, ``model``, ``notebook``, ``chat``, ``endpoint``,
+            ``kind`` or ``status``, or a list of these.
+
+    Raises:
+        OptionError: there is no such period or column.
+        InputError: pandas is not installed, or the ledger cannot be read.
+
+    >>> import nbchat
+    >>> nbchat.use_session(nbchat.Session(nbchat.ScriptedTransport("Hello!")))
+    >>> response = nbchat.ask("Hi")
+    >>> nbchat.usage("run")[["kind", "status"]].values.tolist()
+    [['answer', 'complete']]
     """
-    from nbchat.engine.session import current
+    from nbchat.engine.session import current_session
 
-    return current().records.usage(period, by)
+    return current_session().accounting.usage(period, by)
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """``%load_ext nbchat``: add ``%%claude``, ``%claude`` and ``%nbchat`` to the shell."""
+    """Add ``%%claude``, ``%claude`` and ``%nbchat`` to the shell (``%load_ext nbchat``)."""
     from nbchat.notebook.magics import install
 
     install(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """``%unload_ext nbchat``: take the magics out again."""
+    """Take the magics out of the shell again (``%unload_ext nbchat``)."""
     from nbchat.notebook.magics import uninstall
 
     uninstall(shell)

@@ -1,7 +1,7 @@
 """Models and platforms: everything that nbchat derives from the name of a model or of an endpoint.
 
 A new model or platform is a change of this file alone. What the Models API reports about a model goes
-before what is derived from its name here (:mod:`nbchat.engine.fitting`).
+before what is derived from its name here (:mod:`nbchat.engine.capabilities`).
 """
 
 from __future__ import annotations

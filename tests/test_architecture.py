@@ -28,7 +28,6 @@ LONGEST = 400  # lines of a module
 LONGER = {
     "transports/local.py": "a child process from its start to its end, on every way a kernel may go",
     "tools/mcp.py": "the life of a server's session: begin, call, time out, reconnect, stop",
-    "engine/session.py": "the pipeline is written once, so all that a turn may need meets there",
     "options.py": "the table of options is data, and most of its lines",
     "store/ledger.py": "one file format: its schema, its migrations and its queries",
     "view/usage.py": "a table and a plot of the same totals",
@@ -177,9 +176,13 @@ def test_the_public_names():
     assert set(nbchat.__all__) == {
         "Conversation",
         "NbchatError",
+        "Notice",
+        "Request",
         "Response",
         "ScriptedTransport",
         "Session",
+        "Sink",
+        "Transport",
         "Usage",
         "__version__",
         "ask",
@@ -189,6 +192,7 @@ def test_the_public_names():
         "tool",
         "unload_ipython_extension",
         "usage",
+        "use_session",
     }
     for name in nbchat.__all__:
         assert getattr(nbchat, name) is not None

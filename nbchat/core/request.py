@@ -1,4 +1,4 @@
-"""Request: what is sent, its digest, and the two protocols it travels between."""
+"""Requests, their digest, and the two protocols an answer travels between: Transport and Sink."""
 
 from __future__ import annotations
 
@@ -24,10 +24,22 @@ __all__ = ["Request", "Sink", "Transport", "digest_of"]
 class Request:
     """One request of the Messages API, as values.
 
-    ``max_tokens`` limits the answer, in tokens. ``system`` is a text or text blocks; ``tools``
-    are definitions as dicts. ``params`` are further fields of the body (``thinking``,
-    ``output_config``, ``stop_sequences``, ``tool_choice``, ``cache_control``, ``temperature`` …).
-    ``stream`` says how the answer travels, not what is asked, so the digest leaves it out.
+    Args:
+        model: the model's id.
+        messages: the conversation; the prompt is the last message.
+        max_tokens: the longest answer, in tokens.
+        system: the system prompt, as a text or as text blocks.
+        tools: the definitions of tools, as dicts of the API.
+        params: further fields of the body (``thinking``, ``output_config``, ``stop_sequences``,
+            ``tool_choice``, ``cache_control``, ``temperature`` …).
+        stream: whether the answer is streamed. The digest ignores this field, because it
+            changes how the answer travels and not what is asked.
+
+    >>> request = Request("claude-sonnet-5-5", (Message.of("user", "Hi"),), max_tokens=100)
+    >>> request.body()
+    {'model': 'claude-sonnet-5-5', 'max_tokens': 100, 'messages': [{'role': 'user', 'content': 'Hi'}]}
+    >>> request.digest[:12]
+    '8397edec2769'
     """
 
     model: str
@@ -37,9 +49,10 @@ class Request:
     tools: tuple[Mapping[str, Any], ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = True
+    _digest: str = field(default="", init=False, repr=False, compare=False)
 
     def body(self) -> dict[str, Any]:
-        """The JSON body, without ``stream``."""
+        """Return the JSON body, without ``stream``."""
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": self.max_tokens,
@@ -53,66 +66,129 @@ class Request:
 
     @property
     def digest(self) -> str:
-        """:func:`digest_of` the body: the same request, the same digest, on any machine."""
-        return digest_of(self.body())
+        """Return :func:`digest_of` the body. Equal requests have equal digests on every machine.
+
+        Raises:
+            InputError: the body holds a value that JSON cannot hold.
+        """
+        # Attachments can have megabytes, and the journal, the ledger, the cassette and the
+        # Response all want the digest: compute the hash once.
+        if not self._digest:
+            object.__setattr__(self, "_digest", digest_of(self.body()))
+        return self._digest
 
 
 def digest_of(body: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical form of a request's body, in hexadecimal.
+    """Return the SHA-256 of the canonical form of a request's body, in hexadecimal.
 
-    Canonical is JSON with sorted keys, no white space and plain UTF-8, as RFC 8785 has it but for
-    the writing of floats, where Python's shortest form is kept; a whole float is written as the
-    integer it equals, so ``temperature=0`` and ``0.0`` are the same request.
+    The canonical form is JSON with sorted keys, no white space and plain UTF-8, as in RFC 8785.
+    Floats are the one difference: they have Python's shortest form, and a whole float is written
+    as an integer, so that ``temperature=0`` and ``temperature=0.0`` are the same request.
 
     Raises:
-        InputError: the body holds what JSON cannot.
+        InputError: the body holds a value that JSON cannot hold.
     """
     canonical = json.dumps(_canonical(body, ""), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _canonical(value: Any, where: str) -> Any:
-    """The value as plain JSON, whatever kind of mapping, sequence or number it was given as."""
+def _canonical(value: Any, path: str) -> Any:
+    """Return the value as plain JSON. ``path`` names the value in the error."""
     match value:
         case None | bool() | str() | int():
             return value
         case float() if math.isfinite(value):
             return int(value) if value.is_integer() and abs(value) < 2**53 else value
         case Mapping():
-            return {str(key): _canonical(part, f"{where}.{key}") for key, part in value.items()}
+            return {str(key): _canonical(part, f"{path}.{key}") for key, part in value.items()}
         case list() | tuple():
-            return [_canonical(part, f"{where}[{place}]") for place, part in enumerate(value)]
-    said = repr(value) if isinstance(value, float) else f"a {type(value).__name__}"
+            return [_canonical(part, f"{path}[{place}]") for place, part in enumerate(value)]
+    shown = repr(value) if isinstance(value, float) else f"a {type(value).__name__}"
     raise InputError(
-        f"the request's {where.removeprefix('.')} is {said}, which JSON cannot hold",
-        "Give it as a plain str, int, float, bool, None, list or dict.",
+        f"the request's {path.removeprefix('.')} is {shown}, which JSON cannot hold",
+        "Give a plain str, int, float, bool, None, list or dict.",
     )
 
 
 @runtime_checkable
 class Transport(Protocol):
-    """A way to answer a Request."""
+    """A place that answers requests, such as an endpoint, a recording or a script.
 
-    #: The endpoint's name, as ``--endpoint`` takes it.
+    A transport needs a name and one method. This one answers every prompt in upper case:
+
+    >>> from contextlib import contextmanager
+    >>> from nbchat.core.parser import events_of
+    >>> class Shouting:
+    ...     name = "shouting"
+    ...
+    ...     @contextmanager
+    ...     def stream(self, request):
+    ...         text = request.messages[-1].text.upper()
+    ...         content = [{"type": "text", "text": text}]
+    ...         yield events_of({"role": "assistant", "content": content, "stop_reason": "end_turn"})
+    >>> from nbchat import Session
+    >>> Session(Shouting()).ask("hello").text
+    'HELLO'
+
+    A transport may have more members. nbchat looks for them by name, and does without them:
+
+    ``model: str``
+        the model that is asked where the user names none.
+    ``structured: "format" | "tool" | "words"``
+        how the endpoint is asked for a typed answer. The default is ``"format"``.
+    ``count_tokens(request) -> int``
+        the tokens of the prompt, as the endpoint counts them. The default is an estimate.
+    ``models() -> list[dict]``
+        the models of the endpoint, as dicts of the Models API.
+    ``describe(model) -> dict``
+        the Models API's description of one model: its limits and capabilities.
+    """
+
+    #: The name of the endpoint, as ``--endpoint`` takes it.
     name: str
 
     def stream(self, request: Request) -> AbstractContextManager[Iterable[Mapping[str, Any]]]:
-        """A context manager over event dicts. Leaving it closes the connection.
+        """Return a context manager over the events of the answer, as dicts.
 
-        Retries happen only before the first event. An error before it is a TransportError, one
-        after it a StreamError; no error of a library below gets through.
+        Leaving the context closes the connection. Retries happen only before the first event.
+
+        Raises:
+            TransportError: no answer came. Raised by the context manager or by the iteration.
+            StreamError: the answer broke off after its first event.
         """
         ...
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Whoever is told of an answer as it arrives."""
+    """A receiver of an answer while it arrives: a view, a journal, a logger.
+
+    nbchat calls ``begin`` once, ``feed`` for each chunk, and ``settle`` exactly once, also after
+    an error or an interrupt. A sink that raises is dropped with one warning: the answer is more
+    important than any view of it.
+
+    >>> class Counter:
+    ...     def begin(self, request):
+    ...         self.chunks = 0
+    ...
+    ...     def feed(self, chunk):
+    ...         self.chunks += 1
+    ...
+    ...     def settle(self, response):
+    ...         print(f"{response.status}, {self.chunks} chunks")
+    >>> from nbchat import ScriptedTransport, Session
+    >>> response = Session(ScriptedTransport("Hello!")).ask("Hi", sinks=[Counter()])
+    complete, 5 chunks
+    """
+
+    def begin(self, request: Request) -> None:
+        """Prepare for the answer to ``request``."""
+        ...
 
     def feed(self, chunk: StreamChunk) -> None:
-        """Take one chunk; called many times."""
+        """Take one chunk of the answer."""
         ...
 
     def settle(self, response: Response) -> None:
-        """Take the end: called exactly once, also after an error or an interrupt."""
+        """Take the finished Response."""
         ...

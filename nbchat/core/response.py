@@ -7,24 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.errors import InputError
+from nbchat.core.extension_points import provided
 from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock, stored, tool_calls
 from nbchat.core.usage import Usage
 
 __all__ = ["Accumulator", "Response", "Status", "fenced_code"]
 
 Status: TypeAlias = Literal["complete", "interrupted", "incomplete", "refused", "error"]
-
-
-def _plain(response: Response) -> dict[str, Any]:
-    return {"text/plain": response.text}
-
-
-def _no_table(response: Response) -> Any:
-    raise InputError("a table is made where there is a session", "import nbchat.engine.session")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -58,11 +50,6 @@ class Response:
     replayed: bool = False
     notes: tuple[str, ...] = ()
 
-    #: How a Response shows itself; the package puts the safe renderer here, as core has no display.
-    renderer: ClassVar[Callable[[Response], dict[str, Any]]] = staticmethod(_plain)
-    #: How :meth:`table` makes its table; put here by the session, as core knows no pandas.
-    tabulator: ClassVar[Callable[[Response], Any]] = staticmethod(_no_table)
-
     @property
     def thinking(self) -> str:
         """The thinking, as far as the model showed it; "" without any."""
@@ -89,7 +76,7 @@ class Response:
         Raises:
             InputError: nothing was parsed (``--schema`` asks for a type), or pandas is not installed.
         """
-        return type(self).tabulator(self)
+        return provided("table")(self)
 
     def __bool__(self) -> bool:
         return self.status == "complete"
@@ -105,15 +92,20 @@ class Response:
         )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return type(self).renderer(self)
+        return dict(provided("render")(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values of everything but ``chunks`` and ``parsed``; :meth:`from_dict` reads it back."""
+        """Return everything but ``chunks`` as plain JSON values, which :meth:`from_dict` reads.
+
+        A typed answer in ``parsed`` becomes plain dicts and lists, since its class is the user's own.
+        """
         kept: dict[str, Any] = {"format": "nbchat.response/1", "text": self.text}
         for name in _PLAIN_FIELDS:
             kept[name] = getattr(self, name)
         if self.notes:
             kept["notes"] = list(self.notes)
+        if self.parsed is not None:
+            kept["parsed"] = provided("plain")(self.parsed)
         if self.stop_details is not None:
             kept["stop_details"] = dict(self.stop_details)
         kept["usage"] = self.usage.to_dict()
@@ -124,7 +116,7 @@ class Response:
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Response:
         """The Response of :meth:`to_dict`."""
-        held = {name: kept[name] for name in ("text", "stop_details", *_PLAIN_FIELDS) if name in kept}
+        held = {name: kept[name] for name in ("text", "stop_details", "parsed", *_PLAIN_FIELDS) if name in kept}
         return cls(
             **held,
             notes=tuple(kept.get("notes") or ()),

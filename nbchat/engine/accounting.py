@@ -1,115 +1,83 @@
-"""Records of a session: what was spent, what is kept while it arrives, what replays.
-
-It binds the stores, the prices and the cassettes, which are blind to each other, for the session.
-"""
+"""What a session costs: prices, the budget, and a ledger row for every request."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from nbchat.config import Nbchat
-from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk
+from nbchat.core.chunks import Notice, ResponseChunk
 from nbchat.core.entries import Entry, Kind
-from nbchat.core.errors import InputError
-from nbchat.core.messages import Message
-from nbchat.core.request import Request, Sink, Transport
+from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
-from nbchat.engine.draft import Draft
 from nbchat.engine.endpoints import Endpoint
 from nbchat.store.entries import start_of
-from nbchat.store.journal import JournalEntry, JournalFolder
+from nbchat.store.journal import JournalEntry
 from nbchat.store.ledger import Ledger
 from nbchat.store.prices import check_budget, cost_of, estimate_cost
-from nbchat.transports.cassette import Cassette
 
-__all__ = ["Account", "Records"]
+__all__ = ["Account", "Accounting", "warn"]
 
 
-class Records:
-    """The records of one session. ``notebook`` names it in the ledger; ``now`` is the time of day."""
+def warn(message: str) -> None:
+    """Warn the user, without the path of this file in front of the message."""
+    warnings.warn_explicit(f"nbchat: {message}", RuntimeWarning, "nbchat", 1)
+
+
+class Accounting:
+    """The costs of one session.
+
+    Args:
+        config: the settings: prices of the user's own, and whether there is a ledger.
+        notebook: the session's name in the ledger.
+        now: the time of day, in seconds since the epoch.
+    """
 
     def __init__(self, config: Nbchat, *, notebook: str = "", now: Callable[[], float] = time.time) -> None:
         self._config, self._now = config, now
         self.notebook, self.began = notebook, now()
-        self.ledger = Ledger(warn=_warn)
-        self.journals = JournalFolder(warn=_warn)
-        #: What this session did since it began, a row for every request.
+        self.ledger = Ledger(warn=warn)
+        #: The rows of this session, also without a ledger. Old rows go, so that a kernel that runs
+        #: for weeks does not grow.
         self.run: deque[Entry] = deque(maxlen=10_000)
-        self.cassette: Cassette | None = None
-        if config.cassette:
-            self.use_cassette(config.cassette)
-        config.observe(self._follow, names=["cassette", "cassette_mode"])
-
-    # Cassettes
-
-    def _follow(self, change: Any) -> None:
-        """A cassette that ``%config`` names is used from now on, and so is its mode."""
-        if change["name"] == "cassette":
-            self.use_cassette(change["new"])
-        elif self.cassette is not None:
-            self.use_cassette(str(self.cassette.path))
-
-    def use_cassette(self, path: str | None, mode: str = "auto", speed: str = "fast") -> None:
-        """Record and replay with this file from now on; None takes the cassette out.
-
-        Raises:
-            OptionError, InputError, CassetteMiss: as of :class:`Cassette`.
-        """
-        mode = self._config.cassette_mode or mode
-        # A cassette that is off is none; one that sends gets its endpoint with each request.
-        self.cassette = Cassette(path, _Unnamed(), mode=mode, speed=speed) if path else None
-
-    @property
-    def replays_only(self) -> bool:
-        """Whether nothing may be sent."""
-        return self.cassette is not None and self.cassette.mode == "replay"
-
-    def recorded(self, draft: Draft, candidates: Callable[[], list[Endpoint]]) -> Endpoint | None:
-        """The first of the endpoints whose answer to the draft is recorded, or None.
-
-        In a replay without one it is the first: the miss then says what differs.
-        """
-        if self.cassette is None or self.cassette.mode not in ("auto", "replay"):
-            return None
-        known = candidates()
-        found = (
-            endpoint
-            for endpoint in known
-            if self.cassette.holds(draft.request(endpoint.model, endpoint.defaults, endpoint.way))
-        )
-        return next(found, known[0] if self.replays_only else None)
-
-    def replays(self, request: Request) -> bool:
-        """Whether the request would be answered by the cassette, or by nobody: it cannot cost anything."""
-        return self.cassette is not None and (self.replays_only or self.cassette.holds(request))
-
-    def said(self, *, replayed: bool) -> str:
-        """The line for the status of an answer: whether the cassette has it, or it was sent."""
-        if self.cassette is None or self.cassette.mode == "off":
-            return ""
-        return f"{'replayed from' if replayed else 'sent, and recorded in'} {self.cassette.path.name}"
-
-    def transport(self, endpoint: Endpoint) -> Transport:
-        """The endpoint's transport, behind the cassette if there is one."""
-        return endpoint.transport if self.cassette is None else self.cassette.around(_Later(endpoint))
-
-    # Costs
 
     def cost(self, usage: Usage, endpoint: Endpoint, model: str) -> float | None:
-        """The price of one request in US dollars; None where it is not known."""
+        """Return the price of one request in US dollars, or None where no price is known."""
         return cost_of(usage, model or endpoint.model, endpoint.priced_as, overrides=self._config.prices)
 
-    def usage(self, period: str = "all", by: str | Sequence[str] = ()) -> Any:
-        """The ledger as a pandas DataFrame: a row for every request, or the sums ``by`` some columns.
+    def estimate(self, tokens: int, max_tokens: int, endpoint: Endpoint) -> float | None:
+        """Return the most that a request could cost in US dollars.
 
-        ``period`` is ``run`` (since this session began), ``today``, ``week``, ``month``, ``year``
-        or ``all``.
+        Args:
+            tokens: the tokens of the prompt.
+            max_tokens: the longest answer, in tokens.
+            endpoint: where the request goes.
+        """
+        return estimate_cost(tokens, max_tokens, endpoint.model, endpoint.priced_as, overrides=self._config.prices)
+
+    def check_budget(self, limit: float, tokens: int, max_tokens: int, endpoint: Endpoint) -> None:
+        """Refuse a request that could cost more than the notebook's budget of today has left.
+
+        Raises:
+            BudgetError: it has what was spent, the limit and the estimate.
+        """
+        # All notebooks without a name share one budget, so that no named notebook is refused for another one.
+        spent, unknown = self.ledger.spent(start_of("today", self._now()), self.notebook)
+        estimate = self.estimate(tokens, max_tokens, endpoint)
+        scope = "this notebook today" if self.notebook else "notebooks without a name today"
+        check_budget(limit, spent, estimate, unknown=unknown, model=endpoint.model, scope=scope)
+
+    def usage(self, period: str = "all", by: str | Sequence[str] = ()) -> Any:
+        """Return the ledger as a pandas DataFrame: a row for each request, or the sums by some columns.
+
+        Args:
+            period: ``run`` (since the session began), ``today``, ``week``, ``month``, ``year`` or ``all``.
+            by: the columns to group by.
 
         Raises:
             OptionError: there is no such period or column.
@@ -122,95 +90,85 @@ class Records:
             return usage_frame(self.ledger.totals(by, since), by)
         return usage_frame(self.run if period == "run" else self.ledger.rows(since))
 
-    def estimate(self, tokens: int, max_tokens: int, endpoint: Endpoint) -> float | None:
-        """The most that a request with a prompt of so many tokens could cost."""
-        return estimate_cost(tokens, max_tokens, endpoint.model, endpoint.priced_as, overrides=self._config.prices)
-
-    def check_budget(self, limit: float | None, tokens: Callable[[], int], max_tokens: int, endpoint: Endpoint) -> None:
-        """Refuse a request that could cost more than this notebook's budget of today leaves.
-
-        Raises:
-            BudgetError: with what is spent, the limit and the estimate; nothing was sent.
-        """
-        if limit is None:
-            return
-        # Without a name it is the budget of all that have none, so that no notebook is refused for another.
-        spent, unknown = self.ledger.spent(start_of("today", self._now()), self.notebook)
-        estimate = self.estimate(tokens(), max_tokens, endpoint)
-        scope = "this notebook today" if self.notebook else "notebooks without a name today"
-        check_budget(limit, spent, estimate, unknown=unknown, model=endpoint.model, scope=scope)
-
-    # What is written
-
-    def journal(
-        self, prompt: Message, request: Request, endpoint: Endpoint, chat: str, cell: str | None
-    ) -> Iterable[Sink]:
-        """The sink that keeps the answer on disk while it arrives."""
-        if not self._config.journal:
-            return ()
-        known = {"model": endpoint.model, "endpoint": endpoint.name, "chat": chat, "cell": cell or ""}
-        return (self.journals.open(prompt, notebook=self.notebook, digest=request.digest, **known),)
-
-    def recovered(self, entry: JournalEntry) -> Response:
-        """The answer whose kernel was killed, now in the ledger too: what had come was paid for."""
-        response = self.journals.restore(entry)
-        known = {name: getattr(entry, name) for name in ("at", "endpoint", "model", "notebook", "chat", "cell")}
-        cost = cost_of(response.usage, entry.model, entry.endpoint, overrides=self._config.prices)
-        row = Entry(**known, kind="interrupted", status="killed", usage=response.usage, digest=response.digest)
-        self.write(replace(row, cost=cost, response_id=response.id))
-        return response
-
     def account(
-        self, endpoint: Endpoint, chat: str, cell: str | None, before: Callable[[Request], None] | None = None
+        self, endpoint: Endpoint, chat: str, cell: str | None, allow: Callable[[Request], None] | None = None
     ) -> Account:
-        """The account of a turn. ``before`` is called before each request after the first; it may refuse."""
-        return Account(self, endpoint, chat, cell, self._now, before)
+        """Return the account of one turn. ``allow`` may refuse each request after the first."""
+        return Account(self, endpoint, chat, cell, self._now, allow)
+
+    def write_recovered(self, entry: JournalEntry, response: Response) -> None:
+        """Write the row of an answer whose kernel was killed: what had arrived was paid for."""
+        row = Entry(
+            at=entry.at,
+            endpoint=entry.endpoint,
+            model=entry.model,
+            notebook=entry.notebook,
+            chat=entry.chat,
+            cell=entry.cell,
+            kind="interrupted",
+            status="killed",
+            usage=response.usage,
+            digest=response.digest,
+        )
+        cost = cost_of(response.usage, entry.model, entry.endpoint, overrides=self._config.prices)
+        self.write(replace(row, cost=cost, response_id=response.id))
 
     def write(self, entry: Entry) -> None:
-        """Put a row into the ledger; a ledger that cannot be written warns once and breaks nothing."""
+        """Write a row. A ledger that cannot be written warns once and breaks nothing."""
         self.run.append(entry)
         if self._config.ledger:
             self.ledger.record(entry)
 
 
 class Account:
-    """What one turn costs: a row of the ledger for every request, and the sum."""
+    """What one turn costs: a row for every request, and the sum."""
 
     def __init__(
         self,
-        records: Records,
+        accounting: Accounting,
         endpoint: Endpoint,
         chat: str,
         cell: str | None,
         now: Callable[[], float],
-        before: Callable[[Request], None] | None = None,
+        allow: Callable[[Request], None] | None = None,
     ) -> None:
-        self._records, self._endpoint, self._now, self._before = records, endpoint, now, before
-        self._known: dict[str, Any] = {"endpoint": endpoint.name, "chat": chat, "cell": cell or ""}
+        self._accounting, self._endpoint, self._now, self._allow = accounting, endpoint, now, allow
+        self._chat, self._cell = chat, cell or ""
         self._round = -1
         self._began, self._digest = now(), ""
         self._costs: list[float | None] = []
-        self.replayed: list[bool] = []
+        self._replayed: list[bool] = []
 
     def begin(self, request: Request) -> None:
-        """A request is sent, unless ``before`` refuses it."""
-        if self._before is not None and self._round >= 0:
-            self._before(request)
+        """Take that a request is about to be sent.
+
+        Raises:
+            BudgetError: the request could exceed the budget. The first request of a turn was checked
+                before the turn began.
+        """
+        if self._allow is not None and self._round >= 0:
+            self._allow(request)
         self._round += 1
         self._began, self._digest = self._now(), request.digest
 
-    def feed(self, chunk: StreamChunk) -> None:
-        """Take a notice of a try that failed and is repeated: that was a request as well."""
-        if isinstance(chunk, Notice) and chunk.failed:
-            self._write("retry", chunk.failed, Usage(), None, cost=0.0)
-            self._began = self._now()
+    def retry(self, notice: Notice) -> None:
+        """Take that a try failed and is repeated. The failed try was a request as well."""
+        self._write("retry", notice.failed, Usage(), None, cost=0.0)
+        self._began = self._now()
 
     def end(self, answer: ResponseChunk | None, status: str, *, replayed: bool = False, error: str = "") -> None:
-        """The request ended, with this answer as far as it came."""
+        """Take that a request ended.
+
+        Args:
+            answer: the answer as far as it arrived.
+            status: how the answer ended.
+            replayed: whether a cassette answered.
+            error: the type of the error, if there was one.
+        """
         usage = answer.usage if answer is not None else Usage()
         model = str(answer.message.get("model") or "") if answer is not None else ""
-        price = self._records.cost(usage, self._endpoint, model) if usage.total_tokens else None
-        self.replayed.append(replayed)
+        price = self._accounting.cost(usage, self._endpoint, model) if usage.total_tokens else None
+        self._replayed.append(replayed)
         if replayed:
             self._costs.append(0.0)
             self._write("replayed", status, usage, answer, model=model, cost=0.0, saved=price)
@@ -229,14 +187,14 @@ class Account:
 
     @property
     def cost(self) -> float | None:
-        """The sum of the turn in US dollars; None where a part of it is not known."""
+        """Return the sum in US dollars, or None where a part of it is unknown."""
         known = [cost for cost in self._costs if cost is not None]
         return sum(known) if self._costs and len(known) == len(self._costs) else None
 
     @property
     def all_replayed(self) -> bool:
-        """Whether every answer of the turn came from a cassette."""
-        return bool(self.replayed) and all(self.replayed)
+        """Return True if a cassette gave every answer of the turn."""
+        return bool(self._replayed) and all(self._replayed)
 
     def _write(
         self,
@@ -249,12 +207,14 @@ class Account:
         cost: float | None = None,
         saved: float | None = None,
     ) -> None:
-        now = self._now()
-        self._records.write(
+        self._accounting.write(
             Entry(
                 at=self._began,
+                endpoint=self._endpoint.name,
                 model=model or self._endpoint.model,
-                notebook=self._records.notebook,
+                notebook=self._accounting.notebook,
+                chat=self._chat,
+                cell=self._cell,
                 round=max(self._round, 0),
                 kind=kind,
                 status=status,
@@ -263,38 +223,6 @@ class Account:
                 saved=saved,
                 digest=self._digest,
                 response_id=str(answer.message.get("id") or "") if answer is not None else "",
-                duration=now - self._began,
-                **self._known,
+                duration=self._now() - self._began,
             )
         )
-
-    def settle(self, response: Response) -> None:
-        """Nothing is left to do: each request was written when it ended."""
-
-
-def _warn(message: str) -> None:
-    """Say it to the user, without the path of this file in front."""
-    warnings.warn_explicit(f"nbchat: {message}", RuntimeWarning, "nbchat", 1)
-
-
-class _Unnamed:
-    """What a cassette sends to before an endpoint is found: nothing."""
-
-    name = "none"
-
-    def stream(self, request: Request) -> Any:
-        raise InputError("no endpoint was found for this request", "Name one with --endpoint.")
-
-
-class _Later:
-    """An endpoint as a transport that is made when something is really sent."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self.name = endpoint.name
-
-    def stream(self, request: Request) -> Any:
-        return self._endpoint.transport.stream(request)
-
-    def count_tokens(self, request: Request) -> int:
-        return self._endpoint.transport.count_tokens(request)  # type: ignore[attr-defined]

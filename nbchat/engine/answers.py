@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nbchat.core.errors import InputError, ParseError, SchemaError
-from nbchat.core.response import fenced_code
+from nbchat.core.response import Response, fenced_code
 from nbchat.tools.schema import adapter_of, json_schema, problems_of, schema_of, type_name, wrapper_of
 
 __all__ = [
@@ -214,6 +214,27 @@ def table(value: Any) -> Any:
         raise InputError("a table needs pandas, which is not installed", 'pip install "nbchat[data]"') from None
     rows = list(value) if isinstance(value, (list, tuple)) else [value]
     return pandas.DataFrame([_row(row) for row in rows])
+
+
+def response_table(response: Response) -> Any:
+    """Return :func:`table` of the typed answer in a Response.
+
+    Raises:
+        InputError: the answer is not a typed one, or pandas is not installed.
+    """
+    if response.parsed is None:
+        raise InputError(
+            "this Response has no typed answer to show as a table",
+            "Ask with --schema TYPE, such as --schema list[Person].",
+        )
+    return table(response.parsed)
+
+
+def plain(value: Any) -> Any:
+    """Return a typed answer as plain JSON values: models and dataclasses as dicts, enums as their values."""
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value)
 
 
 def _row(value: Any) -> dict[str, Any]:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nbchat.content.blocks import Carried
-from nbchat.content.sizes import check_limits, estimate_tokens
+from nbchat.content.sizes import check_limits
 from nbchat.context.values import carry
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.template import fill
-from nbchat.engine.fitting import thinking_of
+from nbchat.engine.capabilities import thinking_of
 from nbchat.engine.structured import shaped
 from nbchat.models import StructuredMethod
 from nbchat.options import Options
 
-__all__ = ["Draft", "compose", "pieces", "refuse_too_long", "system_of"]
+__all__ = ["Draft", "compose", "system_of"]
 
 #: Server tools by option: https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools
 SERVER_TOOLS: dict[str, dict[str, Any]] = {
@@ -191,74 +190,3 @@ def _pair(given: str) -> tuple[str, Any]:
             f"--param {given}: what stands behind = is no JSON ({error})",
             f"A text needs its quotation marks: --param '{key}=\"{text}\"'",
         ) from None
-
-
-def refuse_too_long(draft: Draft, tokens: int, window: int, *, answer: int = 0, trim: bool = False) -> Draft:
-    """The draft, if its ``tokens`` and an ``answer`` fit a context window; with ``trim``, cut until they do.
-
-    Raises:
-        InputError: it is too large; the three largest parts are named.
-    """
-    over = tokens + answer - window
-    if over <= 0:
-        return draft
-    if trim and draft.history:
-        kept, dropped, saved = list(draft.history), 0, 0
-        while kept and saved < over:
-            first = 1 + next((at for at, message in enumerate(kept[1:]) if _begins_turn(message)), len(kept) - 1)
-            saved += sum(estimate_tokens(message.to_dict()["content"]) for message in kept[:first])
-            kept, dropped = kept[first:], dropped + 1
-        if saved >= over:
-            note = f"--trim dropped the oldest {f'{dropped} turns' if dropped > 1 else 'turn'} of the history"
-            return replace(draft, history=tuple(kept), notes=(*draft.notes, note))
-    named = "; ".join(f"{name}: about {size:,} tokens" for size, name in _largest(draft)[:3])
-    ways = ["Send less", *(["leave the history out with --once"] if draft.history else [])]
-    if draft.history and not trim:
-        ways.append("drop its oldest turns with --trim")
-    raise InputError(
-        f"the request has {tokens:,} tokens, its answer needs some {answer:,}, and the context window holds "
-        f"{window:,}: nothing was sent. Largest: {named}",
-        ", or ".join(ways) + ".",
-    )
-
-
-def _begins_turn(message: Message) -> bool:
-    return message.role == "user" and not any(block.type == "tool_result" for block in message.content)
-
-
-def _largest(draft: Draft) -> list[tuple[int, str]]:
-    """The parts of a draft with their estimated tokens, the largest first."""
-    parts = [(estimate_tokens(draft.system), "the system prompt")] if draft.system else []
-    if draft.tools:
-        parts.append((estimate_tokens(json.dumps([dict(tool) for tool in draft.tools])), "the tools"))
-    turn = 0
-    for message in draft.history:
-        turn += _begins_turn(message)
-        whose = f"turn {turn} of the history, " + ("the prompt" if message.role == "user" else "the answer")
-        parts.append((estimate_tokens([block.to_dict() for block in message.content]), whose))
-    for block in draft.prompt.content:
-        plain = block.to_dict()
-        if block.type == "text":
-            parts += [(estimate_tokens(text), name or "the prompt's own text") for name, text in pieces(plain["text"])]
-        else:
-            parts.append((estimate_tokens(plain), " ".join(["the", block.type, plain.get("title") or ""]).strip()))
-    return sorted(parts, reverse=True)
-
-
-#: What goes along in a text stands between tags (:func:`nbchat.content.blocks.tagged`).
-_PIECE = re.compile(r"""<(?P<tag>[a-z]+) (?:name|number)=(?P<name>"[^"]*"|'[^']*')[^>]*>\n.*?</(?P=tag)>""", re.DOTALL)
-
-
-def pieces(text: str) -> Iterator[tuple[str, str]]:
-    """A text of a prompt in its parts: (name, text); what stands between the named ones has the name "".
-
-    Joined, the texts are the text as it was.
-    """
-    at = 0
-    for found in _PIECE.finditer(text):
-        if text[at : found.start()]:
-            yield "", text[at : found.start()]
-        yield f"{found['tag']} {found['name'][1:-1]}", found[0]
-        at = found.end()
-    if text[at:]:
-        yield "", text[at:]

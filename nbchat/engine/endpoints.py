@@ -1,22 +1,23 @@
-"""Endpoints: from a name to a transport.
+"""Endpoints: find the transport that answers a request.
 
-The order: ``--endpoint``; ``c.Nbchat.endpoint`` (both arrive as one option); Anthropic credentials
-as the SDK finds them; the embedded model, if installed; else an AuthError that names the ways out.
-It stands between the session and the transports, as those are blind to each other and the embedded
-model is a server that the Messages API transport speaks to.
+The order is ``--endpoint``, ``c.Nbchat.endpoint`` (both arrive as one option), Anthropic credentials
+as the SDK finds them, the embedded model if it is installed, and else an AuthError that names the
+ways out. This room is above the transports, because they do not know each other: the embedded model
+is a server, and the transport of the Messages API speaks to it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from nbchat.config import Nbchat
 from nbchat.core.errors import AuthError, NbchatError, OptionError, nearest
-from nbchat.core.request import Transport
+from nbchat.core.request import Request, Transport
 from nbchat.models import LOCAL, PLATFORMS, StructuredMethod, structured_method
 from nbchat.options import Options
 from nbchat.transports.claude import ClaudeTransport
@@ -26,11 +27,20 @@ __all__ = ["Endpoint", "Endpoints"]
 
 
 class Endpoint:
-    """Where a request goes: a name, the model it will name, and a transport, made when first used.
+    """Where a request goes. An endpoint is a transport that connects when it is first used.
 
-    ``notice`` is a line to say about it; ``priced_as`` is what prices know it by; ``window`` is the
-    context window in tokens, where it is known without asking; ``defaults`` are fields of the
-    request that it adds where the user gives none; ``way`` is how it is asked for a structured answer.
+    It is also the one place that knows the optional members of a :class:`Transport`: the engine asks
+    an endpoint, and gets a default where the transport does not have the member.
+
+    Args:
+        name: the name of the endpoint, as ``--endpoint`` takes it.
+        model: the model that requests name.
+        connect: makes the transport.
+        notice: a status line about the endpoint, or "".
+        priced_as: the name or the address under which prices are found; ``name`` by default.
+        window: the context window in tokens, where it is known without asking.
+        defaults: fields of the request that are added where the user gives none.
+        way: how the endpoint is asked for a typed answer.
     """
 
     def __init__(
@@ -49,50 +59,91 @@ class Endpoint:
         self.way = way or structured_method(name, model)
         self.priced_as, self.window = priced_as or name, window
         self.defaults = dict(defaults or {})
-        self._connect, self._transport = connect, None
+        self._connect = connect
+        self._transport: Transport | None = None
 
     @property
     def transport(self) -> Transport:
-        """The transport.
+        """Return the transport.
 
         Raises:
-            InputError, AuthError, ConnectionFailed: it cannot be had.
+            InputError, AuthError, ConnectionFailed: the connection cannot be made.
         """
         if self._transport is None:
             self._transport = self._connect()
         return self._transport
 
+    def stream(self, request: Request) -> AbstractContextManager[Iterable[Mapping[str, Any]]]:
+        """Return a context manager over the events of the answer; see :meth:`Transport.stream`."""
+        return self.transport.stream(request)
+
+    def count_tokens(self, request: Request) -> int | None:
+        """Return the tokens of the prompt as the endpoint counts them, or None where it cannot count."""
+        try:
+            count = getattr(self.transport, "count_tokens", None)
+            return int(count(request)) if count is not None else None
+        except (NbchatError, TypeError, ValueError):
+            return None  # an endpoint that cannot count can still answer
+
+    def models(self) -> list[Mapping[str, Any]] | None:
+        """Return the models of the endpoint as dicts of the Models API, or None where it has no list.
+
+        Raises:
+            TransportError: the endpoint did not answer.
+        """
+        models = getattr(self.transport, "models", None)
+        return list(models()) if callable(models) else None
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the Models API's description of the model, or {} where the endpoint has none."""
+        if self.name == LOCAL:
+            # llama.cpp has no Models API. It ignores an image, and answers a document with an error.
+            unsupported = {"supported": False}
+            return {"id": self.model, "capabilities": {"image_input": unsupported, "pdf_input": unsupported}}
+        try:
+            describe = getattr(self.transport, "describe", None)
+            description = describe(self.model) if callable(describe) else {}
+        except NbchatError:
+            return {}  # an endpoint that does not describe its models can still answer
+        return description if isinstance(description, Mapping) else {}
+
 
 class Endpoints:
-    """The endpoints of a session; a transport is made once and kept with its connections."""
+    """The endpoints of a session. Each transport is made once and kept, with its connections.
+
+    Args:
+        config: the settings.
+        fixed: a transport that answers everything, unless a request names another endpoint.
+    """
 
     def __init__(self, config: Nbchat, fixed: Transport | None = None) -> None:
         self._config, self._fixed = config, fixed
-        self._made: dict[tuple[str, str], ClaudeTransport] = {}
-        self._told: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._transports: dict[tuple[str, str], ClaudeTransport] = {}
+        self._descriptions: dict[tuple[str, str], Mapping[str, Any]] = {}
 
     def names(self) -> list[str]:
-        """The names ``--endpoint`` knows."""
+        """Return the names that ``--endpoint`` takes."""
         return [*PLATFORMS, LOCAL, *self._config.endpoints]
 
     def candidates(self, options: Options) -> list[Endpoint]:
-        """The endpoints that a recorded answer may be of: the one that is named, else those of the order above.
+        """Return the endpoints that a recorded answer can come from.
 
-        Credentials do not matter here: what is recorded replays on a machine that has none.
+        That is the endpoint that the user names, or else each endpoint of the order above. Credentials
+        do not matter: a recorded answer replays on a machine that has none.
         """
         if options.endpoint or self._fixed is not None:
             return [self.find(options)]
         try:
             return [self._named("anthropic", options.model), self._local(options)]
-        except OptionError:  # a model that the embedded one is not
+        except OptionError:  # the user names a model, and it is not the embedded one
             return [self._named("anthropic", options.model)]
 
     def find(self, options: Options) -> Endpoint:
-        """The endpoint for these options.
+        """Return the endpoint for these options.
 
         Raises:
-            OptionError: no endpoint of that name, or one that does not serve the model.
-            AuthError: no endpoint was named and none can answer.
+            OptionError: there is no endpoint of that name, or the endpoint does not serve the model.
+            AuthError: no endpoint was named, and none can answer.
         """
         if self._fixed is not None and "endpoint" not in options.given:
             return _of(self._fixed, options)
@@ -108,36 +159,39 @@ class Endpoints:
         return self._embedded_instead(options)
 
     def has_anthropic(self) -> bool:
-        """Whether the SDK finds credentials for the Anthropic API; nothing is sent."""
-        return self._made_once("anthropic", None).has_credentials()
+        """Return True if the SDK finds credentials for the Anthropic API. Nothing is sent."""
+        return self._transport_of("anthropic", None).has_credentials()
 
-    def about(self, endpoint: Endpoint) -> Mapping[str, Any]:
-        """What the Models API of an endpoint says of its model; {} where it says nothing. Asked once."""
+    def describe(self, endpoint: Endpoint) -> Mapping[str, Any]:
+        """Return :meth:`Endpoint.describe`. Each model is asked about once."""
         key = (endpoint.name, endpoint.model)
-        if key not in self._told:
-            self._told[key] = _about(endpoint)
-        return self._told[key]
+        if key not in self._descriptions:
+            self._descriptions[key] = endpoint.describe()
+        return self._descriptions[key]
 
     def _named(self, name: str, model: str) -> Endpoint:
         if name in PLATFORMS:
-            return Endpoint(name, model, lambda: self._made_once(name, None))
+            return Endpoint(name, model, lambda: self._transport_of(name, None))
         if name in self._config.endpoints:
             described = self._config.endpoints[name]
             url = described if isinstance(described, str) else described.get("base_url", "")
-            return Endpoint(name, model, lambda: self._made_once(name, described), priced_as=url)
+            return Endpoint(name, model, lambda: self._transport_of(name, described), priced_as=url)
         if re.match(r"https?://", name):
-            return Endpoint(name, model, lambda: self._made_once(name, name))
+            return Endpoint(name, model, lambda: self._transport_of(name, name))
         raise OptionError(
             f"--endpoint {name}: there is no endpoint of that name",
             nearest(name, self.names()) or "Name one of: " + ", ".join(self.names()) + "; or a base URL.",
         )
 
-    def _made_once(self, name: str, described: str | Mapping[str, Any] | None) -> ClaudeTransport:
-        patience = {"idle_timeout": self._config.idle_timeout, "max_retries": self._config.max_retries}
-        key = (name, repr((described, patience)))
-        if key not in self._made:
-            self._made[key] = ClaudeTransport(name, **_described(name, described), **patience)
-        return self._made[key]
+    def _transport_of(self, name: str, described: str | Mapping[str, Any] | None) -> ClaudeTransport:
+        # A changed setting means another transport.
+        idle_timeout, max_retries = self._config.idle_timeout, self._config.max_retries
+        key = (name, repr((described, idle_timeout, max_retries)))
+        if key not in self._transports:
+            self._transports[key] = ClaudeTransport(
+                name, **_described(name, described), idle_timeout=idle_timeout, max_retries=max_retries
+            )
+        return self._transports[key]
 
     def _embedded_instead(self, options: Options) -> Endpoint:
         from nbchat.transports import local
@@ -166,34 +220,21 @@ class Endpoints:
 
         def connect() -> Transport:
             server = local.serve(weights)
-            # llama.cpp announces keep-alive and closes: a request on that connection would sometimes be lost.
+            # llama.cpp announces keep-alive and then closes the connection. A second request on that
+            # connection would sometimes be lost.
             once = {"default_headers": {"Connection": "close"}}
-            return self._made_once(LOCAL, {"base_url": server.base_url, "api_key": server.api_key, **once})
+            return self._transport_of(LOCAL, {"base_url": server.base_url, "api_key": server.api_key, **once})
 
-        # It stands in for a model in lessons, demos and tests: the same question, the same answer.
-        repeatable = {"temperature": 0}
-        known = {"window": local.CONTEXT, "defaults": repeatable}
-        return Endpoint(LOCAL, model, connect, notice=notice, way="words", **known)
+        # The embedded model is used in lessons, demos and tests: the same question gets the same answer.
+        defaults = {"temperature": 0}
+        return Endpoint(LOCAL, model, connect, notice=notice, way="words", window=local.CONTEXT, defaults=defaults)
 
 
 def _of(transport: Transport, options: Options) -> Endpoint:
-    """The endpoint that a transport is by itself, such as a ScriptedTransport."""
-    own = getattr(transport, "model", None)  # a text, or the method of a transport that can ask
-    model = own if isinstance(own, str) and "model" not in options.given else None
-    way = getattr(transport, "structured", "format")
+    """Return the endpoint for a transport of the user's own, such as a ScriptedTransport."""
+    model = getattr(transport, "model", None) if "model" not in options.given else None
+    way: StructuredMethod = getattr(transport, "structured", "format")
     return Endpoint(transport.name, model or options.model, lambda: transport, way=way)
-
-
-def _about(endpoint: Endpoint) -> Mapping[str, Any]:
-    if endpoint.name == LOCAL:  # it has no Models API, and takes an image or a document for nothing or for an error
-        none = {"supported": False}
-        return {"id": endpoint.model, "capabilities": {"image_input": none, "pdf_input": none}}
-    try:
-        ask = getattr(endpoint.transport, "model", None)
-        told = ask(endpoint.model) if callable(ask) else {}
-    except NbchatError:
-        return {}  # an endpoint that cannot say can still answer
-    return told if isinstance(told, Mapping) else {}
 
 
 def _is_gguf(model: str) -> bool:
@@ -201,7 +242,7 @@ def _is_gguf(model: str) -> bool:
 
 
 def _described(name: str, described: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """The base URL and the key of an endpoint as the settings describe it."""
+    """Return the arguments of ClaudeTransport for an endpoint that the settings describe."""
     if described is None or isinstance(described, str):
         return {"base_url": described}
     if name == LOCAL:

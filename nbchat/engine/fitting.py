@@ -1,165 +1,253 @@
-"""What a model accepts: said before sending, where the Models API tells.
+"""Fit a draft to a model and to its context window, and count what a request takes.
 
-https://platform.claude.com/docs/en/api/models-retrieve gives a model's context window, output limit
-and capabilities. What it does not say is not refused here: the endpoint has the last word.
+A draft becomes one frozen Request here. Everything after that (the window, the budget, the cassette,
+the dry run, sending) works with that Request and with the one way to count its tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from nbchat.core.errors import AttachmentError, OptionError, SchemaError
+from nbchat.content.sizes import estimate_tokens
+from nbchat.core.errors import InputError
+from nbchat.core.messages import Message
 from nbchat.core.request import Request
-from nbchat.models import Model
+from nbchat.engine.capabilities import (
+    accepted_thinking,
+    asks_much,
+    gives_no_format,
+    refuse_unaccepted,
+    window_of,
+)
+from nbchat.engine.draft import Draft
+from nbchat.engine.endpoints import Endpoint
+from nbchat.models import context_window
 
-__all__ = ["accepted_thinking", "asks_much", "gives_no_format", "refuse_unaccepted", "thinking_of", "window_of"]
+__all__ = ["Count", "count", "fit_model", "fit_window", "parts_of_text", "request_to"]
 
-#: The least budget of thinking, in tokens, and what ``--thinking`` gives where a budget is needed.
-LEAST_BUDGET, USUAL_BUDGET = 1_024, 4_096
-_SERVED = ("web_search", "code_execution")
+#: From this estimate on, the endpoint is asked for the context window of its model.
+MANY_TOKENS = 50_000
 
 
-def thinking_of(model: str, max_tokens: int) -> dict[str, Any]:
-    """The ``thinking`` of a request to a model of that name, as ``--thinking`` asks for it.
+def request_to(draft: Draft, endpoint: Endpoint) -> Request:
+    """Return the request that a draft makes at an endpoint.
 
-    It comes of the name alone, so that a request and its recording are the same without asking anybody.
+    Raises:
+        OptionError: ``max_tokens`` has no room for the thinking of the model.
+        SchemaError: the type of the answer has no JSON Schema that the API takes.
     """
-    return _adaptive() if Model.of(model).thinking == "adaptive" else _with_budget(model, max_tokens)
+    return draft.request(endpoint.model, endpoint.defaults, endpoint.way)
 
 
-def _adaptive() -> dict[str, Any]:
-    return {"type": "adaptive", "display": "summarized"}
+# Counting --------------------------------------------------------------------------------------
 
 
-def _with_budget(model: str, max_tokens: int) -> dict[str, Any]:
-    if max_tokens <= LEAST_BUDGET:
-        raise OptionError(
-            f"--thinking: {model} thinks within --max-tokens, {max_tokens:,} here, and needs {LEAST_BUDGET:,} for it",
-            "Raise --max-tokens, or leave out --thinking.",
-        )
-    return {"type": "enabled", "budget_tokens": max(LEAST_BUDGET, min(USUAL_BUDGET, max_tokens // 2))}
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The tokens of a prompt. ``exact`` is True if the endpoint counted them, and False for an estimate."""
+
+    tokens: int
+    exact: bool
 
 
-def asks_much(request: Request) -> bool:
-    """Whether a request has something that not every model accepts, so that asking about the model pays."""
-    return bool(
-        request.max_tokens > 8_192
-        or {"thinking", "output_config"} & set(request.params)
-        or any(_served(request))
-        or any(_blocks(request, "image", "document"))
+def count(request: Request, endpoint: Endpoint | None) -> Count:
+    """Count the tokens of a request's prompt.
+
+    Args:
+        request: the request.
+        endpoint: who counts, or None where nothing may be sent. An endpoint that cannot count leaves
+            an estimate too.
+    """
+    tokens = endpoint.count_tokens(request) if endpoint is not None else None
+    return Count(_estimate(request), exact=False) if tokens is None else Count(tokens, exact=True)
+
+
+def _estimate(request: Request) -> int:
+    """Estimate the tokens of a request, block by block: the base64 of an image is not text."""
+    tokens = sum(_message_tokens(message) for message in request.messages)
+    if request.system:
+        tokens += estimate_tokens(request.system)
+    return tokens + _tools_tokens(request.tools)
+
+
+def _message_tokens(message: Message) -> int:
+    return estimate_tokens([block.to_dict() for block in message.content])
+
+
+def _tools_tokens(tools: tuple[Mapping[str, Any], ...]) -> int:
+    return estimate_tokens("".join(str(dict(tool)) for tool in tools)) if tools else 0
+
+
+# The model -------------------------------------------------------------------------------------
+
+
+def fit_model(
+    draft: Draft, request: Request, endpoint: Endpoint, describe: Callable[[Endpoint], Mapping[str, Any]]
+) -> tuple[Draft, Request]:
+    """Return the draft and its request in the form that the model accepts, as far as the endpoint tells.
+
+    Args:
+        draft: the draft.
+        request: the request that it makes at the endpoint.
+        endpoint: where the request goes.
+        describe: returns the Models API's description of the endpoint's model. It is called only for
+            requests with something that not every model accepts.
+
+    Raises:
+        OptionError, AttachmentError, SchemaError: the model does not accept the request.
+    """
+    if not asks_much(request):
+        return draft, request
+    description = describe(endpoint)
+    fitted = draft
+    if draft.schema is not None and gives_no_format(description):
+        fitted = replace(fitted, way="tool")
+    if draft.thinks and "thinking" in request.params:
+        thinking = accepted_thinking(request.params["thinking"], description, draft.max_tokens)
+        if thinking != request.params["thinking"]:
+            fitted = replace(fitted, params={**fitted.params, "thinking": thinking})
+    if fitted is not draft:
+        request = request_to(fitted, endpoint)
+    refuse_unaccepted(request, description)
+    return fitted, request
+
+
+# The window ------------------------------------------------------------------------------------
+
+
+def fit_window(
+    draft: Draft,
+    request: Request,
+    endpoint: Endpoint,
+    *,
+    trim: bool,
+    describe: Callable[[Endpoint], Mapping[str, Any]] | None,
+    count: Callable[[Request], Count],
+) -> tuple[Draft, Request]:
+    """Return the draft and its request if they fit the context window, or as much as ``--trim`` keeps.
+
+    Args:
+        draft: the draft.
+        request: the request that it makes at the endpoint.
+        endpoint: where the request goes.
+        trim: whether the oldest turns of the history may be dropped.
+        describe: as in :func:`fit_model`; None where the endpoint may not be asked.
+        count: counts the tokens of a request.
+
+    Raises:
+        InputError: the request is too large.
+    """
+    tokens, window = _estimate(request), endpoint.window
+    # A small request fits every window. Only a large one is worth the time of asking.
+    asks = window is None and tokens > MANY_TOKENS and describe is not None
+    if asks and describe is not None:
+        # Bedrock and Vertex have no Models API; the price list knows their windows. A beta can
+        # give more than is listed.
+        listed = None if "betas" in draft.params else context_window(endpoint.model, endpoint.priced_as)
+        window = window_of(describe(endpoint)) or listed
+    if not window:
+        return draft, request
+    answer = min(draft.max_tokens, window // 8)
+    if asks and tokens + answer > window // 2:  # an estimate is not good enough to decide
+        counted = count(request)
+        tokens = counted.tokens
+        # An estimate can be a third too high. The endpoint has the last word.
+        if not counted.exact and tokens * 3 // 4 + answer <= window:
+            return draft, request
+    fitted = refuse_too_long(draft, tokens, window, answer=answer, trim=trim)
+    return (draft, request) if fitted is draft else (fitted, request_to(fitted, endpoint))
+
+
+def refuse_too_long(draft: Draft, tokens: int, window: int, *, answer: int = 0, trim: bool = False) -> Draft:
+    """Return the draft if it fits the window, or with ``trim`` as much of it as fits.
+
+    Args:
+        draft: the draft.
+        tokens: the tokens of its request.
+        window: the context window, in tokens.
+        answer: the tokens that the answer needs.
+        trim: whether the oldest turns of the history may be dropped.
+
+    Raises:
+        InputError: the request is too large. The message names the three largest parts.
+    """
+    excess = tokens + answer - window
+    if excess <= 0:
+        return draft
+    if trim and draft.history:
+        trimmed = _without_oldest_turns(draft, excess)
+        if trimmed is not None:
+            return trimmed
+    largest = "; ".join(f"{name}: about {size:,} tokens" for size, name in _largest_parts(draft)[:3])
+    ways = ["Send less", *(["leave the history out with --once"] if draft.history else [])]
+    if draft.history and not trim:
+        ways.append("drop its oldest turns with --trim")
+    raise InputError(
+        f"the request has {tokens:,} tokens, its answer needs about {answer:,}, and the context window holds "
+        f"{window:,}: nothing was sent. Largest: {largest}",
+        ", or ".join(ways) + ".",
     )
 
 
-def accepted_thinking(thinking: Mapping[str, Any], about: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
-    """The form of thinking the model accepts: the given one, or the other where it says so."""
-    types = _at(about, "capabilities", "thinking", "types")
-    given = thinking.get("type")
-    other = "enabled" if given == "adaptive" else "adaptive"
-    if _refused(types, given) and _at(types, other, "supported") is True:
-        return _adaptive() if other == "adaptive" else _with_budget(str(about.get("id")), max_tokens)
-    return dict(thinking)
+def _without_oldest_turns(draft: Draft, excess: int) -> Draft | None:
+    """Return the draft without as many of its oldest turns as have ``excess`` tokens, or None if all are too few."""
+    kept, dropped, saved = list(draft.history), 0, 0
+    while kept and saved < excess:
+        # A turn ends where the next prompt begins. Half a turn could leave a call without its result.
+        end = 1 + next((at for at, message in enumerate(kept[1:]) if _begins_turn(message)), len(kept) - 1)
+        saved += sum(_message_tokens(message) for message in kept[:end])
+        kept, dropped = kept[end:], dropped + 1
+    if saved < excess:
+        return None
+    note = f"--trim dropped the oldest {f'{dropped} turns' if dropped > 1 else 'turn'} of the history"
+    return replace(draft, history=tuple(kept), notes=(*draft.notes, note))
 
 
-def gives_no_format(about: Mapping[str, Any]) -> bool:
-    """Whether it is said that the model has no structured outputs; a forced tool does then."""
-    return _refused(about.get("capabilities"), "structured_outputs")
+def _begins_turn(message: Message) -> bool:
+    return message.role == "user" and not any(block.type == "tool_result" for block in message.content)
 
 
-def refuse_unaccepted(request: Request, about: Mapping[str, Any]) -> None:
-    """Nothing, where the model accepts all that a request has, as far as ``about`` tells.
+def _largest_parts(draft: Draft) -> list[tuple[int, str]]:
+    """Return the parts of a draft with their estimated tokens, the largest first."""
+    parts = [(estimate_tokens(draft.system), "the system prompt")] if draft.system else []
+    if draft.tools:
+        parts.append((_tools_tokens(draft.tools), "the tools"))
+    turn = 0
+    for message in draft.history:
+        turn += _begins_turn(message)
+        name = f"turn {turn} of the history, " + ("the prompt" if message.role == "user" else "the answer")
+        parts.append((_message_tokens(message), name))
+    for block in draft.prompt.content:
+        fields = block.to_dict()
+        if block.type == "text":
+            texts = parts_of_text(fields["text"])
+            parts += [(estimate_tokens(text), name or "the prompt's own text") for name, text in texts]
+        else:
+            name = " ".join(["the", block.type, fields.get("title") or ""]).strip()
+            parts.append((estimate_tokens(fields), name))
+    return sorted(parts, reverse=True)
 
-    ``about`` is what the Models API says of the model; {} says nothing.
 
-    Raises:
-        OptionError, AttachmentError, SchemaError: it does not; the option is named, and what it accepts.
+#: Values, files and cells in a text are between tags (:func:`nbchat.content.blocks.tagged`).
+_TAGGED = re.compile(r"""<(?P<tag>[a-z]+) (?:name|number)=(?P<name>"[^"]*"|'[^']*')[^>]*>\n.*?</(?P=tag)>""", re.DOTALL)
+
+
+def parts_of_text(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a prompt's text as (name, text). Text between the tagged parts has the name "".
+
+    The texts, joined, are the whole text again.
+
+    >>> list(parts_of_text('Sum <csv name="sales">\\n1\\n</csv> up.'))
+    [('', 'Sum '), ('csv sales', '<csv name="sales">\\n1\\n</csv>'), ('', ' up.')]
     """
-    can = about.get("capabilities") or {}
-    model = request.model
-    limit = about.get("max_tokens")
-    if isinstance(limit, int) and 0 < limit < request.max_tokens:
-        raise OptionError(
-            f"--max-tokens {request.max_tokens}: {model} answers with at most {limit:,} tokens",
-            f"Give --max-tokens {limit} or fewer.",
-        )
-    _refuse_thinking(request, can)
-    _refuse_effort(request, can)
-    if (request.params.get("output_config") or {}).get("format") and _refused(can, "structured_outputs"):
-        raise SchemaError(f"{model} gives no structured answers", "Leave out the schema, or ask another model with -m.")
-    for name in _served(request):
-        if _refused(_at(can, "server_tools"), name):
-            flag = "--" + name.replace("_", "-")
-            raise OptionError(f"{flag}: {model} has no such tool", f"Leave out {flag}, or ask another model with -m.")
-    for kind, capability, what in (("image", "image_input", "images"), ("document", "pdf_input", "PDF files")):
-        count = sum(kind == "image" or _is_pdf(block) for block in _blocks(request, kind))
-        if count and _refused(can, capability):
-            raise AttachmentError(
-                f"{model} does not read {what}, and the request has {count}",
-                f"Ask another model with -m (%nbchat models lists what each can), or send no {what}.",
-            )
-
-
-def _refuse_thinking(request: Request, can: Mapping[str, Any]) -> None:
-    thinking = request.params.get("thinking") or {}
-    kind = thinking.get("type")
-    if kind not in ("adaptive", "enabled"):
-        return
-    if _refused(can, "thinking"):
-        raise OptionError(f"--thinking: {request.model} does not think", "Leave it out, or ask another model with -m.")
-    types = _at(can, "thinking", "types")
-    if _refused(types, kind):
-        known = [name for name in types if _at(types, name, "supported") is True]
-        raise OptionError(
-            f"{request.model} does not accept thinking of type {kind!r}",
-            f"It accepts {', '.join(known) or 'none'}; --thinking alone chooses the form.",
-        )
-
-
-def _refuse_effort(request: Request, can: Mapping[str, Any]) -> None:
-    level = (request.params.get("output_config") or {}).get("effort")
-    effort = _at(can, "effort")
-    if not level or not effort:
-        return
-    if _refused(can, "effort"):
-        raise OptionError(f"--effort: {request.model} has no levels of effort", "Leave out --effort.")
-    known = [name for name in ("low", "medium", "high", "xhigh", "max") if _at(effort, name, "supported") is True]
-    if known and level not in known:
-        raise OptionError(f"--effort {level}: {request.model} does not accept it", f"It accepts {', '.join(known)}.")
-
-
-def window_of(about: Mapping[str, Any]) -> int | None:
-    """The context window in tokens, where the Models API tells."""
-    window = about.get("max_input_tokens")
-    return window if isinstance(window, int) and window > 0 else None
-
-
-def _at(known: Any, *path: str) -> Any:
-    for key in path:
-        known = known.get(key) if isinstance(known, Mapping) else None
-    return known
-
-
-def _refused(known: Any, name: str | None) -> bool:
-    """Whether it is said that something is not supported; saying nothing is not that."""
-    return name is not None and _at(known, name, "supported") is False
-
-
-def _served(request: Request) -> Iterator[str]:
-    """The server tools of a request that the Models API tells of."""
-    for tool in request.tools:
-        if tool.get("name") in _SERVED and str(tool.get("type", "custom")).startswith(f"{tool['name']}_"):
-            yield str(tool["name"])
-
-
-def _blocks(request: Request, *kinds: str) -> Iterator[Mapping[str, Any]]:
-    for message in request.messages:
-        for block in message.content:
-            if block.type in kinds:
-                yield block.to_dict()
-            elif block.type == "tool_result":
-                inner = block.to_dict().get("content")
-                yield from (part for part in inner if part.get("type") in kinds) if isinstance(inner, list) else ()
-
-
-def _is_pdf(block: Mapping[str, Any]) -> bool:
-    return _at(block, "source", "media_type") == "application/pdf" or _at(block, "source", "type") == "url"
+    at = 0
+    for tagged in _TAGGED.finditer(text):
+        if text[at : tagged.start()]:
+            yield "", text[at : tagged.start()]
+        yield f"{tagged['tag']} {tagged['name'][1:-1]}", tagged[0]
+        at = tagged.end()
+    if text[at:]:
+        yield "", text[at:]

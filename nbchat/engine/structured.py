@@ -9,7 +9,7 @@ https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from nbchat.core.request import Request
 from nbchat.engine.answers import Growing, answer_tool, correction, instruction, output_format, parse_answer
 from nbchat.models import StructuredMethod
 
-__all__ = ["answer_as_text", "asked_again", "forces_answer", "read_answer", "read_sofar", "shaped"]
+__all__ = ["ForcedAnswer", "asked_again", "forces_answer", "read_answer", "read_sofar", "shaped"]
 
 _FORCED = {"type": "tool", "name": "answer"}
 
@@ -58,22 +58,30 @@ def forces_answer(request: Request) -> bool:
     return request.params.get("tool_choice") == _FORCED
 
 
-def answer_as_text(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """The events with the input of the forced tool as the text it is."""
-    turned: set[Any] = set()
-    for event in events:
+class ForcedAnswer:
+    """Translate the events of a forced tool call into the events of a text.
+
+    The parser, the views and the conversation then know one kind of answer only.
+    """
+
+    def __init__(self) -> None:
+        self._indexes: set[Any] = set()  # of the blocks that are translated
+
+    def translate(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the event with the input of the forced tool as text."""
         block, delta, index = event.get("content_block"), event.get("delta"), event.get("index")
         if isinstance(block, Mapping) and block.get("type") == "tool_use" and block.get("name") == _FORCED["name"]:
-            turned.add(index)
-            given = block.get("input")
-            text = json.dumps(given, ensure_ascii=False) if given else ""
-            yield {**event, "content_block": {"type": "text", "text": text}}
-        elif isinstance(delta, Mapping) and delta.get("type") == "input_json_delta" and index in turned:
-            yield {**event, "delta": {"type": "text_delta", "text": delta.get("partial_json")}}
-        elif isinstance(delta, Mapping) and delta.get("stop_reason") == "tool_use" and turned:
-            yield {**event, "delta": {**delta, "stop_reason": "end_turn"}}
-        else:
-            yield event
+            self._indexes.add(index)
+            arguments = block.get("input")
+            text = json.dumps(arguments, ensure_ascii=False) if arguments else ""
+            return {**event, "content_block": {"type": "text", "text": text}}
+        if not self._indexes or not isinstance(delta, Mapping):
+            return event
+        if delta.get("type") == "input_json_delta" and index in self._indexes:
+            return {**event, "delta": {"type": "text_delta", "text": delta.get("partial_json")}}
+        if delta.get("stop_reason") == "tool_use":
+            return {**event, "delta": {**delta, "stop_reason": "end_turn"}}
+        return event
 
 
 def read_sofar(text: str) -> Any:

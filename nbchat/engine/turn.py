@@ -1,193 +1,278 @@
-"""The rounds of a turn: a request, and one more for each time tools answered or the service paused.
+"""The turn: one question and everything that answers it, as a state machine without I/O.
 
-The law:
+A turn says what to do next and is fed what came of it, as h11 does for a connection::
+
+    turn.step is Send(request)   send the request; feed() its events; close(); advance()
+    turn.step is Run(calls)      run the calls in order; answer() each; advance()
+    turn.step is Done            the turn is complete; typed() has the typed answer
+
+Whoever does the work is a driver (:mod:`nbchat.engine.drive`). The turn itself sends nothing,
+runs nothing and waits for nothing, so that one turn serves cells and rows alike.
+
+The rules:
 
 1. A tool runs only after ``message_stop`` with ``stop_reason`` ``tool_use``, and only with
-   arguments that are whole, strictly parsed JSON.
-2. Every call gets one result, in the order of the calls, all in one message.
-3. There are at most ``limit`` rounds. The last one sends ``tool_choice: none`` with the tools still
-   in the request (without them the calls before it would not be valid), so the turn ends in text.
-4. Whatever happens on the way, what is recorded of the turn can be sent again.
+   arguments that are complete, strictly parsed JSON.
+2. Every call gets one result. The results go back in the order of the calls, in one message.
+3. A turn has at most ``max_rounds`` rounds. The last request keeps the tools, because the API
+   refuses calls in the history without them, and sends ``tool_choice: none``, so that the turn
+   ends with text.
+4. However a turn ends, its messages form a history that the API accepts again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from nbchat import telemetry
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.errors import AnswerError, NbchatError, ParseError
+from nbchat.core.errors import AnswerError, ParseError
 from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ToolUseBlock, content_of, tool_calls
 from nbchat.core.parser import ChatStreamParser
 from nbchat.core.request import Request
-from nbchat.core.response import Accumulator
+from nbchat.core.response import Accumulator, Response, Status
 from nbchat.core.usage import Usage
-from nbchat.engine.accounting import Account, Records
-from nbchat.engine.endpoints import Endpoint
-from nbchat.engine.structured import answer_as_text, asked_again, forces_answer, read_answer
-from nbchat.notebook.run_python import show_traceback
-from nbchat.tools.toolbox import INTERRUPTED, Outcome, Toolbox
+from nbchat.engine.structured import ForcedAnswer, asked_again, forces_answer, read_answer
+from nbchat.tools.toolbox import INTERRUPTED, Outcome
 
-__all__ = ["Rounds"]
+__all__ = ["Done", "Run", "Send", "Step", "Turn"]
 
-#: How often a service may pause by itself and be asked to go on.
-LONGEST_PAUSES = 10
+#: How often a service may pause a turn and be asked to continue. A service that never finishes
+#: would otherwise cost money for ever.
+MAX_PAUSES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Rounds:
-    """What the rounds of one turn work with.
+class Send:
+    """Send this request and feed its events."""
 
-    ``feed`` tells the sinks of a chunk. ``account`` may refuse a further request. ``say`` tells the
-    user what they did not decide. ``shell`` formats tracebacks, or is None.
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run these calls, in this order."""
+
+    calls: tuple[ToolUseBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing is left to do."""
+
+
+Step: TypeAlias = Send | Run | Done
+
+
+class Turn:
+    """One turn of a conversation.
+
+    Args:
+        request: the first request, complete.
+        prompt: the user's message as the conversation keeps it. It can differ from the last message
+            of ``request``, which may have instructions for a typed answer added.
+        has_tools: whether calls of the answer can be run here.
+        max_rounds: the most requests that tool calls can lead to.
+        schema: the type of the answer, or None for prose.
+        retry: whether to ask once more if the answer does not fit ``schema``.
+        clock: seconds on a clock that never goes back.
     """
 
-    records: Records
-    endpoint: Endpoint
-    accumulator: Accumulator
-    account: Account
-    feed: Callable[[StreamChunk], None]
-    toolbox: Toolbox
-    say: Callable[[str], None]
-    limit: int = 8
-    shell: Any = None
+    def __init__(
+        self,
+        request: Request,
+        prompt: Message,
+        *,
+        clock: Callable[[], float],
+        has_tools: bool = False,
+        max_rounds: int = 8,
+        schema: Any = None,
+        retry: bool = False,
+    ) -> None:
+        self._first, self._has_tools, self._max_rounds = request, has_tools, max_rounds
+        self._schema, self._retry = schema, retry
+        self._accumulator = Accumulator(prompt, clock)
+        self._round, self._pauses = 1, 0
+        #: The value of the typed answer, once the turn is done.
+        self.parsed: Any = None
+        self._waiting: list[ToolUseBlock] = []  # calls without a result
+        self._begin(request)
 
-    def run(self, first: Request) -> None:
-        """Send the request, and what follows from its answer, until a turn is whole.
+    def _begin(self, request: Request) -> None:
+        """Make sending ``request`` the next step."""
+        if self._has_tools and self._round >= self._max_rounds:
+            request = replace(request, params={**request.params, "tool_choice": {"type": "none"}})
+        self.step: Step = Send(request)
+        self._parser = ChatStreamParser()
+        self._forced = ForcedAnswer() if forces_answer(request) else None
+        self._ended: ResponseChunk | None = None
 
-        Raises:
-            AnswerError: the last answer has neither text nor a call, or calls tools in the last round.
-            TransportError, StreamError, BudgetError: of any of the requests.
-        """
-        request, number, pauses = first, 1, 0
-        while True:
-            if self.toolbox and number >= self.limit:
-                request = replace(request, params={**request.params, "tool_choice": {"type": "none"}})
-            self._round(request)
-            last = self.accumulator.last
-            reason = last.stop_reason if last is not None else None
-            calls = tool_calls(last.blocks) if last is not None and reason == "tool_use" and self.toolbox else ()
-            if calls:
-                if number >= self.limit:
-                    raise _still_calling(self.limit, calls)
-                self._answer(calls)
-                number += 1
-            elif reason == "pause_turn" and pauses < LONGEST_PAUSES:
-                # Its answer goes back as it is, and the service goes on:
-                # https://platform.claude.com/docs/en/api/handling-stop-reasons#pause-turn
-                pauses += 1
-            else:
-                _refuse_empty(last, number)
-                return
-            request = _with_choice(first, number)
-            request = replace(request, messages=(*first.messages, *self._sofar()))
+    # The answer to one request
 
-    def parse(self, first: Request, T: Any, *, retry: bool) -> Any:
-        """The instance of ``T`` in the last answer; with ``retry`` it is asked for once more if it does not fit.
+    def feed(self, event: Mapping[str, Any]) -> StreamChunk | None:
+        """Take one event of the answer, and return the chunk that sinks should see, if there is one.
 
         Raises:
-            ParseError, TruncatedError: there is none.
+            StreamError: the event is an error, or breaks the protocol.
         """
-        try:
-            return read_answer(self.accumulator.last, T)
-        except ParseError as error:
-            if not retry:
-                raise
-            problems = error.problems
-        request = asked_again(first, self._sofar(), problems)
-        self.feed(Notice(f"the answer did not fit ({problems[0]}); asking once more"))
-        self.accumulator.again()
-        self._round(request)
-        return read_answer(self.accumulator.last, T)
+        if self._forced is not None:
+            event = self._forced.translate(event)
+        chunk = self._parser.feed(event)
+        if chunk is not None:
+            self._accumulator.feed(chunk)
+            return chunk
+        if event.get("type") == "message_start":
+            return _cache_notice(event)
+        return None
 
-    def _round(self, request: Request) -> None:
-        """One request and its answer: the loop of the pipeline."""
-        parser = ChatStreamParser()
-        replayed, status, error = False, "error", ""
-        self.account.begin(request)
-        try:
-            with self.records.transport(self.endpoint).stream(request) as events:
-                replayed = getattr(events, "replayed", False)
-                if said := self.records.said(replayed=replayed):
-                    self.feed(Notice(said))
-                for event in answer_as_text(events) if forces_answer(request) else events:
-                    if event.get("type") == "message_start":
-                        self.feed(_from_cache(event))
-                    chunk = parser.feed(event)
-                    if chunk is not None:
-                        self.accumulator.feed(chunk)
-                        self.feed(chunk)
-            parser.close()
-            status = "complete"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        except NbchatError as wrong:
-            error = getattr(wrong, "type", None) or type(wrong).__name__
-            raise
-        finally:
-            answer = self.accumulator.last if parser.whole else self.accumulator.cut(parser.snapshot())
-            self.account.end(answer, status, replayed=replayed, error=error)
+    def close(self) -> None:
+        """Take the clean end of the answer.
 
-    def _answer(self, calls: Sequence[ToolUseBlock]) -> None:
-        """Run the calls in order. An interrupt answers the rest: without that nothing could be sent again."""
-        answered = 0
-        try:
-            for call in calls:
-                with telemetry.tool(call.name, id=call.id, arguments=call.input) as span:
-                    outcome = self.toolbox.run(call, self.say)
-                    span.end(outcome.text, is_error=outcome.is_error)
-                if outcome.error is not None:
-                    show_traceback(outcome.error, self.shell)
-                self._tell(call, outcome)
-                answered += 1
-        except KeyboardInterrupt:
-            for call in calls[answered:]:
-                self._tell(call, INTERRUPTED)
-            raise
-        finally:
-            self.accumulator.answer_tools()
+        Raises:
+            StreamError: the end came before ``message_stop``.
+        """
+        self._parser.close()
 
-    def _tell(self, call: ToolUseBlock, outcome: Outcome) -> None:
+    def end_answer(self) -> ResponseChunk | None:
+        """End the answer, however it ended, and return it as it will be counted.
+
+        An answer that broke off stays in the turn as far as it arrived. None means that nothing arrived.
+        """
+        if self._parser.whole:
+            self._ended = self._accumulator.last
+        else:
+            self._ended = self._accumulator.cut(self._parser.snapshot())
+        return self._ended
+
+    # The calls of one answer
+
+    def answer(self, call: ToolUseBlock, outcome: Outcome) -> ToolResult:
+        """Take the result of one call, and return the chunk that sinks should see."""
+        self._waiting = [waiting for waiting in self._waiting if waiting is not call]
         result = ToolResult(call.id, content_of(outcome.content), outcome.is_error)
-        self.accumulator.feed(result)
-        self.feed(result)
+        self._accumulator.feed(result)
+        if not self._waiting:
+            self._accumulator.answer_tools()
+        return result
 
-    def _sofar(self) -> tuple[Message, ...]:
-        """What came after the prompt, as it goes back: the API takes no blank text, which models do send."""
+    def abandon_calls(self) -> Iterator[ToolResult]:
+        """Give every call that has no result the result "interrupted", and yield the chunks.
+
+        The API refuses a call without a result, so without this the conversation could not go on.
+        """
+        for call in tuple(self._waiting):
+            yield self.answer(call, INTERRUPTED)
+
+    # The next step
+
+    def advance(self) -> Notice | None:
+        """Decide on the next step, and return a notice for sinks if there is one.
+
+        Call this after the answer to a request was closed and ended, and after all calls were answered.
+
+        Raises:
+            AnswerError: the answer has neither text nor a call, or calls tools in the last round.
+            ParseError, TruncatedError: the answer does not fit the schema.
+        """
+        if isinstance(self.step, Run):
+            self._round += 1
+            self._begin_next()
+            return None
+        last = self._accumulator.last
+        reason = last.stop_reason if last is not None else None
+        calls = tool_calls(last.blocks) if last is not None and reason == "tool_use" and self._has_tools else ()
+        if calls:
+            if self._round >= self._max_rounds:
+                raise _still_calling(self._max_rounds, calls)
+            self._waiting = list(calls)
+            self.step = Run(calls)
+        elif reason == "pause_turn" and self._pauses < MAX_PAUSES:
+            # The service paused a long turn. Its answer goes back as it is, and the service continues:
+            # https://platform.claude.com/docs/en/api/handling-stop-reasons#pause-turn
+            self._pauses += 1
+            self._begin_next()
+        else:
+            _refuse_empty(last, self._round)
+            return self._finish(last)
+        return None
+
+    def _finish(self, last: ResponseChunk | None) -> Notice | None:
+        if self._schema is not None:
+            try:
+                self.parsed = read_answer(last, self._schema)
+            except ParseError as error:
+                if not self._retry:
+                    raise
+                self._retry = False
+                request = asked_again(self._first, self._messages_since_prompt(), error.problems)
+                # The answer that did not fit leaves the conversation. Its chunks and its cost stay.
+                self._accumulator.again()
+                self._begin(request)
+                return Notice(f"the answer did not fit ({error.problems[0]}); asking once more")
+        self.step = Done()
+        return None
+
+    def _begin_next(self) -> None:
+        request = _free_choice(self._first) if self._round > 1 else self._first
+        self._begin(replace(request, messages=(*self._first.messages, *self._messages_since_prompt())))
+
+    def _messages_since_prompt(self) -> tuple[Message, ...]:
+        """Return the turn after the prompt as it can be sent: models send blank texts, and the API refuses them."""
         return tuple(
-            replace(message, content=tuple(block for block in message.content if not _blank(block)))
-            for message in self.accumulator.messages[1:]
+            replace(message, content=tuple(block for block in message.content if not _is_blank(block)))
+            for message in self._accumulator.messages[1:]
         )
 
+    # The end
 
-def _from_cache(event: Mapping[str, Any]) -> Notice:
-    """The line on the share of the prompt that came from the cache, as the beginning of an answer tells it."""
+    def respond(self, status: Status, **fields: Any) -> Response:
+        """Return the Response of everything that arrived, at any time.
+
+        Args:
+            status: how the turn ended.
+            fields: the fields of the Response that only the session knows.
+        """
+        for _ in self.abandon_calls():
+            pass
+        return self._accumulator.respond(status, parsed=self.parsed, **fields)
+
+    @property
+    def stop_reason(self) -> str | None:
+        """The stop reason of the last answer."""
+        last = self._accumulator.last
+        return last.stop_reason if last is not None else None
+
+
+def _cache_notice(event: Mapping[str, Any]) -> Notice:
+    """Return the status line on the share of the prompt that was read from the cache."""
     message = event.get("message")
     usage = Usage.from_api(message.get("usage") if isinstance(message, Mapping) else None)
     share = round(100 * usage.cached_share)
     return Notice(f"{share} % of the prompt from the cache" if share else "", about="cache")
 
 
-def _blank(block: object) -> bool:
+def _is_blank(block: object) -> bool:
     return isinstance(block, TextBlock) and not block.text.strip()
 
 
-def _with_choice(first: Request, number: int) -> Request:
-    """The request of a later round: a tool that had to be called was called, so the model may end."""
+def _free_choice(first: Request) -> Request:
+    """Return the request of a later round.
+
+    A first request can force a call (``tool_choice: any``). The call was made, so later requests
+    let the model choose; otherwise it could never end the turn with text.
+    """
     choice = first.params.get("tool_choice") or {}
-    if number == 1 or choice.get("type") not in ("any", "tool"):
+    if choice.get("type") not in ("any", "tool"):
         return first
     auto = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
     return replace(first, params={**first.params, "tool_choice": {"type": "auto", **auto}})
 
 
 def _refuse_empty(last: ResponseChunk | None, number: int) -> None:
-    """Raise AnswerError for an answer that ended by itself with nothing in it."""
+    """Raise AnswerError if the model ended its answer without any content."""
     if last is None or last.stop_reason not in ("end_turn", "tool_use"):
-        return  # at a limit, at a stop sequence, declined: it says so itself
+        return  # a limit, a stop sequence or a refusal explains an empty answer
     for block in last.blocks:
         if isinstance(block, ToolUseBlock | OpaqueBlock) and block.type != "redacted_thinking":
             return
@@ -200,8 +285,8 @@ def _refuse_empty(last: ResponseChunk | None, number: int) -> None:
     )
 
 
-def _still_calling(limit: int, calls: Sequence[ToolUseBlock]) -> AnswerError:
+def _still_calling(max_rounds: int, calls: Sequence[ToolUseBlock]) -> AnswerError:
     return AnswerError(
-        f"after {limit} rounds the model still calls {calls[0].name}, though the last request allows no tool",
-        "Raise --max-rounds, or ask for less. What was done so far is in the Response.",
+        f"after {max_rounds} rounds the model still calls {calls[0].name}, though the last request allows no tool",
+        "Raise --max-rounds, or ask for less. The Response has everything up to here.",
     )

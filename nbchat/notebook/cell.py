@@ -1,4 +1,4 @@
-"""One ``%%claude`` cell: gather what goes along, ask with the view that fits, bind the Response."""
+"""One ``%%claude`` cell: collect what it attaches, ask with the view that fits, bind the Response."""
 
 from __future__ import annotations
 
@@ -10,27 +10,60 @@ from nbchat.content.blocks import Carried
 from nbchat.context.files import attach
 from nbchat.core.errors import InputError
 from nbchat.core.request import Sink
-from nbchat.engine.session import Session
+from nbchat.core.response import Response
+from nbchat.engine.session import Prepared, Session
 from nbchat.engine.structured import read_sofar
-from nbchat.notebook.dry_run import preview
+from nbchat.notebook.dry_run import describe
 from nbchat.notebook.history import gather_cells
+from nbchat.notebook.host import ShellHost
 from nbchat.notebook.interception import before_outputs
 from nbchat.notebook.next_cell import put_below
 from nbchat.notebook.repair import carry_error, prompt_about
 from nbchat.options import Options, parse
 from nbchat.view.echo import Echo
-from nbchat.view.live.split import Acts
 from nbchat.view.live import view as live
+from nbchat.view.live.split import Acts
 
 __all__ = ["run"]
 
 
-def run(shell: Any, session: Session, line: str, body: str | None) -> None:
-    """Do what a ``%%claude`` cell or a ``%claude`` line says.
+def run(host: ShellHost, session: Session, line: str, body: str | None) -> None:
+    """Run a ``%%claude`` cell or a ``%claude`` line.
 
-    Raises what :meth:`Session.ask` raises; whatever arrived is bound before that.
+    Raises what :meth:`Session.ask` raises. Whatever arrived is bound before that.
     """
-    # A terminal ends a cell with an empty line; empty lines around a prompt say nothing anywhere.
+    prompt, options = _read(session, line, body)
+    before = session.last
+    try:
+        prepared = session.prepare(
+            prompt,
+            options,
+            namespace=host.namespace,
+            cell=host.cell_key(),
+            carried=_attachments(host, options),
+        )
+        if options.dry_run:
+            _show_dry_run(host, session, prepared)
+            return
+        response = session.send(prepared, lambda cost: _sinks(host, session, options, cost))
+    except KeyboardInterrupt as stop:
+        _shorten_traceback(stop, sent=session.last is not before)
+        raise
+    finally:
+        if session.last is not None and session.last is not before:
+            _bind(host, options, session.last)
+    if options.code or options.fix:
+        put_below(host.shell, response, host.cell_id())
+
+
+def _read(session: Session, line: str, body: str | None) -> tuple[str, Options]:
+    """Return the prompt and the options of a cell.
+
+    Raises:
+        OptionError: an option is wrong.
+        InputError: there is no prompt.
+    """
+    # A terminal ends a cell with an empty line. Empty lines around a prompt mean nothing anywhere.
     body = body.strip("\n") if body and body.strip() else ""
     parsed = parse(line, has_body=bool(body))
     prompt = "\n\n".join(part for part in (parsed.prompt, body) if part)
@@ -40,76 +73,47 @@ def run(shell: Any, session: Session, line: str, body: str | None) -> None:
     if not prompt:
         raise InputError(
             "there is no prompt, so nothing was sent",
-            "Write it below the %%claude line, or behind it; %%claude? shows how.",
+            "Write the prompt below the %%claude line, or after %claude. %%claude? shows how.",
         )
-    cell_id = live.cell_id(shell)
-    before = session.last
-    try:
-        prepared = session.prepare(
-            prompt,
-            options,
-            namespace=shell.user_ns,
-            cell=_turns.key(shell, cell_id),
-            carried=_carried(shell, options),
-        )
-        if options.dry_run:
-            print(preview(prepared, session))
-            if options.output:
-                shell.user_ns[options.output] = prepared.request.body()
-            return
-        response = session.send(prepared, lambda cost: _sinks(shell, session, cell_id, options, cost))
-    except KeyboardInterrupt as stop:
-        # One line instead of a traceback through this library; the cell fails all the same.
-        sent = session.last is not before
-        said = f"stopped; {'what had arrived is in _claude' if sent else 'nothing was sent'}"
-        stop._render_traceback_ = lambda: [f"KeyboardInterrupt: {said}"]
-        raise
-    finally:
-        if session.last is not before:
-            shell.user_ns["_claude"] = session.last
-            if options.output:
-                shell.user_ns[options.output] = session.last
-    if options.code or options.fix:
-        put_below(shell, response, cell_id)
+    return prompt, options
 
 
-class _Turns:
-    """The keys of turns. A cell that asks more than once has as many turns: its id, then its id#2, and so on."""
-
-    def __init__(self) -> None:
-        self._execution, self._count = "", 0
-
-    def key(self, shell: Any, cell_id: str | None) -> str | None:
-        """The key of the next turn of the cell that runs; None where the cell has no id."""
-        if cell_id is None:
-            return None
-        execution = shell.kernel.get_parent("shell")["header"]["msg_id"]
-        self._count = self._count + 1 if execution == self._execution else 1
-        self._execution = execution
-        return cell_id if self._count == 1 else f"{cell_id}#{self._count}"
-
-
-_turns = _Turns()
-
-
-def _carried(shell: Any, options: Options) -> list[Carried]:
-    """What goes along besides the prompt: files, cells, the last error."""
+def _attachments(host: ShellHost, options: Options) -> list[Carried]:
+    """Return the content that goes before the prompt: files, cells, the last error."""
     carried = [attach(options.attach, root=Path.cwd())] if options.attach else []
     if options.cells:
-        carried.append(gather_cells(options.cells, shell))
+        carried.append(gather_cells(options.cells, host.shell))
     if options.fix or options.explain:
-        carried.append(carry_error(shell))
+        carried.append(carry_error(host.shell))
     return carried
 
 
-def _sinks(shell: Any, session: Session, cell_id: str | None, options: Options, cost: Any) -> list[Sink]:
+def _sinks(host: ShellHost, session: Session, options: Options, cost: Any) -> list[Sink]:
     read = read_sofar if options.schema is not None else None
 
     def views() -> tuple[Sink, ...]:
-        return live.views(shell, cell_id=cell_id, quiet=options.quiet, cost=cost, read=read)
+        return live.views(host.shell, cell_id=host.cell_id(), quiet=options.quiet, cost=cost, read=read)
 
-    # A terminal prints in the order things come; in a notebook what tools print belongs under their calls.
-    in_notebook = getattr(shell, "kernel", None) is not None and not options.quiet
-    shown = (Acts(lambda: views()[0], partial(before_outputs, shell)),) if in_notebook else views()
+    # A terminal prints things in the order they come. In a notebook, what a tool prints belongs under its call.
+    in_notebook = getattr(host.shell, "kernel", None) is not None and not options.quiet
+    shown = (Acts(lambda: views()[0], partial(before_outputs, host.shell)),) if in_notebook else views()
     echo = session.config.echo
     return [*shown, Echo(echo)] if echo else list(shown)
+
+
+def _show_dry_run(host: ShellHost, session: Session, prepared: Prepared) -> None:
+    print(describe(prepared, session))
+    if prepared.options.output:
+        host.shell.user_ns[prepared.options.output] = prepared.request.body()
+
+
+def _shorten_traceback(stop: KeyboardInterrupt, *, sent: bool) -> None:
+    """Let IPython show one line for an interrupt, not a traceback through this library. The cell still fails."""
+    line = f"KeyboardInterrupt: stopped; {'what had arrived is in _claude' if sent else 'nothing was sent'}"
+    stop._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]  # IPython's hook
+
+
+def _bind(host: ShellHost, options: Options, response: Response) -> None:
+    host.shell.user_ns["_claude"] = response
+    if options.output:
+        host.shell.user_ns[options.output] = response

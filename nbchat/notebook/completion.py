@@ -320,7 +320,7 @@ def _of_placeholder(shell: Any, name: str, part: str, word: str) -> Found:
         case "show", "NAME":
             return _beginning(word, _names(shell, lambda value: type(value).__name__ == "Response"), "variable")
         case "recover", "NAME" if session is not None:
-            return _beginning(word, [entry.name for entry in session.records.journals.recoverable()], "answer")
+            return _beginning(word, [entry.name for entry in session.recording.journals.recoverable()], "answer")
     return Found(word, [])
 
 

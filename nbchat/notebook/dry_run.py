@@ -1,4 +1,4 @@
-"""``--dry-run``: exactly what would be sent, part by part, with tokens and the estimated price."""
+"""``--dry-run``: show exactly what would be sent, part by part, with its tokens and the estimated price."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from typing import Any
 from nbchat.content.blocks import human_size
 from nbchat.content.sizes import estimate_tokens
 from nbchat.core.messages import Message
-from nbchat.engine.draft import pieces
+from nbchat.engine.fitting import parts_of_text
 from nbchat.engine.session import Prepared, Session
 from nbchat.store.prices import dollars
 
-__all__ = ["preview"]
+__all__ = ["describe"]
 
-#: Characters of one part that are shown: above this a page of a notebook becomes slow.
-SHOWN = 50_000
+#: Characters of one part that are shown. A longer output makes a page slow.
+MAX_PART_CHARACTERS = 50_000
 
 
-def preview(prepared: Prepared, session: Session) -> str:
-    """The text of a dry run. Nothing is sent but, where the endpoint can count, the request for the count."""
+def describe(prepared: Prepared, session: Session) -> str:
+    """Return the text of a dry run.
+
+    Nothing is sent, except that the endpoint is asked to count the tokens where it can and the
+    request is not recorded.
+    """
     request, draft = prepared.request, prepared.draft
-    tokens, counted = session.count_tokens(prepared)
+    counted = session.count(request, prepared.endpoint)
     lines = [f"dry run: nothing was sent. To {prepared.endpoint.name}, model {request.model}"]
     if request.system:
         lines += _part("system", request.system if isinstance(request.system, str) else _json(request.system))
@@ -34,18 +38,18 @@ def preview(prepared: Prepared, session: Session) -> str:
     rest = {"max_tokens": request.max_tokens, **request.params, "stream": request.stream}
     lines += ["── parameters", _json(rest)]
     lines += [f"! {note}" for note in draft.notes]
-    how = "counted by the endpoint" if counted else "estimated"
-    lines.append(f"── in all {tokens:,} tokens ({how}), and up to {draft.max_tokens:,} in the answer")
-    lines.append(f"{_price(prepared, session, tokens)}; digest {request.digest[:12]}")
+    how = "counted by the endpoint" if counted.exact else "estimated"
+    lines.append(f"── in all {counted.tokens:,} tokens ({how}), and up to {draft.max_tokens:,} in the answer")
+    lines.append(f"{_price(prepared, session, counted.tokens)}; digest {request.digest[:12]}")
     return "\n".join(lines)
 
 
 def _price(prepared: Prepared, session: Session, tokens: int) -> str:
-    cassette = session.records.cassette
-    if cassette is not None and cassette.mode in ("auto", "replay") and cassette.holds(prepared.request):
+    cassette = session.recording.cassette
+    if cassette is not None and cassette.holds(prepared.request):
         return "costs nothing: the answer is recorded"
     prompt, whole = (
-        session.records.estimate(tokens, answer, prepared.endpoint) for answer in (0, prepared.draft.max_tokens)
+        session.accounting.estimate(tokens, answer, prepared.endpoint) for answer in (0, prepared.draft.max_tokens)
     )
     if prompt is None or whole is None:
         return f"the price of {prepared.endpoint.model} is not known"
@@ -66,7 +70,7 @@ def _message(message: Message, where: str) -> Iterator[str]:
         if block.type != "text":
             yield from _part(f"{where}{message.role}, {block.type}", _readable(plain), estimate_tokens(plain))
             continue
-        for name, text in pieces(plain["text"]):
+        for name, text in parts_of_text(plain["text"]):
             if not text.strip():
                 continue  # the blank line between two parts
             yield from _part(f"{where}{message.role}{f', {name}' if name else ''}", text)
@@ -80,10 +84,13 @@ def _part(name: str, text: str, tokens: int | None = None) -> list[str]:
 
 
 def _shown(text: str) -> list[str]:
-    if len(text) <= SHOWN:
+    if len(text) <= MAX_PART_CHARACTERS:
         return [text] if text else []
     hint = "with NAME << the variable holds the whole request"
-    return [text[:SHOWN], f"… [shown: {SHOWN:,} of {len(text):,} characters; all of them would be sent; {hint}]"]
+    return [
+        text[:MAX_PART_CHARACTERS],
+        f"… [shown: {MAX_PART_CHARACTERS:,} of {len(text):,} characters; all of them would be sent; {hint}]",
+    ]
 
 
 def _readable(block: dict[str, Any]) -> str:

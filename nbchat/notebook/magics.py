@@ -21,6 +21,7 @@ from nbchat.config import Nbchat
 from nbchat.core.errors import OptionError
 from nbchat.notebook import commands, completion
 from nbchat.notebook.history import unwatch, watch
+from nbchat.notebook.host import ShellHost
 from nbchat.options import Option, help_text
 
 if TYPE_CHECKING:
@@ -37,18 +38,19 @@ class ClaudeMagics(Magics):
     def __init__(self, shell: Any, settings: Nbchat) -> None:
         super().__init__(shell)
         self.settings = settings
+        self.host = ShellHost(shell)
 
     @cached_property
     def session(self) -> Session:
         """The session of this shell, made at its first use."""
-        from nbchat.engine.session import Session, make_current
+        from nbchat.engine.session import Session, use_session
         from nbchat.store.entries import notebook_name
 
         # Where Jupyter Server, papermill, or VS Code tells the notebook's path.
         path = os.environ.get("JPY_SESSION_NAME") or os.environ.get("PAPERMILL_OUTPUT_PATH")
         path = path or self.shell.user_ns.get("__vsc_ipynb_file__")
-        session = Session(config=self.settings, notebook=notebook_name(path))
-        make_current(session)
+        session = Session(config=self.settings, notebook=notebook_name(path), host=self.host)
+        use_session(session)
         return session
 
     # IPython would fill {x} and $x in the line with variables; in prose those mean nothing.
@@ -57,7 +59,7 @@ class ClaudeMagics(Magics):
     def claude(self, line: str, cell: str | None = None) -> None:
         from nbchat.notebook.cell import run
 
-        run(self.shell, self.session, line, cell)
+        run(self.host, self.session, line, cell)
 
     def answer(self, line: str) -> Response | None:
         """What ``name = %claude …`` assigns: the Response of the line."""

@@ -31,6 +31,7 @@ from pathlib import Path
 from nbchat.core.chunks import ResponseChunk, StreamChunk, ToolResult
 from nbchat.core.errors import InputError, StreamError, redact
 from nbchat.core.messages import Message
+from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.store.transcript import Transcript, header_line, read, respond
 
@@ -87,6 +88,9 @@ class Journal:
         self._began = clock()
         self._next = self._began + _INTERVAL
         self._timer: threading.Thread | None = None
+
+    def begin(self, request: Request) -> None:
+        """Nothing is written before the first chunk."""
 
     def feed(self, chunk: StreamChunk) -> None:
         """Take one chunk. A timer writes it, or this does when the timer is late."""

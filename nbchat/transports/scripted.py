@@ -9,7 +9,7 @@
 
 Nothing is sent anywhere. Each request takes the next answer of the script. In a notebook under test::
 
-    nbchat.engine.session.make_current(Session(ScriptedTransport("Hello!", repeat=True)))
+    nbchat.use_session(Session(ScriptedTransport("Hello!", repeat=True)))
 
 An answer may be
 

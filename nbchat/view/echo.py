@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nbchat.core.chunks import OutputText, StreamChunk
+from nbchat.core.request import Request
 from nbchat.core.response import Response
 
 __all__ = ["Echo"]
@@ -15,6 +16,9 @@ class Echo:
 
     def __init__(self, path: str) -> None:
         self._file = Path(path).expanduser().open("a", encoding="utf-8")
+
+    def begin(self, request: Request) -> None:
+        """Write nothing yet."""
 
     def feed(self, chunk: StreamChunk) -> None:
         if isinstance(chunk, OutputText):

@@ -144,11 +144,11 @@ def test_a_replay_asks_nobody(tmp_path: Path):
     """What was recorded with thinking, effort and a long prompt replays without a server."""
     with serving(Api(model(), tokens=90_000)) as server:
         session = session_at(server.url)
-        session.records.use_cassette(str(tmp_path / "c.jsonl"), "record")
+        session.recording.use_cassette(str(tmp_path / "c.jsonl"), "record")
         asked = {"thinking": True, "effort": "high", "max_tokens": 20_000}
         recorded = session.ask("x" * 300_000, **asked)
     offline = session_at("http://127.0.0.1:9")
-    offline.records.use_cassette(str(tmp_path / "c.jsonl"), "replay")
+    offline.recording.use_cassette(str(tmp_path / "c.jsonl"), "replay")
     replayed = offline.ask("x" * 300_000, **asked)
     assert replayed.replayed
     assert replayed.digest == recorded.digest

@@ -53,10 +53,10 @@ class Recorded:
         yield iter(self._events)
 
 
-def respond(transport, request: Request) -> Response:
-    """The Response, by the way a session makes it; the clock stands still."""
+def respond(transport, request: Request, cassette: Cassette | None = None) -> Response:
+    """Return the Response as a session makes it. The clock does not move."""
     parser, accumulator = ChatStreamParser(), Accumulator(request.messages[-1], lambda: 0.0)
-    with transport.stream(request) as events:
+    with transport.stream(request) if cassette is None else cassette.stream(request, transport) as events:
         for event in events:
             if (chunk := parser.feed(event)) is not None:
                 accumulator.feed(chunk)
@@ -78,15 +78,15 @@ def test_every_recorded_stream_replays_as_it_was(tmp_path):
     }
     for file in FILES:
         events = events_in(file)
-        live = respond(Cassette(cassette, Recorded(events)), asked[file])
+        live = respond(Recorded(events), asked[file], Cassette(cassette))
         assert live == respond(Recorded(events), asked[file])
     assert len(cassette.read_bytes().split(b"\n")) == len(FILES) + 2
     replaying = Cassette(cassette, mode="replay")
     for file in reversed(FILES):
         events = events_in(file)
-        with replaying.stream(asked[file]) as replayed:
+        with replaying.stream(asked[file], Recorded([])) as replayed:
             assert json.dumps(list(replayed)) == json.dumps(events), file.name
-        assert respond(replaying, asked[file]) == respond(Recorded(events), asked[file])
+        assert respond(Recorded([]), asked[file], replaying) == respond(Recorded(events), asked[file])
 
 
 @pytest.mark.skipif(not FILES, reason="the recorded streams are not beside the project")
@@ -95,5 +95,5 @@ def test_a_cassette_is_smaller_than_the_streams(tmp_path):
     cassette = tmp_path / "streams.jsonl"
     for file in FILES:
         request = Request(file.name, (Message.of("user", "?"),), 64)
-        respond(Cassette(cassette, Recorded(events_in(file))), request)
+        respond(Recorded(events_in(file)), request, Cassette(cassette))
     assert cassette.stat().st_size < sum(file.stat().st_size for file in FILES)

@@ -236,6 +236,9 @@ def test_a_slow_reader_is_not_a_stall(connect: Any):
     """A view, a debugger or an approval may take longer than the idle timeout."""
 
     class Slow:
+        def begin(self, request) -> None:
+            pass
+
         def feed(self, chunk: Any) -> None:
             if chunk.type == "output_text":
                 time.sleep(0.3)
@@ -480,6 +483,9 @@ def test_a_server_that_holds_the_connection_open(connect: Any):
     class Clock:
         seen: float | None = None
 
+        def begin(self, request) -> None:
+            pass
+
         def feed(self, chunk: Any) -> None:
             if chunk.type == "response":
                 self.seen = time.monotonic()
@@ -661,9 +667,9 @@ def test_models_and_tokens_of_an_endpoint(connect: Any):
     with serving(handler) as server:
         transport = connect(server.url)
         assert transport.models()[0]["max_input_tokens"] == 9
-        assert transport.model("m-1")["id"] == "m-1"
+        assert transport.describe("m-1")["id"] == "m-1"
         with pytest.raises(BadRequestError) as caught:
-            transport.model("m-2")
+            transport.describe("m-2")
         assert caught.value.__context__ is None
         request = Request("m-1", (), 10, params={"temperature": 1, "timeout": 3})
         assert transport.count_tokens(request) == 7

@@ -6,11 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from nbchat.engine.session import Session
+from nbchat import ScriptedTransport, Session
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import Received, Wire, serving, start, streaming, text_delta, text_events
 
@@ -136,6 +137,9 @@ def test_an_interrupt_ends_the_turn_at_once(place: str, http: Any):
     stop, settled = Stop(), []
 
     class Sink:
+        def begin(self, request) -> None:
+            pass
+
         def feed(self, chunk: Any) -> None:
             pass
 
@@ -174,6 +178,9 @@ def test_an_interrupt_in_a_view_counts_as_one_of_the_turn(http: Any):
     class View:
         settled = 0
 
+        def begin(self, request) -> None:
+            pass
+
         def feed(self, chunk: Any) -> None:
             if chunk.type == "output_text":
                 raise KeyboardInterrupt
@@ -198,6 +205,9 @@ def test_a_second_interrupt_while_the_first_is_settled_leaves_no_sink_out(http: 
         def __init__(self, name: str) -> None:
             self.name = name
 
+        def begin(self, request) -> None:
+            pass
+
         def feed(self, chunk: Any) -> None:
             if chunk.type == "output_text":
                 raise KeyboardInterrupt
@@ -212,3 +222,114 @@ def test_a_second_interrupt_while_the_first_is_settled_leaves_no_sink_out(http: 
             session.ask("Tell me", sinks=[View("first"), View("second")])
     assert settled == ["first", "second"]
     assert session.last.status == "interrupted"
+
+
+class Witness:
+    """A sink that counts its calls, and sends a real SIGINT in one of them."""
+
+    def __init__(self, interrupt_in: str = "") -> None:
+        self.calls: list[str] = []
+        self._interrupt_in = interrupt_in
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self._interrupt_in:
+            signal.raise_signal(signal.SIGINT)
+
+    def begin(self, request: Any) -> None:
+        self._called("begin")
+
+    def feed(self, chunk: Any) -> None:
+        if chunk.type == "output_text":
+            self._called("feed")
+
+    def settle(self, response: Any) -> None:
+        self._called("settle")
+
+
+class Clock:
+    """A clock that sends a real SIGINT at its n-th reading. The Response is made with the last one."""
+
+    def __init__(self, interrupt_at: int) -> None:
+        self.readings, self._at = 0, interrupt_at
+
+    def __call__(self) -> float:
+        self.readings += 1
+        if self.readings == self._at:
+            signal.raise_signal(signal.SIGINT)
+        return float(self.readings)
+
+
+def test_an_interrupt_while_the_response_is_made_settles_every_sink():
+    """Between the Response and its sinks nothing may be lost. The interrupt is raised when all are settled."""
+    counting = Clock(0)
+    Session(ScriptedTransport("Hello!"), clock=counting).ask("Hi")
+    for reading in range(1, counting.readings + 1):
+        witness = Witness()
+        session = Session(ScriptedTransport("Hello!"), clock=Clock(reading))
+        with pytest.raises(KeyboardInterrupt):
+            session.ask("Hi", sinks=[witness])
+        assert witness.calls[-1:] == ["settle"]
+        assert witness.calls.count("settle") == 1
+        assert session.last is not None
+    assert (session.last.status, session.last.text) == ("complete", "Hello!")  # the last reading: all was there
+
+
+@pytest.mark.parametrize(
+    ("where", "status"), [("begin", "interrupted"), ("feed", "interrupted"), ("settle", "complete")]
+)
+def test_a_real_interrupt_in_a_sink_settles_the_others_once(where: str, status: str):
+    """Before the end the turn stops; at the end the interrupt waits until the turn is settled."""
+    sinks = [Witness(where), Witness()]
+    session = Session(ScriptedTransport("Hello, you!"))
+    with pytest.raises(KeyboardInterrupt):
+        session.ask("Hi", sinks=sinks)
+    assert [sink.calls.count("settle") for sink in sinks] == [1, 1]
+    assert session.last.status == status
+
+
+def test_a_real_interrupt_while_a_request_is_booked_keeps_its_row(monkeypatch: pytest.MonkeyPatch):
+    """What arrived was paid for, so its row is written before the interrupt goes on."""
+    session = Session(ScriptedTransport("Hello!"))
+    write = session.accounting.write
+
+    def interrupted(entry: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write(entry)
+
+    monkeypatch.setattr(session.accounting, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.ask("Hi")
+    assert [row.kind for row in session.accounting.run] == ["answer"]
+    assert session.last.text == "Hello!"
+
+
+def test_a_turn_inside_a_tool_of_another_turn_holds_its_own_interrupt():
+    """The inner turn is settled completely. Then the interrupt stops the outer turn, whose call gets a result."""
+    inner, outer = Witness("settle"), Witness()
+
+    def ask_again() -> str:
+        """Ask another question."""
+        return session.ask("And you?", sinks=[inner]).text
+
+    session = Session(ScriptedTransport({"tool": "ask_again", "input": {}}, "Fine.", "Never said."))
+    with pytest.raises(KeyboardInterrupt):
+        session.ask("Hi", tools=[ask_again], sinks=[outer])
+    assert (inner.calls.count("settle"), outer.calls.count("settle")) == (1, 1)
+    assert session.last.status == "interrupted"
+    assert len(session.last.messages) == 3  # the call has its result, so the conversation can go on
+
+
+def test_the_handler_of_before_is_back_after_a_turn():
+    """Also after an interrupt, and in a turn that a tool asked for."""
+    before = signal.getsignal(signal.SIGINT)
+    Session(ScriptedTransport("Hello!")).ask("Hi")
+    with pytest.raises(KeyboardInterrupt):
+        Session(ScriptedTransport("Hello!")).ask("Hi", sinks=[Witness("feed")])
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_turn_in_another_thread_leaves_signals_alone():
+    """Python handles signals in the main thread only."""
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(Session(ScriptedTransport("Hello!")).ask, "Hi").result().text == "Hello!"

@@ -127,6 +127,9 @@ def test_the_share_of_the_prompt_from_the_cache_is_shown_when_the_answer_begins(
         def __init__(self) -> None:
             self.lines: list[str] = []
 
+        def begin(self, request) -> None:
+            pass
+
         def feed(self, chunk) -> None:
             self.lines.append(chunk.text if isinstance(chunk, Notice) else chunk.type)
 

@@ -7,7 +7,7 @@ import pytest
 from nbchat.core.errors import AttachmentError, OptionError, SchemaError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
-from nbchat.engine.fitting import accepted_thinking, asks_much, refuse_unaccepted, thinking_of, window_of
+from nbchat.engine.capabilities import accepted_thinking, asks_much, refuse_unaccepted, thinking_of, window_of
 
 YES, NO = {"supported": True}, {"supported": False}
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}

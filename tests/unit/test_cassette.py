@@ -69,7 +69,7 @@ class Echo:
         yield iter(self._make(request.messages[-1].text, len(self.asked)))
 
 
-def ask(cassette: Cassette, asked: Request) -> str:
+def ask(cassette: Taped, asked: Request) -> str:
     """The text of the answer, through the parser."""
     parser = ChatStreamParser()
     with cassette.stream(asked) as events:
@@ -79,8 +79,36 @@ def ask(cassette: Cassette, asked: Request) -> str:
     return "".join(block.text for block in parser.snapshot().blocks)
 
 
-def never() -> Transport:
-    raise AssertionError("replay must not build the endpoint")
+class Never:
+    """An endpoint that must not be asked."""
+
+    name = "never"
+
+    def stream(self, request: Request):
+        raise AssertionError("a replay must not send anything")
+
+
+never = Never()
+
+
+class Taped:
+    """A cassette and the endpoint behind it, as one transport."""
+
+    def __init__(self, path, endpoint=never, **options) -> None:
+        self.cassette, self.endpoint = Cassette(path, **options), endpoint
+        self.name = endpoint.name
+
+    def stream(self, request: Request):
+        return self.cassette.stream(request, self.endpoint)
+
+    def holds(self, request: Request) -> bool:
+        return self.cassette.holds(request)
+
+    def summary(self) -> dict:
+        return self.cassette.summary()
+
+    def __len__(self) -> int:
+        return len(self.cassette)
 
 
 def lines(path: Path) -> list[str]:
@@ -93,11 +121,11 @@ def lines(path: Path) -> list[str]:
 def test_auto_sends_once_and_replays_from_then_on(tmp_path):
     """The same request has the same answer, in this run and in the next one."""
     file, inner = tmp_path / "talk.jsonl", Echo()
-    cassette = Cassette(file, inner)
+    cassette = Taped(file, inner)
     assert isinstance(cassette, Transport)
     assert [ask(cassette, request()) for _ in range(3)] == ["Say hi #1"] * 3
     assert ask(cassette, request("Other")) == "Other #2"
-    again = Cassette(file, Echo())
+    again = Taped(file, Echo())
     assert ask(again, request("Other")) == "Other #2"
     assert ask(again, request()) == "Say hi #1"
     assert len(inner.asked) == 2
@@ -116,23 +144,22 @@ def test_auto_sends_once_and_replays_from_then_on(tmp_path):
 def test_what_is_yielded_says_whether_it_is_replayed_and_by_whom_it_was_answered(tmp_path):
     """The events themselves stay as they were."""
     file = tmp_path / "c.jsonl"
-    with Cassette(file, Echo()).stream(request()) as events:
+    with Taped(file, Echo()).stream(request()) as events:
         assert (events.replayed, events.endpoint) == (False, "echo")
         live = list(events)
-    replaying = Cassette(file, never, mode="replay")
+    replaying = Taped(file, never, mode="replay")
     with replaying.stream(request()) as events:
         assert (events.replayed, events.endpoint) == (True, "echo")
         kept = list(events)
     assert live[0]["message"].pop("_request_id") == "req_hidden"
     assert kept == live
-    assert replaying.name == "cassette"
 
 
 def test_replay_never_builds_the_endpoint_and_a_miss_is_an_error(tmp_path):
     """A miss says what to do and counts."""
     file = tmp_path / "c.jsonl"
-    ask(Cassette(file, Echo()), request())
-    cassette = Cassette(file, never, mode="replay")
+    ask(Taped(file, Echo()), request())
+    cassette = Taped(file, never, mode="replay")
     assert ask(cassette, request()) == "Say hi #1"
     with pytest.raises(CassetteMiss) as missed, cassette.stream(request("Say hello")):
         pass
@@ -146,15 +173,15 @@ def test_replay_never_builds_the_endpoint_and_a_miss_is_an_error(tmp_path):
 def test_replay_without_a_file_is_said_at_once(tmp_path):
     """And nothing is made."""
     with pytest.raises(CassetteMiss, match="there is no cassette"):
-        Cassette(tmp_path / "no.jsonl", never, mode="replay")
+        Taped(tmp_path / "no.jsonl", never, mode="replay")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_replayed_file_that_goes_away_is_a_miss(tmp_path):
     """The path is named then too."""
     file = tmp_path / "c.jsonl"
-    ask(Cassette(file, Echo()), request())
-    cassette = Cassette(file, never, mode="replay")
+    ask(Taped(file, Echo()), request())
+    cassette = Taped(file, never, mode="replay")
     file.unlink()
     with pytest.raises(CassetteMiss, match="there is no cassette"), cassette.stream(request()):
         pass
@@ -163,62 +190,55 @@ def test_a_replayed_file_that_goes_away_is_a_miss(tmp_path):
 def test_record_always_sends_and_replaces_in_place(tmp_path):
     """The diff of a new recording is its one line."""
     file = tmp_path / "c.jsonl"
-    first = Cassette(file, Echo())
+    first = Taped(file, Echo())
     for prompt in "abc":
         ask(first, request(prompt))
     before = lines(file)
     file.chmod(0o640)
     assert (
-        ask(Cassette(file, Echo(lambda prompt, number: answer("new " + prompt)), mode="record"), request("b"))
-        == "new b"
+        ask(Taped(file, Echo(lambda prompt, number: answer("new " + prompt)), mode="record"), request("b")) == "new b"
     )
     after = lines(file)
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False, True]
     assert file.stat().st_mode & 0o777 == 0o640
     assert os.listdir(tmp_path) == ["c.jsonl"]
-    assert ask(Cassette(file, mode="replay"), request("b")) == "new b"
+    assert ask(Taped(file, mode="replay"), request("b")) == "new b"
     assert ask(first, request("b")) == "new b", "another kernel that has the file open sees it"
 
 
 def test_off_passes_through_and_touches_nothing(tmp_path):
     """Not even the file is looked at."""
-    cassette = Cassette(tmp_path / "c.jsonl", Echo, mode="off")
+    cassette = Taped(tmp_path / "c.jsonl", Echo(), mode="off")
     assert ask(cassette, request()) == "Say hi #1"
     assert cassette.name == "echo"
     assert not list(tmp_path.iterdir())
 
 
-def test_auto_without_an_endpoint_replays_and_misses(tmp_path):
-    """There is nothing to send to."""
-    with pytest.raises(CassetteMiss), Cassette(tmp_path / "c.jsonl").stream(request()):
-        pass
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"mode": "rply"}, "replay"), ({"speed": "slow"}, "fast, real"), ({"mode": "record"}, "--endpoint")],
+    [({"mode": "rply"}, "replay"), ({"speed": "slow"}, "fast, real")],
 )
 def test_a_wrong_mode_or_speed_names_the_right_one(tmp_path, given, said):
     """Options are checked when the cassette is made."""
     with pytest.raises(OptionError) as wrong:
-        Cassette(tmp_path / "c.jsonl", **given)
+        Taped(tmp_path / "c.jsonl", **given)
     assert said in wrong.value.hint
 
 
 def test_holds_says_beforehand_whether_a_request_is_free(tmp_path):
     """So that no budget is asked for a replay, and no token counted over the network."""
-    cassette = Cassette(tmp_path / "c.jsonl", Echo())
+    cassette = Taped(tmp_path / "c.jsonl", Echo())
     assert not cassette.holds(request())
     ask(cassette, request())
     assert cassette.holds(request())
-    assert cassette.count_tokens(request()) > 5
-    assert not Cassette(tmp_path / "c.jsonl", Echo(), mode="record").holds(request())
+    assert not Taped(tmp_path / "c.jsonl", Echo(), mode="record").holds(request())
 
 
 def test_one_cassette_serves_several_endpoints(tmp_path):
     """A notebook may ask two models; the file and the counts are one."""
     cassette = Cassette(tmp_path / "c.jsonl")
-    one, two = cassette.around(Echo()), cassette.around(lambda: Echo(lambda *_: answer("the other")))
+    one, two = Taped(tmp_path / "c.jsonl", Echo()), Taped(tmp_path / "c.jsonl", Echo(lambda *_: answer("the other")))
+    one.cassette = two.cassette = cassette
     assert ask(one, request("a")) == "a #1"
     assert ask(two, request("b")) == "the other"
     assert [ask(two, request("a")), ask(one, request("b"))] == ["a #1", "the other"]
@@ -230,7 +250,7 @@ def test_a_relative_path_stays_the_same_file_after_chdir(tmp_path, monkeypatch):
     """Notebooks change folders."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
-    cassette = Cassette("sub/c.jsonl", Echo())
+    cassette = Taped("sub/c.jsonl", Echo())
     monkeypatch.chdir(tmp_path / "elsewhere")
     ask(cassette, request())
     assert (tmp_path / "sub" / "c.jsonl").exists()
@@ -240,10 +260,10 @@ def test_streamed_and_unstreamed_serve_each_other(tmp_path):
     """How an answer travels is not part of the question."""
     whole = {"type": "message", "id": "msg_2", "content": [{"type": "text", "text": "whole"}], "usage": {}}
     file = tmp_path / "c.jsonl"
-    ask(Cassette(file, Echo(lambda *_: events_of(whole))), request("a", stream=False))
-    assert ask(Cassette(file, mode="replay"), request("a")) == "whole"
-    ask(Cassette(file, Echo()), request("b"))
-    assert ask(Cassette(file, mode="replay"), request("b", stream=False)) == "b #1"
+    ask(Taped(file, Echo(lambda *_: events_of(whole))), request("a", stream=False))
+    assert ask(Taped(file, mode="replay"), request("a")) == "whole"
+    ask(Taped(file, Echo()), request("b"))
+    assert ask(Taped(file, mode="replay"), request("b", stream=False)) == "b #1"
 
 
 def test_tool_rounds_are_further_requests(tmp_path):
@@ -258,9 +278,9 @@ def test_tool_rounds_are_further_requests(tmp_path):
         for value in ("3", "4")
     ]
     file = tmp_path / "c.jsonl"
-    cassette = Cassette(file, Echo(lambda _, number: answer(f"round {number}")))
+    cassette = Taped(file, Echo(lambda _, number: answer(f"round {number}")))
     assert [ask(cassette, asked) for asked in rounds] == ["round 1", "round 2"]
-    assert ask(Cassette(file, mode="replay"), rounds[0]) == "round 1"
+    assert ask(Taped(file, mode="replay"), rounds[0]) == "round 1"
 
 
 # Only whole answers
@@ -279,7 +299,7 @@ def test_tool_rounds_are_further_requests(tmp_path):
 def test_an_answer_that_is_not_whole_leaves_no_trace(tmp_path, ending):
     """The next run asks again."""
     file = tmp_path / "c.jsonl"
-    cassette = Cassette(file, Echo(lambda *_: ending))
+    cassette = Taped(file, Echo(lambda *_: ending))
     with cassette.stream(request()) as events:
         assert list(events) == ending
     assert not file.exists()
@@ -288,7 +308,7 @@ def test_an_answer_that_is_not_whole_leaves_no_trace(tmp_path, ending):
 
 def test_an_interrupted_answer_leaves_no_trace(tmp_path):
     """KeyboardInterrupt goes on to the cell."""
-    cassette = Cassette(tmp_path / "c.jsonl", Echo())
+    cassette = Taped(tmp_path / "c.jsonl", Echo())
 
     def interrupt() -> None:
         with cassette.stream(request()) as events:
@@ -312,7 +332,7 @@ def test_an_error_before_the_first_event_goes_through_unrecorded(tmp_path):
             raise errors.from_api("rate_limit_error", "slow down")
             yield
 
-    with pytest.raises(errors.RateLimitError), Cassette(tmp_path / "c.jsonl", Refusing()).stream(request()):
+    with pytest.raises(errors.RateLimitError), Taped(tmp_path / "c.jsonl", Refusing()).stream(request()):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -321,7 +341,7 @@ def test_notices_of_a_retry_are_shown_and_not_recorded(tmp_path):
     """A replay does not wait for a server."""
     notice = {"type": "notice", "text": "busy; again in 3 s"}
     file = tmp_path / "c.jsonl"
-    with Cassette(file, Echo(lambda *_: [notice, *answer("hi")])).stream(request()) as events:
+    with Taped(file, Echo(lambda *_: [notice, *answer("hi")])).stream(request()) as events:
         assert next(iter(events)) == notice
         list(events)
     assert "busy" not in file.read_text()
@@ -335,7 +355,7 @@ def test_an_answer_that_cannot_be_written_is_still_shown(tmp_path):
         file.mkdir()
         return answer(prompt)
 
-    cassette = Cassette(file, Echo(meanwhile))
+    cassette = Taped(file, Echo(meanwhile))
     with pytest.warns(RuntimeWarning, match="could not be recorded"):
         assert ask(cassette, request()) == "Say hi"
     with pytest.raises(InputError, match="cannot be read"):
@@ -386,7 +406,7 @@ def test_canaries(tmp_path, monkeypatch):
             events[0]["message"]["_headers"] = {"x-api-key": "canaryheader"}
             yield events
 
-    cassette = Cassette(work / "c.jsonl", Talkative())
+    cassette = Taped(work / "c.jsonl", Talkative())
     live = ask(cassette, asked)
     assert "CANARYkey" in live
     assert ask(cassette, asked) == f"You wrote sk-ant-… and … in {work / 'mine.py'}."
@@ -408,8 +428,8 @@ def test_a_talk_in_which_a_key_was_typed_goes_on_in_replay(tmp_path):
         history = (prompt, Message.of("assistant", first), Message.of("user", "And now?"))
         return ask(cassette, replace(request(), messages=history))
 
-    recorded = talk(Cassette(file, Echo()))
-    assert talk(Cassette(file, mode="replay")) == recorded
+    recorded = talk(Taped(file, Echo()))
+    assert talk(Taped(file, mode="replay")) == recorded
     assert key not in file.read_text()
 
 
@@ -420,7 +440,7 @@ def test_a_home_in_a_request_is_the_home_of_whoever_runs_it(tmp_path, monkeypatc
 
     def at(home: str) -> Cassette:
         monkeypatch.setenv("HOME", home)
-        return Cassette(file, Echo(lambda prompt, _: answer(f"{prompt}: mend it", cut=1)))
+        return Taped(file, Echo(lambda prompt, _: answer(f"{prompt}: mend it", cut=1)))
 
     assert ask(at(home), request(f"{home}/x.py")) == f"{home}/x.py: mend it"
     assert ask(at(home), request(f"{home}/x.py")) == f"{home}/x.py: mend it"
@@ -434,7 +454,7 @@ def test_a_home_in_a_request_is_the_home_of_whoever_runs_it(tmp_path, monkeypatc
 
 def test_two_homes_in_two_requests_are_two_requests(tmp_path):
     """Taking names out never gives an answer to another question."""
-    cassette = Cassette(tmp_path / "c.jsonl", Echo())
+    cassette = Taped(tmp_path / "c.jsonl", Echo())
     assert [ask(cassette, request(f"Who owns /home/{who}?")) for who in ("ada", "bob")] == [
         "Who owns /home/ada? #1",
         "Who owns /home/bob? #2",
@@ -444,14 +464,14 @@ def test_two_homes_in_two_requests_are_two_requests(tmp_path):
 def test_the_digest_is_the_requests_own_where_nothing_is_private(tmp_path):
     """What the metadata of an output names is found in the file."""
     file = tmp_path / "c.jsonl"
-    ask(Cassette(file, Echo()), request())
+    ask(Taped(file, Echo()), request())
     assert json.loads(lines(file)[1])["digest"] == request().digest
 
 
 def test_attached_data_is_a_hash_in_the_file_and_part_of_the_digest(tmp_path):
     """Cassettes stay small, and another image is another request."""
     file = tmp_path / "c.jsonl"
-    cassette = Cassette(file, Echo(lambda _, number: answer(f"image {number}")))
+    cassette = Taped(file, Echo(lambda _, number: answer(f"image {number}")))
 
     def picture(data: str) -> Request:
         source = {"type": "base64", "media_type": "image/png", "data": data}
@@ -471,7 +491,7 @@ def test_attached_data_is_a_hash_in_the_file_and_part_of_the_digest(tmp_path):
 def test_a_line_reads_as_prompt_and_answer(tmp_path):
     """This is what a reviewer sees; a change of the format changes this test and FORMAT."""
     file = tmp_path / "c.jsonl"
-    ask(Cassette(file, Echo(lambda *_: answer("Grüße, 你好 🙂"))), request("Sag „hallo“ 🙂", temperature=0))
+    ask(Taped(file, Echo(lambda *_: answer("Grüße, 你好 🙂"))), request("Sag „hallo“ 🙂", temperature=0))
     header, line = lines(file)
     assert header == '{"format":"nbchat.cassette/1"}'
     stored = json.loads(line)
@@ -540,14 +560,14 @@ def test_original_timing_is_kept_and_replayed_on_request(tmp_path, monkeypatch):
             yield event
 
     file = tmp_path / "c.jsonl"
-    ask(Cassette(file, Echo(slowly)), request())
-    ask(Cassette(file, mode="replay"), request())
+    ask(Taped(file, Echo(slowly)), request())
+    ask(Taped(file, mode="replay"), request())
     assert slept == []
-    ask(Cassette(file, mode="replay", speed="real"), request())
+    ask(Taped(file, mode="replay", speed="real"), request())
     assert slept[0] == 0.4
     assert sum(slept) == pytest.approx(0.4 + 0.0104 * 7, abs=0.001)
     slept.clear()
-    with Cassette(file, mode="replay", speed="real").stream(request()) as events:
+    with Taped(file, mode="replay", speed="real").stream(request()) as events:
         for _ in events:
             now[0] += 10  # a reader who takes longer than the answer did
     assert slept == [0.4]
@@ -558,7 +578,7 @@ def test_original_timing_is_kept_and_replayed_on_request(tmp_path, monkeypatch):
 
 def filled(tmp_path: Path, prompts: str = "abc") -> Path:
     file = tmp_path / "c.jsonl"
-    cassette = Cassette(file, Echo())
+    cassette = Taped(file, Echo())
     for prompt in prompts:
         ask(cassette, request(prompt))
     return file
@@ -570,12 +590,12 @@ def test_a_last_line_that_was_cut_is_repaired_by_the_next_writer(tmp_path, cut):
     file = filled(tmp_path)
     whole = file.read_bytes()
     file.write_bytes(whole[:-cut])
-    replaying = Cassette(file, mode="replay")
+    replaying = Taped(file, mode="replay")
     assert ask(replaying, request("b")) == "b #2"
     assert file.read_bytes() == whole[:-cut]
     assert len(replaying) == (3 if cut == 1 else 2)
-    ask(Cassette(file, Echo()), request("d"))
-    ask(Cassette(file, Echo()), request("c"))
+    ask(Taped(file, Echo()), request("d"))
+    ask(Taped(file, Echo()), request("c"))
     assert sorted(json.loads(line)["request"]["messages"][0]["content"] for line in lines(file)[1:]) == [*"abcd"]
 
 
@@ -586,9 +606,9 @@ def test_an_empty_or_just_begun_file_is_a_new_cassette(tmp_path, begun):
     """As touch makes it, or a kernel that was killed at once."""
     file = tmp_path / "c.jsonl"
     file.write_bytes(begun)
-    ask(Cassette(file, Echo()), request("a"))
+    ask(Taped(file, Echo()), request("a"))
     assert len(lines(file)) == 2
-    assert ask(Cassette(file, mode="replay"), request("a")) == "a #1"
+    assert ask(Taped(file, mode="replay"), request("a")) == "a #1"
 
 
 def test_other_line_ends_and_other_spaces_are_read(tmp_path):
@@ -597,9 +617,9 @@ def test_other_line_ends_and_other_spaces_are_read(tmp_path):
     rows = lines(file)
     rows[2] = json.dumps(dict(sorted(json.loads(rows[2]).items(), reverse=True)))
     file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*rows, "", ""]).encode())
-    assert [ask(Cassette(file, mode="replay"), request(prompt)) for prompt in "abc"] == ["a #1", "b #2", "c #3"]
-    ask(Cassette(file, Echo(lambda *_: answer("new b")), mode="record"), request("b"))
-    assert [ask(Cassette(file, mode="replay"), request(prompt)) for prompt in "abc"] == ["a #1", "new b", "c #3"]
+    assert [ask(Taped(file, mode="replay"), request(prompt)) for prompt in "abc"] == ["a #1", "b #2", "c #3"]
+    ask(Taped(file, Echo(lambda *_: answer("new b")), mode="record"), request("b"))
+    assert [ask(Taped(file, mode="replay"), request(prompt)) for prompt in "abc"] == ["a #1", "new b", "c #3"]
 
 
 def test_of_two_lines_for_a_request_the_last_counts_and_a_new_recording_replaces_both(tmp_path):
@@ -607,10 +627,10 @@ def test_of_two_lines_for_a_request_the_last_counts_and_a_new_recording_replaces
     file = filled(tmp_path, "ab")
     other = filled(tmp_path / "other", "ba")
     file.write_text("\n".join([*lines(file), *lines(other)[1:], ""]))
-    assert ask(Cassette(file, mode="replay"), request("a")) == "a #2"
-    ask(Cassette(file, Echo(lambda *_: answer("anew")), mode="record"), request("a"))
+    assert ask(Taped(file, mode="replay"), request("a")) == "a #2"
+    ask(Taped(file, Echo(lambda *_: answer("anew")), mode="record"), request("a"))
     assert len(lines(file)) == 4
-    assert ask(Cassette(file, mode="replay"), request("a")) == "anew"
+    assert ask(Taped(file, mode="replay"), request("a")) == "anew"
 
 
 def test_a_merge_conflict_is_named_with_what_to_do(tmp_path):
@@ -620,7 +640,7 @@ def test_a_merge_conflict_is_named_with_what_to_do(tmp_path):
     file.write_text("\n".join([*rows[:2], "<<<<<<< HEAD", rows[2], "=======", rows[3], ">>>>>>> branch", ""]))
     for mode in ("auto", "replay", "record"):
         with pytest.raises(InputError, match=r"line 3 of the cassette .*conflict marker") as wrong:
-            Cassette(file, Echo(), mode=mode)
+            Taped(file, Echo(), mode=mode)
         assert "keep the lines of both sides" in wrong.value.hint
 
 
@@ -630,9 +650,9 @@ def test_a_damaged_line_is_named(tmp_path):
     rows = lines(file)
     file.write_text("\n".join([rows[0], rows[1][:90], *rows[2:], ""]))
     with pytest.raises(InputError, match=r"line 2 of the cassette .* is damaged"):
-        Cassette(file, mode="replay")
+        Taped(file, mode="replay")
     file.write_text("\n".join([rows[0], rows[1].replace(',"events":[', ',"events":[[1],'), *rows[2:], ""]))
-    cassette = Cassette(file, mode="replay")
+    cassette = Taped(file, mode="replay")
     assert ask(cassette, request("b")) == "b #2"
     with pytest.raises(InputError, match=r"line 2 of the cassette .* is damaged"):
         ask(cassette, request("a"))
@@ -651,7 +671,7 @@ def test_a_later_format_and_a_file_of_another_kind_are_refused_and_left_alone(tm
     ):
         before = file.read_text()
         with pytest.raises(InputError, match=said):
-            Cassette(file, Echo())
+            Taped(file, Echo())
         assert file.read_text() == before
 
 
@@ -669,7 +689,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
     monkeypatch.setattr("nbchat.transports.recordings.os.write", full)
     for mode, prompt in (("auto", "d"), ("record", "a")):
         with pytest.warns(RuntimeWarning, match="No space left"):
-            assert ask(Cassette(file, Echo(), mode=mode), request(prompt)) == f"{prompt} #1"
+            assert ask(Taped(file, Echo(), mode=mode), request(prompt)) == f"{prompt} #1"
         assert file.read_bytes() == before
         assert os.listdir(tmp_path) == ["c.jsonl"]
 
@@ -679,15 +699,15 @@ def test_a_link_to_a_cassette_stays_a_link(tmp_path):
     file = filled(tmp_path, "a")
     link = tmp_path / "link.jsonl"
     link.symlink_to(file)
-    ask(Cassette(link, Echo(lambda *_: answer("new")), mode="record"), request("a"))
+    ask(Taped(link, Echo(lambda *_: answer("new")), mode="record"), request("a"))
     assert link.is_symlink()
-    assert ask(Cassette(file, mode="replay"), request("a")) == "new"
+    assert ask(Taped(file, mode="replay"), request("a")) == "new"
 
 
 def test_threads_of_one_cassette_lose_nothing(tmp_path):
     """ask_each sends many rows at once."""
     file = tmp_path / "c.jsonl"
-    cassette = Cassette(file, Echo(lambda prompt, _: answer(prompt)))
+    cassette = Taped(file, Echo(lambda prompt, _: answer(prompt)))
     names = [f"row {number}" for number in range(40)]
     threads = [threading.Thread(target=ask, args=(cassette, request(name))) for name in names]
     for thread in threads:
@@ -695,18 +715,18 @@ def test_threads_of_one_cassette_lose_nothing(tmp_path):
     for thread in threads:
         thread.join()
     assert [cassette.summary()["sent"], cassette.summary()["recorded"], len(lines(file))] == [40, 40, 41]
-    assert [ask(Cassette(file, mode="replay"), request(name)) for name in names] == names
+    assert [ask(Taped(file, mode="replay"), request(name)) for name in names] == names
 
 
 _KERNEL = """
 import sys
 sys.path.insert(0, {tests!r})
-from test_cassette import Cassette, Echo, answer, ask, request
+from test_cassette import Taped, Echo, answer, ask, request
 who, file = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
-recording = Cassette(file, Echo(lambda prompt, _: answer(prompt + who)))
-again = Cassette(file, Echo(lambda prompt, _: answer(prompt + who)), mode="record")
+recording = Taped(file, Echo(lambda prompt, _: answer(prompt + who)))
+again = Taped(file, Echo(lambda prompt, _: answer(prompt + who)), mode="record")
 for number in range(30):
     ask(recording, request(f"{{who}} {{number}}"))
     ask(recording, request(f"shared {{number}}"))
@@ -733,7 +753,7 @@ def test_two_kernels_that_write_one_file_lose_nothing(tmp_path):
     for kernel in kernels:
         kernel.stdin.close()
         kernel.stdout.close()
-    cassette = Cassette(file, mode="replay")
+    cassette = Taped(file, mode="replay")
     for number in range(30):
         assert ask(cassette, request(f"A {number}")) == f"A {number}A"
         assert ask(cassette, request(f"B {number}")) == f"B {number}B"
@@ -749,13 +769,13 @@ def test_two_kernels_that_write_one_file_lose_nothing(tmp_path):
 def test_a_miss_shows_what_differs_from_the_nearest_recording(tmp_path):
     """Only the changed words' lines, of the recording that is most alike."""
     file = tmp_path / "c.jsonl"
-    cassette = Cassette(file, Echo())
+    cassette = Taped(file, Echo())
     poem = "Write a poem. It should be short. It should rhyme. It should be about the sea and its many ships."
     for prompt in ("Tell me a joke about bread", poem + " Use four lines.", "What is 2 + 2?"):
         ask(cassette, request(prompt, temperature=0))
     with (
         pytest.raises(CassetteMiss) as missed,
-        Cassette(file, mode="replay").stream(request(poem + " Use five lines.", temperature=0)),
+        Taped(file, mode="replay").stream(request(poem + " Use five lines.", temperature=0)),
     ):
         pass
     assert "3 recordings; the nearest is on line 3" in missed.value.message
@@ -774,9 +794,9 @@ def test_a_miss_shows_what_differs_from_the_nearest_recording(tmp_path):
 def test_a_difference_is_never_long_and_never_holds_a_key(tmp_path):
     """About twenty lines, keys and homes taken out."""
     file = tmp_path / "c.jsonl"
-    ask(Cassette(file, Echo()), request("\n".join(f"row {number}" for number in range(200))))
+    ask(Taped(file, Echo()), request("\n".join(f"row {number}" for number in range(200))))
     new = "\n".join(f"line {number} sk-ant-canary0123 /home/canary/x" for number in range(200))
-    with pytest.raises(CassetteMiss) as missed, Cassette(file, mode="replay").stream(request(new)):
+    with pytest.raises(CassetteMiss) as missed, Taped(file, mode="replay").stream(request(new)):
         pass
     shown = missed.value.difference.splitlines()
     assert len(shown) == 21
@@ -788,7 +808,7 @@ def test_a_miss_in_an_empty_cassette_has_nothing_to_compare(tmp_path):
     """It still says what to do."""
     file = tmp_path / "c.jsonl"
     file.touch()
-    with pytest.raises(CassetteMiss, match="0 recordings") as missed, Cassette(file, mode="replay").stream(request()):
+    with pytest.raises(CassetteMiss, match="0 recordings") as missed, Taped(file, mode="replay").stream(request()):
         pass
     assert missed.value.difference == ""
 
@@ -850,6 +870,6 @@ def test_what_is_no_json_is_named_before_anything_is_sent(tmp_path):
     for value, said in ((float("nan"), "thinking.budget is nan"), ({1}, "thinking.budget is a set")):
         with (
             pytest.raises(InputError, match=said),
-            Cassette(tmp_path / "c.jsonl", never).stream(request(thinking={"budget": value})),
+            Taped(tmp_path / "c.jsonl", never).stream(request(thinking={"budget": value})),
         ):
             pass

@@ -248,7 +248,7 @@ def test_a_cassette_that_is_set_later_is_used(tmp_path: Path):
     session.ask("Hi")
     assert (tmp_path / "c.jsonl").read_text().count("\n") >= 1
     session.config.cassette_mode = "replay"
-    assert session.records.replays_only
+    assert session.recording.replays_only
     assert session.ask("Hi", once=True).replayed
     session.config.cassette = None
-    assert session.records.cassette is None
+    assert session.recording.cassette is None

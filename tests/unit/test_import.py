@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import nbchat
-from nbchat.engine.session import make_current
+from nbchat.engine.session import use_session
 
 
 def test_every_public_name_is_listed_and_comes_from_its_home():
@@ -31,7 +31,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 def test_ask_goes_by_the_session_of_the_notebook(tmp_path: Path):
     """And what it gives can be saved and loaded."""
     session = nbchat.Session(nbchat.ScriptedTransport("One.", "Two."))
-    make_current(session)
+    use_session(session)
     first, second = nbchat.ask("first"), nbchat.ask("second", max_tokens=7)
     assert (first.text, second.text) == ("One.", "Two.")
     assert session.last is second

@@ -23,9 +23,9 @@ from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ThinkingBlock,
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
+from nbchat.view.live import view as live
 from nbchat.view.live.parts import Picture
 from nbchat.view.live.view import FinalView, LiveView, output_metadata, views
-from nbchat.view.live import view as live
 from nbchat.view.live.widgets import WIDGET_VIEW
 from nbchat.view.status import Status
 from tests.support.waiting import wait_for

@@ -17,7 +17,7 @@ from traitlets.config import Config
 
 import nbchat
 from nbchat.core.errors import OptionError
-from nbchat.notebook.cell import _Turns
+from nbchat.notebook.host import ShellHost
 from nbchat.notebook.magics import _keep_prompts, install, uninstall
 
 ROOT = Path(__file__).parents[2]
@@ -152,13 +152,14 @@ def test_an_interrupt_before_anything_was_sent_says_so(shell: InteractiveShell, 
 
 
 def test_turns_of_one_cell_have_keys_of_their_own():
-    """The first by the cell's id; a new execution begins anew; without an id there is none."""
-    turns, parent = _Turns(), {"header": {"msg_id": "one"}}
-    shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda channel: parent))
-    assert [turns.key(shell, "cell") for _ in range(3)] == ["cell", "cell#2", "cell#3"]
-    parent = {"header": {"msg_id": "two"}}
-    assert turns.key(shell, "cell") == "cell"
-    assert turns.key(shell, None) is None
+    """The first key is the cell's id. A new execution counts from the start. Without an id there is no key."""
+    parent = {"header": {"msg_id": "one"}, "metadata": {"cellId": "cell"}}
+    host = ShellHost(SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda channel: parent)))
+    assert [host.cell_key() for _ in range(3)] == ["cell", "cell#2", "cell#3"]
+    parent = {"header": {"msg_id": "two"}, "metadata": {"cellId": "cell"}}
+    assert host.cell_key() == "cell"
+    parent = {"header": {"msg_id": "three"}, "metadata": {}}
+    assert host.cell_key() is None
 
 
 # --- loading ----------------------------------------------------------------------------------------

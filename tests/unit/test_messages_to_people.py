@@ -22,8 +22,9 @@ from nbchat.core.errors import NbchatError
 from nbchat.core.messages import Message
 from nbchat.core.parser import ChatStreamParser, events_of
 from nbchat.core.template import fill
-from nbchat.engine.draft import Draft, refuse_too_long
+from nbchat.engine.draft import Draft
 from nbchat.engine.endpoints import Endpoints
+from nbchat.engine.fitting import refuse_too_long
 from nbchat.options import Options, parse
 from nbchat.store.prices import check_budget
 from nbchat.transports.claude import ClaudeTransport

@@ -48,6 +48,9 @@ class Sink:
         self.settled: list[Response] = []
         self.fails_at, self.how, self.in_settle = fails_at, how, in_settle
 
+    def begin(self, request) -> None:
+        pass
+
     def feed(self, chunk: Any) -> None:
         self.chunks.append(chunk)
         if self.fails_at == len(self.chunks) - 1 and self.how is not None:
@@ -423,7 +426,7 @@ def test_whatever_a_transport_raises_the_ledger_has_a_row(recwarn: pytest.Warnin
             session.ask("Hi", once=True)
         except (NbchatError, KeyboardInterrupt):
             continue
-    assert [row.kind for row in session.records.ledger.rows()] == [
+    assert [row.kind for row in session.accounting.ledger.rows()] == [
         "answer",
         "failed",
         "failed",

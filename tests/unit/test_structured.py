@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
@@ -11,7 +14,7 @@ from pydantic import BaseModel
 
 from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.errors import InputError, OptionError, ParseError, RefusedError, SchemaError, TruncatedError
-from nbchat.engine.structured import answer_as_text, read_sofar
+from nbchat.engine.structured import ForcedAnswer, read_sofar
 from nbchat.view.html.typed_table import ROWS, Table, render_value
 
 
@@ -141,7 +144,7 @@ def test_retry_asks_once_more_with_the_problems(way: str):
     assert "0.people" in problems.text
     assert second.tools == first.tools
     assert second.params == first.params
-    assert response.usage.total_tokens == sum(row.usage.total_tokens for row in session.records.run)
+    assert response.usage.total_tokens == sum(row.usage.total_tokens for row in session.accounting.run)
     assert len(session.conversation("main").history(None)) == 2
 
 
@@ -206,7 +209,8 @@ def test_thinking_forbids_a_forced_tool():
 def test_events_that_fit_nothing_go_through():
     """The parser judges them, not the turning of a tool's input into text."""
     odd = [{"type": "content_block_start", "index": 0, "content_block": "x"}, {"type": "ping"}, {"delta": 3}, {}]
-    assert list(answer_as_text(odd)) == odd
+    forced = ForcedAnswer()
+    assert [forced.translate(event) for event in odd] == odd
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -218,8 +222,22 @@ def test_the_table_of_a_response():
     table = response.table()
     assert list(table.columns) == ["name", "people"]
     assert table["people"].sum() == 579_000
-    with pytest.raises(InputError, match="nothing parsed"):
+    with pytest.raises(InputError, match="no typed answer"):
         Response("text").table()
+
+
+def test_a_loaded_response_has_its_table_and_its_rendering_in_a_fresh_process(tmp_path: Path):
+    """A saved answer is opened in another kernel, where nothing but nbchat.load ran."""
+    path = Session(ScriptedTransport(GOOD)).ask("go", schema=list[City]).save(tmp_path / "cities.json")
+    code = (
+        "import nbchat, sys\n"
+        f"response = nbchat.load({str(path)!r})\n"
+        "print(response.table()['people'].sum())\n"
+        "print('<table' in response._repr_mimebundle_()['text/html'])\n"
+        "print('nbchat.engine.session' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["579000", "True", "False"]
 
 
 def test_the_final_output_is_a_table_and_the_text_is_the_json():

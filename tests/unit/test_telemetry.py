@@ -182,6 +182,9 @@ def test_an_interrupt_is_no_error(exporter: InMemorySpanExporter):
     """Who stops an answer has not failed."""
 
     class Stop:
+        def begin(self, request) -> None:
+            pass
+
         def feed(self, chunk: StreamChunk) -> None:
             raise KeyboardInterrupt
 
@@ -242,7 +245,7 @@ def test_a_replayed_turn_says_so_and_has_no_call_in_it(exporter: InMemorySpanExp
     for _ in range(2):
         exporter.clear()
         session = Session(ScriptedTransport("One.", name="anthropic", model="claude-sonnet-4-5"))
-        session.records.use_cassette(str(tmp_path / "tape.jsonl"))
+        session.recording.use_cassette(str(tmp_path / "tape.jsonl"))
         session.ask("Hi")
     (turn,) = exporter.get_finished_spans()
     assert (turn.attributes or {})["nbchat.replayed"] is True

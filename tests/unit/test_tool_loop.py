@@ -32,6 +32,9 @@ class Eyes:
         self.chunks: list[StreamChunk] = []
         self.settled: list[Response] = []
 
+    def begin(self, request) -> None:
+        pass
+
     def feed(self, chunk: StreamChunk) -> None:
         self.chunks.append(chunk)
 
@@ -186,7 +189,7 @@ def test_usage_adds_up_over_the_rounds():
     transport = ScriptedTransport(call("add", a=1), "2")
     session = Session(transport)
     response = session.ask("1 + 1?", tools=[add])
-    rows = list(session.records.run)
+    rows = list(session.accounting.run)
     assert [(row.round, row.kind) for row in rows] == [(0, "tool_round"), (1, "answer")]
     assert response.usage.total_tokens == sum(row.usage.total_tokens for row in rows)
 

@@ -26,16 +26,16 @@ def cassette(call: Call) -> None:
             del words[at : at + 2]
     if len(words) > 1:
         raise OptionError(f"%nbchat cassette: {' '.join(words[1:])!r} is too much", f"Usage: %nbchat {call.usage}")
-    records = call.session.records
+    recording = call.session.recording
     if words == ["off"]:
-        records.use_cassette(None)
+        recording.use_cassette(None)
         print("no cassette: every request is sent")
     elif words:
-        records.use_cassette(words[0], given["--mode"], given["--speed"])
-    elif records.cassette is None:
+        recording.use_cassette(words[0], given["--mode"], given["--speed"])
+    elif recording.cassette is None:
         print("no cassette is in use; %nbchat cassette FILE begins one")
     else:
-        about = records.cassette.summary()
+        about = recording.cassette.summary()
         done = ", ".join(f"{about[name]} {name}" for name in ("replayed", "sent", "recorded", "missed"))
         print(f"{about['file']}, mode {about['mode']}, {about['recordings']} recordings; here: {done}")
 
@@ -61,16 +61,16 @@ def usage(call: Call) -> Any:
             )
     from nbchat.view.live.view import publish
 
-    records, ledger = call.session.records, call.session.records.ledger
+    accounting, ledger = call.session.accounting, call.session.accounting.ledger
     if period == "run" and not file:
-        publish(run_table(records.run))
+        publish(run_table(accounting.run))
         return
-    since = records.began if period == "run" else start_of(period, time.time())
+    since = accounting.began if period == "run" else start_of(period, time.time())
     if file:
         print(f"{ledger.export_csv(file, since)} requests are in {file}")
         return
-    if records.run:
-        print(run_line(records.run))
+    if accounting.run:
+        print(run_line(accounting.run))
     title = "all time" if period == "all" else period if period == "today" else f"this {period}"
     publish(
         joined(
@@ -82,7 +82,7 @@ def usage(call: Call) -> Any:
 
 def recover(call: Call) -> None:
     """``recover [NAME|all]``: list what killed kernels left, or bring one back."""
-    journals = call.session.records.journals
+    journals = call.session.recording.journals
     found = journals.recoverable()
     if not found:
         print("nothing to recover: no kernel was killed in the middle of an answer")
@@ -106,7 +106,7 @@ def recover(call: Call) -> None:
         )
     from nbchat.view.live.view import show
 
-    response = call.session.last = call.session.records.recovered(entry)
+    response = call.session.recover(entry)
     call.shell.user_ns["_claude"] = response
     show(response)
     journals.discard(entry)

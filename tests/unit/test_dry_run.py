@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from nbchat import ScriptedTransport, Session
-from nbchat.notebook.dry_run import SHOWN, preview
+from nbchat.notebook.dry_run import MAX_PART_CHARACTERS, describe
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import serving
 
@@ -17,7 +17,7 @@ PNG = bytes.fromhex(
 
 
 def dry(session: Session, prompt: str, namespace: dict | None = None, **given) -> str:
-    return preview(session.prepare(prompt, session.options(given), namespace=namespace or {}), session)
+    return describe(session.prepare(prompt, session.options(given), namespace=namespace or {}), session)
 
 
 def test_every_part_is_shown_whole():
@@ -64,8 +64,8 @@ def test_what_is_cut_on_the_way_is_said():
 
 def test_a_part_too_long_for_a_page_is_marked():
     """Never silently: how much is shown, how much would go, and how to have it all."""
-    shown = dry(Session(ScriptedTransport()), "{{ text }}", {"text": "x" * (SHOWN + 1_000)})
-    assert f"[shown: {SHOWN:,} of {SHOWN + 1_000:,} characters" in shown
+    shown = dry(Session(ScriptedTransport()), "{{ text }}", {"text": "x" * (MAX_PART_CHARACTERS + 1_000)})
+    assert f"[shown: {MAX_PART_CHARACTERS:,} of {MAX_PART_CHARACTERS + 1_000:,} characters" in shown
     assert "NAME <<" in shown
 
 
@@ -101,9 +101,11 @@ def test_without_a_count_it_is_an_estimate_and_without_a_price_it_says_so():
 def test_a_recorded_answer_costs_nothing_and_another_has_its_price(tmp_path: Path):
     """With a cassette, what it holds is free; what would be sent is not, even where replay would refuse it."""
     session = Session(ScriptedTransport("Fine."))
-    session.records.use_cassette(str(tmp_path / "c.jsonl"))
+    session.recording.use_cassette(str(tmp_path / "c.jsonl"))
     session.ask("Hi", once=True)
-    assert "costs nothing: the answer is recorded" in dry(session, "Hi", once=True)
+    shown = dry(session, "Hi", once=True)
+    assert "costs nothing: the answer is recorded" in shown
+    assert "tokens (estimated)" in shown  # nothing may be sent for a recorded request, not even to count
     assert "costs about $" in dry(session, "Something else", once=True)
-    session.records.use_cassette(str(tmp_path / "c.jsonl"), "replay")
+    session.recording.use_cassette(str(tmp_path / "c.jsonl"), "replay")
     assert "costs about $" in dry(session, "Something else", once=True)

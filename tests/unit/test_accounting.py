@@ -18,8 +18,8 @@ from nbchat.core.chunks import Notice, OutputText, StreamChunk
 from nbchat.core.entries import Entry
 from nbchat.core.errors import BudgetError, CassetteMiss, NbchatError, OptionError, OverloadedError, StreamError
 from nbchat.core.usage import Usage
-from nbchat.engine.accounting import Records
-from nbchat.engine.session import make_current
+from nbchat.engine.accounting import Accounting
+from nbchat.engine.session import use_session
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.view.live.view import output_metadata
 from nbchat.view.usage import run_line, run_table
@@ -34,6 +34,9 @@ class Lines:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+
+    def begin(self, request) -> None:
+        pass
 
     def feed(self, chunk: StreamChunk) -> None:
         if isinstance(chunk, Notice) and chunk.text:
@@ -53,7 +56,7 @@ def run(session: Session, *prompts: str, **given: Any) -> list[tuple[Response, l
 
 
 def kinds(session: Session) -> list[str]:
-    return [entry.kind for entry in session.records.run]
+    return [entry.kind for entry in session.accounting.run]
 
 
 def add(a: int, b: int) -> int:
@@ -72,12 +75,12 @@ def test_run_all_replays_what_is_unchanged_and_sends_what_changed(tmp_path: Path
     """A new kernel, the same cassette: two cells replay, the changed one is sent; each says which."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("One.", "Two.", "Three.", **SONNET))
-    first.records.use_cassette(tape)
+    first.recording.use_cassette(tape)
     before = run(first, "a", "b", "c", stream=stream, once=True)
     assert [said for _, said in before] == [["sent, and recorded in tape.jsonl"]] * 3
 
     again = Session(transport := ScriptedTransport("New.", **SONNET))
-    again.records.use_cassette(tape)
+    again.recording.use_cassette(tape)
     after = run(again, "a", "b, changed", "c", stream=stream, once=True)
     assert [response.text for response, _ in after] == ["One.", "New.", "Three."]
     assert [response.replayed for response, _ in after] == [True, False, True]
@@ -94,10 +97,10 @@ def test_a_changed_cell_changes_those_that_follow_in_its_conversation(tmp_path: 
     """History is part of a request: what builds on a changed turn is asked anew, what does not is replayed."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("1", "2", "3"))
-    first.records.use_cassette(tape)
+    first.recording.use_cassette(tape)
     run(first, "a", "b", "c")
     again = Session(ScriptedTransport("2, new", "3, new"))
-    again.records.use_cassette(tape)
+    again.recording.use_cassette(tape)
     after = run(again, "a", "b, changed", "c")
     assert [response.replayed for response, _ in after] == [True, False, False]
 
@@ -106,16 +109,16 @@ def test_usage_run_says_what_the_run_cost_and_what_replay_saved(tmp_path: Path):
     """The sums are those of the answers: replayed ones cost nothing and saved what they had cost."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("One.", "Two.", **SONNET))
-    first.records.use_cassette(tape)
+    first.recording.use_cassette(tape)
     one, two = (response for response, _ in run(first, "a", "b", once=True))
-    assert run_line(first.records.run) == f"This run: 2 requests sent for ${one.cost + two.cost:.4f}"
+    assert run_line(first.accounting.run) == f"This run: 2 requests sent for ${one.cost + two.cost:.4f}"
 
     again = Session(ScriptedTransport("New.", **SONNET))
-    again.records.use_cassette(tape)
+    again.recording.use_cassette(tape)
     _, new = (response for response, _ in run(again, "a", "c", once=True))
     said = f"This run: 1 answer replayed, which saved ${one.cost:.4f}; 1 request sent for ${new.cost:.4f}"
-    assert run_line(again.records.run) == said
-    bundle = run_table(again.records.run)
+    assert run_line(again.accounting.run) == said
+    bundle = run_table(again.accounting.run)
     assert bundle["text/plain"].startswith(said)
     replayed, sent = bundle["text/plain"].splitlines()[3:]
     assert re.match(rf"1 +replayed +main +claude-sonnet-4-5 .* \$0\.00 +\${one.cost:.4f}$", replayed)
@@ -151,11 +154,11 @@ def test_the_environment_decides_the_mode(tmp_path: Path, monkeypatch: pytest.Mo
     """NBCHAT_CASSETTE_MODE goes before what the notebook says; in replay a miss is an error and nothing is sent."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("One."))
-    first.records.use_cassette(tape)
+    first.recording.use_cassette(tape)
     first.ask("a")
     monkeypatch.setenv("NBCHAT_CASSETTE_MODE", "replay")
     again = Session(transport := ScriptedTransport("never"))
-    again.records.use_cassette(tape, "record")
+    again.recording.use_cassette(tape, "record")
     assert again.ask("a").text == "One."
     with pytest.raises(CassetteMiss) as caught:
         again.ask("b")
@@ -168,18 +171,18 @@ def test_a_tool_turn_replays_round_by_round(tmp_path: Path):
     """Both requests of the turn are rows, sent and then replayed; a turn all of whose answers replay is replayed."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport(*TOOLED, **SONNET))
-    first.records.use_cassette(tape)
+    first.recording.use_cassette(tape)
     sent = first.ask("2 + 3?", tools=[add])
     assert kinds(first) == ["tool_round", "answer"]
-    assert [entry.round for entry in first.records.run] == [0, 1]
-    assert sent.cost == pytest.approx(sum(entry.cost for entry in first.records.run))
+    assert [entry.round for entry in first.accounting.run] == [0, 1]
+    assert sent.cost == pytest.approx(sum(entry.cost for entry in first.accounting.run))
 
     again = Session(transport := ScriptedTransport(**SONNET))
-    again.records.use_cassette(tape)
+    again.recording.use_cassette(tape)
     replayed = again.ask("2 + 3?", tools=[add])
     assert (replayed.text, replayed.replayed, replayed.cost) == (sent.text, True, 0.0)
     assert kinds(again) == ["replayed", "replayed"]
-    assert sum(entry.saved for entry in again.records.run) == pytest.approx(sent.cost)
+    assert sum(entry.saved for entry in again.accounting.run) == pytest.approx(sent.cost)
     assert transport.requests == []
 
 
@@ -199,7 +202,7 @@ def test_a_retry_is_a_row_of_its_own():
         session = connected(server)
         assert session.ask("Hi").text == "Hi!"
         assert len(server.requests) == 2
-    rows = session.records.ledger.rows()
+    rows = session.accounting.ledger.rows()
     assert [(row.kind, row.status) for row in rows] == [("retry", "overloaded_error"), ("answer", "complete")]
     assert rows[0].usage == Usage()
     assert {row.notebook for row in rows} == {"n.ipynb"}
@@ -213,7 +216,7 @@ def test_a_request_that_fails_is_a_row():
         with pytest.raises(OverloadedError):
             session.ask("Hi")
         assert len(server.requests) == 3
-    assert [row.kind for row in session.records.ledger.rows()] == ["retry", "retry", "failed"]
+    assert [row.kind for row in session.accounting.ledger.rows()] == ["retry", "retry", "failed"]
 
 
 def test_an_answer_that_broke_off_counts_what_is_known_and_marks_the_output_estimated():
@@ -230,7 +233,7 @@ def test_an_answer_that_broke_off_counts_what_is_known_and_marks_the_output_esti
         session = connected(server)
         with pytest.raises(StreamError) as caught:
             session.ask("Hi")
-    (row,) = session.records.ledger.rows()
+    (row,) = session.accounting.ledger.rows()
     assert row.kind == "failed"
     assert (row.usage.input_tokens, row.usage.estimated) == (10, True)
     assert row.usage.output_tokens >= 28 * 5 // 4
@@ -241,6 +244,9 @@ def test_an_interrupted_answer_is_a_row_with_what_arrived():
     """Ctrl-C: what had arrived was paid for."""
 
     class Stop:
+        def begin(self, request) -> None:
+            pass
+
         def feed(self, chunk: StreamChunk) -> None:
             if isinstance(chunk, OutputText) and "5" in chunk.text:
                 raise KeyboardInterrupt
@@ -252,7 +258,7 @@ def test_an_interrupted_answer_is_a_row_with_what_arrived():
         session = connected(server)
         with pytest.raises(KeyboardInterrupt):
             session.ask("Count.", sinks=[Stop()])
-    (row,) = session.records.ledger.rows()
+    (row,) = session.accounting.ledger.rows()
     assert (row.kind, row.status, row.usage.estimated) == ("interrupted", "interrupted", True)
     assert (row.usage.input_tokens, row.usage.output_tokens) == (10, 3)  # "0 1 2 3 4 5 ": 12 letters
     assert session.last is not None
@@ -263,9 +269,9 @@ def test_an_unknown_price_is_none_everywhere():
     """A server of one's own has no known price: None in the Response and the row, never 0."""
     session = Session(ScriptedTransport("Hi", name="my-server", model="my-model"))
     assert session.ask("Hi").cost is None
-    (row,) = session.records.ledger.rows()
+    (row,) = session.accounting.ledger.rows()
     assert row.cost is None
-    assert "unknown" in run_line(session.records.run)
+    assert "unknown" in run_line(session.accounting.run)
 
 
 def test_a_ledger_that_cannot_be_written_warns_once_and_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -277,7 +283,7 @@ def test_a_ledger_that_cannot_be_written_warns_once_and_breaks_nothing(tmp_path:
         warnings.simplefilter("always")
         assert [session.ask("a").text, session.ask("b").text] == ["1", "2"]
     assert len([warning for warning in warned if "ledger" in str(warning.message)]) == 1
-    assert len(session.records.run) == 2
+    assert len(session.accounting.run) == 2
 
 
 # nbchat.usage() ------------------------------------------------------------------------------
@@ -286,19 +292,19 @@ def test_a_ledger_that_cannot_be_written_warns_once_and_breaks_nothing(tmp_path:
 def test_usage_gives_a_data_frame(tmp_path: Path):
     """A row for every request with its cost; by a column, the sums; by a period, those since."""
     session = Session(ScriptedTransport("1", "2", "3", **SONNET), notebook="n.ipynb")
-    make_current(session)
+    use_session(session)
     session.ask("a")
     session.ask("b", chat="other")
     frame = nbchat.usage()
     assert list(frame["chat"]) == ["main", "other"]
-    assert frame["cost"].sum() == pytest.approx(sum(entry.cost for entry in session.records.run))
+    assert frame["cost"].sum() == pytest.approx(sum(entry.cost for entry in session.accounting.run))
     assert str(frame["time"].dtype).startswith("datetime64")
     by = nbchat.usage("today", by=["notebook", "chat"])
     assert list(by["notebook"]) == ["n.ipynb", "n.ipynb"]
     assert sorted(by["chat"]) == ["main", "other"]
 
     later = Session(ScriptedTransport("3", **SONNET))
-    make_current(later)
+    use_session(later)
     later.ask("c")
     assert len(nbchat.usage("run")) == 1
     assert len(nbchat.usage("all")) == 3
@@ -321,7 +327,7 @@ def test_a_budget_refuses_before_anything_is_sent():
     for said in ("$0.12", "$0.05", "$0.00 is spent", "this notebook today"):
         assert said in error.message
     assert transport.requests == []
-    assert session.records.ledger.rows() == []
+    assert session.accounting.ledger.rows() == []
     assert session.ask("Hi", budget=0.05, max_tokens=1000).text == "Hi"
 
 
@@ -331,9 +337,9 @@ def test_what_was_spent_today_counts_and_other_notebooks_and_days_do_not():
     now = time.time()
     session = Session(ScriptedTransport("Hi", "Hi", **SONNET), config=config, notebook="n.ipynb")
     for at, notebook in ((now - 3 * 86_400, "n.ipynb"), (now, "other.ipynb"), (now, "")):
-        session.records.ledger.record(Entry(at, "anthropic", "m", notebook=notebook, cost=1.0))
+        session.accounting.ledger.record(Entry(at, "anthropic", "m", notebook=notebook, cost=1.0))
     assert session.ask("Hi", max_tokens=1000)
-    session.records.ledger.record(Entry(now, "anthropic", "m", notebook="n.ipynb", cost=0.04))
+    session.accounting.ledger.record(Entry(now, "anthropic", "m", notebook="n.ipynb", cost=0.04))
     with pytest.raises(BudgetError) as caught:
         session.ask("Hi", max_tokens=1000)
     assert caught.value.spent == pytest.approx(0.04, abs=0.001)
@@ -343,25 +349,25 @@ def test_a_day_ends_at_local_midnight(monkeypatch: pytest.MonkeyPatch):
     """What was spent before midnight is yesterday's."""
     midnight = time.mktime((2026, 11, 22, 0, 0, 0, 0, 0, -1))
     clock = [midnight - 60]
-    records = Records(Nbchat(), notebook="n.ipynb", now=lambda: clock[0])
+    accounting = Accounting(Nbchat(), notebook="n.ipynb", now=lambda: clock[0])
     endpoint = Session(ScriptedTransport(**SONNET)).endpoints.find(Session().options({}))
     endpoint.name = endpoint.priced_as = "anthropic"
     endpoint.model = "claude-sonnet-4-5"
-    records.ledger.record(Entry(clock[0], "anthropic", "m", notebook="n.ipynb", cost=1.0))
+    accounting.ledger.record(Entry(clock[0], "anthropic", "m", notebook="n.ipynb", cost=1.0))
     with pytest.raises(BudgetError):
-        records.check_budget(0.5, lambda: 10, 100, endpoint)
+        accounting.check_budget(0.5, 10, 100, endpoint)
     clock[0] = midnight + 60
-    records.check_budget(0.5, lambda: 10, 100, endpoint)
+    accounting.check_budget(0.5, 10, 100, endpoint)
 
 
 def test_replay_is_free_under_any_budget(tmp_path: Path):
     """With nothing left, what is recorded is still answered, and the first that is not is refused."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("One.", **SONNET))
-    first.records.use_cassette(tape)
+    first.recording.use_cassette(tape)
     first.ask("a", once=True)
     again = Session(ScriptedTransport(**SONNET), budget=0.0)
-    again.records.use_cassette(tape)
+    again.recording.use_cassette(tape)
     assert again.ask("a", once=True).replayed
     with pytest.raises(BudgetError):
         again.ask("b", once=True)

@@ -13,7 +13,8 @@ from nbchat.context.files import attach
 from nbchat.core.conversation import Conversation, Turn
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.messages import Message
-from nbchat.engine.draft import Draft, compose, pieces, refuse_too_long, system_of
+from nbchat.engine.draft import Draft, compose, system_of
+from nbchat.engine.fitting import parts_of_text, refuse_too_long
 from nbchat.options import Options, parse
 
 
@@ -169,13 +170,13 @@ def test_trim_does_not_help_where_the_prompt_itself_is_too_large():
 @given(st.text(alphabet="<>/ab=\"'\n fileno", max_size=200))
 def test_pieces_are_the_text(text):
     """Joined they are what they came of, whatever it looks like."""
-    assert "".join(piece for _, piece in pieces(text)) == text
+    assert "".join(piece for _, piece in parts_of_text(text)) == text
 
 
 def test_pieces_are_named_by_what_goes_along():
     """Values and files by their tag and name, also in the middle of a line; the rest has none."""
     text = 'See <json name="a&quot;b">\n[1]\n</json> and\n\n<file name="x.csv">\n1\n</file>\nEnd'
-    assert [name for name, _ in pieces(text)] == ["", "json a&quot;b", "", "file x.csv", ""]
+    assert [name for name, _ in parts_of_text(text)] == ["", "json a&quot;b", "", "file x.csv", ""]
 
 
 def test_a_draft_is_json():

@@ -1,0 +1,168 @@
+"""What a model accepts: said before sending, where the Models API tells.
+
+https://platform.claude.com/docs/en/api/models-retrieve gives a model's context window, output limit
+and capabilities. What it does not say is not refused here: the endpoint has the last word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nbchat.core.errors import AttachmentError, OptionError, SchemaError
+from nbchat.core.request import Request
+from nbchat.models import Model
+
+__all__ = ["accepted_thinking", "asks_much", "gives_no_format", "refuse_unaccepted", "thinking_of", "window_of"]
+
+#: The least budget of thinking, in tokens, and what ``--thinking`` gives where a budget is needed.
+LEAST_BUDGET, USUAL_BUDGET = 1_024, 4_096
+_SERVED = ("web_search", "code_execution")
+
+
+def thinking_of(model: str, max_tokens: int) -> dict[str, Any]:
+    """The ``thinking`` of a request to a model of that name, as ``--thinking`` asks for it.
+
+    It comes of the name alone, so that a request and its recording are the same without asking anybody.
+    """
+    return _adaptive() if Model.of(model).thinking == "adaptive" else _with_budget(model, max_tokens)
+
+
+def _adaptive() -> dict[str, Any]:
+    return {"type": "adaptive", "display": "summarized"}
+
+
+def _with_budget(model: str, max_tokens: int) -> dict[str, Any]:
+    if max_tokens <= LEAST_BUDGET:
+        raise OptionError(
+            f"--thinking: {model} thinks within --max-tokens, {max_tokens:,} here, and needs {LEAST_BUDGET:,} for it",
+            "Raise --max-tokens, or leave out --thinking.",
+        )
+    return {"type": "enabled", "budget_tokens": max(LEAST_BUDGET, min(USUAL_BUDGET, max_tokens // 2))}
+
+
+def asks_much(request: Request) -> bool:
+    """Whether a request has something that not every model accepts, so that asking about the model pays."""
+    return bool(
+        request.max_tokens > 8_192
+        or {"thinking", "output_config"} & set(request.params)
+        or any(_served(request))
+        or any(_blocks(request, "image", "document"))
+    )
+
+
+def accepted_thinking(thinking: Mapping[str, Any], about: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
+    """The form of thinking the model accepts: the given one, or the other where it says so."""
+    types = _at(about, "capabilities", "thinking", "types")
+    given = thinking.get("type")
+    other = "enabled" if given == "adaptive" else "adaptive"
+    if _refused(types, given) and _at(types, other, "supported") is True:
+        return _adaptive() if other == "adaptive" else _with_budget(str(about.get("id")), max_tokens)
+    return dict(thinking)
+
+
+def gives_no_format(about: Mapping[str, Any]) -> bool:
+    """Whether it is said that the model has no structured outputs; a forced tool does then."""
+    return _refused(about.get("capabilities"), "structured_outputs")
+
+
+def refuse_unaccepted(request: Request, about: Mapping[str, Any]) -> None:
+    """Nothing, where the model accepts all that a request has, as far as ``about`` tells.
+
+    ``about`` is what the Models API says of the model; {} says nothing.
+
+    Raises:
+        OptionError, AttachmentError, SchemaError: it does not; the option is named, and what it accepts.
+    """
+    can = about.get("capabilities") or {}
+    model = request.model
+    limit = about.get("max_tokens")
+    if isinstance(limit, int) and 0 < limit < request.max_tokens:
+        raise OptionError(
+            f"--max-tokens {request.max_tokens}: {model} answers with at most {limit:,} tokens",
+            f"Give --max-tokens {limit} or fewer.",
+        )
+    _refuse_thinking(request, can)
+    _refuse_effort(request, can)
+    if (request.params.get("output_config") or {}).get("format") and _refused(can, "structured_outputs"):
+        raise SchemaError(f"{model} gives no structured answers", "Leave out the schema, or ask another model with -m.")
+    for name in _served(request):
+        if _refused(_at(can, "server_tools"), name):
+            flag = "--" + name.replace("_", "-")
+            raise OptionError(f"{flag}: {model} has no such tool", f"Leave out {flag}, or ask another model with -m.")
+    for kind, capability, what in (("image", "image_input", "images"), ("document", "pdf_input", "PDF files")):
+        count = sum(kind == "image" or _is_pdf(block) for block in _blocks(request, kind))
+        if count and _refused(can, capability):
+            raise AttachmentError(
+                f"{model} does not read {what}, and the request has {count}",
+                f"Ask another model with -m (%nbchat models lists what each can), or send no {what}.",
+            )
+
+
+def _refuse_thinking(request: Request, can: Mapping[str, Any]) -> None:
+    thinking = request.params.get("thinking") or {}
+    kind = thinking.get("type")
+    if kind not in ("adaptive", "enabled"):
+        return
+    if _refused(can, "thinking"):
+        raise OptionError(f"--thinking: {request.model} does not think", "Leave it out, or ask another model with -m.")
+    types = _at(can, "thinking", "types")
+    if _refused(types, kind):
+        known = [name for name in types if _at(types, name, "supported") is True]
+        raise OptionError(
+            f"{request.model} does not accept thinking of type {kind!r}",
+            f"It accepts {', '.join(known) or 'none'}; --thinking alone chooses the form.",
+        )
+
+
+def _refuse_effort(request: Request, can: Mapping[str, Any]) -> None:
+    level = (request.params.get("output_config") or {}).get("effort")
+    effort = _at(can, "effort")
+    if not level or not effort:
+        return
+    if _refused(can, "effort"):
+        raise OptionError(f"--effort: {request.model} has no levels of effort", "Leave out --effort.")
+    known = [name for name in ("low", "medium", "high", "xhigh", "max") if _at(effort, name, "supported") is True]
+    if known and level not in known:
+        raise OptionError(f"--effort {level}: {request.model} does not accept it", f"It accepts {', '.join(known)}.")
+
+
+def window_of(about: Mapping[str, Any]) -> int | None:
+    """The context window in tokens, where the Models API tells."""
+    window = about.get("max_input_tokens")
+    return window if isinstance(window, int) and window > 0 else None
+
+
+def _at(known: Any, *path: str) -> Any:
+    for key in path:
+        known = known.get(key) if isinstance(known, Mapping) else None
+    return known
+
+
+def _refused(known: Any, name: str | None) -> bool:
+    """Whether it is said that something is not supported; saying nothing is not that."""
+    return name is not None and _at(known, name, "supported") is False
+
+
+def _served(request: Request) -> Iterator[str]:
+    """The server tools of a request that the Models API tells of."""
+    for tool in request.tools:
+        if tool.get("name") in _SERVED and str(tool.get("type", "custom")).startswith(f"{tool['name']}_"):
+            yield str(tool["name"])
+
+
+def _blocks(request: Request, *kinds: str) -> Iterator[Mapping[str, Any]]:
+    for message in request.messages:
+        for block in message.content:
+            if block.type in kinds:
+                yield block.to_dict()
+            elif block.type == "tool_result":
+                inner = block.to_dict().get("content")
+                yield from (part for part in inner if part.get("type") in kinds) if isinstance(inner, list) else ()
+
+
+def _is_pdf(block: Mapping[str, Any]) -> bool:
+    source = block.get("source")
+    return isinstance(source, Mapping) and (
+        source.get("media_type") == "application/pdf" or source.get("type") == "url"
+    )

@@ -1,0 +1,118 @@
+"""The synchronous driver of a turn: it does what the turn says, in the thread that asks.
+
+Nothing is awaited and no thread is waited for, so that an interrupt stops a stream in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nbchat import telemetry
+from nbchat.core.chunks import Notice
+from nbchat.core.errors import NbchatError
+from nbchat.core.messages import ToolUseBlock
+from nbchat.core.request import Request
+from nbchat.engine.accounting import Account
+from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.host import Host
+from nbchat.engine.recording import Recording
+from nbchat.engine.sinks import Sinks
+from nbchat.engine.turn import Run, Send, Turn
+from nbchat.tools.toolbox import Toolbox
+
+__all__ = ["Driver"]
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What a driver works with.
+
+    Args:
+        endpoint: where requests go.
+        recording: the cassette, if there is one, stands between.
+        account: books each request, and refuses a further one that could exceed the budget.
+        toolbox: runs the calls.
+        host: shows the user what tools have to say.
+        sinks: receive the answer.
+        notices: status lines to begin with.
+    """
+
+    endpoint: Endpoint
+    recording: Recording
+    account: Account
+    toolbox: Toolbox
+    host: Host
+    sinks: Sinks
+    notices: Sequence[Notice] = ()
+
+    def run(self, turn: Turn) -> None:
+        """Do what the turn says until it is done.
+
+        Raises:
+            TransportError, StreamError, AnswerError, BudgetError: from any request of the turn.
+            KeyboardInterrupt: the user stopped the turn.
+        """
+        if isinstance(turn.step, Send):
+            self.sinks.begin(turn.step.request)
+        for notice in self.notices:
+            self.sinks.feed(notice)
+        while True:
+            match turn.step:
+                case Send(request):
+                    self._exchange(turn, request)
+                case Run(calls):
+                    self._run_calls(turn, calls)
+                case _:
+                    return
+            if (further := turn.advance()) is not None:
+                self.sinks.feed(further)
+
+    def _exchange(self, turn: Turn, request: Request) -> None:
+        """Send one request and feed its answer to the turn and the sinks."""
+        self.account.begin(request)
+        replayed, status, error = False, "error", ""
+        feed, emit = turn.feed, self.sinks.feed
+        try:
+            with self.recording.stream(request, self.endpoint) as events:
+                replayed = events.replayed
+                if line := self.recording.status_line(replayed=replayed):
+                    emit(Notice(line))
+                for event in events:
+                    chunk = feed(event)
+                    if chunk is not None:
+                        if type(chunk) is Notice and chunk.failed:
+                            self.account.retry(chunk)
+                        emit(chunk)
+            turn.close()
+            status = "complete"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        except NbchatError as failure:
+            error = getattr(failure, "type", None) or type(failure).__name__
+            raise
+        finally:
+            self.book(turn, status, replayed=replayed, error=error)
+
+    def book(self, turn: Turn, status: str, *, replayed: bool, error: str) -> None:
+        """End the answer and book its request, however it ended: what arrived was paid for.
+
+        An interrupt waits until this is done.
+        """
+        self.account.end(turn.end_answer(), status, replayed=replayed, error=error)
+
+    def _run_calls(self, turn: Turn, calls: Sequence[ToolUseBlock]) -> None:
+        """Run the calls in order. An interrupt answers the calls that are left."""
+        try:
+            for call in calls:
+                with telemetry.tool(call.name, id=call.id, arguments=call.input) as span:
+                    outcome = self.toolbox.run(call, self.host.say)
+                    span.end(outcome.text, is_error=outcome.is_error)
+                if outcome.error is not None:
+                    self.host.show_traceback(outcome.error)
+                self.sinks.feed(turn.answer(call, outcome))
+        except KeyboardInterrupt:
+            for result in turn.abandon_calls():
+                self.sinks.feed(result)
+            raise

@@ -1,0 +1,95 @@
+"""What the engine needs from the place it runs in: a notebook, a terminal, a script."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nbchat.core.errors import OptionError, redact
+
+if TYPE_CHECKING:
+    from nbchat.tools.toolbox import Tool
+
+__all__ = ["Host", "PlainHost", "first_user_frame"]
+
+
+class Host(Protocol):
+    """The place a session runs in. :mod:`nbchat.notebook.host` has the one for IPython."""
+
+    @property
+    def namespace(self) -> Mapping[str, Any]:
+        """The names that ``--tools`` and ``--schema`` can mean where a request has no namespace of its own."""
+        ...
+
+    def ask(self, prompt: str) -> str:
+        """Ask the user for one line.
+
+        Raises:
+            EOFError, NotImplementedError: nobody can answer.
+        """
+        ...
+
+    def say(self, text: str) -> None:
+        """Show the user a line about a tool."""
+        ...
+
+    def show_traceback(self, error: BaseException) -> None:
+        """Show the traceback of an error that a tool raised."""
+        ...
+
+    def run_python(self) -> Tool:
+        """Return the tool that runs code in the user's namespace.
+
+        Raises:
+            OptionError: there is no such namespace here.
+        """
+        ...
+
+    def cell_key(self) -> str | None:
+        """Return the key of the turn that the running cell makes, or None where cells have no ids."""
+        ...
+
+
+class PlainHost:
+    """Python without IPython: questions and notes are on the terminal."""
+
+    @property
+    def namespace(self) -> Mapping[str, Any]:
+        return {}
+
+    def ask(self, prompt: str) -> str:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise EOFError("there is nobody to ask")
+        return input(prompt)
+
+    def say(self, text: str) -> None:
+        # Standard output belongs to the script.
+        print(text, file=sys.stderr)
+
+    def show_traceback(self, error: BaseException) -> None:
+        lines = traceback.format_exception(type(error), error, first_user_frame(error))
+        print(redact("".join(lines).rstrip("\n")), file=sys.stderr)
+
+    def run_python(self) -> Tool:
+        raise OptionError("--run needs IPython, and this is plain Python", "Use --run in a notebook or in ipython.")
+
+    def cell_key(self) -> str | None:
+        return None
+
+
+#: Packages whose frames are between the call and the user's function.
+_PACKAGES_BETWEEN = frozenset({"nbchat", "asyncio", "concurrent", "pydantic", "contextvars"})
+
+
+def first_user_frame(error: BaseException) -> TracebackType | None:
+    """Return the traceback of an error from the first frame that is the user's own."""
+    frames = error.__traceback__
+    while frames is not None:
+        module = str(frames.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in _PACKAGES_BETWEEN:
+            break
+        frames = frames.tb_next
+    return frames

@@ -1,0 +1,81 @@
+"""Where an interrupt may stop a turn, and where it has to wait.
+
+Python can raise KeyboardInterrupt between any two instructions, also inside ``finally``. A second ■
+that arrives while a turn is being settled would leave a widget, a file and a span open, and lose an
+answer that was paid for.
+
+A flag that opens and closes the window cannot be exact: there is always an instruction between the
+change of the flag and the code that it protects. The stack is exact. The handler looks outward from
+the interrupted frame, and the first function that it knows decides.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Any
+
+__all__ = ["Interrupts", "interrupts_held"]
+
+
+class Interrupts:
+    """The handler of SIGINT while a turn runs."""
+
+    def __init__(self, outer: Callable[[int, FrameType | None], Any], decides: dict[CodeType, bool]) -> None:
+        self._outer, self._decides = outer, decides
+        self._noted = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        inner = frame
+        while inner is not None:
+            raises = self._decides.get(inner.f_code)
+            if raises:
+                self._outer(number, frame)
+                return
+            if raises is not None:
+                break
+            inner = inner.f_back
+        self._noted = True
+
+    def raise_noted(self) -> None:
+        """Raise the interrupt that was noted, if there was one."""
+        if self._noted:
+            self._noted = False
+            raise KeyboardInterrupt
+
+    def _pass_on(self) -> None:
+        """Give the interrupt that was noted to the handler from before, which may be another turn's."""
+        if self._noted:
+            self._noted = False
+            self._outer(signal.SIGINT, sys._getframe(1))
+
+
+@contextmanager
+def interrupts_held(*, except_in: CodeType, held_in: tuple[CodeType, ...]) -> Iterator[Interrupts]:
+    """Hold interrupts back until the block ends, and then raise one.
+
+    In threads other than the main one this changes nothing, since Python delivers no signal there.
+    The same is true where Python does not handle SIGINT, for instance where it is ignored.
+
+    Args:
+        except_in: the code of the function in which an interrupt is raised immediately, as usual.
+        held_in: the code of functions in which an interrupt is noted, also where ``except_in`` calls
+            them. The function that settles has to be among them, so that a turn that a tool of
+            another turn asks for is protected as well.
+    """
+    outer = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    decides = {except_in: True, **dict.fromkeys(held_in, False)}
+    interrupts = Interrupts(outer if callable(outer) else signal.default_int_handler, decides)
+    if not callable(outer):
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, interrupts)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, outer)
+        interrupts._pass_on()

@@ -1,0 +1,85 @@
+"""The place a notebook's session runs in: what IPython and the front end can do here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nbchat.engine.host import Host, PlainHost
+
+if TYPE_CHECKING:
+    from nbchat.tools.toolbox import Tool
+
+__all__ = ["ShellHost", "current_host", "running_shell"]
+
+
+def running_shell() -> Any:
+    """Return the IPython shell that runs this code, or None. IPython is not imported to find out."""
+    package = sys.modules.get("IPython")
+    return package.get_ipython() if package is not None else None
+
+
+def current_host() -> Host:
+    """Return the host of the code that runs now: a shell's, or plain Python's."""
+    shell = running_shell()
+    return PlainHost() if shell is None else ShellHost(shell)
+
+
+class ShellHost:
+    """An IPython shell, in a notebook or in a terminal."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self._execution, self._turns = "", 0
+
+    @property
+    def namespace(self) -> Mapping[str, Any]:
+        namespace: Mapping[str, Any] = self.shell.user_ns
+        return namespace
+
+    def ask(self, prompt: str) -> str:
+        kernel = getattr(self.shell, "kernel", None)
+        if kernel is not None:
+            return str(kernel.raw_input(prompt))  # raises where the front end takes no input
+        return PlainHost().ask(prompt)
+
+    def say(self, text: str) -> None:
+        print(text)  # an output of the cell
+
+    def show_traceback(self, error: BaseException) -> None:
+        # Imported here, because %load_ext makes a host and has to stay light.
+        from nbchat.notebook.run_python import show_traceback
+
+        show_traceback(error, self.shell)
+
+    def run_python(self) -> Tool:
+        from nbchat.notebook.run_python import RunPython
+
+        return RunPython(self.shell)
+
+    def cell_id(self) -> str | None:
+        """Return the id of the cell that runs, or None where the front end does not tell it.
+
+        nbclient, papermill and terminals do not.
+        """
+        kernel = getattr(self.shell, "kernel", None)
+        if kernel is None:
+            return None
+        metadata = kernel.get_parent("shell").get("metadata") or {}
+        colab = metadata.get("colab") or {}
+        cell_id: str | None = metadata.get("cellId") or colab.get("cell_id")
+        return cell_id
+
+    def cell_key(self) -> str | None:
+        """Return the key of the next turn of the running cell.
+
+        A cell that asks more than once makes as many turns. Their keys are its id, then id#2, and so on.
+        """
+        cell_id = self.cell_id()
+        if cell_id is None:
+            return None
+        execution = self.shell.kernel.get_parent("shell")["header"]["msg_id"]
+        self._turns = self._turns + 1 if execution == self._execution else 1
+        self._execution = execution
+        return cell_id if self._turns == 1 else f"{cell_id}#{self._turns}"
