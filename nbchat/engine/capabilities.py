@@ -1,7 +1,7 @@
-"""What a model accepts: said before sending, where the Models API tells.
+"""Capabilities: refuse before sending what the model would refuse, as far as the Models API tells.
 
-https://platform.claude.com/docs/en/api/models-retrieve gives a model's context window, output limit
-and capabilities. What it does not say is not refused here: the endpoint has the last word.
+https://platform.claude.com/docs/en/api/models-retrieve reports the context window, the output limit and
+the capabilities of a model. Where it reports nothing, nothing is refused here: the endpoint decides.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from nbchat.models import Model
 
 __all__ = ["accepted_thinking", "asks_much", "gives_no_format", "refuse_unaccepted", "thinking_of", "window_of"]
 
-#: The least budget of thinking, in tokens, and what ``--thinking`` gives where a budget is needed.
-LEAST_BUDGET, USUAL_BUDGET = 1_024, 4_096
+#: The smallest thinking budget that the API takes, and the one that ``--thinking`` asks for, in tokens.
+MIN_BUDGET_TOKENS, USUAL_BUDGET_TOKENS = 1_024, 4_096
 _SERVED = ("web_search", "code_execution")
 
 
 def thinking_of(model: str, max_tokens: int) -> dict[str, Any]:
-    """The ``thinking`` of a request to a model of that name, as ``--thinking`` asks for it.
+    """Return the ``thinking`` field of a request to this model, for ``--thinking``.
 
-    It comes of the name alone, so that a request and its recording are the same without asking anybody.
+    The name alone decides, so that a request equals its recording without a question to the endpoint.
     """
     return _adaptive() if Model.of(model).thinking == "adaptive" else _with_budget(model, max_tokens)
 
@@ -33,16 +33,19 @@ def _adaptive() -> dict[str, Any]:
 
 
 def _with_budget(model: str, max_tokens: int) -> dict[str, Any]:
-    if max_tokens <= LEAST_BUDGET:
+    if max_tokens <= MIN_BUDGET_TOKENS:
         raise OptionError(
-            f"--thinking: {model} thinks within --max-tokens, {max_tokens:,} here, and needs {LEAST_BUDGET:,} for it",
+            f"--thinking: {model} thinks within --max-tokens, {max_tokens:,} here, and needs {MIN_BUDGET_TOKENS:,} for it",
             "Raise --max-tokens, or leave out --thinking.",
         )
-    return {"type": "enabled", "budget_tokens": max(LEAST_BUDGET, min(USUAL_BUDGET, max_tokens // 2))}
+    return {"type": "enabled", "budget_tokens": max(MIN_BUDGET_TOKENS, min(USUAL_BUDGET_TOKENS, max_tokens // 2))}
 
 
 def asks_much(request: Request) -> bool:
-    """Whether a request has something that not every model accepts, so that asking about the model pays."""
+    """Return True if the request has a part that not every model accepts.
+
+    Only then is the endpoint asked about its model, which takes time.
+    """
     return bool(
         request.max_tokens > 8_192
         or {"thinking", "output_config"} & set(request.params)
@@ -51,32 +54,34 @@ def asks_much(request: Request) -> bool:
     )
 
 
-def accepted_thinking(thinking: Mapping[str, Any], about: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
-    """The form of thinking the model accepts: the given one, or the other where it says so."""
-    types = _at(about, "capabilities", "thinking", "types")
+def accepted_thinking(thinking: Mapping[str, Any], description: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
+    """Return the form of thinking that the model accepts: ``thinking``, or the other form if only that is reported."""
+    types = _at(description, "capabilities", "thinking", "types")
     given = thinking.get("type")
     other = "enabled" if given == "adaptive" else "adaptive"
     if _refused(types, given) and _at(types, other, "supported") is True:
-        return _adaptive() if other == "adaptive" else _with_budget(str(about.get("id")), max_tokens)
+        return _adaptive() if other == "adaptive" else _with_budget(str(description.get("id")), max_tokens)
     return dict(thinking)
 
 
-def gives_no_format(about: Mapping[str, Any]) -> bool:
-    """Whether it is said that the model has no structured outputs; a forced tool does then."""
-    return _refused(about.get("capabilities"), "structured_outputs")
+def gives_no_format(description: Mapping[str, Any]) -> bool:
+    """Return True if the API reports that the model has no structured outputs. A forced tool does the same then."""
+    return _refused(description.get("capabilities"), "structured_outputs")
 
 
-def refuse_unaccepted(request: Request, about: Mapping[str, Any]) -> None:
-    """Nothing, where the model accepts all that a request has, as far as ``about`` tells.
+def refuse_unaccepted(request: Request, description: Mapping[str, Any]) -> None:
+    """Raise an error if the model does not accept a part of the request.
 
-    ``about`` is what the Models API says of the model; {} says nothing.
+    Args:
+        request: the request.
+        description: the Models API's description of the model; {} refuses nothing.
 
     Raises:
-        OptionError, AttachmentError, SchemaError: it does not; the option is named, and what it accepts.
+        OptionError, AttachmentError, SchemaError: the message names the option and what the model accepts.
     """
-    can = about.get("capabilities") or {}
+    can = description.get("capabilities") or {}
     model = request.model
-    limit = about.get("max_tokens")
+    limit = description.get("max_tokens")
     if isinstance(limit, int) and 0 < limit < request.max_tokens:
         raise OptionError(
             f"--max-tokens {request.max_tokens}: {model} answers with at most {limit:,} tokens",
@@ -85,7 +90,7 @@ def refuse_unaccepted(request: Request, about: Mapping[str, Any]) -> None:
     _refuse_thinking(request, can)
     _refuse_effort(request, can)
     if (request.params.get("output_config") or {}).get("format") and _refused(can, "structured_outputs"):
-        raise SchemaError(f"{model} gives no structured answers", "Leave out the schema, or ask another model with -m.")
+        raise SchemaError(f"{model} has no structured outputs", "Leave out the schema, or ask another model with -m.")
     for name in _served(request):
         if _refused(_at(can, "server_tools"), name):
             flag = "--" + name.replace("_", "-")
@@ -127,25 +132,25 @@ def _refuse_effort(request: Request, can: Mapping[str, Any]) -> None:
         raise OptionError(f"--effort {level}: {request.model} does not accept it", f"It accepts {', '.join(known)}.")
 
 
-def window_of(about: Mapping[str, Any]) -> int | None:
-    """The context window in tokens, where the Models API tells."""
-    window = about.get("max_input_tokens")
+def window_of(description: Mapping[str, Any]) -> int | None:
+    """Return the context window in tokens, or None if the Models API does not report it."""
+    window = description.get("max_input_tokens")
     return window if isinstance(window, int) and window > 0 else None
 
 
-def _at(known: Any, *path: str) -> Any:
+def _at(fields: Any, *path: str) -> Any:
     for key in path:
-        known = known.get(key) if isinstance(known, Mapping) else None
-    return known
+        fields = fields.get(key) if isinstance(fields, Mapping) else None
+    return fields
 
 
-def _refused(known: Any, name: str | None) -> bool:
-    """Whether it is said that something is not supported; saying nothing is not that."""
-    return name is not None and _at(known, name, "supported") is False
+def _refused(fields: Any, name: str | None) -> bool:
+    """Return True only if the API explicitly reports ``supported: false``."""
+    return name is not None and _at(fields, name, "supported") is False
 
 
 def _served(request: Request) -> Iterator[str]:
-    """The server tools of a request that the Models API tells of."""
+    """Yield the server tools of a request that the Models API reports on."""
     for tool in request.tools:
         if tool.get("name") in _SERVED and str(tool.get("type", "custom")).startswith(f"{tool['name']}_"):
             yield str(tool["name"])

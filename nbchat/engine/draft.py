@@ -1,4 +1,4 @@
-"""From options, a prompt and what it carries to a Request. Nothing is sent here."""
+"""A draft: the options, the prompt and its attachments, before an endpoint is known. Nothing is sent here."""
 
 from __future__ import annotations
 
@@ -25,21 +25,30 @@ __all__ = ["Draft", "compose", "system_of"]
 #: Server tools by option: https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools
 SERVER_TOOLS: dict[str, dict[str, Any]] = {
     "web_search": {"type": "web_search_20250305", "name": "web_search"},
-    # Searches cite by themselves, fetched pages only when asked to.
+    # A search cites its sources always, a fetched page only when asked to.
     "web_fetch": {"type": "web_fetch_20250910", "name": "web_fetch", "citations": {"enabled": True}},
     "code_execution": {"type": "code_execution_20250825", "name": "code_execution"},
 }
-#: Fields of a request that have an option of their own, or that nbchat sets itself.
+#: Fields that ``--param`` may not set, and the option to use instead.
 _OWN_FIELDS = {"model": "-m", "max_tokens": "--max-tokens", "system": "-s", "stream": "--no-stream", "messages": "-c"}
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A request before its endpoint is known: the prompt, what stands before it, and the rest.
+    """A request before its endpoint is known.
 
-    ``notes`` say what was cut on the way, a line each. ``thinks`` asks for thinking in the form that
-    the model takes, once that is known. ``schema`` is the type that the answer should have, ``way``
-    how it is asked for where that is not the endpoint's own way.
+    Args:
+        prompt: the user's message.
+        history: the messages before it.
+        system: the system prompt.
+        tools: the definitions of the tools.
+        params: further fields of the request.
+        max_tokens: the longest answer, in tokens.
+        stream: whether the answer is streamed.
+        notes: lines for the user on what was cut.
+        thinks: whether the model should think. The form depends on the model.
+        schema: the type of the answer, or None.
+        way: how the endpoint is asked for that type, where it differs from the endpoint's own way.
     """
 
     prompt: Message
@@ -57,16 +66,19 @@ class Draft:
     def request(
         self, model: str, defaults: Mapping[str, Any] | None = None, way: StructuredMethod = "format"
     ) -> Request:
-        """The request to a model.
+        """Return the request to a model.
 
-        ``defaults`` are the fields its endpoint adds where none are given, ``way`` is how it is asked
-        for an answer that fits a schema.
+        Args:
+            model: the model's id.
+            defaults: fields that the endpoint adds where the user gives none.
+            way: how the endpoint is asked for a typed answer.
 
         Raises:
-            OptionError: ``max_tokens`` leaves no room for the thinking of this model.
+            OptionError: ``max_tokens`` has no room for the thinking of this model.
+            SchemaError: the type of the answer has no JSON Schema that the API takes.
         """
-        asked = "thinking" not in self.params and self.thinks
-        thinking = {"thinking": thinking_of(model, self.max_tokens)} if asked else {}
+        adds_thinking = self.thinks and "thinking" not in self.params
+        thinking = {"thinking": thinking_of(model, self.max_tokens)} if adds_thinking else {}
         request = Request(
             model=model,
             messages=(*self.history, self.prompt),
@@ -76,14 +88,15 @@ class Draft:
             params={**(defaults or {}), **thinking, **self.params},
             stream=self.stream,
         )
-        return _defining(request if self.schema is None else shaped(request, self.schema, self.way or way))
+        return _with_definitions(request if self.schema is None else shaped(request, self.schema, self.way or way))
 
 
-def _defining(request: Request) -> Request:
-    """The request with the tools that its history calls defined, where it offers none itself.
+def _with_definitions(request: Request) -> Request:
+    """Return the request with a definition of each tool that its history calls, if it offers no tools.
 
-    The API takes calls and results only in requests that define tools
-    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use); none of these may be called.
+    The API accepts calls and results only in a request that defines tools
+    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use). The model may
+    call none of them.
     """
     if request.tools:
         return request
@@ -105,20 +118,27 @@ def compose(
     tools: Sequence[Mapping[str, Any]] = (),
     schema: Any = None,
 ) -> Draft:
-    """The draft of a request.
+    """Return the draft of a request.
 
-    ``carried`` goes before the prompt: long material stands best above the question
-    (https://platform.claude.com/docs/en/build-with-claude/prompt-engineering/long-context-tips).
+    Args:
+        prompt: a text, or a sequence of texts and values.
+        options: the options of the request.
+        namespace: the names that ``{{ … }}`` is filled from. Without it a text stays as it is.
+        carried: content that goes before the prompt, because a question works best below long material
+            (https://platform.claude.com/docs/en/build-with-claude/prompt-engineering/long-context-tips).
+        history: the messages before the prompt.
+        tools: definitions of tools.
+        schema: the type of the answer, or None.
 
     Raises:
-        InputError: the prompt is empty, or something in it or with it cannot be sent.
+        InputError: the prompt is empty, or a part of it cannot be sent.
     """
     parts: list[Any] = []
     for part in [prompt] if isinstance(prompt, str) else prompt:
         parts += fill(part, namespace) if isinstance(part, str) and namespace is not None else [part]
     asked = carry([*(piece for along in carried if along.content for piece in (along, "\n\n")), *parts])
     if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
-        raise InputError("the prompt is empty, so nothing was sent", "Write the prompt into the cell below %%claude.")
+        raise InputError("the prompt is empty, so nothing was sent", "Write the prompt in the cell, below %%claude.")
     check_limits(asked.content)
     notes = tuple(dict.fromkeys(note for along in (*carried, asked) for note in along.notes))
     return Draft(
@@ -136,10 +156,10 @@ def compose(
 
 
 def system_of(given: str | None, namespace: Mapping[str, Any] | None = None) -> str | None:
-    """The system prompt: the text of a variable of that name, or of a file, or the words themselves.
+    """Return the system prompt that ``-s`` names: a variable, a file, or the text itself.
 
     Raises:
-        OptionError: the variable or the file holds no text.
+        OptionError: the variable or the file does not hold text.
     """
     if not given:
         return None
@@ -148,7 +168,7 @@ def system_of(given: str | None, namespace: Mapping[str, Any] | None = None) -> 
         return value
     if value is not None:
         raise OptionError(
-            f"-s {given}: the variable {given} holds {type(value).__name__}, not a text",
+            f"-s {given}: the variable {given} holds {type(value).__name__}, not text",
             f"Write -s {{{{ str({given}) }}}}.",
         )
     if "\n" not in given and len(given) < 250 and (path := Path(given).expanduser()).is_file():
@@ -171,7 +191,7 @@ def _params(options: Options) -> dict[str, Any]:
         if key in _OWN_FIELDS:
             raise OptionError(f"--param {key}: this field has an option of its own", f"Use {_OWN_FIELDS[key]}.")
         if value is None:
-            params.pop(key, None)  # so that `--param cache_control=null` leaves a field out
+            params.pop(key, None)  # `--param cache_control=null` removes a field that nbchat sets
         elif isinstance(value, dict) and isinstance(params.get(key), dict) and key == "output_config":
             params[key] = params[key] | value
         else:
@@ -187,6 +207,6 @@ def _pair(given: str) -> tuple[str, Any]:
         return key, json.loads(text)
     except ValueError as error:
         raise OptionError(
-            f"--param {given}: what stands behind = is no JSON ({error})",
-            f"A text needs its quotation marks: --param '{key}=\"{text}\"'",
+            f"--param {given}: the text after = is not valid JSON ({error})",
+            f"A string needs its quotation marks: --param '{key}=\"{text}\"'",
         ) from None
