@@ -35,7 +35,7 @@ def _adaptive() -> dict[str, Any]:
 def _with_budget(model: str, max_tokens: int) -> dict[str, Any]:
     if max_tokens <= MIN_BUDGET_TOKENS:
         raise OptionError(
-            f"--thinking: {model} thinks within --max-tokens, {max_tokens:,} here, and needs {MIN_BUDGET_TOKENS:,} for it",
+            f"--thinking: {model} needs {MIN_BUDGET_TOKENS:,} tokens for thinking, and --max-tokens is {max_tokens:,}",
             "Raise --max-tokens, or leave out --thinking.",
         )
     return {"type": "enabled", "budget_tokens": max(MIN_BUDGET_TOKENS, min(USUAL_BUDGET_TOKENS, max_tokens // 2))}

@@ -156,14 +156,14 @@ class ClaudeTransport:
             MODELS_TIMEOUT_S,
         )
 
-    def model(self, name: str) -> dict[str, Any]:
+    def describe(self, model: str) -> dict[str, Any]:
         """Ask the endpoint for one model, as a dict of the Models API.
 
         Raises:
             TransportError: The endpoint did not answer, or does not know the model.
         """
         return self._ask(
-            lambda client: as_dict(client.models.retrieve(name, timeout=MODELS_TIMEOUT_S)), MODELS_TIMEOUT_S
+            lambda client: as_dict(client.models.retrieve(model, timeout=MODELS_TIMEOUT_S)), MODELS_TIMEOUT_S
         )
 
     def _ask(self, ask: Callable[[SdkClient], T], timeout_s: float) -> T:
