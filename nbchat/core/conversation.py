@@ -21,6 +21,7 @@ from nbchat.core.messages import (
     TextBlock,
     ThinkingBlock,
     ToolUseBlock,
+    fits_json,
     stored,
     tool_calls,
 )
@@ -187,6 +188,8 @@ def _sendable_part(answer: Message, answered: set[str], server_calls: set[str]) 
     seen: set[tuple[str, str]] = set()
 
     def accepted(block: Block) -> bool:
+        if not fits_json(block):
+            return False
         match block:
             case TextBlock():
                 # "messages: text content blocks must contain non-whitespace text" (HTTP 400)

@@ -23,6 +23,7 @@ __all__ = [
     "ToolUseBlock",
     "block_of",
     "content_of",
+    "fits_json",
     "stored",
     "tool_calls",
 ]
@@ -240,3 +241,19 @@ def content_of(content: str | Iterable[Block | Mapping[str, Any]]) -> tuple[Bloc
 def tool_calls(blocks: Iterable[Block]) -> tuple[ToolUseBlock, ...]:
     """Return the calls of the user's own tools, in order. The service runs tools of other types itself."""
     return tuple(block for block in blocks if isinstance(block, ToolUseBlock) and block.type == "tool_use")
+
+
+def fits_json(block: Block) -> bool:
+    """Return True if JSON can hold the block.
+
+    An endpoint can send ``1e400``, which Python reads as infinity, and JSON has no infinity. Such a
+    block can be shown, but it cannot be sent back.
+
+    >>> fits_json(TextBlock("Hello")), fits_json(OpaqueBlock({"type": "score", "value": float("inf")}))
+    (True, False)
+    """
+    try:
+        json.dumps(block.to_dict(), allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return True

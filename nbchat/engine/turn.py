@@ -28,7 +28,16 @@ from typing import Any, TypeAlias
 
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
 from nbchat.core.errors import AnswerError, ParseError
-from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ToolUseBlock, content_of, tool_calls
+from nbchat.core.messages import (
+    Block,
+    Message,
+    OpaqueBlock,
+    TextBlock,
+    ToolUseBlock,
+    content_of,
+    fits_json,
+    tool_calls,
+)
 from nbchat.core.parser import ChatStreamParser
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response, Status
@@ -218,9 +227,12 @@ class Turn:
         self._begin(replace(request, messages=(*self._first.messages, *self._messages_since_prompt())))
 
     def _messages_since_prompt(self) -> tuple[Message, ...]:
-        """Return the turn after the prompt as it can be sent: models send blank texts, and the API refuses them."""
+        """Return the turn after the prompt without the blocks that cannot be sent back.
+
+        Models send blank texts, which the API refuses, and JSON cannot hold every number that they send.
+        """
         return tuple(
-            replace(message, content=tuple(block for block in message.content if not _is_blank(block)))
+            replace(message, content=tuple(block for block in message.content if _can_go_back(block)))
             for message in self._accumulator.messages[1:]
         )
 
@@ -252,8 +264,11 @@ def _cache_notice(event: Mapping[str, Any]) -> Notice:
     return Notice(f"{share} % of the prompt from the cache" if share else "", about="cache")
 
 
-def _is_blank(block: object) -> bool:
-    return isinstance(block, TextBlock) and not block.text.strip()
+def _can_go_back(block: Block) -> bool:
+    if isinstance(block, TextBlock) and not block.text.strip():
+        return False
+    # A call has to stay, because its result is in the next message.
+    return isinstance(block, ToolUseBlock) or fits_json(block)
 
 
 def _free_choice(first: Request) -> Request:
