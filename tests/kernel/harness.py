@@ -1,6 +1,7 @@
-"""A kernel with nbchat loaded, and a front end that keeps all it is sent.
+"""Run cells in a real ipykernel and collect every message that a front end receives.
 
-The kernel has an empty home and no key; its endpoint is a server of :mod:`tests.support.server`.
+The kernel has an empty home folder and no API key. Most tests point its endpoint at a server of
+:mod:`tests.support.server`.
 """
 
 from __future__ import annotations
@@ -10,50 +11,76 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import zmq
 from jupyter_client import BlockingKernelClient, KernelManager
 from jupyter_client.manager import start_new_kernel
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds: a bound for a busy machine, not a measure
+PATIENCE = 60.0  # seconds: a bound for a busy machine, not a measurement
+START_TIMEOUT_S = 120.0
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    """The environment of a kernel that does not know that it runs under pytest, with a home of its own."""
+    """Return an environment for a kernel whose home folder is ``home``.
+
+    The variables of pytest are removed, because nbchat has no live view under pytest.
+    """
     home.mkdir(parents=True, exist_ok=True)
-    own = {
+    variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("PYTEST_", "ANTHROPIC_", "NBCHAT_", "JPY_"))
     }
-    own |= {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("DATA", "STATE", "CACHE", "CONFIG")}
-    own |= {"HOME": str(home), "IPYTHONDIR": str(home / "ipython")}
-    return own | {"PYTHONPATH": str(ROOT), **more}
+    variables |= {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("DATA", "STATE", "CACHE", "CONFIG")}
+    variables |= {"HOME": str(home), "IPYTHONDIR": str(home / "ipython")}
+    return variables | {"PYTHONPATH": str(ROOT), **more}
 
 
 @dataclasses.dataclass
 class Cell:
-    """What one execution brought to a front end."""
+    """The messages of one execution, as a front end received them."""
 
-    messages: list[tuple[float, dict[str, Any]]]  # of iopub: when, in seconds, and what
+    #: The time in seconds, and the message: of iopub, and the questions of ``input()`` where they were asked.
+    messages: list[tuple[float, dict[str, Any]]]
     reply: dict[str, Any]
     parent: str
 
     def of(self, *kinds: str) -> list[dict[str, Any]]:
-        """The contents of the messages of these kinds."""
+        """Return the contents of the messages of these kinds."""
         return [message["content"] for _, message in self.messages if message["msg_type"] in kinds]
 
     @property
+    def kinds(self) -> list[str]:
+        """Return the kinds of the messages in order, without those that every execution sends."""
+        kinds = [message["msg_type"] for _, message in self.messages]
+        return [kind for kind in kinds if kind not in ("status", "execute_input")]
+
+    def size(self, *kinds: str) -> int:
+        """Return how many characters the contents of these kinds have as JSON."""
+        return sum(len(json.dumps(content)) for content in self.of(*kinds))
+
+    def stream(self, *names: str) -> str:
+        """Return the text that was written to these streams."""
+        return "".join(content["text"] for content in self.of("stream") if content["name"] in names)
+
+    @property
     def stdout(self) -> str:
-        return "".join(content["text"] for content in self.of("stream"))
+        """Return the text that was printed, to stdout or to stderr."""
+        return self.stream("stdout", "stderr")
+
+    @property
+    def questions(self) -> list[str]:
+        """Return the prompts of ``input()``, in the order in which they were asked."""
+        return [content["prompt"] for content in self.of("input_request")]
 
     @property
     def outputs(self) -> list[nbformat.NotebookNode]:
-        """The outputs a front end saves, by the rules of the message specification."""
+        """Return the outputs that a front end saves, by the rules of the message specification."""
         outputs: list[nbformat.NotebookNode] = []
         places: dict[str, int] = {}
         for _, message in self.messages:
@@ -71,7 +98,7 @@ class Cell:
 
     @property
     def answer(self) -> nbformat.NotebookNode:
-        """The one output, which must be an answer: safe HTML and the Markdown, nothing else."""
+        """Return the only output, which must be an answer: safe HTML and Markdown, nothing else."""
         (output,) = self.outputs
         assert output.output_type == "display_data", output
         assert sorted(output.data) == ["text/html", "text/plain"]
@@ -79,53 +106,105 @@ class Cell:
 
     @property
     def error(self) -> list[str]:
-        """The lines of the error output."""
+        """Return the lines of the error output."""
         (output,) = [output for output in self.outputs if output.output_type == "error"]
         return "\n".join(output.traceback).split("\n")
 
     @property
     def help(self) -> str:
-        """What the pager would show."""
+        """Return the text that the pager would show."""
         return "".join(payload["data"]["text/plain"] for payload in self.reply["payload"])
 
     @property
     def seconds(self) -> float:
-        """From the first message to the last."""
+        """Return the time from the first message to the last."""
         return self.messages[-1][0] - self.messages[0][0]
 
     def everything(self) -> str:
-        """All that was sent, as text."""
+        """Return all that was sent, as text."""
         return json.dumps([message for _, message in self.messages], default=str) + json.dumps(self.reply, default=str)
 
 
 class Kernel:
-    """A kernel, and the cells it ran. ``cell_id`` is what the front end tells of the cell, or None."""
+    """A kernel and the front end that runs cells in it, one after the other."""
 
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self.manager, self.client = manager, client
-        self.sent: list[str] = []  # all it ever sent, as text
+        self.sent: list[str] = []  # everything the kernel ever sent, as text
+        self._answers: dict[str, list[str]] = {}  # what a person types into each running cell
 
-    def start(self, code: str, cell_id: str | None = "a-cell") -> str:
-        """Send a cell; gives the id of the message."""
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
-        metadata = {"cellId": cell_id} if cell_id else {}
-        message = self.client.session.msg("execute_request", content | {"stop_on_error": True}, metadata=metadata)
+    @property
+    def pid(self) -> int:
+        """Return the process id of the kernel."""
+        pid: int = self.manager.provisioner.pid  # type: ignore[union-attr]
+        return pid
+
+    def start(
+        self,
+        code: str,
+        cell_id: str | None = "a-cell",
+        *,
+        metadata: dict[str, Any] | None = None,
+        answers: Sequence[str] | None = None,
+        expressions: dict[str, str] | None = None,
+    ) -> str:
+        """Send a cell, and return the id of the request.
+
+        Args:
+            code: The source of the cell.
+            cell_id: The id that JupyterLab would send in the metadata. None as nbclient, which sends none.
+            metadata: The metadata of the request, instead of the one with ``cell_id``.
+            answers: What a person types at each ``input()``. None if nobody is at the keyboard.
+            expressions: Expressions that the kernel evaluates after the cell; the reply has the values.
+        """
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": expressions or {},
+            "allow_stdin": answers is not None,
+            "stop_on_error": True,
+        }
+        if metadata is None:
+            metadata = {"cellId": cell_id} if cell_id else {}
+        message = self.client.session.msg("execute_request", content, metadata=metadata)
+        parent = str(message["header"]["msg_id"])
+        if answers is not None:
+            self._answers[parent] = list(answers)
         self.client.shell_channel.send(message)
-        return str(message["header"]["msg_id"])
+        return parent
 
-    def finish(self, parent: str, watch: Callable[[dict[str, Any]], None] = lambda message: None) -> Cell:
-        """Read all that a cell sends until it is idle; ``watch`` sees each message."""
+    def finish(self, parent: str, watch: Callable[[dict[str, Any]], object] = lambda message: None) -> Cell:
+        """Read all that a cell sends until the cell is idle, and call ``watch`` with each message."""
+        answers = self._answers.pop(parent, [])
         messages: list[tuple[float, dict[str, Any]]] = []
         while True:
-            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            message = self._next_message()
             messages.append((time.monotonic(), message))
             watch(message)
             own = message["parent_header"].get("msg_id") == parent
-            if own and message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+            if message["msg_type"] == "input_request":
+                assert answers, f"nobody expected the question {message['content']['prompt']!r}"
+                self.client.input(answers.pop(0))
+            elif own and message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 break
+        assert answers == [], "the cell asked fewer questions"
         cell = Cell(messages, self._reply(parent), parent)
         self.sent.append(cell.everything())
         return cell
+
+    def _next_message(self) -> dict[str, Any]:
+        """Return the next message of iopub or stdin."""
+        channels = (self.client.stdin_channel, self.client.iopub_channel)
+        poller = zmq.Poller()
+        for channel in channels:
+            poller.register(channel.socket, zmq.POLLIN)
+        ready = dict(poller.poll(PATIENCE * 1000))
+        for channel in channels:
+            if channel.socket in ready:
+                message: dict[str, Any] = channel.get_msg(timeout=PATIENCE)
+                return message
+        raise TimeoutError(f"the kernel sent nothing for {PATIENCE:.0f} s")
 
     def _reply(self, parent: str) -> dict[str, Any]:
         while True:
@@ -133,26 +212,35 @@ class Kernel:
             if message["parent_header"].get("msg_id") == parent:
                 return dict(message["content"])
 
-    def run(self, code: str, cell_id: str | None = "a-cell", *, fails: bool = False) -> Cell:
-        """Run a cell to its end, which is an error if ``fails`` and none if not."""
-        cell = self.finish(self.start(code, cell_id))
+    def run(
+        self,
+        code: str,
+        cell_id: str | None = "a-cell",
+        *,
+        fails: bool = False,
+        answers: Sequence[str] | None = None,
+    ) -> Cell:
+        """Run a cell to its end, and check that the cell failed if and only if ``fails`` is true."""
+        cell = self.finish(self.start(code, cell_id, answers=answers))
         assert (cell.reply["status"] == "error") == fails, cell.reply
         return cell
 
     def value(self, expression: str) -> Any:
-        """A value of the user's namespace, by way of JSON."""
+        """Return the value of an expression in the user's namespace, converted to JSON and back."""
         return json.loads(self.run(f"import json; print(json.dumps({expression}))").stdout)
 
     def interrupt(self) -> float:
-        """What the ■ of a front end does; gives when."""
+        """Interrupt the kernel as the ■ button of a front end does, and return the time in seconds."""
         self.manager.interrupt_kernel()
         return time.monotonic()
 
 
 @contextlib.contextmanager
 def kernel_of(home: Path, **variables: str) -> Iterator[Kernel]:
-    """A new kernel in the folder ``home``, with these environment variables."""
-    manager, client = start_new_kernel(kernel_name="python3", env=environment(home, **variables), cwd=str(home))
+    """Start a kernel in the folder ``home`` with these environment variables, and end it."""
+    manager, client = start_new_kernel(
+        kernel_name="python3", startup_timeout=START_TIMEOUT_S, env=environment(home, **variables), cwd=str(home)
+    )
     try:
         yield Kernel(manager, client)
     finally:

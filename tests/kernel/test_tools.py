@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import queue
 import re
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kernel.harness import PATIENCE, Cell, Kernel, kernel_of
+from tests.kernel.harness import Cell, Kernel, kernel_of
 
 SETUP = """
 %load_ext nbchat
@@ -42,41 +40,11 @@ def boom(x: int) -> None:
 """
 
 
-class Person(Kernel):
-    """A kernel with somebody at the keyboard, who types what a test says."""
-
-    def type(self, code: str, *typed: str, cell_id: str | None = "a-cell") -> tuple[Cell, list[str]]:
-        """Run a cell, answer each question in turn; gives the cell and the questions."""
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": True}
-        metadata = {"cellId": cell_id} if cell_id else {}
-        message = self.client.session.msg("execute_request", content, metadata=metadata)
-        self.client.shell_channel.send(message)
-        parent = str(message["header"]["msg_id"])
-        left, asked = list(typed), []
-        messages: list[tuple[float, dict[str, Any]]] = []
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            if self.client.stdin_channel.msg_ready():
-                asked.append(self.client.get_stdin_msg(timeout=1)["content"]["prompt"])
-                self.client.input(left.pop(0))
-            try:
-                one = self.client.get_iopub_msg(timeout=0.05)
-            except queue.Empty:
-                continue
-            messages.append((time.monotonic(), one))
-            own = one["parent_header"].get("msg_id") == parent
-            if own and one["msg_type"] == "status" and one["content"]["execution_state"] == "idle":
-                assert left == [], "it did not ask that often"
-                return Cell(messages, self._reply(parent), parent), asked
-        raise TimeoutError(code)
-
-
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    with kernel_of(tmp_path_factory.mktemp("tools")) as made:
-        person = Person(made.manager, made.client)
-        person.run(SETUP)
-        yield person
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    with kernel_of(tmp_path_factory.mktemp("tools")) as kernel:
+        kernel.run(SETUP)
+        yield kernel
 
 
 def shown(cell: Cell) -> list[tuple[str, str]]:
@@ -101,7 +69,7 @@ LIVE_AND_NOT = pytest.mark.parametrize("cell_id", ["a-cell", None], ids=["live",
 
 
 @LIVE_AND_NOT
-def test_a_turn_whose_tools_show_nothing_is_one_output(kernel: Person, cell_id: str | None):
+def test_a_turn_whose_tools_show_nothing_is_one_output(kernel: Kernel, cell_id: str | None):
     """What was said, calls with their results, and the record of the whole turn."""
     kernel.run('_ = script(["Let me see.", {"tool": "product", "input": {"a": 2, "b": 3}}], "It is **6**.")')
     cell = kernel.run("%%claude answer << --tools product\n2 * 3?", cell_id)
@@ -113,7 +81,7 @@ def test_a_turn_whose_tools_show_nothing_is_one_output(kernel: Person, cell_id: 
 
 
 @LIVE_AND_NOT
-def test_what_a_tool_prints_stands_under_its_call(kernel: Person, cell_id: str | None):
+def test_what_a_tool_prints_stands_under_its_call(kernel: Kernel, cell_id: str | None):
     """Said, call, print, result and what follows: in that order, as it happened."""
     kernel.run('_ = script(["Let me add.", {"tool": "add", "input": {"a": 1, "b": 2}}], "It is **3**.")')
     cell = kernel.run("%%claude answer << --tools add\n1 + 2?", cell_id)
@@ -130,7 +98,7 @@ def test_what_a_tool_prints_stands_under_its_call(kernel: Person, cell_id: str |
 
 
 @LIVE_AND_NOT
-def test_several_calls_each_with_what_it_showed(kernel: Person, cell_id: str | None):
+def test_several_calls_each_with_what_it_showed(kernel: Kernel, cell_id: str | None):
     """Parallel calls run one after the other; an error's traceback stands under its own call."""
     kernel.run(
         """_ = script([{"tool": "add", "input": {"a": 1}}, {"tool": "boom", "input": {"x": 7}},
@@ -149,7 +117,7 @@ def test_several_calls_each_with_what_it_showed(kernel: Person, cell_id: str | N
     assert cell.reply["status"] == "ok"
 
 
-def test_the_response_shows_the_whole_turn_again(kernel: Person):
+def test_the_response_shows_the_whole_turn_again(kernel: Kernel):
     """One output, with the results in the cards of their calls."""
     kernel.run('_ = script(["Adding.", {"tool": "add", "input": {"a": 1}}], "It is 2.")')
     kernel.run("%%claude answer << --tools add\ngo")
@@ -157,7 +125,7 @@ def test_the_response_shows_the_whole_turn_again(kernel: Person):
     assert html.index("Adding.") < html.index("Tool call: add") < html.index("Result") < html.index("It is 2.")
 
 
-def test_an_interrupt_in_a_tool_stops_the_turn_and_the_next_cell_goes_on(kernel: Person):
+def test_an_interrupt_in_a_tool_stops_the_turn_and_the_next_cell_goes_on(kernel: Kernel):
     """The cell fails with KeyboardInterrupt; what is sent next is valid."""
     kernel.run(
         """
@@ -193,7 +161,7 @@ PLOT = "import matplotlib.pyplot as plt\nprint('plotting')\nfig, ax = plt.subplo
 
 
 @LIVE_AND_NOT
-def test_code_runs_in_the_namespace_with_its_outputs_under_it(kernel: Person, cell_id: str | None):
+def test_code_runs_in_the_namespace_with_its_outputs_under_it(kernel: Kernel, cell_id: str | None):
     """Prints, the last value, a figure; the variables are there afterwards, and Claude got it all."""
     kernel.run(
         f"""
@@ -216,34 +184,34 @@ _ = script(["First some numbers.", {{"tool": "run_python", "input": {{"code": co
     assert kernel.value("sent(1)['messages'][-1]['content'][0]['content'][0]['text']") == "hm\n42"
 
 
-def test_run_python_asks_and_takes_yes(kernel: Person):
+def test_run_python_asks_and_takes_yes(kernel: Kernel):
     """It shows the code, asks on one line, and runs it."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "agreed = 1"}}, "Done.")')
-    cell, asked = kernel.type("%%claude --run\ngo", "y")
-    assert asked == ["Run run_python? [y]es, [n]o, [a]lways, [e]dit: "]
+    cell = kernel.run("%%claude --run\ngo", answers=["y"])
+    assert cell.questions == ["Run run_python? [y]es, [n]o, [a]lways, [e]dit: "]
     assert "Claude wants to run run_python:\n    agreed = 1" in cell.stdout
     assert kernel.value("agreed") == 1
 
 
-def test_run_python_takes_no_with_a_reason(kernel: Person):
+def test_run_python_takes_no_with_a_reason(kernel: Kernel):
     """Nothing runs, and Claude is told why."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "refused = 1"}}, "As you like.")')
-    kernel.type("%%claude --run\ngo", "n use pandas instead")
+    kernel.run("%%claude --run\ngo", answers=["n use pandas instead"])
     assert kernel.value("'refused' in globals()") is False
     result = kernel.value("sent()['messages'][-1]['content'][0]")
     assert result["is_error"] is True
     assert "use pandas instead" in result["content"][0]["text"]
 
 
-def test_an_edit_runs_what_the_user_typed(kernel: Person):
+def test_an_edit_runs_what_the_user_typed(kernel: Kernel):
     """And Claude is told that it is not what it wrote."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "edited = 1"}}, "Done.")')
-    kernel.type("%%claude --run\ngo", "e", "edited = 2", "", "y")
+    kernel.run("%%claude --run\ngo", answers=["e", "edited = 2", "", "y"])
     assert kernel.value("edited") == 2
     assert "edited = 2" in kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")
 
 
-def test_always_is_asked_once_in_a_session(kernel: Person):
+def test_always_is_asked_once_in_a_session(kernel: Kernel):
     """The next cell does not ask again; functions never did."""
     kernel.run(
         """
@@ -251,15 +219,15 @@ def risky(x: int) -> int:
     return x
 _ = script({"tool": "risky", "input": {"x": 1}}, "1", {"tool": "risky", "input": {"x": 2}}, "2")"""
     )
-    _, asked = kernel.type("%%claude --tools risky --approve ask\ngo", "always")
-    assert len(asked) == 1
+    cell = kernel.run("%%claude --tools risky --approve ask\ngo", answers=["always"])
+    assert len(cell.questions) == 1
     cell = kernel.run("%%claude --tools risky --approve ask\ngo on")
     assert shown(cell)[-1] == ("answer", "2")
     assert kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']") == "2"
 
 
 @LIVE_AND_NOT
-def test_where_nobody_can_answer_the_answer_is_no(kernel: Person, cell_id: str | None):
+def test_where_nobody_can_answer_the_answer_is_no(kernel: Kernel, cell_id: str | None):
     """Said to the user with the way out, and to Claude; the turn ends in text."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "unasked = 1"}}, "I would have set a variable.")')
     cell = kernel.run("%%claude --run\ngo", cell_id)
@@ -270,14 +238,14 @@ def test_where_nobody_can_answer_the_answer_is_no(kernel: Person, cell_id: str |
     assert shown(cell)[-1] == ("answer", "I would have set a variable.")
 
 
-def test_code_that_asks_claude_does_not_run(kernel: Person):
+def test_code_that_asks_claude_does_not_run(kernel: Kernel):
     """A turn within a turn at the model's own word: refused, and the turn goes on."""
     kernel.run("""_ = script({"tool": "run_python", "input": {"code": "%claude hello"}}, "Right.")""")
     kernel.run("%%claude --run --approve always\ngo")
     assert "calls Claude itself" in kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")
 
 
-def test_a_function_of_the_user_may_ask(kernel: Person):
+def test_a_function_of_the_user_may_ask(kernel: Kernel):
     """``nbchat.ask`` within a tool stands for itself; the conversation has the outer turn only."""
     kernel.run(
         """
@@ -299,7 +267,7 @@ def payloads(cell: Cell) -> list[dict[str, Any]]:
     return [one for one in cell.reply["payload"] if one["source"] == "set_next_input"]
 
 
-def test_code_goes_into_a_new_cell(kernel: Person):
+def test_code_goes_into_a_new_cell(kernel: Kernel):
     """By the payload that JupyterLab, Notebook 7 and VS Code obey; a front end that obeys is told nothing more."""
     kernel.run('_ = script("Two steps:\\n```python\\na = 1\\n```\\nand\\n```python\\nb = 2\\n```\\n")')
     cell = kernel.run("%%claude --code\ngo")
@@ -308,14 +276,14 @@ def test_code_goes_into_a_new_cell(kernel: Person):
     assert kernel.value("_claude.code") == "a = 1\n\nb = 2"
 
 
-def test_code_is_shown_to_copy_where_no_cell_may_appear(kernel: Person):
+def test_code_is_shown_to_copy_where_no_cell_may_appear(kernel: Kernel):
     """nbclient, papermill and the like take no notice of the payload."""
     kernel.run('_ = script("```python\\na = 1\\n```")')
     cell = kernel.run("%%claude --code\ngo", None)
     assert "copy this into one:\n\na = 1" in cell.stdout
 
 
-def test_an_answer_without_code_says_so(kernel: Person):
+def test_an_answer_without_code_says_so(kernel: Kernel):
     """Rather than an empty cell."""
     kernel.run('_ = script("No code needed.")')
     cell = kernel.run("%%claude --code\ngo")
@@ -326,7 +294,7 @@ def test_an_answer_without_code_says_so(kernel: Person):
 @pytest.mark.parametrize(
     ("line", "remark"), [("%claude --fix", ""), ("%%claude --fix\nprices may be missing", "prices may be missing")]
 )
-def test_fix_sends_the_error_and_puts_the_repaired_cell_below(kernel: Person, line: str, remark: str):
+def test_fix_sends_the_error_and_puts_the_repaired_cell_below(kernel: Kernel, line: str, remark: str):
     """The source of the cell, the traceback, the values of the failing line; the remark if there is one."""
     kernel.run("prices = {'tea': 3}\nitem = 'coffee'\nprices[item]", fails=True)
     kernel.run("_ = script('It was not there:\\n```python\\nprices.get(item)\\n```')")
@@ -337,7 +305,7 @@ def test_fix_sends_the_error_and_puts_the_repaired_cell_below(kernel: Person, li
     assert payloads(cell)[0]["text"] == "prices.get(item)"
 
 
-def test_explain_sends_the_error_and_adds_no_cell(kernel: Person):
+def test_explain_sends_the_error_and_adds_no_cell(kernel: Kernel):
     """Only the explanation."""
     kernel.run("1 / 0", fails=True)
     kernel.run("_ = script('Nobody can divide by zero.')")
@@ -352,7 +320,7 @@ def test_explain_sends_the_error_and_adds_no_cell(kernel: Person):
 
 
 @LIVE_AND_NOT
-def test_a_structured_answer_is_a_table(kernel: Person, cell_id: str | None):
+def test_a_structured_answer_is_a_table(kernel: Kernel, cell_id: str | None):
     """One output: a table for people, the JSON as text; the instances in ``.parsed``."""
     kernel.run(
         """
@@ -369,7 +337,7 @@ _ = script('{"items": [{"name": "Bonn", "people": 331000}, {"name": "Kiel", "peo
     assert kernel.value("list(cities.table().columns)") == ["name", "people"]
 
 
-def test_a_structured_answer_grows_as_a_table_while_it_streams(kernel: Person):
+def test_a_structured_answer_grows_as_a_table_while_it_streams(kernel: Kernel):
     """The live view shows rows, not JSON, before the answer is whole."""
     rows = ", ".join(f'{{"name": "City {n}", "people": {n}}}' for n in range(40))
     kernel.run(f"_ = script('{{\"items\": [{rows}]}}', delay=0.01)")
@@ -387,7 +355,7 @@ def test_a_structured_answer_grows_as_a_table_while_it_streams(kernel: Person):
     assert cell.answer.data["text/html"].count("<tr>") == 41
 
 
-def test_an_mcp_server_is_added_used_and_removed(kernel: Person, tmp_path: Path):
+def test_an_mcp_server_is_added_used_and_removed(kernel: Kernel, tmp_path: Path):
     """Its tools have the server's name before theirs, and ask before they run."""
     import mcp.server.mcpserver  # noqa: F401
 
@@ -409,8 +377,8 @@ def test_an_mcp_server_is_added_used_and_removed(kernel: Person, tmp_path: Path)
     assert "numbers offers 1 tools: numbers.double" in cell.stdout
     assert "numbers.double" in kernel.run("%nbchat mcp list").stdout
     kernel.run('_ = script({"tool": "numbers__double", "input": {"n": 21}}, "42.")')
-    _, asked = kernel.type("%%claude --tools numbers.double\ntwice 21?", "y")
-    assert asked == ["Run numbers.double? [y]es, [n]o, [a]lways, [e]dit: "]
+    cell = kernel.run("%%claude --tools numbers.double\ntwice 21?", answers=["y"])
+    assert cell.questions == ["Run numbers.double? [y]es, [n]o, [a]lways, [e]dit: "]
     assert kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']") == "42"
     kernel.run("%nbchat mcp remove numbers")
     assert "no MCP servers" in kernel.run("%nbchat mcp").stdout
