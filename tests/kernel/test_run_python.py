@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import json
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from jupyter_client import BlockingKernelClient
-from jupyter_client.manager import start_new_kernel
 
-ROOT = Path(__file__).parents[2]
+from tests.kernel.harness import Cell, Kernel, kernel_of
+
 SETUP = """
 import json
 import re
@@ -39,95 +36,73 @@ def tell(outcome):
 """
 
 
-@dataclasses.dataclass
 class Ran:
-    """What one execution brought: messages to the user, the reply, and what the tool told the model."""
+    """One execution: the messages that the user's front end received, and the result that the model received."""
 
-    outputs: list[tuple[str, dict[str, Any]]]
-    reply: dict[str, Any]
-    told: Any
-
-    @property
-    def stdout(self) -> str:
-        return self.stream("stdout")
-
-    def stream(self, name: str) -> str:
-        return "".join(c["text"] for kind, c in self.outputs if kind == "stream" and c["name"] == name)
-
-    def kinds(self) -> list[str]:
-        return [kind for kind, _ in self.outputs]
+    def __init__(self, cell: Cell) -> None:
+        self.cell, self.reply = cell, cell.reply
+        self.stdout, self.stderr = cell.stream("stdout"), cell.stream("stderr")
+        expression = cell.reply.get("user_expressions", {}).get("told", {})
+        told = expression.get("data", {}).get("text/plain", "None")
+        self.told: Any = None if told == "None" else json.loads(ast.literal_eval(told))
 
     @property
     def text(self) -> str:
-        """The text the model got."""
+        """Return the text that the model received."""
         assert self.told is not None, self.reply
         return "\n".join(part["text"] for part in self.told["content"] if part["type"] == "text")
 
     @property
     def images(self) -> list[dict[str, Any]]:
+        """Return the images that the model received."""
         assert self.told is not None, self.reply
         return [part for part in self.told["content"] if part["type"] == "image"]
 
+    @property
+    def values(self) -> list[str]:
+        """Return the values that the front end shows as ``Out``."""
+        return [content["data"]["text/plain"] for content in self.cell.of("execute_result")]
 
-class Kernel:
-    """A real kernel, and a front end with or without someone at the keyboard."""
 
-    def __init__(self, client: BlockingKernelClient, interrupt: Callable[[], None]) -> None:
-        self.client, self.interrupt = client, interrupt
+class Caller:
+    """A kernel, and a test in the role of the model that calls ``run_python`` there."""
 
-    def execute(
-        self, code: str, typed: list[str] | None = None, while_running: Callable[[], None] | None = None
-    ) -> Ran:
-        outputs: list[tuple[str, dict[str, Any]]] = []
-        prompts = list(typed or ())
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
 
-        def output(message: dict[str, Any]) -> None:
-            kind = message["msg_type"]
-            if kind not in ("status", "execute_input"):
-                outputs.append((kind, message["content"]))
-            if while_running is not None and kind == "stream" and message["content"]["text"] == "now\n":
-                while_running()
+    def execute(self, code: str, typed: list[str] | None = None, *, interrupted: bool = False) -> Ran:
+        """Run a cell as the user would.
 
-        def stdin(message: dict[str, Any]) -> None:
-            outputs.append(("input_request", message["content"]))
-            self.client.input(prompts.pop(0))
+        Args:
+            code: The source of the cell.
+            typed: What the user types at each question. None if nobody is at the keyboard.
+            interrupted: True to interrupt the cell when it prints a line with the word "now".
+        """
 
-        reply = self.client.execute_interactive(
-            code,
-            allow_stdin=typed is not None,
-            output_hook=output,
-            stdin_hook=stdin if typed is not None else None,
-            user_expressions={"told": "globals().get('told')"},
-            timeout=60,
-        )["content"]
-        expression = reply.get("user_expressions", {}).get("told", {})
-        text = expression.get("data", {}).get("text/plain", "None")
-        told = None if text == "None" else json.loads(ast.literal_eval(text))
-        return Ran(outputs, reply, told)
+        def watch(message: dict[str, Any]) -> None:
+            if interrupted and message["msg_type"] == "stream" and message["content"]["text"] == "now\n":
+                self.kernel.interrupt()
 
-    def run(self, code: str, **how: Any) -> Ran:
-        """Run code as Claude would."""
-        return self.execute(f"told = None; tell(tool.call({{'code': {code!r}}}))", **how)
+        expressions = {"told": "globals().get('told')"}
+        parent = self.kernel.start(code, answers=typed, expressions=expressions)
+        return Ran(self.kernel.finish(parent, watch))
+
+    def run(self, code: str, *, interrupted: bool = False) -> Ran:
+        """Run code as the model would, by a call of the tool."""
+        return self.execute(f"told = None; tell(tool.call({{'code': {code!r}}}))", interrupted=interrupted)
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Iterator[Kernel]:
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
-    started = Kernel(client, manager.interrupt_kernel)
-    try:
-        assert started.execute(SETUP).reply["status"] == "ok"
-        yield started
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
+    with kernel_of(tmp_path_factory.mktemp("run_python")) as kernel:
+        kernel.run(SETUP)
+        yield Caller(kernel)
 
 
 def test_variables_stay_and_the_last_value_comes_back(kernel):
     ran = kernel.run("x = 20\nprint('hello')\nx + 1")
     assert ran.stdout == "hello\n"
-    assert ("execute_result", "21") in [
-        (kind, content["data"]["text/plain"]) for kind, content in ran.outputs if kind == "execute_result"
-    ]
+    assert "21" in ran.values
     assert ran.told == {"content": [{"type": "text", "text": "hello\n21"}], "is_error": False}
     assert kernel.execute("assert x == 20 and _ == 21").reply["status"] == "ok"
 
@@ -149,10 +124,7 @@ def test_the_cells_own_number_and_history_stay_the_users(kernel):
 
 def test_the_outer_cell_keeps_its_own_value(kernel):
     ran = kernel.execute("tool.call({'code': '1 + 1'}); 'outer'")
-    assert [content["data"]["text/plain"] for kind, content in ran.outputs if kind == "execute_result"] == [
-        "2",
-        "'outer'",
-    ]
+    assert ran.values == ["2", "'outer'"]
     assert (
         kernel.execute("get_ipython().run_cell(\"tool.call({'code': '3'}); 'mine'\").result == 'mine'").reply["status"]
         == "ok"
@@ -168,8 +140,8 @@ def test_an_error_is_shown_as_text_and_sent_without_colours(kernel):
     assert "KeyError: 'missing'" in ran.text
     assert "return d['missing']" in ran.text
     assert "\x1b" not in ran.text
-    assert "error" not in ran.kinds()
-    assert "KeyError" in ran.stream("stderr")
+    assert "error" not in ran.cell.kinds
+    assert "KeyError" in ran.stderr
 
 
 def test_a_syntax_error_is_an_error_result(kernel):
@@ -177,7 +149,7 @@ def test_a_syntax_error_is_an_error_result(kernel):
     assert ran.told["is_error"]
     assert "SyntaxError" in ran.text
     assert ran.reply["status"] == "ok"
-    assert "error" not in ran.kinds()
+    assert "error" not in ran.cell.kinds
 
 
 def test_a_wrong_magic_is_an_error_result(kernel):
@@ -193,7 +165,7 @@ def test_figures_are_shown_within_the_call_and_sent_as_images(kernel):
     assert image["source"]["data"].startswith("iVBORw0KGgo")
     assert "Figure size" not in ran.text
     assert "after" in ran.text
-    shown = [content for kind, content in ran.outputs if kind == "display_data"]
+    shown = ran.cell.of("display_data")
     assert len(shown) == 1
     assert "image/png" in shown[0]["data"]
     again = kernel.run("fig, (a, b) = plt.subplots(1, 2)\nplt.figure()\nplt.bar([1], [2])")
@@ -206,7 +178,7 @@ def test_displays_come_in_order_with_prints(kernel):
         "display(pd.DataFrame({'a': [1, 2]}))\nprint('two')\ndisplay(Markdown('**three**'))"
     )
     assert ran.text == "one\n   a\n0  1\n1  2\ntwo\n**three**"
-    assert ran.kinds() == ["stream", "display_data", "stream", "display_data"]
+    assert ran.cell.kinds == ["stream", "display_data", "stream", "display_data"]
 
 
 def test_progress_bars_and_updates_are_sent_in_their_last_state(kernel):
@@ -221,7 +193,7 @@ def test_progress_bars_and_updates_are_sent_in_their_last_state(kernel):
 def test_what_is_cleared_is_not_sent(kernel):
     ran = kernel.run("from IPython.display import clear_output\nprint('old')\nclear_output()\nprint('new')")
     assert ran.text == "new"
-    assert "clear_output" in ran.kinds()
+    assert "clear_output" in ran.cell.kinds
 
 
 def test_long_output_is_cut_with_a_mark_and_shown_whole(kernel):
@@ -297,14 +269,14 @@ def test_arguments_that_do_not_fit(kernel):
 )
 def test_an_interrupt_stops_the_turn_and_everything_is_put_back(kernel, code):
     began = time.monotonic()
-    ran = kernel.run(code, while_running=kernel.interrupt)
+    ran = kernel.run(code, interrupted=True)
     assert time.monotonic() - began < 25
     assert ran.reply["status"] == "error"
     assert ran.reply["ename"] == "KeyboardInterrupt"
-    assert "KeyboardInterrupt" not in ran.stream("stderr")
+    assert "KeyboardInterrupt" not in ran.stderr
     after = kernel.execute("print('fine')\n1 / 0")
     assert after.stdout == "fine\n"
-    assert "error" in after.kinds()
+    assert "error" in after.cell.kinds
     assert kernel.execute("told = json.dumps(held() == before)").told is True
 
 
@@ -320,8 +292,7 @@ tell(box.run(ToolUseBlock("toolu_1", "run_python", {"code": "ran = 'as asked'"})
 def test_the_user_is_asked_by_the_front_end(kernel):
     ran = kernel.execute("ran = None\n" + ASK, typed=["y"])
     assert ran.stdout == "Claude wants to run run_python:\n    ran = 'as asked'\n"
-    (request,) = [content for kind, content in ran.outputs if kind == "input_request"]
-    assert request["prompt"] == "Run run_python? [y]es, [n]o, [a]lways, [e]dit: "
+    assert ran.cell.questions == ["Run run_python? [y]es, [n]o, [a]lways, [e]dit: "]
     assert not ran.told["is_error"]
     assert kernel.execute("assert ran == 'as asked'").reply["status"] == "ok"
 
@@ -364,7 +335,7 @@ def test_figures_of_a_function_are_shown_under_its_call(kernel):
         "tell(box.run(ToolUseBlock('t', 'draw', {'n': 3})))\nprint('after the call')"
     )
     assert ran.text == "drawn"
-    assert ran.kinds() == ["stream", "display_data", "stream"]
+    assert ran.cell.kinds == ["stream", "display_data", "stream"]
 
 
 def test_the_traceback_of_a_function_begins_in_the_users_code(kernel):
@@ -376,12 +347,12 @@ def test_the_traceback_of_a_function_begins_in_the_users_code(kernel):
         "show_traceback(FunctionTool(too, 'too').call({}).error)"
     )
     assert ran.reply["status"] == "ok"
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", ran.stream("stderr"))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", ran.stderr)
     assert "secret = n" in shown
     assert "ValueError: sk-ant-…" in shown
     assert "LookupError: here" in shown
     assert "nbchat" not in shown
-    assert "error" not in ran.kinds()
+    assert "error" not in ran.cell.kinds
 
 
 def test_terminal_ipython_records_each_output_once():
