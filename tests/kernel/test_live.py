@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from jupyter_client import BlockingKernelClient, KernelManager
-from jupyter_client.manager import start_new_kernel
 
-ROOT = Path(__file__).parents[2]
+from tests.kernel.harness import ROOT, Kernel, kernel_of
+
 COMMS = ("comm_open", "comm_msg", "comm_close")
 SETUP = """
 import threading, time
@@ -37,87 +33,11 @@ def open_widgets():
 """
 
 
-@dataclasses.dataclass
-class Cell:
-    """What one execution brought to a front end."""
-
-    messages: list[tuple[float, dict[str, Any]]]  # of iopub: when, in seconds, and what
-    reply: dict[str, Any]
-    parent: str
-
-    def of(self, *kinds: str) -> list[dict[str, Any]]:
-        return [message["content"] for _, message in self.messages if message["msg_type"] in kinds]
-
-    @property
-    def stdout(self) -> str:
-        return "".join(content["text"] for content in self.of("stream"))
-
-    @property
-    def outputs(self) -> list[nbformat.NotebookNode]:
-        """The outputs a front end saves, by the rules of the message specification."""
-        outputs: list[nbformat.NotebookNode] = []
-        places: dict[str, int] = {}
-        for _, message in self.messages:
-            kind, content = message["msg_type"], message["content"]
-            display_id = content.get("transient", {}).get("display_id")
-            if kind == "update_display_data":
-                outputs[places[display_id]].update(data=content["data"], metadata=content["metadata"])
-            elif kind in ("display_data", "stream", "error", "execute_result"):
-                if display_id:
-                    places[display_id] = len(outputs)
-                outputs.append(nbformat.v4.output_from_msg(message))
-        return outputs
-
-    def size(self, *kinds: str) -> int:
-        return sum(len(json.dumps(content)) for content in self.of(*kinds))
-
-
-class Kernel:
-    """A kernel, and the cells it ran."""
-
-    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
-        self.manager, self.client = manager, client
-
-    def start(self, code: str, cell_id: str | None = "a-cell") -> str:
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
-        metadata = {"cellId": cell_id} if cell_id else {}
-        message = self.client.session.msg("execute_request", content | {"stop_on_error": True}, metadata=metadata)
-        self.client.shell_channel.send(message)
-        return str(message["header"]["msg_id"])
-
-    def messages(self, parent: str) -> Iterator[tuple[float, dict[str, Any]]]:
-        """All iopub messages until the cell is done, also those of other parents."""
-        while True:
-            message = self.client.get_iopub_msg(timeout=60)
-            yield time.monotonic(), message
-            own = message["parent_header"].get("msg_id") == parent
-            if own and message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-                return
-
-    def reply(self, parent: str) -> dict[str, Any]:
-        while True:
-            message = self.client.get_shell_msg(timeout=10)
-            if message["parent_header"].get("msg_id") == parent:
-                return dict(message["content"])
-
-    def run(self, code: str, cell_id: str | None = "a-cell", fails: bool = False) -> Cell:
-        parent = self.start(code, cell_id)
-        messages = list(self.messages(parent))
-        cell = Cell(messages, self.reply(parent), parent)
-        assert (cell.reply["status"] == "error") == fails, cell.reply
-        return cell
-
-
 @pytest.fixture(scope="module")
-def kernel() -> Iterator[Kernel]:
-    """A kernel that does not know that it runs under pytest."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    manager, client = start_new_kernel(kernel_name="python3", env=env | {"PYTHONPATH": str(ROOT)}, cwd=str(ROOT))
-    kernel = Kernel(manager, client)
-    kernel.run(SETUP)
-    yield kernel
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    with kernel_of(tmp_path_factory.mktemp("live")) as kernel:
+        kernel.run(SETUP)
+        yield kernel
 
 
 ANSWER = "# Head\n\nSome *text*.\n\n```python\nx = 1\n```\n\nAnd $y$ at the end.\n" * 5
@@ -173,17 +93,14 @@ r = ask(noisy())
 
 def test_an_interrupt_keeps_what_arrived(kernel: Kernel):
     """Within half a second the cell ends, fails, and holds the partial answer, marked."""
-    parent = kernel.start(f"r = ask({ANSWER!r}, delay=0.1)")
-    messages = []
-    interrupted_at = None
-    for at, message in kernel.messages(parent):
-        messages.append((at, message))
-        if interrupted_at is None and "Head" in json.dumps(message["content"].get("data", "")):
-            kernel.manager.interrupt_kernel()
-            interrupted_at = time.monotonic()
-    cell = Cell(messages, kernel.reply(parent), parent)
-    assert interrupted_at is not None
-    assert messages[-1][0] - interrupted_at < 2.0  # half a second on a machine with nothing else to do
+    interrupted_at: list[float] = []
+
+    def watch(message: dict[str, Any]) -> None:
+        if not interrupted_at and "Head" in json.dumps(message["content"].get("data", "")):
+            interrupted_at.append(kernel.interrupt())
+
+    cell = kernel.finish(kernel.start(f"r = ask({ANSWER!r}, delay=0.1)"), watch)
+    assert cell.messages[-1][0] - interrupted_at[0] < 2.0  # half a second on a machine with nothing else to do
     assert cell.reply["ename"] == "KeyboardInterrupt"
     final, error = cell.outputs
     assert "Head" in final.data["text/html"]
@@ -202,8 +119,7 @@ def test_an_error_before_the_first_word_leaves_only_the_error(kernel: Kernel):
 def test_without_a_cell_id_there_is_one_display_data(kernel: Kernel):
     """nbclient, nbval and papermill send none; nothing is live, and nothing is updated."""
     cell = kernel.run(f"r = ask({ANSWER!r})", cell_id=None)
-    kinds = [message["msg_type"] for _, message in cell.messages]
-    assert [kind for kind in kinds if kind not in ("status", "execute_input")] == ["display_data"]
+    assert cell.kinds == ["display_data"]
     assert cell.outputs[0].data["text/plain"] == ANSWER
 
 
@@ -218,8 +134,7 @@ def test_messages_and_bytes_stay_within_bounds(kernel: Kernel):
     """25 messages a second and 60 more; 6 times the final output's bytes and 500 a message."""
     text = ANSWER * 40
     cell = kernel.run(f"r = ask({text!r}, piece=5)")
-    seconds = cell.messages[-1][0] - cell.messages[0][0]
-    assert len(cell.messages) <= 25 * seconds + 60
+    assert len(cell.messages) <= 25 * cell.seconds + 60
     shown = cell.size(*COMMS, "display_data", "update_display_data")
     final = cell.size("update_display_data")
     assert shown <= 6 * final + 500 * len(cell.messages)
