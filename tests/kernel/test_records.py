@@ -138,7 +138,7 @@ def test_kill_9_in_the_middle_of_an_answer_and_recover_in_a_new_kernel(tmp_path:
                 assert time.monotonic() < until
                 time.sleep(0.05)
             killed = time.monotonic()
-            os.kill(kernel.manager.provisioner.pid, signal.SIGKILL)
+            os.kill(kernel.pid, signal.SIGKILL)
         with kernel_at(server, tmp_path) as kernel:
             kernel.run("%load_ext nbchat")
             listed = kernel.run("%nbchat recover").stdout

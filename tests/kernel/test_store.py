@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jupyter_client.manager import KernelManager
 
 from nbchat.core.entries import Entry
 from nbchat.store.journal import JournalFolder
 from nbchat.store.ledger import Ledger
+from tests.kernel.harness import Kernel, kernel_of
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9 and fork are POSIX's")
@@ -147,25 +147,16 @@ for number in range(100_000):
 
 
 @pytest.fixture
-def kernel() -> Iterator[KernelManager]:
-    """A real ipykernel."""
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel()
-    client = manager.blocking_client()
-    client.start_channels()
-    client.wait_for_ready(timeout=120)
-    client.stop_channels()
-    yield manager
-    manager.shutdown_kernel(now=True)
+def kernel(tmp_path: Path) -> Iterator[Kernel]:
+    with kernel_of(tmp_path / "home") as kernel:
+        yield kernel
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["in mid-stream", "in a silence"])
-def test_kill_9_of_a_kernel_loses_at_most_the_last_second(kernel: KernelManager, tmp_path: Path, silent: bool):
+def test_kill_9_of_a_kernel_loses_at_most_the_last_second(kernel: Kernel, tmp_path: Path, silent: bool):
     """All that had arrived a second before SIGKILL comes back; while the kernel lived it was not listed."""
     path, said = tmp_path / "journal", tmp_path / "said"
-    client = kernel.client()
-    client.start_channels()
-    client.execute(_ANSWER.format(path=str(path), said=str(said), fork=False, pause=150 if silent else -1))
+    kernel.start(_ANSWER.format(path=str(path), said=str(said), fork=False, pause=150 if silent else -1))
     wait_for(said.exists, 60)
     wait_for(lambda: len(said.read_text().splitlines()) > 150, 60)
     if silent:
@@ -174,10 +165,8 @@ def test_kill_9_of_a_kernel_loses_at_most_the_last_second(kernel: KernelManager,
     assert list(path.glob("*.jsonl"))
     assert folder.recoverable() == []
 
-    pid = kernel.provisioner.pid  # type: ignore[union-attr]
     killed = time.time()
-    os.kill(pid, signal.SIGKILL)
-    client.stop_channels()
+    os.kill(kernel.pid, signal.SIGKILL)
     wait_for(folder.recoverable, 60)
 
     (entry,) = folder.recoverable()
