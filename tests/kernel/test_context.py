@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
-from jupyter_client import KernelClient
-from jupyter_client.manager import start_new_kernel
 
-ROOT = Path(__file__).parents[2]
+from tests.kernel.harness import ROOT, kernel_of
 
 
 def run(*sources: str) -> list[nbformat.NotebookNode]:
@@ -173,45 +169,16 @@ def test_ipythons_own_record_does_not_double_displays() -> None:
     assert "'second'\n</output>" not in third
 
 
-def test_above_knows_a_cell_by_its_id_where_the_front_end_gives_one() -> None:
+def test_above_knows_a_cell_by_its_id_where_the_front_end_gives_one(tmp_path: Path) -> None:
     """As JupyterLab and VS Code do: the id travels in the metadata of the request."""
-    with bare_kernel() as client:
-
-        def execute(source: str, cell: str) -> str:
-            message = client.session.msg(
-                "execute_request",
-                {"code": source, "silent": False, "store_history": True, "allow_stdin": False},
-                metadata={"cellId": cell},
-            )
-            client.shell_channel.send(message)
-            printed = ""
-            while True:
-                heard = client.get_iopub_msg(timeout=60)
-                if heard["parent_header"].get("msg_id") != message["header"]["msg_id"]:
-                    continue
-                printed += heard["content"].get("text", "") if heard["msg_type"] == "stream" else ""
-                if heard["msg_type"] == "status" and heard["content"]["execution_state"] == "idle":
-                    client.get_shell_msg(timeout=60)
-                    return printed
-
-        execute(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + WATCH + TELL, "setup")
-        execute("data = 'first version'", "load")
-        execute("print(data)", "show")
-        execute("data = 'second version'", "load")
-        execute("print('an earlier run of the asking cell')", "ask")
-        text = json.loads(execute("tell(gather_cells('above', get_ipython()))", "ask"))["content"][0]
+    with kernel_of(tmp_path) as kernel:
+        kernel.run(WATCH + TELL, "setup")
+        kernel.run("data = 'first version'", "load")
+        kernel.run("print(data)", "show")
+        kernel.run("data = 'second version'", "load")
+        kernel.run("print('an earlier run of the asking cell')", "ask")
+        (text,) = json.loads(kernel.run("tell(gather_cells('above', get_ipython()))", "ask").stdout)["content"]
     assert "first version'" not in text
     assert "data = 'second version'" in text
     assert "print(data)" in text
     assert "an earlier run" not in text
-
-
-@contextlib.contextmanager
-def bare_kernel() -> Iterator[KernelClient]:
-    """A kernel to send requests to by hand, as nbclient sends no cell ids."""
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
-    try:
-        yield client
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)

@@ -67,10 +67,7 @@ def kernel(one_kernel: Kernel) -> Kernel:
 
 def run(kernel: Kernel, code: str, metadata: dict[str, Any]) -> Cell:
     """Run a cell with the metadata of a front end."""
-    content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
-    asked = kernel.client.session.msg("execute_request", content | {"stop_on_error": True}, metadata=metadata)
-    kernel.client.shell_channel.send(asked)
-    return kernel.finish(asked["header"]["msg_id"])
+    return kernel.finish(kernel.start(code, metadata=metadata))
 
 
 #: What front ends tell of a cell. JupyterLab: jupyterlab#5033; VS Code: vscode-jupyter#8881, the id of the

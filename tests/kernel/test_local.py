@@ -19,12 +19,11 @@ from typing import Any
 
 import psutil
 import pytest
-from jupyter_client.manager import start_new_kernel
 
 from nbchat.core.errors import ConnectionFailed
 from nbchat.transports import local
+from tests.kernel.harness import PATIENCE, kernel_of
 
-PATIENCE = 60.0  # seconds: a bound for a busy machine, not a measure
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals, process groups and forks are POSIX's")
 
 
@@ -419,28 +418,12 @@ sys.stdin.readline()
         assert not _gone(pid)
 
 
-def test_in_a_kernel_it_survives_an_interrupt_and_ends_with_kill_9() -> None:
+def test_in_a_kernel_it_survives_an_interrupt_and_ends_with_kill_9(tmp_path: Path) -> None:
     """The whole life in a real ipykernel: started by a cell, interrupted, used again, killed."""
-    manager, client = start_new_kernel()
-
-    def run(code: str) -> dict[str, Any]:
-        said: list[str] = []
-
-        def hear(message: dict[str, Any]) -> None:
-            if message["msg_type"] == "stream":
-                said.append(message["content"]["text"])
-
-        reply = client.execute_interactive(code, timeout=PATIENCE, output_hook=hear)
-        return reply["content"] | {"said": "".join(said)}
-
-    try:
-        pid = int(run("from nbchat.transports import local; print(local.serve().pid)")["said"])
-        threading.Timer(1.0, manager.interrupt_kernel).start()
-        assert run("import time; time.sleep(600)")["ename"] == "KeyboardInterrupt"
-        assert int(run("print(local.serve().pid)")["said"]) == pid
+    with kernel_of(tmp_path) as kernel:
+        pid = int(kernel.run("from nbchat.transports import local; print(local.serve().pid)").stdout)
+        threading.Timer(1.0, kernel.interrupt).start()
+        assert kernel.run("import time; time.sleep(600)", fails=True).reply["ename"] == "KeyboardInterrupt"
+        assert int(kernel.run("print(local.serve().pid)").stdout) == pid
         assert not _gone(pid)
-        manager.shutdown_kernel(now=True)
-        assert _until(lambda: _gone(pid))
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    assert _until(lambda: _gone(pid))

@@ -14,10 +14,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from jupyter_client.manager import start_new_kernel
 
 from nbchat.command_line.record import cassettes_of
 from nbchat.core.errors import CassetteMiss
+from tests.kernel.harness import kernel_of
 
 ROOT = Path(__file__).parents[2]
 SEAL = Path(__file__).parent / "sealed"
@@ -200,18 +200,10 @@ print(reach(__import__, "xllamacpp"))
 """
 
 
-def test_the_seal_holds_in_a_kernel(attempts: Path):
+def test_the_seal_holds_in_a_kernel(attempts: Path, tmp_path: Path):
     """In a kernel as nbval starts it a socket to any address but loopback fails, and so does the local model."""
-    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
-    said: list[str] = []
-    try:
-        client.execute_interactive(
-            _REACH, timeout=120, output_hook=lambda message: said.append(message["content"].get("text", ""))
-        )
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-    loopback, *others, model = "".join(said).splitlines()
+    with kernel_of(tmp_path / "home", PYTHONPATH=os.environ["PYTHONPATH"]) as kernel:
+        loopback, *others, model = kernel.run(_REACH).stdout.splitlines()
     assert loopback == "reached"
     assert len(others) == 4
     assert all("sealed: " in other for other in others), others
