@@ -23,9 +23,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from tests.kernel.harness import Kernel, kernel_of  # noqa: E402
 
 SIZES = (100, 1_000, 10_000, 50_000)
 PIECE = 5  # characters of a delta
@@ -147,69 +150,53 @@ class Run:
     printed: str
 
 
-class Kernel:
-    """A kernel with nbchat loaded, in an empty home."""
+class Bench:
+    """A kernel with nbchat loaded, whose messages and processor time are counted."""
 
-    def __init__(self, home: str, url: str) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         import psutil
-        from jupyter_client.manager import start_new_kernel
 
-        left_out = ("NBCHAT_", "PYTEST_", "ANTHROPIC_")
-        own = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
-        own |= dict.fromkeys(("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "IPYTHONDIR"), home)
-        own |= {"PYTHONPATH": str(ROOT), "ANTHROPIC_API_KEY": "sk-none", "ANTHROPIC_BASE_URL": url}
-        self.manager, self.client = start_new_kernel(kernel_name="python3", env=own, cwd=home)
-        self._process = psutil.Process(self.manager.provisioner.pid)
+        self.kernel = kernel
+        self._process = psutil.Process(kernel.pid)
         self.run("%load_ext nbchat\nimport threading, time, anthropic\nclient = anthropic.Anthropic()")
         self.run("[t.join() for t in threading.enumerate() if t.name == 'nbchat-preload']; None")
 
-    def stop(self) -> None:
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
-
     def cpu(self) -> float:
-        """Return the processor time of all threads so far, in seconds. The clock ticks 100 times a second."""
+        """Return the kernel's processor time so far in seconds, of all threads; the clock ticks 100 times a second."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
-    def run(self, code: str, cell_id: str = "bench", stop_after: float | None = None) -> Run:
-        """Run a cell as JupyterLab does, and read all messages until the kernel is idle.
+    def run(self, code: str, stop_after: float | None = None) -> Run:
+        """Run a cell as JupyterLab does, and read all messages until the cell is idle.
 
-        With ``stop_after``, interrupt the cell after that many seconds. The time in the result then
-        begins with the interrupt.
+        With ``stop_after`` the cell is interrupted after so many seconds, and ``began`` is that moment.
         """
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
-        message = self.client.session.msg(
-            "execute_request", content | {"stop_on_error": True}, metadata={"cellId": cell_id}
-        )
-        cpu, began, seen = self.cpu(), time.monotonic(), None
-        self.client.shell_channel.send(message)
-        if stop_after is not None:
-            time.sleep(stop_after)
-            began = time.monotonic()
-            self.manager.interrupt_kernel()
-        messages, size, final, printed, there = 0, 0, 0, "", False
-        while True:
-            got = self.client.get_iopub_msg(timeout=120)
-            kind, sent = got["msg_type"], got["content"]
-            messages += 1
-            size += len(json.dumps(sent))
+        size, final, there, seen = 0, 0, False, None
+
+        def watch(message: dict[str, Any]) -> None:
+            nonlocal size, final, there, seen
+            kind, content = message["msg_type"], message["content"]
+            characters = len(json.dumps(content))
+            size += characters
             if kind in ("display_data", "update_display_data"):
-                final = len(json.dumps(sent))
-            if kind == "stream":
-                printed += sent["text"]
+                final = characters
             if kind == "error" and stop_after is None:
-                raise SystemExit("\n".join(sent["traceback"]))
-            state = sent.get("data", {}).get("state", {}) if kind.startswith("comm") else sent.get("data", {})
-            # The text is visible once it has arrived and the box around it is displayed.
+                raise SystemExit("\n".join(content["traceback"]))
+            state = content.get("data", {}).get("state", {}) if kind.startswith("comm") else content.get("data", {})
+            # The text is visible when it has arrived and the box around it is displayed.
             there = there or any("First" in str(state.get(key, "")) for key in ("value", "text/html"))
             if seen is None and there and final:
                 seen = time.monotonic()
-            if kind == "status" and sent["execution_state"] == "idle":
-                spent = time.monotonic() - began
-                break
-        self.client.get_shell_msg(timeout=10)
-        return Run(self.cpu() - cpu, spent, messages, size, final, began, seen, printed)
+
+        cpu, began = self.cpu(), time.monotonic()
+        parent = self.kernel.start(code, "bench")
+        if stop_after is not None:
+            time.sleep(stop_after)
+            began = time.monotonic()
+            self.kernel.interrupt()
+        cell = self.kernel.finish(parent, watch)
+        idle, _ = cell.messages[-1]
+        return Run(self.cpu() - cpu, idle - began, len(cell.messages), size, final, began, seen, cell.stdout)
 
 
 SDK = """
@@ -246,8 +233,8 @@ class Bar:
         return f"{verdict}  {self.name}: {self.measured:,.2f}{self.unit} (at most {self.allowed:,.2f}{self.unit})"
 
 
-def measure_sizes(kernel: Kernel, repeat: int) -> list[Bar]:
-    """Measure processor time, bytes and messages at each size, and print them."""
+def measure_sizes(kernel: Bench, repeat: int) -> list[Bar]:
+    """Processor time, bytes and messages at each size."""
     print(" deltas  SDK cpu  our cpu  ratio   wall messages      bytes     final")
     bars: list[Bar] = []
     size: dict[int, int] = {}
@@ -276,8 +263,8 @@ def measure_sizes(kernel: Kernel, repeat: int) -> list[Bar]:
     return bars
 
 
-def measure_delay(kernel: Kernel, times: int) -> Bar:
-    """Measure the time from the SDK's own first delta to the first character at the front end."""
+def measure_delay(kernel: Bench, times: int) -> Bar:
+    """From the SDK's own first delta to the first character a front end has."""
     delays = []
     for _ in range(times):
         sdk = kernel.run(SDK.format(prompt="first") + "print(first)")
@@ -289,11 +276,8 @@ def measure_delay(kernel: Kernel, times: int) -> Bar:
     return Bar(f"first visible character, median of {times}", statistics.median(delays) * 1e3, MOST_DELAY * 1e3, " ms")
 
 
-def measure_stops(kernel: Kernel, times: int) -> list[Bar]:
-    """Measure the time from an interrupt to the idle kernel.
-
-    The server sends text, or falls silent after one delta, or does not answer at all.
-    """
+def measure_stops(kernel: Bench, times: int) -> list[Bar]:
+    """From an interrupt to the idle kernel: text that flows, a silent server, one that does not answer."""
     bars = []
     for what in ("flow", "silent", "deaf"):
         took = sorted(kernel.run(OURS.format(prompt=what), stop_after=0.5).seconds for _ in range(times))
@@ -341,15 +325,13 @@ def main() -> int:
         serve()
         return 0
     with tempfile.TemporaryDirectory() as home, server() as url:
-        kernel = Kernel(home, url)
-        try:
+        with kernel_of(Path(home), ANTHROPIC_API_KEY="sk-none", ANTHROPIC_BASE_URL=url) as started:
+            kernel = Bench(started)
             kernel.run(SDK.format(prompt="deltas=100"))
             kernel.run(OURS.format(prompt="deltas=100"))
             bars = measure_sizes(kernel, arguments.repeat)
             bars.append(measure_delay(kernel, 20))
             bars += measure_stops(kernel, 5)
-        finally:
-            kernel.stop()
         bars.append(measure_loading(7, home))
     print()
     for bar in bars:
