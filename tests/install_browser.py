@@ -1,4 +1,4 @@
-"""Install a Chromium for the browser ring: Debian's where apt-get and root are there, else Playwright's own."""
+"""Install Chromium for the browser tests: with apt-get as root on Debian, with Playwright elsewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 
 
 def main() -> int:
-    named = os.environ.get("NBCHAT_CHROMIUM")
-    if named or shutil.which("chromium"):
+    """Install Chromium where there is none. Return 0 if there is a Chromium in the end."""
+    if os.environ.get("NBCHAT_CHROMIUM") or shutil.which("chromium"):
         return 0
     if shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
         quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "stdout": subprocess.DEVNULL}
@@ -20,7 +20,7 @@ def main() -> int:
             return 0
     if subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False).returncode == 0:
         return 0
-    print("No Chromium could be installed. Install one and name it: NBCHAT_CHROMIUM=/path/to/chromium make test")
+    print("Chromium could not be installed. Install it yourself, and name it: NBCHAT_CHROMIUM=/path/to/chromium make test")
     return 1
 
 

@@ -1,0 +1,20 @@
+"""The environment of every test, and of the doctests in nbchat and in the README."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the API keys, the settings and the files of the person who runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(("ANTHROPIC_", "NBCHAT_")) and name != "NBCHAT_CHROMIUM":
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(home / name.lower()))
+    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(home / "anthropic"))
+    monkeypatch.setenv("IPYTHONDIR", str(home / "ipython"))
