@@ -20,7 +20,7 @@ def main() -> int:
             return 0
     if subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False).returncode == 0:
         return 0
-    print("Chromium could not be installed. Install it yourself, and name it: NBCHAT_CHROMIUM=/path/to/chromium make test")
+    print("Chromium could not be installed. Install one, and name it: NBCHAT_CHROMIUM=/path/to/chromium make test")
     return 1
 
 
