@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +199,16 @@ def test_the_public_names():
         assert getattr(nbchat, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = nbchat.nothing
+
+
+def test_the_readme_names_what_is_public_and_links_what_exists():
+    """The extension hooks are left out, as only IPython calls them."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in nbchat.__all__:
+        assert name.endswith("_ipython_extension") or f"`{name}`" in readme, name
+    for link in re.findall(r"\]\(([^)]+)\)", readme):
+        assert (ROOT / link).exists(), link
+    assert len(readme.splitlines()) <= 150
 
 
 def test_modules_are_rooms_and_not_halls():
