@@ -1,8 +1,8 @@
-"""What people read when something is wrong: every message, as it is shown, in one file.
+"""Compare every error message with the file ``messages_to_people.md``, which shows all of them.
 
-The file is messages_to_people.md beside this one. A changed message is reviewed there as a diff::
+Reviewers read a changed message there as a diff. This command writes the file again::
 
-    python -m tests.unit.test_messages_to_people     # writes it anew
+    python -m tests.unit.test_messages_to_people
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ Case = Callable[[], Any]
 
 
 def line(text: str) -> Case:
-    """A ``%%claude`` line."""
+    """Parse a ``%%claude`` line."""
     return lambda: parse(text, has_body=True)
 
 
 def setting(**environment: str) -> Case:
-    """A variable of the environment."""
+    """Read settings from environment variables."""
     return lambda: Nbchat(environment)
 
 
 def ask(prompt: str = "Hi", answer: Any = "Hello", namespace: Any = None, **options: Any) -> Case:
-    """A prompt, and what comes back."""
+    """Ask a scripted transport that returns ``answer``."""
     return lambda: Session(ScriptedTransport(answer)).ask(prompt, namespace=namespace, **options)
 
 
 def endpoint(name: str | None = None, *, installed: bool = True, endpoints: Any = None, **options: Any) -> Case:
-    """The search for an endpoint, where there are no credentials."""
+    """Find an endpoint on a machine without credentials."""
 
     def find() -> Any:
         config = Nbchat({})
@@ -63,7 +63,7 @@ def endpoint(name: str | None = None, *, installed: bool = True, endpoints: Any 
 
 
 def platform(name: str, *, installed: bool) -> Case:
-    """A platform of the SDK, in an environment that knows nothing of it."""
+    """Connect to a platform of the SDK, in an environment without settings for the platform."""
 
     def connect() -> Any:
         bare = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "CLOUD_ML", "GOOGLE"))}
@@ -77,7 +77,7 @@ def platform(name: str, *, installed: bool) -> Case:
 
 
 def answered(status: int, type: str | None, said: str, started: bool = False, **headers: str) -> Case:
-    """An error that an endpoint answers with."""
+    """Explain an error that an endpoint returned."""
 
     def make() -> Any:
         import anthropic
@@ -95,7 +95,7 @@ def answered(status: int, type: str | None, said: str, started: bool = False, **
 
 
 def raised(name: str, *words: str, started: bool = False, cause: BaseException | None = None) -> Case:
-    """An error of the SDK or of httpx2."""
+    """Explain an error of the SDK or of httpx2."""
 
     def make() -> Any:
         import anthropic
@@ -112,7 +112,7 @@ def raised(name: str, *words: str, started: bool = False, cause: BaseException |
 
 
 def broken(error: Exception, started: bool = False) -> Case:
-    """Any other error on the way."""
+    """Explain any other error."""
 
     def make() -> Any:
         raise explain(error, endpoint="mine", started=started, waited=120.0)
@@ -121,7 +121,7 @@ def broken(error: Exception, started: bool = False) -> Case:
 
 
 def stream(*events: dict[str, Any]) -> Case:
-    """Events as they come."""
+    """Parse a stream of these events."""
 
     def make() -> Any:
         parser = ChatStreamParser()
@@ -133,7 +133,7 @@ def stream(*events: dict[str, Any]) -> Case:
 
 
 def window(turns: int, tokens: int = 9000, **given: Any) -> Case:
-    """A request that is larger than the context window."""
+    """Check a request that is larger than the context window."""
 
     def make() -> Any:
         history = tuple(Message.of(role, "word " * 900) for _ in range(turns) for role in ("user", "assistant"))
@@ -148,70 +148,70 @@ REFUSAL = ["", {"stop_reason": "refusal", "stop_details": {"category": "bio", "e
 CALLS = {"tool": "f", "input": {}}
 
 CASES: dict[str, dict[str, Case]] = {
-    "The line of a cell": {
+    "The options of a cell": {
         "an option with a typo": line("--modle x"),
-        "an option of another tool": line("--zzz"),
-        "a short one": line("-x"),
-        "no value": line("-m"),
-        "an option for a value": line("-m --quiet"),
-        "a word for a number": line("--max-tokens many"),
-        "no tokens": line("--max-tokens 0"),
-        "no budget": line("--budget free"),
+        "an unknown option": line("--zzz"),
+        "an unknown short option": line("-x"),
+        "an option without its value": line("-m"),
+        "an option where a value belongs": line("-m --quiet"),
+        "a word instead of a number": line("--max-tokens many"),
+        "zero tokens": line("--max-tokens 0"),
+        "a budget that is not a number": line("--budget free"),
         "a choice with a typo": line("--effort hihg"),
-        "a choice of nobody": line("--effort 11"),
+        "an unknown choice": line("--effort 11"),
         "a value for a switch": line("--quiet=yes"),
-        "twice, and different": line("-m one -m two"),
-        "behind the prompt": line("Tell me -m claude"),
-        "no variable to bind": line("2nd << Tell me"),
-        "a keyword to bind": line("-o class"),
+        "an option twice with different values": line("-m one -m two"),
+        "an option after the prompt": line("Tell me -m claude"),
+        "a name that is not a variable": line("2nd << Tell me"),
+        "a name that is a keyword of Python": line("-o class"),
     },
     "Options from Python": {
-        "a typo": ask(modle="x"),
-        "something else": ask(zzz=1),
-        "a choice": ask(effort="huge"),
-        "no number": ask(max_tokens="many"),
+        "an option with a typo": ask(modle="x"),
+        "an unknown option": ask(zzz=1),
+        "an unknown choice": ask(effort="huge"),
+        "not a number": ask(max_tokens="many"),
         "a negative number": ask(max_tokens=-1),
-        "no bool": ask(stream="no"),
+        "not a bool": ask(stream="no"),
     },
     "The prompt": {
-        "nothing": ask(""),
-        "white space": ask(" \n "),
-        "braces left open": lambda: fill("Tell {{ me", {}),
-        "no expression": lambda: fill("a\n{{ x y }}", {}),
+        "an empty prompt": ask(""),
+        "a prompt of white space": ask(" \n "),
+        "braces that are not closed": lambda: fill("Tell {{ me", {}),
+        "not an expression": lambda: fill("a\n{{ x y }}", {}),
         "empty braces": lambda: fill("{{ }}", {}),
-        "a name with a typo": lambda: fill("{{ fram }}", {"frame": 1}),
-        "a name of nothing": lambda: fill("{{ zzzz }}", {}),
+        "a variable with a typo": lambda: fill("{{ fram }}", {"frame": 1}),
+        "an unknown variable": lambda: fill("{{ zzzz }}", {}),
         "an expression that raises": lambda: fill("{{ 1 / 0 }}", {}),
-        "a system prompt of another type": ask(system="limit", namespace={"limit": 3}),
-        "a field without a value": ask(param=["temperature"]),
-        "a field without JSON": ask(param=["metadata=me"]),
-        "a field that has an option": ask(param=["max_tokens=3"]),
-        "a field of the session": ask(param=["messages=[]"]),
-        "larger than the window": window(0),
-        "with a history": window(3),
-        "with --trim, and still": window(1, 20_000, trim=True),
+        "a system prompt that is not text": ask(system="limit", namespace={"limit": 3}),
+        "--param without a value": ask(param=["temperature"]),
+        "--param with a value that is not JSON": ask(param=["metadata=me"]),
+        "--param for a field that has an option": ask(param=["max_tokens=3"]),
+        "--param for a field that nbchat writes": ask(param=["messages=[]"]),
+        "larger than the context window": window(0),
+        "larger than the context window because of the history": window(3),
+        "still too large with --trim": window(1, 20_000, trim=True),
     },
     "Settings": {
-        "a name with a typo": lambda: Nbchat({}).check({"modell": 1}),
-        "a name of nothing": lambda: Nbchat({}).check({"zzz": 1}),
-        "a variable: no number": setting(NBCHAT_MAX_TOKENS="many"),
-        "a variable: too small": setting(NBCHAT_MAX_TOKENS="0"),
-        "a variable: no bool": setting(NBCHAT_QUIET="perhaps"),
-        "a variable: no choice": setting(NBCHAT_EFFORT="huge"),
-        "a variable: below zero": setting(NBCHAT_BUDGET="-1"),
-        "a variable: no list": setting(NBCHAT_STOP="['a'"),
-        "a variable: no dict": setting(NBCHAT_ENDPOINTS="mine"),
+        "a setting with a typo": lambda: Nbchat({}).check({"modell": 1}),
+        "an unknown setting": lambda: Nbchat({}).check({"zzz": 1}),
+        "environment: not a number": setting(NBCHAT_MAX_TOKENS="many"),
+        "environment: too small": setting(NBCHAT_MAX_TOKENS="0"),
+        "environment: not a bool": setting(NBCHAT_QUIET="perhaps"),
+        "environment: an unknown choice": setting(NBCHAT_EFFORT="huge"),
+        "environment: below zero": setting(NBCHAT_BUDGET="-1"),
+        "environment: not a list": setting(NBCHAT_STOP="['a'"),
+        "environment: not a dict": setting(NBCHAT_ENDPOINTS="mine"),
     },
     "Endpoints": {
-        "a name with a typo": endpoint("bedrok"),
-        "a name of nothing": endpoint("zzz"),
+        "an endpoint with a typo": endpoint("bedrok"),
+        "an unknown endpoint": endpoint("zzz"),
         "no credentials": endpoint(installed=False),
-        "no credentials, a model": endpoint(model="claude-opus-5-5"),
-        "a model that is not local": endpoint("local", model="claude-opus-5-5"),
-        "settings without an address": endpoint("mine", endpoints={"mine": {"url": "http://x"}}),
+        "a Claude model without credentials": endpoint(model="claude-opus-5-5"),
+        "a Claude model at the local endpoint": endpoint("local", model="claude-opus-5-5"),
+        "an endpoint without base_url": endpoint("mine", endpoints={"mine": {"url": "http://x"}}),
         "a key in the settings": endpoint("mine", endpoints={"mine": {"base_url": "http://x", "api_key": "k"}}),
         "a key that is not set": endpoint("mine", endpoints={"mine": {"base_url": "http://x", "api_key_env": "KEY_0"}}),
-        "no address at all": endpoint("mine", endpoints={"mine": "ht!tp//x y"}),
+        "a base_url that is not a URL": endpoint("mine", endpoints={"mine": "ht!tp//x y"}),
         "bedrock without its library": platform("bedrock", installed=False),
         "vertex without its library": platform("vertex", installed=False),
         "bedrock without settings": platform("bedrock", installed=True),
@@ -219,11 +219,11 @@ CASES: dict[str, dict[str, Case]] = {
         "foundry without settings": platform("foundry", installed=True),
     },
     "Budget": {
-        "too dear": lambda: check_budget(0.05, 0.04, 0.02, model="m", scope="this notebook today"),
-        "too dear, with unknown requests": lambda: check_budget(1, 0.9, 0.2, unknown=2, model="m", scope="today"),
-        "no price": lambda: check_budget(0.05, 0.0, None, model="my-model", scope="this notebook today"),
+        "a request over the budget": lambda: check_budget(0.05, 0.04, 0.02, model="m", scope="this notebook today"),
+        "over the budget, costs unknown": lambda: check_budget(1, 0.9, 0.2, unknown=2, model="m", scope="today"),
+        "a model without a price": lambda: check_budget(0.05, 0.0, None, model="my-model", scope="this notebook today"),
     },
-    "No answer": {
+    "Requests that failed": {
         "400": answered(400, "invalid_request_error", "temperature: not supported"),
         "400, too long": answered(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
         "401": answered(401, "authentication_error", "invalid x-api-key"),
@@ -232,54 +232,54 @@ CASES: dict[str, dict[str, Case]] = {
         "404": answered(404, "not_found_error", "model: claude-zzz"),
         "413": answered(413, "request_too_large", "Request exceeds the maximum size"),
         "429": answered(429, "rate_limit_error", "Number of requests has exceeded your limit"),
-        "429, a wait": answered(429, "rate_limit_error", "Slow down", retry_after="3600"),
+        "429, a time to wait": answered(429, "rate_limit_error", "Slow down", retry_after="3600"),
         "500": answered(500, "api_error", "Internal server error"),
-        "502, a page": answered(502, None, "<html><title>502 Bad Gateway</title></html>"),
+        "502, an HTML page": answered(502, None, "<html><title>502 Bad Gateway</title></html>"),
         "504": answered(504, "timeout_error", "Request timed out"),
         "529": answered(529, "overloaded_error", "Overloaded"),
-        "of next year": answered(418, "teapot_error", "short and stout"),
-        "nothing in time": raised("anthropic.APITimeoutError"),
+        "an unknown status code": answered(418, "teapot_error", "short and stout"),
+        "no response in time": raised("anthropic.APITimeoutError"),
         "no connection in time": broken(type("ConnectTimeout", (TimeoutError,), {})()),
-        "nobody there": raised("anthropic.APIConnectionError", cause=OSError("[Errno 111] Connection refused")),
-        "another server": broken(NotTheApi("JSON without content")),
-        "a page": broken(NothingCame("text/html; charset=utf-8")),
+        "connection refused": raised("anthropic.APIConnectionError", cause=OSError("[Errno 111] Connection refused")),
+        "JSON of another API": broken(NotTheApi("JSON without content")),
+        "an HTML page instead of an answer": broken(NothingCame("text/html; charset=utf-8")),
         "an empty stream": broken(NothingCame("text/event-stream")),
-        "a key with a line break": raised("httpx2.LocalProtocolError", "Illegal header value"),
-        "a wrong address": raised("httpx2.UnsupportedProtocol", "Request URL has an unsupported protocol 'ftp://'."),
+        "an API key with a line break": raised("httpx2.LocalProtocolError", "Illegal header value"),
+        "a wrong URL scheme": raised("httpx2.UnsupportedProtocol", "Request URL has an unsupported protocol 'ftp://'."),
         "a missing library": broken(ImportError("Using SOCKS proxy, but the 'socksio' package is not installed.")),
-                "anything else": broken(ZeroDivisionError("division by zero")),
+        "any other error": broken(ZeroDivisionError("division by zero")),
     },
-    "An answer that broke off": {
-        "overloaded": answered(200, "overloaded_error", "Overloaded", started=True),
-        "lost": raised("httpx2.ReadError", "[Errno 104] Connection reset by peer", started=True),
-        "silent": broken(TimeoutError(), started=True),
-        "no JSON": broken(NotTheApi("a str"), started=True),
-        "ended early": stream(BEGUN),
-        "ended at once": stream(),
-        "an odd event": stream(BEGUN, {"type": "content_block_delta", "index": 3, "delta": {}}),
+    "Answers that broke off": {
+        "the service is overloaded": answered(200, "overloaded_error", "Overloaded", started=True),
+        "the connection was reset": raised("httpx2.ReadError", "[Errno 104] Connection reset by peer", started=True),
+        "no content for too long": broken(TimeoutError(), started=True),
+        "an event that is not a JSON object": broken(NotTheApi("a str"), started=True),
+        "the stream ends before the end of the message": stream(BEGUN),
+        "the stream has no events": stream(),
+        "an event out of order": stream(BEGUN, {"type": "content_block_delta", "index": 3, "delta": {}}),
         "an error event": stream(BEGUN, {"type": "error", "error": {"type": "api_error", "message": "Oh"}}),
     },
-    "An answer of no use": {
-        "declined": ask(answer=REFUSAL),
-        "declined without a reason": ask(answer=["", {"stop_reason": "refusal"}]),
-        "empty": ask(answer=[]),
-        "a script that is over": lambda: Session(ScriptedTransport()).ask("Hi"),
-        "no script": ask(answer=3),
+    "Answers that cannot be used": {
+        "refused with a reason": ask(answer=REFUSAL),
+        "refused without a reason": ask(answer=["", {"stop_reason": "refusal"}]),
+        "an empty answer": ask(answer=[]),
+        "a script without a next answer": lambda: Session(ScriptedTransport()).ask("Hi"),
+        "an answer that a script cannot have": ask(answer=3),
     },
 }  # fmt: skip
 
 
 def shown(case: Case) -> NbchatError:
-    """The error of a case."""
+    """Return the error of a case."""
     with pytest.raises(NbchatError) as caught:
         case()
     return caught.value
 
 
 def document() -> str:
-    """All messages, as a notebook shows them."""
+    """Return the text of the file: all messages, as a notebook shows them."""
     parts = [
-        "<!-- Made by `python -m tests.unit.test_messages_to_people`; read it as a person who sees one of these. -->",
+        "<!-- Made by `python -m tests.unit.test_messages_to_people`; read each message as a user would. -->",
         "# What people read when something is wrong",
     ]
     for chapter, cases in CASES.items():
@@ -291,7 +291,7 @@ def document() -> str:
 
 
 def sections(text: str) -> dict[str, str]:
-    """The file by chapter and name."""
+    """Return the messages of the file by chapter and title."""
     found: dict[str, str] = {}
     chapter = ""
     for part in text.strip().split("\n\n"):
@@ -316,19 +316,19 @@ def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_message_is_the_one_of_the_file(name: str):
-    """A change is made there too, and seen by whoever reads the diff."""
+    """A changed message changes the file, so a reviewer sees the diff."""
     lines = "\n".join(shown(ALL[name])._render_traceback_())
     assert f"```\n{lines}\n```" == sections(TABLE.read_text(encoding="utf-8")).get(name)
 
 
 def test_the_file_holds_nothing_else():
-    """No message of a case that is gone."""
+    """The file has no message of a case that was removed."""
     assert sections(TABLE.read_text(encoding="utf-8")).keys() == ALL.keys()
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_message_says_what_happened_and_what_to_do(name: str):
-    """Two short lines, in words of people."""
+    """Each message has two short lines in plain words."""
     error = shown(ALL[name])
     head, *rest = error._render_traceback_()
     assert len(rest) == 1, "what to do"
