@@ -1,4 +1,4 @@
-"""``%%claude`` in a real ipykernel, against a server that answers as the prompt says."""
+"""Run ``%%claude`` in a real ipykernel. The prompt tells the server how to answer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ HOLD = 30.0  # seconds: how long the server holds a connection that nobody close
 
 
 def last_words(request: Received) -> str:
-    """The text of the last message."""
+    """Return the text of the last message."""
     content = request.body["messages"][-1]["content"]
     return content if isinstance(content, str) else content[-1]["text"]
 
 
 def answer(wire: Wire, request: Received) -> None:
-    """Do what the prompt says, or repeat it."""
+    """Answer as the prompt tells, or repeat the prompt."""
     said = last_words(request)
     if said == "wait before the headers":
         wire.gone(HOLD)
@@ -82,7 +82,7 @@ def one_kernel(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def kernel(one_kernel: Kernel, server: Server) -> Kernel:
-    """The kernel, with nothing said before, and the server's list of requests empty."""
+    """Return the kernel without a conversation, and empty the server's list of requests."""
     one_kernel.run("%nbchat reset")
     server.requests.clear()
     return one_kernel
@@ -93,7 +93,7 @@ def kernel(one_kernel: Kernel, server: Server) -> Kernel:
 
 @pytest.mark.parametrize("cell_id", ["a-cell", None])
 def test_a_cell_shows_its_answer_and_binds_the_response(kernel: Kernel, cell_id: str | None):
-    """With a cell id as JupyterLab and VS Code send one, and without, as nbclient."""
+    """JupyterLab and VS Code send a cell id; nbclient does not."""
     cell = kernel.run("%%claude\nHello", cell_id)
     assert cell.answer.data["text/plain"] == "# You said\n\nHello, **and** so on.\n"
     assert "<strong>and</strong>" in cell.answer.data["text/html"]
@@ -103,7 +103,7 @@ def test_a_cell_shows_its_answer_and_binds_the_response(kernel: Kernel, cell_id:
 
 
 def test_without_a_cell_id_nothing_is_live(kernel: Kernel):
-    """One display_data and nothing else: what nbval compares."""
+    """The only output is one display_data, which nbval can compare."""
     cell = kernel.run("%%claude\nHello", None)
     kinds = [message["msg_type"] for _, message in cell.messages]
     assert kinds == ["status", "execute_input", "display_data", "status"]
@@ -124,7 +124,7 @@ def test_without_a_cell_id_nothing_is_live(kernel: Kernel):
     ],
 )
 def test_a_response_is_bound_to_the_name(kernel: Kernel, code: str):
-    """By ``<<``, ``-o`` or an assignment; and always to _claude."""
+    """``<<``, ``-o`` and an assignment bind the Response, and ``_claude`` is always bound."""
     cell = kernel.run("name = None\nname = None")
     cell = kernel.run(code)
     assert "Hello" in cell.answer.data["text/plain"]
@@ -149,21 +149,21 @@ def test_a_response_is_bound_to_the_name(kernel: Kernel, code: str):
     ],
 )
 def test_the_prompt_is_sent_as_it_stands(kernel: Kernel, server: Server, code: str, prompt: str):
-    """On the line, below it, or both; a question mark at its end is no call for help."""
+    """The prompt may be on the line, below the line, or both. A question mark at its end does not ask for help."""
     cell = kernel.run(code)
     assert last_words(server.requests[-1]) == prompt
     assert cell.help == ""
 
 
 def test_lines_inside_a_string_are_not_prompts(kernel: Kernel, server: Server):
-    """Text that looks like a prompt is left alone where it is no statement."""
+    """Text that looks like a prompt is not changed inside a string."""
     cell = kernel.run('text = """\n%claude what is this?\nname = %claude Hello\n"""\nprint(text)')
     assert cell.stdout == "\n%claude what is this?\nname = %claude Hello\n\n"
     assert server.requests == []
 
 
 def test_a_cell_again_replaces_its_turn_and_another_goes_on(kernel: Kernel, server: Server):
-    """Turns are keyed by the cell; a cell that asks twice has two of them."""
+    """Each turn belongs to a cell. A cell that asks twice has two turns."""
     kernel.run("%%claude\nfirst", "one")
     kernel.run("%%claude\nsecond", "two")
     kernel.run("%%claude\nfirst again", "one")
@@ -182,14 +182,14 @@ def test_a_cell_again_replaces_its_turn_and_another_goes_on(kernel: Kernel, serv
 
 
 def test_quiet_shows_nothing_and_binds(kernel: Kernel):
-    """Also nothing live."""
+    """There is no live view either."""
     cell = kernel.run("%%claude r << --quiet\nHello")
     assert [message["msg_type"] for _, message in cell.messages] == ["status", "execute_input", "status"]
     assert "Hello" in kernel.value("r.text")
 
 
 def test_an_answer_in_one_piece_is_the_same_response(kernel: Kernel, server: Server):
-    """--no-stream: the same Response, and the same output in the notebook."""
+    """With ``--no-stream`` the Response and the output are the same as with a stream."""
     streamed = kernel.run("%%claude a << --once\nHello")
     whole = kernel.run("%%claude b << --once --no-stream\nHello")
     assert [request.body.get("stream", False) for request in server.requests] == [True, False]
@@ -202,7 +202,7 @@ def test_an_answer_in_one_piece_is_the_same_response(kernel: Kernel, server: Ser
 
 @pytest.mark.parametrize(("prompt", "tokens"), [("{{ x }} words", "123 tokens (counted"), ("uncounted", "(estimated)")])
 def test_a_dry_run_sends_nothing(kernel: Kernel, server: Server, prompt: str, tokens: str):
-    """And says what would be sent; an endpoint that counts strangely is no obstacle."""
+    """The dry run shows the request, even if the endpoint counts tokens in an unexpected format."""
     cell = kernel.run(f"x = 3\n%claude --dry-run -s Sys. {prompt}")
     assert prompt.replace("{{ x }}", "3") in cell.stdout
     assert "Sys." in cell.stdout
@@ -230,7 +230,7 @@ def test_a_dry_run_sends_nothing(kernel: Kernel, server: Server, prompt: str, to
     ],
 )
 def test_what_the_user_wrote_wrong_is_two_lines(kernel: Kernel, server: Server, code: str, name: str, lines: list[str]):
-    """The error output has what happened and what to do, and no traceback; nothing was sent."""
+    """The error output says what happened and what to do, without a traceback. Nothing was sent."""
     kernel.run("name = 1")
     cell = kernel.run(code, fails=True)
     assert cell.reply["ename"] == name
@@ -243,7 +243,7 @@ def test_what_the_user_wrote_wrong_is_two_lines(kernel: Kernel, server: Server, 
 
 
 def test_what_the_service_refuses_is_two_lines(kernel: Kernel):
-    """No traceback through the SDK, and no empty answer."""
+    """There is no traceback through the SDK, and no empty answer."""
     cell = kernel.run("%%claude\nhave no room", fails=True)
     assert cell.reply["ename"] == "OverloadedError"
     assert cell.error[0] == "OverloadedError: the endpoint answered 529 overloaded_error: no room"
@@ -253,7 +253,7 @@ def test_what_the_service_refuses_is_two_lines(kernel: Kernel):
 
 @pytest.mark.parametrize("cell_id", ["a-cell", None])
 def test_an_answer_that_breaks_off_is_kept(kernel: Kernel, server: Server, cell_id: str | None):
-    """Shown, marked and bound; the cell fails, and the next one sends a valid history."""
+    """The partial answer is shown, marked and bound. The cell fails, and the next cell sends a valid history."""
     cell = kernel.run("%%claude part <<\nbreak", cell_id, fails=True)
     answer, error = cell.outputs
     assert (answer.output_type, error.ename) == ("display_data", "StreamError")
@@ -266,14 +266,14 @@ def test_an_answer_that_breaks_off_is_kept(kernel: Kernel, server: Server, cell_
 
 
 def test_a_failing_cell_stops_run_all(kernel: Kernel):
-    """What was queued behind it does not run."""
+    """The cells in the queue do not run."""
     parents = [kernel.start("%%claude\nhave no room"), kernel.start("ran = True")]
     cells = [kernel.finish(parent) for parent in parents]
     assert [cell.reply["status"] for cell in cells] == ["error", "aborted"]
 
 
 def test_a_server_that_is_not_there(kernel: Kernel):
-    """It is named, and the way to another."""
+    """The error names the server, and says how to choose another endpoint."""
     cell = kernel.run("%%claude --endpoint http://127.0.0.1:9\nHello", fails=True)
     assert cell.reply["ename"] == "ConnectionFailed"
     assert len(cell.error) == 2
@@ -281,7 +281,7 @@ def test_a_server_that_is_not_there(kernel: Kernel):
 
 
 def assert_valid(request: Received) -> None:
-    """Roles alternate, and no message is empty."""
+    """Assert that the roles alternate and no message is empty."""
     messages = request.body["messages"]
     assert [part["role"] for part in messages] == (["user", "assistant"] * len(messages))[: len(messages)]
     assert messages[-1]["role"] == "user"
@@ -292,7 +292,7 @@ def assert_valid(request: Received) -> None:
 
 
 def interrupted(kernel: Kernel, server: Server, code: str, cell_id: str | None) -> tuple[Cell, float]:
-    """The cell, stopped when its answer had begun or its request was there; seconds until it was idle."""
+    """Interrupt a cell half a second after its request arrived. Return the cell, and the seconds until it was idle."""
     sent = len(server.requests)
     parent, stopped = kernel.start(code, cell_id), []
 
@@ -312,7 +312,7 @@ def interrupted(kernel: Kernel, server: Server, code: str, cell_id: str | None) 
 @pytest.mark.parametrize("cell_id", ["a-cell", None])
 @pytest.mark.parametrize("prompt", ["flow", "wait", "wait before the headers"])
 def test_an_interrupt_keeps_what_arrived(kernel: Kernel, server: Server, prompt: str, cell_id: str | None):
-    """Text that flows, a server that falls silent, and one that does not even answer."""
+    """The text is streaming, the server stopped sending, or the server sent no response at all."""
     kernel.run("%%claude\nbefore", "first")
     cell, seconds = interrupted(kernel, server, f"%%claude part <<\n{prompt}", cell_id)
     assert cell.reply["status"] == "error"
@@ -337,7 +337,7 @@ def test_an_interrupt_keeps_what_arrived(kernel: Kernel, server: Server, prompt:
 
 
 def test_an_interrupt_stops_run_all(kernel: Kernel, server: Server):
-    """What was queued behind the cell does not run."""
+    """The cells in the queue do not run."""
     sent = len(server.requests)
     parents = [kernel.start("%%claude\nflow"), kernel.start("ran = True")]
     while len(server.requests) == sent:
@@ -349,7 +349,7 @@ def test_an_interrupt_stops_run_all(kernel: Kernel, server: Server):
 
 
 def test_the_connection_is_closed_by_an_interrupt(kernel: Kernel, tmp_path: Path):
-    """The server sees it, so that it need not go on."""
+    """The server notices, so it can stop generating."""
     gone: list[bool] = []
 
     def hold(wire: Wire, request: Received) -> None:
@@ -370,7 +370,7 @@ def test_the_connection_is_closed_by_an_interrupt(kernel: Kernel, tmp_path: Path
 
 @pytest.mark.parametrize("cell_id", ["a-cell", None])
 def test_hostile_text_is_never_sent_as_html_or_markdown(kernel: Kernel, cell_id: str | None):
-    """Neither live nor at the end: tags of the answer are text, and no text/markdown is there at all."""
+    """During and after the stream, tags in the answer are text, and no message has text/markdown."""
     cell = kernel.run("%%claude\nbe hostile", cell_id)
     assert cell.answer.data["text/plain"] == HOSTILE
     shown = [content["data"] for content in cell.of("display_data", "update_display_data")]
@@ -388,7 +388,7 @@ def test_hostile_text_is_never_sent_as_html_or_markdown(kernel: Kernel, cell_id:
 
 
 def test_threads_and_tasks_of_other_cells_do_not_disturb(kernel: Kernel):
-    """A thread that prints, one that uses the processor, and a task of the event loop."""
+    """There is a thread that prints, a thread that uses the processor, and a task of the event loop."""
     kernel.run(
         "import asyncio, threading, time\n"
         "stop = threading.Event()\n"
@@ -421,7 +421,7 @@ def test_threads_and_tasks_of_other_cells_do_not_disturb(kernel: Kernel):
 
 
 def test_asking_from_an_awaiting_cell(kernel: Kernel):
-    """A cell may await, and ask."""
+    """A cell can use ``await`` and ask."""
     cell = kernel.run("import asyncio\nawait asyncio.sleep(0)\n%claude Hello\nawait asyncio.sleep(0)")
     assert "Hello" in cell.answer.data["text/plain"]
 
@@ -431,7 +431,7 @@ def test_asking_from_an_awaiting_cell(kernel: Kernel):
 
 @pytest.mark.parametrize("code", ["%%claude?", "%claude?", "?%%claude"])
 def test_help_has_every_option(kernel: Kernel, code: str):
-    """It is made of the table."""
+    """The help is generated from the table of options."""
     from nbchat.options import OPTIONS
 
     shown = kernel.run(code).help
@@ -444,7 +444,7 @@ def test_help_has_every_option(kernel: Kernel, code: str):
 
 
 def test_settings_go_before_defaults_and_options_before_settings(kernel: Kernel, server: Server):
-    """%config Nbchat.model; the help then tells the value of now."""
+    """``%config Nbchat.model`` changes the model, and the help shows the new value."""
     try:
         assert kernel.run("%config Nbchat.model = 'set-model'").outputs == []
         kernel.run("%claude Hello")
@@ -457,7 +457,7 @@ def test_settings_go_before_defaults_and_options_before_settings(kernel: Kernel,
 
 
 def test_reloading_keeps_conversations_and_unloading_takes_the_magics(kernel: Kernel, server: Server):
-    """%reload_ext, %unload_ext, %load_ext."""
+    """Run %reload_ext, %unload_ext and %load_ext."""
     kernel.run("%%claude\nfirst", "one")
     kernel.run("%reload_ext nbchat")
     kernel.run("%%claude\nsecond", "two")
@@ -473,14 +473,14 @@ def test_reloading_keeps_conversations_and_unloading_takes_the_magics(kernel: Ke
 
 
 def test_a_first_cell_that_comes_before_the_preload_is_done(server: Server, tmp_path: Path):
-    """%load_ext and the first question in one cell."""
+    """The first cell has %load_ext and the first prompt."""
     with kernel_of(tmp_path, NBCHAT_ENDPOINT=server.url) as kernel:
         cell = kernel.run("%load_ext nbchat\n%claude Hello")
         assert "Hello" in cell.answer.data["text/plain"]
 
 
 def test_the_model_of_a_configuration_file_and_of_the_environment(server: Server, tmp_path: Path):
-    """NBCHAT_MODEL goes before c.Nbchat.model; %nbchat config says where a value came from."""
+    """NBCHAT_MODEL takes precedence over c.Nbchat.model. %nbchat config says where each value is set."""
     profile = tmp_path / "ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_config.py").write_text(
@@ -512,7 +512,7 @@ def test_the_model_of_a_configuration_file_and_of_the_environment(server: Server
 def test_a_wrong_setting_is_said_when_the_extension_loads(
     tmp_path: Path, variables: dict[str, str], settings: str, said: str
 ):
-    """Two lines, and no traceback through traitlets."""
+    """The error has two lines, and no traceback through traitlets."""
     profile = tmp_path / "ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_config.py").write_text(settings + "\n")
@@ -528,7 +528,7 @@ CANARY = "sk-ant-api03-CANARY-0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def test_the_key_is_in_no_message_and_no_file(tmp_path: Path):
-    """Not even where the service repeats it in an error, before and within an answer."""
+    """The service repeats the key in an error, once before and once during an answer."""
 
     keys: set[str] = set()
 

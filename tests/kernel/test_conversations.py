@@ -1,4 +1,4 @@
-"""Conversations that follow the notebook, in a real kernel: what is sent when cells run again."""
+"""Conversations in a real kernel: the history that each cell sends when cells run again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNKNOWN = {"type": "hologram", "shape": {"sides": 6}, "note": "of tomorrow"}
 
 
 def answer(wire: Wire, request: Received) -> None:
-    """Repeat the prompt; some prompts are answered in other ways."""
+    """Repeat the prompt. A few prompts have other answers."""
     if request.path != "/v1/messages":
         wire.json("404 Not Found", {"type": "error", "error": {"type": "not_found_error", "message": "no"}})
         return
@@ -40,7 +40,7 @@ def words(message: dict[str, Any]) -> str:
 
 
 def sent(request: Received) -> list[str]:
-    """The messages of a request, as roles and words."""
+    """Return the messages of a request as role and text."""
     return [f"{message['role'][0]}: {words(message)}" for message in request.body["messages"]]
 
 
@@ -60,7 +60,7 @@ def one_kernel(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def kernel(one_kernel: Kernel) -> Kernel:
-    """The kernel, without any conversation."""
+    """Return the kernel without a conversation."""
     one_kernel.run("get_ipython().nbchat.session.conversations.clear()", None)
     return one_kernel
 
@@ -81,7 +81,7 @@ FRONT_ENDS = {
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_a_cell_that_runs_again_replaces_its_own_turn(kernel: Kernel, server: Server, front_end: str):
-    """Three turns; the second is edited and run again; then the third: what was sent each time."""
+    """Run three cells, edit the second and run it again, then run the third again."""
     of = FRONT_ENDS[front_end]
     for cell, prompt in ((1, "one"), (2, "two"), (3, "three"), (2, "two again"), (3, "three again")):
         run(kernel, f"%%claude\n{prompt}", of(cell))
@@ -99,7 +99,7 @@ def test_a_cell_that_runs_again_replaces_its_own_turn(kernel: Kernel, server: Se
 
 
 def test_later_turns_stay_and_are_marked_stale(kernel: Kernel, server: Server):
-    """A new cell below still sees them."""
+    """A new cell below still sends them as history."""
     for cell, prompt in ((1, "one"), (2, "two"), (1, "one again"), (3, "three")):
         kernel.run(f"%%claude\n{prompt}", f"cell-{cell}")
     assert sent(server.requests[-1]) == [
@@ -110,7 +110,7 @@ def test_later_turns_stay_and_are_marked_stale(kernel: Kernel, server: Server):
 
 
 def test_chats_are_apart_and_once_sends_no_history(kernel: Kernel, server: Server):
-    """``-c`` names another conversation; ``--once`` neither sends nor joins one."""
+    """``-c`` names another conversation. ``--once`` sends no history, and its turn is not kept."""
     kernel.run("%%claude\none", "cell-1")
     kernel.run("%%claude -c other\ntwo", "cell-2")
     assert sent(server.requests[-1]) == ["u: two"]
@@ -123,7 +123,7 @@ def test_chats_are_apart_and_once_sends_no_history(kernel: Kernel, server: Serve
 
 
 def test_a_cell_that_moves_to_another_chat_takes_its_turn_along(kernel: Kernel, server: Server):
-    """It is one turn of one conversation; the same with ``--once``."""
+    """The turn is in one conversation only. The same holds for ``--once``."""
     for cell, prompt in ((1, "one"), (2, "two")):
         kernel.run(f"%%claude\n{prompt}", f"cell-{cell}")
     kernel.run("%%claude -c other\none", "cell-1")
@@ -133,7 +133,7 @@ def test_a_cell_that_moves_to_another_chat_takes_its_turn_along(kernel: Kernel, 
 
 
 def test_a_cell_that_asks_twice_has_two_turns(kernel: Kernel, server: Server):
-    """And run again it replaces both."""
+    """If the cell runs again, it replaces both turns."""
     for _ in range(2):
         kernel.run("%claude one\n%claude two", "cell-1")
         assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: two"]
@@ -141,7 +141,7 @@ def test_a_cell_that_asks_twice_has_two_turns(kernel: Kernel, server: Server):
 
 
 def test_what_the_api_sent_goes_back_verbatim(kernel: Kernel, server: Server):
-    """Thinking with its signature, sealed thinking, and blocks that nobody here knows."""
+    """Thinking with its signature, redacted thinking and blocks of an unknown type are sent back unchanged."""
     kernel.run("%%claude\nthink", "cell-1")
     kernel.run("%%claude\nmore", "cell-2")
     assert server.requests[-1].body["messages"][1]["content"] == [
@@ -150,7 +150,7 @@ def test_what_the_api_sent_goes_back_verbatim(kernel: Kernel, server: Server):
 
 
 def test_a_stale_turn_goes_without_its_thinking(kernel: Kernel, server: Server):
-    """Thinking is bound to what was said before it; all else goes as it came."""
+    """Thinking belongs to the history before it. All other blocks are sent unchanged."""
     for cell, prompt in ((1, "one"), (2, "think"), (1, "one again"), (3, "more")):
         kernel.run(f"%%claude\n{prompt}", f"cell-{cell}")
     assert server.requests[-1].body["messages"][3]["content"] == [{"type": "text", "text": "You said think."}, UNKNOWN]
@@ -158,21 +158,21 @@ def test_a_stale_turn_goes_without_its_thinking(kernel: Kernel, server: Server):
 
 @pytest.mark.parametrize("said", ["whisper", "nothing"])
 def test_an_answer_of_white_space_never_goes_back(kernel: Kernel, server: Server, said: str):
-    """The API refuses it, and the question alone as well: neither is sent."""
+    """The API refuses such an answer, and also a prompt without an answer, so neither is sent."""
     kernel.finish(kernel.start(f"%%claude\n{said}", "cell-1"))
     kernel.run("%%claude\nmore", "cell-2")
     assert sent(server.requests[-1]) == ["u: more"]
 
 
 def test_a_failed_turn_leaves_no_lone_question(kernel: Kernel, server: Server):
-    """Nothing of a request that nobody answered is sent again."""
+    """A request without an answer leaves nothing in the history."""
     kernel.run("%%claude --endpoint http://127.0.0.1:9\none", "cell-1", fails=True)
     kernel.run("%%claude\ntwo", "cell-2")
     assert sent(server.requests[-1]) == ["u: two"]
 
 
 def test_a_forked_saved_and_loaded_conversation_goes_on(kernel: Kernel, server: Server):
-    """The turns are those of the other; what is asked in one is not in the other."""
+    """The copy has the turns of the original. A new turn in one is not in the other."""
     kernel.run("%%claude\none", "cell-1")
     kernel.run("%nbchat fork idea\n%nbchat save chat.json")
     kernel.run("%%claude -c idea\ntwo", "cell-2")
@@ -186,14 +186,14 @@ def test_a_forked_saved_and_loaded_conversation_goes_on(kernel: Kernel, server: 
 
 
 def test_without_ids_every_execution_is_a_turn(kernel: Kernel, server: Server):
-    """As under papermill, nbclient and nbval, which run each cell once."""
+    """papermill, nbclient and nbval send no cell ids, and run each cell once."""
     for prompt in ("one", "two", "two"):
         kernel.run(f"%%claude\n{prompt}", None)
     assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: two", "a: You said two.", "u: two"]
 
 
 def test_a_notebook_under_nbclient(server: Server, tmp_path: Path):
-    """Its cells are turns in their order, though the notebook has ids that nbclient does not tell."""
+    """The cells are turns in order, although nbclient does not send the cell ids of the notebook."""
     cells = ["%load_ext nbchat", "%%claude\none", "%%claude\ntwo", "%%claude\nthree"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     variables = environment(tmp_path, NBCHAT_ENDPOINT=server.url)

@@ -1,4 +1,4 @@
-"""Records in a real kernel: Restart & Run All, what it cost, a budget, and kill -9 in the middle of an answer."""
+"""Records in a real kernel: Restart & Run All, costs, a budget, and kill -9 during an answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAUSE = 0.05  # seconds between two events of the slow answer
 
 
 def answer(wire: Wire, request: Received) -> None:
-    """The last prompt back, slowly enough that the view is seen."""
+    """Repeat the last prompt, slowly enough that the live view appears."""
     asked = request.body["messages"][-1]["content"]
     asked = asked if isinstance(asked, str) else asked[-1]["text"]
     streaming(text_events([f"{word} " for word in f"You said: {asked.strip()}".split()]), PAUSE)(wire, request)
@@ -38,7 +38,7 @@ def kernel_at(server: Server, home: Path, **more: str):
 
 
 def run_all(kernel: Kernel, *prompts: str, speed: str = "fast") -> list[tuple[dict, str]]:
-    """A page of cells, in order; gives for each answer its metadata and all that its cell sent."""
+    """Run the cells of a page. Return the metadata of each answer, and everything that its cell sent."""
     kernel.run("%load_ext nbchat", "load")
     kernel.run(f"%nbchat cassette tape.jsonl --speed {speed}", "cassette")
     found = []
@@ -49,7 +49,7 @@ def run_all(kernel: Kernel, *prompts: str, speed: str = "fast") -> list[tuple[di
 
 
 def test_restart_and_run_all_spends_only_on_what_changed(server: Server, tmp_path: Path):
-    """Two of three cells replay, one is sent; each says which, and the run says what it cost and what it saved."""
+    """Two of three cells are replayed and one is sent. Each cell says which, and the run shows costs and savings."""
     with kernel_at(server, tmp_path) as kernel:
         before = run_all(kernel, "one", "two", "three")
         assert all("sent, and recorded in tape.jsonl" in sent for _, sent in before)
@@ -75,7 +75,7 @@ def test_restart_and_run_all_spends_only_on_what_changed(server: Server, tmp_pat
 
 
 def test_usage_by_period_group_and_file(server: Server, tmp_path: Path):
-    """Every form of %nbchat usage: today, week, month; by day, model, notebook, chat; CSV; and the DataFrame."""
+    """Call %nbchat usage with each period, each grouping and a CSV file, and get the DataFrame."""
     with kernel_at(server, tmp_path) as kernel:
         kernel.run("%load_ext nbchat")
         kernel.run("%%claude -c one\nfirst")
@@ -97,7 +97,7 @@ def test_usage_by_period_group_and_file(server: Server, tmp_path: Path):
 
 
 def test_a_budget_stops_a_cell_before_it_is_sent(server: Server, tmp_path: Path):
-    """--budget on the line and the setting for all: two lines that say spent, limit and estimate."""
+    """``--budget`` and the setting work. The error has two lines with the amount spent, the limit and the estimate."""
     with kernel_at(server, tmp_path) as kernel:
         kernel.run("%load_ext nbchat")
         error = kernel.run("%%claude --budget 0.05 --max-tokens 100\nHi", fails=True).error
@@ -117,7 +117,7 @@ def test_a_budget_stops_a_cell_before_it_is_sent(server: Server, tmp_path: Path)
 
 
 def test_kill_9_in_the_middle_of_an_answer_and_recover_in_a_new_kernel(tmp_path: Path):
-    """What had arrived a second before SIGKILL is listed and restored, marked incomplete, and on the books."""
+    """All text up to one second before SIGKILL is restored, marked as incomplete, and in the ledger."""
     said: list[tuple[float, str]] = []
 
     def slow(wire: Wire, _: Received) -> None:

@@ -1,8 +1,7 @@
-"""What is in the file after Run All: executed by nbclient, compared by strict nbval."""
+"""The notebook file after Run All: nbclient executes it, and strict nbval compares it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -25,7 +24,7 @@ HOLD = 30.0  # seconds: how long the server holds a connection that nobody close
 
 
 class Endpoint:
-    """A server whose answers are those of ``says``, and that holds a prompt with "wait" in it."""
+    """A server that answers ``says``. If a prompt contains "wait", the answer never ends."""
 
     def __init__(self) -> None:
         self.says = "Some **bold** words and $x$.\n"
@@ -62,29 +61,15 @@ def variables(tmp_path: Path, endpoint: Endpoint) -> dict[str, str]:
     return environment(tmp_path / "home", NBCHAT_ENDPOINT=endpoint.server.url, NBCHAT_MAX_RETRIES="0")
 
 
-@contextlib.contextmanager
-def kernel_environment(env: dict[str, str]) -> Iterator[None]:
-    """nbclient's kernel gets the environment of this process."""
-    before = dict(os.environ)
-    os.environ.clear()
-    os.environ.update(env)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def run_all(notebook: nbformat.NotebookNode, tmp_path: Path, endpoint: Endpoint) -> NotebookClient:
     """Execute the notebook in place, as ``jupyter execute`` does."""
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
-    with kernel_environment(variables(tmp_path, endpoint)):
-        client.execute()
+    client.execute(env=variables(tmp_path, endpoint))
     return client
 
 
 def test_the_file_holds_one_static_output_for_an_answer(tmp_path: Path, endpoint: Endpoint):
-    """Safe HTML and the Markdown; no widget, no state of one, no volatile number."""
+    """The output is safe HTML and Markdown. The file has no widget, no widget state and no number that changes."""
     notebook = notebook_of("%load_ext nbchat", "%%claude r <<\nHello", "print(r.usage.total_tokens)")
     run_all(notebook, tmp_path, endpoint)
     nbformat.validate(notebook)
@@ -105,7 +90,7 @@ def test_the_file_holds_one_static_output_for_an_answer(tmp_path: Path, endpoint
 
 
 def test_two_runs_make_the_same_file(tmp_path: Path, endpoint: Endpoint):
-    """Nothing in it depends on time or chance, so that a commit shows what changed."""
+    """No output depends on time or chance, so a commit only shows real changes."""
     texts = []
     for _ in range(2):
         notebook = notebook_of("%load_ext nbchat", "%%claude\nHello", "%claude again")
@@ -118,7 +103,7 @@ def test_two_runs_make_the_same_file(tmp_path: Path, endpoint: Endpoint):
     ("source", "ename"), [("%%claude --modle x\nHello", "OptionError"), ("%%claude part <<\nwait", "KeyboardInterrupt")]
 )
 def test_run_all_stops_at_a_cell_that_fails(tmp_path: Path, endpoint: Endpoint, source: str, ename: str):
-    """An error or the ■; the partial answer is in the file, and the next cell did not run."""
+    """After an error or an interrupt, the partial answer is in the file, and the next cell did not run."""
     notebook = notebook_of("%load_ext nbchat", source, "print('ran')")
     client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
     assert endpoint.server is not None
@@ -134,8 +119,8 @@ def test_run_all_stops_at_a_cell_that_fails(tmp_path: Path, endpoint: Endpoint, 
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
-        with kernel_environment(variables(tmp_path, endpoint)), pytest.raises(CellExecutionError) as raised:
-            client.execute()
+        with pytest.raises(CellExecutionError) as raised:
+            client.execute(env=variables(tmp_path, endpoint))
     finally:
         over.set()
         thread.join()
@@ -156,7 +141,7 @@ def test_run_all_stops_at_a_cell_that_fails(tmp_path: Path, endpoint: Endpoint, 
 
 
 def test_strict_nbval_passes_twice_and_sees_a_changed_answer(tmp_path: Path, endpoint: Endpoint):
-    """The answer is compared: HTML and Markdown, output by output."""
+    """nbval compares each output, its HTML and its Markdown."""
     notebook = notebook_of(
         "%load_ext nbchat", "%%claude r <<\nHello", "%claude What is {{ r.text }}?", "print(r.status)"
     )

@@ -1,4 +1,4 @@
-"""``%%claude`` in IPython in a terminal: typed, interrupted, and without a terminal."""
+"""``%%claude`` in terminal IPython: typed, interrupted, and with a pipe instead of a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server() -> Iterator[Server]:
 
 
 class Terminal:
-    """A terminal of 24 lines with IPython in it."""
+    """A terminal of 24 lines that runs IPython."""
 
     def __init__(self, home: Path, url: str) -> None:
         env = environment(home, NBCHAT_ENDPOINT=url, NBCHAT_MAX_RETRIES="0", TERM="xterm", COLUMNS="80", LINES="24")
@@ -39,19 +39,19 @@ class Terminal:
         self.ready()
 
     def ready(self) -> str:
-        """Wait for the next prompt; what was shown before it."""
+        """Wait for the next prompt, and return the text before it."""
         self._number += 1
         self.child.expect(rf"In \[{self._number}\]: ")
         return str(self.child.before)
 
     def run(self, *lines: str) -> str:
-        """Type a cell; what it showed."""
+        """Type a cell, and return the text that it showed."""
         for line in lines:
             self.child.sendline(line)
         return self.ready()
 
     def interrupt(self, line: str, when: str) -> str:
-        """Type a cell, and Ctrl-C when something is there; what it showed."""
+        """Type a cell, press Ctrl-C after ``when`` appeared, and return the text that the cell showed."""
         self.child.sendline(line)
         self.child.expect(when)
         shown = str(self.child.before) + str(self.child.after)
@@ -69,12 +69,12 @@ def terminal(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def plain(shown: str) -> str:
-    """Without escape sequences."""
+    """Return the text without escape sequences."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
 
 
 def test_a_line_is_answered_in_the_terminal(terminal: Terminal):
-    """As text, with a line of tokens under it; no repr of a display object."""
+    """The answer is text with a line of tokens below it, not the repr of a display object."""
     shown = plain(terminal.run("%claude Hello, why?"))
     assert "Hello, why?, and so on." in shown
     assert "8 tokens" in shown
@@ -82,7 +82,7 @@ def test_a_line_is_answered_in_the_terminal(terminal: Terminal):
 
 
 def test_a_cell_can_be_typed_to_its_end(terminal: Terminal):
-    """The first line alone is not yet the cell: an empty line ends it."""
+    """The cell goes on after its first line. An empty line ends the cell."""
     shown = plain(terminal.run("%%claude two <<", "of two", "lines", "", ""))
     assert "of two lines, and so on." in " ".join(shown.split())
     assert "'of two\\nlines'" in terminal.run("two.prompt")
@@ -92,7 +92,7 @@ def test_a_cell_can_be_typed_to_its_end(terminal: Terminal):
     ("prompt", "when"), [("flow", "and more and more"), ("wait", "Some words"), ("wait before the headers", "waiting")]
 )
 def test_ctrl_c_keeps_what_arrived(terminal: Terminal, prompt: str, when: str):
-    """One line, no traceback, and IPython goes on."""
+    """There is one line without a traceback, and IPython continues."""
     shown = plain(terminal.interrupt(f"%claude {prompt}", when))
     assert "[interrupted]" in shown
     assert "KeyboardInterrupt: stopped; what had arrived is in _claude" in shown
@@ -101,14 +101,14 @@ def test_ctrl_c_keeps_what_arrived(terminal: Terminal, prompt: str, when: str):
 
 
 def test_an_error_is_two_lines(terminal: Terminal):
-    """What happened and what to do."""
+    """The lines say what happened and what to do."""
     shown = plain(terminal.run("%claude --modle x hi"))
     assert "OptionError: unknown option --modle\r\nDid you mean --model?" in shown
     assert "Traceback" not in shown
 
 
 def test_without_a_terminal_the_text_is_written_as_it_comes(server: Server, tmp_path: Path):
-    """In a pipe: the Markdown, no escape sequence, nothing on stderr."""
+    """In a pipe the output is Markdown without escape sequences, and stderr is empty."""
     env = environment(tmp_path, NBCHAT_ENDPOINT=server.url)
     code = "%load_ext nbchat\n%claude Hello\nprint('after')"
     done = subprocess.run(

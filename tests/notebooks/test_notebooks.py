@@ -1,4 +1,4 @@
-"""The notebooks as anyone can check them: strict nbval in replay, without a key, a network or a model."""
+"""Check the notebooks as anyone can: with strict nbval and replayed answers, without a key, a network or a model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 @pytest.fixture
 def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Seal every Python that is started from here; gives the file of what it tried all the same."""
+    """Seal every Python process that the test starts. Return the file that lists each refused attempt."""
     file = tmp_path / "attempts"
     for name, value in {
         "PYTHONPATH": os.pathsep.join([str(SEAL), str(ROOT)]),
@@ -45,12 +45,12 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A copy of the notebooks, so that no run can change them."""
+    """Return a copy of the notebooks, because a run must not change the originals."""
     return Path(shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks"))
 
 
 def _nbval(page: Path) -> tuple[int, str]:
-    """Run strict nbval on one notebook, as a user would: its exit status, and what it said."""
+    """Run strict nbval on one notebook as a user would. Return the exit status and the output."""
     command = [sys.executable, "-m", "pytest", "--nbval", "--tb=short", "-p", "no:cacheprovider", "-c", os.devnull]
     done = subprocess.run(
         [*command, f"--rootdir={page.parent}", page.name],
@@ -82,7 +82,7 @@ def test_all_promised_pages_are_there():
 
 @each_page
 def test_strict_nbval_passes_twice_with_the_network_cut(page: Path, desk: Path, attempts: Path):
-    """Every cell, every output, twice in a row; nothing is sent, no model is loaded, no file of it changes."""
+    """Each cell passes twice in a row. Nothing is sent, no model is loaded, and no file changes."""
     copy = desk / page.name
     before = {file.name: file.read_bytes() for file in desk.iterdir() if file.is_file()}
     cells = len(_code(copy))
@@ -96,7 +96,7 @@ def test_strict_nbval_passes_twice_with_the_network_cut(page: Path, desk: Path, 
 
 @each_page
 def test_no_output_is_ignored(page: Path):
-    """No marker and no tag takes a cell out of the comparison."""
+    """No marker and no tag excludes a cell from the comparison."""
     for cell in _code(page):
         assert not re.search(r"(NBVAL|PYTEST_VALIDATE)_\w+", cell.source), cell.source
         tags = cell.metadata.get("tags", [])
@@ -105,7 +105,7 @@ def test_no_output_is_ignored(page: Path):
 
 @each_page
 def test_a_page_is_saved_as_it_replays(page: Path):
-    """Every code cell was executed, in order; answers are plain outputs; no widgets, no times, no paths are left."""
+    """All code cells were executed in order. Answers are plain outputs without widgets, times and paths."""
     cells = _code(page)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert "widgets" not in _read(page).metadata
@@ -126,7 +126,7 @@ def test_a_page_is_saved_as_it_replays(page: Path):
 
 @each_page
 def test_a_page_says_who_answered(page: Path):
-    """The embedded model and scripted answers are named where they are shown: nobody takes them for Claude's."""
+    """A page with answers of the embedded model or of a script says so. No reader believes that Claude wrote them."""
     said = " ".join(cell.source for cell in _read(page).cells if cell.cell_type == "markdown").lower()
     about = [output.get("metadata", {}).get("nbchat", {}) for output in _outputs(page)]
     models = {answer.get("model") for answer in about}
@@ -138,7 +138,7 @@ def test_a_page_says_who_answered(page: Path):
 
 @each_page
 def test_cassettes_of_a_page_are_beside_it_and_hold_answers(page: Path):
-    """What a page names as its cassette is committed with it."""
+    """The cassettes that a page names are in the repository."""
     for cassette in cassettes_of(_read(page), page.parent):
         lines = cassette.read_text(encoding="utf-8").splitlines()
         assert json.loads(lines[0]) == {"format": "nbchat.cassette/1"}
@@ -146,7 +146,7 @@ def test_cassettes_of_a_page_are_beside_it_and_hold_answers(page: Path):
 
 
 def test_a_changed_cassette_makes_nbval_fail(desk: Path, attempts: Path):
-    """One word of one answer is another: the cell that shows it fails, and only what depends on it."""
+    """One word of one answer changes. The cell with this answer fails, and other cells pass."""
     cassette = desk / "quickstart.cassette.jsonl"
     lines = cassette.read_text(encoding="utf-8").splitlines(keepends=True)
     recording = json.loads(lines[1])
@@ -160,7 +160,7 @@ def test_a_changed_cassette_makes_nbval_fail(desk: Path, attempts: Path):
 
 
 def test_a_page_that_cannot_be_replayed_fails(desk: Path, attempts: Path):
-    """A recording is gone: the cell fails, says what to do, and sends nothing."""
+    """A recording is missing. The cell fails, says what to do, and sends nothing."""
     cassette = desk / "quickstart.cassette.jsonl"
     lines = cassette.read_text(encoding="utf-8").splitlines(keepends=True)
     cassette.write_text("".join(lines[:-1]), encoding="utf-8")
@@ -171,7 +171,7 @@ def test_a_page_that_cannot_be_replayed_fails(desk: Path, attempts: Path):
 
 
 def test_a_changed_cell_is_a_miss_that_shows_the_difference(desk: Path, attempts: Path):
-    """In replay a changed prompt is not sent: the error shows what is new about it."""
+    """A changed prompt is not sent during replay. The error shows the difference."""
     page = desk / "quickstart.ipynb"
     text = page.read_text(encoding="utf-8")
     assert "List three things" in text
@@ -201,7 +201,7 @@ print(reach(__import__, "xllamacpp"))
 
 
 def test_the_seal_holds_in_a_kernel(attempts: Path, tmp_path: Path):
-    """In a kernel as nbval starts it a socket to any address but loopback fails, and so does the local model."""
+    """In a kernel, connections fail to all addresses except loopback, and so does the import of the local model."""
     with kernel_of(tmp_path / "home", PYTHONPATH=os.environ["PYTHONPATH"]) as kernel:
         loopback, *others, model = kernel.run(_REACH).stdout.splitlines()
     assert loopback == "reached"
@@ -212,7 +212,7 @@ def test_the_seal_holds_in_a_kernel(attempts: Path, tmp_path: Path):
 
 
 def test_the_ring_fails_when_something_is_sent(desk: Path, attempts: Path, monkeypatch: pytest.MonkeyPatch):
-    """Without replay the same page would ask: the seal stops it, and the attempt is on record."""
+    """Without replay the page would send a request. The seal stops the request and writes it to the file."""
     monkeypatch.setenv("NBCHAT_CASSETTE_MODE", "off")
     monkeypatch.setenv("NBCHAT_ENDPOINT", "http://192.0.2.1")
     status, said = _nbval(desk / "quickstart.ipynb")

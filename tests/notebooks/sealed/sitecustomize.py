@@ -1,8 +1,9 @@
-"""On PYTHONPATH this seals a Python: no address but loopback can be reached, no local model loaded.
+"""Seal every Python process that has this folder on its PYTHONPATH.
 
-An audit hook sees every socket that Python opens (https://docs.python.org/3/library/audit_events.html),
-whichever library asks, and cannot be taken out again. Each attempt is also written to the file that
-SEALED_ATTEMPTS names, so that one which is caught and passed over is seen all the same.
+A sealed process cannot connect to an address except loopback, and cannot import the local model. An audit
+hook sees every socket that Python opens, no matter which library opens it, and cannot be removed
+(https://docs.python.org/3/library/audit_events.html). Each refused attempt is also written to the file
+SEALED_ATTEMPTS, because a library may catch the error and continue.
 """
 
 import ipaddress
