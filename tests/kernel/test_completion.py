@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kernel.harness import PATIENCE, Kernel, kernel_of
+from tests.kernel.harness import TIMEOUT_S, Kernel, kernel_of
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def completed(kernel: Kernel, marked: str) -> set[str]:
     """What the cell would be after choosing each proposal, where ``|`` stands; the cursor counts code points."""
     before, after = marked.split("|")
     kernel.client.complete(before + after, len(before))
-    reply = kernel.client.get_shell_msg(timeout=PATIENCE)["content"]
+    reply = kernel.client.get_shell_msg(timeout=TIMEOUT_S)["content"]
     assert reply["status"] == "ok"
     code = before + after
     return {code[: reply["cursor_start"]] + match + code[reply["cursor_end"] :] for match in reply["matches"]}

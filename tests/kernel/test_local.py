@@ -22,7 +22,7 @@ import pytest
 
 from nbchat.core.errors import ConnectionFailed
 from nbchat.transports import local
-from tests.kernel.harness import PATIENCE, kernel_of
+from tests.kernel.harness import TIMEOUT_S, kernel_of
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals, process groups and forks are POSIX's")
 
@@ -35,7 +35,7 @@ def _servers_end_with_the_test() -> Iterator[None]:
 
 
 def _until(true: Callable[[], object]) -> bool:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end:
         if true():
             return True
@@ -65,7 +65,7 @@ def _post(
         },
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=PATIENCE) as answer:
+    with opener.open(request, timeout=TIMEOUT_S) as answer:
         return json.load(answer), dict(answer.headers)
 
 
@@ -272,7 +272,7 @@ def test_it_ends_when_its_parent_ends_by_itself() -> None:
     """At a normal exit."""
     with _parent("print(local.serve().pid, flush=True); sys.stdin.readline()") as (process, [pid]):
         assert not _gone(pid)
-        process.communicate("go\n", timeout=PATIENCE)
+        process.communicate("go\n", timeout=TIMEOUT_S)
         assert process.returncode == 0
         assert _until(lambda: _gone(pid))
 
@@ -283,7 +283,7 @@ def test_it_ends_when_its_parent_is_killed(number: signal.Signals) -> None:
     """kill -9, and the plain kill, at which Python runs nothing either."""
     with _parent("print(local.serve().pid, flush=True); time.sleep(600)") as (process, [pid]):
         os.kill(process.pid, number)
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT_S)
         assert _until(lambda: _gone(pid))
 
 
@@ -303,7 +303,7 @@ time.sleep(600)
 """
     with _parent(code) as (process, [pid]):
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT_S)
         assert _until(lambda: _gone(pid))
 
 
@@ -339,7 +339,7 @@ time.sleep(600)
     with _parent(code) as (process, [pid]):
         assert not _gone(pid)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT_S)
         assert _until(lambda: _gone(pid))
 
 
@@ -366,7 +366,7 @@ def test_it_ends_though_another_child_of_its_parent_lives_on(fork: str) -> None:
     code = f"pid = local.serve().pid\n{fork}\nprint(pid, other, flush=True)\ntime.sleep(600)"
     with _parent(code) as (process, [pid, other]):
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT_S)
         assert _until(lambda: _gone(pid))
         assert not _gone(other)
 

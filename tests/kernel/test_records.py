@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.harness import PATIENCE, Kernel, kernel_of
+from tests.kernel.harness import TIMEOUT_S, Kernel, kernel_of
 from tests.support.server import Received, Server, Wire, serving, streaming, text_events
 
 PAUSE = 0.05  # seconds between two events of the slow answer
@@ -133,7 +133,7 @@ def test_kill_9_in_the_middle_of_an_answer_and_recover_in_a_new_kernel(tmp_path:
         with kernel_at(server, tmp_path) as kernel:
             kernel.run("%load_ext nbchat")
             kernel.start("%%claude -c tales\nTell me a long story.")
-            until = time.monotonic() + PATIENCE
+            until = time.monotonic() + TIMEOUT_S
             while not said or time.monotonic() - said[0][0] < 3.0:
                 assert time.monotonic() < until
                 time.sleep(0.05)

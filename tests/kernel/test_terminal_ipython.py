@@ -17,7 +17,7 @@ from tests.support.server import Server, serving
 
 pexpect = pytest.importorskip("pexpect", reason="a terminal of POSIX is needed")
 IPYTHON = [sys.executable, "-m", "IPython", "--no-banner", "--no-confirm-exit", "--colors=NoColor"]
-PATIENCE = 90  # seconds: a bound for a busy machine, not a measure
+TIMEOUT_S = 90  # long, because the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ class Terminal:
         env = environment(home, NBCHAT_ENDPOINT=url, NBCHAT_MAX_RETRIES="0", TERM="xterm", COLUMNS="80", LINES="24")
         command = [*IPYTHON[1:], "--simple-prompt"]
         self.child = pexpect.spawn(
-            IPYTHON[0], command, env=env, encoding="utf-8", timeout=PATIENCE, dimensions=(24, 80), cwd=str(home)
+            IPYTHON[0], command, env=env, encoding="utf-8", timeout=TIMEOUT_S, dimensions=(24, 80), cwd=str(home)
         )
         self._number = 0
         self.ready()
@@ -112,7 +112,7 @@ def test_without_a_terminal_the_text_is_written_as_it_comes(server: Server, tmp_
     env = environment(tmp_path, NBCHAT_ENDPOINT=server.url)
     code = "%load_ext nbchat\n%claude Hello\nprint('after')"
     done = subprocess.run(
-        [*IPYTHON, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE
+        [*IPYTHON, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S
     )
     assert done.returncode == 0
     assert done.stdout == "# You said\n\nHello, **and** so on.\nafter\n"
