@@ -162,14 +162,15 @@ class Bench:
         self.run("[t.join() for t in threading.enumerate() if t.name == 'nbchat-preload']; None")
 
     def cpu(self) -> float:
-        """Return the kernel's processor time so far in seconds, of all threads; the clock ticks 100 times a second."""
+        """Return the processor time of all threads so far, in seconds. The clock ticks 100 times a second."""
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
     def run(self, code: str, stop_after: float | None = None) -> Run:
-        """Run a cell as JupyterLab does, and read all messages until the cell is idle.
+        """Run a cell as JupyterLab does, and read all messages until the kernel is idle.
 
-        With ``stop_after`` the cell is interrupted after so many seconds, and ``began`` is that moment.
+        With ``stop_after``, interrupt the cell after that many seconds. The time in the result then
+        begins with the interrupt.
         """
         size, final, there, seen = 0, 0, False, None
 
@@ -183,7 +184,7 @@ class Bench:
             if kind == "error" and stop_after is None:
                 raise SystemExit("\n".join(content["traceback"]))
             state = content.get("data", {}).get("state", {}) if kind.startswith("comm") else content.get("data", {})
-            # The text is visible when it has arrived and the box around it is displayed.
+            # The text is visible once it has arrived and the box around it is displayed.
             there = there or any("First" in str(state.get(key, "")) for key in ("value", "text/html"))
             if seen is None and there and final:
                 seen = time.monotonic()
@@ -234,7 +235,7 @@ class Bar:
 
 
 def measure_sizes(kernel: Bench, repeat: int) -> list[Bar]:
-    """Processor time, bytes and messages at each size."""
+    """Measure processor time, bytes and messages at each size, and print them."""
     print(" deltas  SDK cpu  our cpu  ratio   wall messages      bytes     final")
     bars: list[Bar] = []
     size: dict[int, int] = {}
@@ -264,7 +265,7 @@ def measure_sizes(kernel: Bench, repeat: int) -> list[Bar]:
 
 
 def measure_delay(kernel: Bench, times: int) -> Bar:
-    """From the SDK's own first delta to the first character a front end has."""
+    """Measure the time from the SDK's own first delta to the first character at the front end."""
     delays = []
     for _ in range(times):
         sdk = kernel.run(SDK.format(prompt="first") + "print(first)")
@@ -277,7 +278,10 @@ def measure_delay(kernel: Bench, times: int) -> Bar:
 
 
 def measure_stops(kernel: Bench, times: int) -> list[Bar]:
-    """From an interrupt to the idle kernel: text that flows, a silent server, one that does not answer."""
+    """Measure the time from an interrupt to the idle kernel.
+
+    The server sends text, or falls silent after one delta, or does not answer at all.
+    """
     bars = []
     for what in ("flow", "silent", "deaf"):
         took = sorted(kernel.run(OURS.format(prompt=what), stop_after=0.5).seconds for _ in range(times))
