@@ -1,4 +1,4 @@
-"""Tab in a real kernel, by complete_request as JupyterLab sends it."""
+"""Tab completion in a real kernel, with the complete_request that JupyterLab sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.kernel.harness import TIMEOUT_S, Kernel, kernel_of
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """A kernel with nbchat loaded, some names, a file and a second conversation."""
+    """Start a kernel with nbchat loaded, several variables, a file and a second conversation."""
     home = tmp_path_factory.mktemp("completion")
     (home / "sales.csv").write_text("a,b\n1,2\n")
     with kernel_of(home) as kernel:
@@ -29,7 +29,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 def completed(kernel: Kernel, marked: str) -> set[str]:
-    """What the cell would be after choosing each proposal, where ``|`` stands; the cursor counts code points."""
+    """Return the cell after each possible completion at ``|``. The kernel counts the cursor in code points."""
     before, after = marked.split("|")
     kernel.client.complete(before + after, len(before))
     reply = kernel.client.get_shell_msg(timeout=TIMEOUT_S)["content"]
@@ -61,25 +61,25 @@ def completed(kernel: Kernel, marked: str) -> set[str]:
     ],
 )
 def test_the_cell_after_tab(kernel, marked, expected):
-    """The proposal takes exactly the place of the word at the cursor."""
+    """The completion replaces exactly the word at the cursor."""
     assert expected in completed(kernel, marked)
 
 
 def test_only_what_fits_is_proposed(kernel):
-    """Files, magics and names of Python stay out of the line of options."""
+    """The line of options does not complete files, magics or Python names."""
     assert completed(kernel, "%%claude --effort |") == {
         f"%%claude --effort {level}" for level in ("low", "medium", "high", "xhigh", "max")
     }
 
 
 def test_python_cells_complete_as_ever(kernel):
-    """Names and magics elsewhere are IPython's own."""
+    """IPython completes names and magics in all other cells."""
     assert "sales" in completed(kernel, "sal|")
     assert "%%claude" in completed(kernel, "%%clau|")
 
 
 def test_unloading_takes_it_out_and_loading_again_puts_it_back(kernel):
-    """``%unload_ext`` leaves nothing behind."""
+    """``%unload_ext`` removes the completions."""
     kernel.run("%unload_ext nbchat")
     assert "%%claude --effort" not in completed(kernel, "%%claude --eff|")
     kernel.run("%load_ext nbchat")

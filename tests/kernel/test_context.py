@@ -1,4 +1,4 @@
-"""What the kernel knows of its cells: a real ipykernel, driven as a notebook is."""
+"""Cells, their outputs and the last error as context, in a real ipykernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.kernel.harness import ROOT, kernel_of
 
 
 def run(*sources: str) -> list[nbformat.NotebookNode]:
-    """The cells of a notebook after a whole run in a fresh kernel, errors and all."""
+    """Run a notebook in a new kernel, also past errors, and return its cells."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     client = nbclient.NotebookClient(
         notebook,
@@ -27,7 +27,7 @@ def run(*sources: str) -> list[nbformat.NotebookNode]:
 
 
 def told(cell: nbformat.NotebookNode) -> dict:
-    """The JSON that the cell printed; with the error, where it failed instead."""
+    """Return the JSON that the cell printed. Fail with the cell's error if there is none."""
     text = "".join(output.get("text", "") for output in cell.outputs if output.output_type == "stream")
     assert text, "\n".join(line for output in cell.outputs for line in output.get("traceback", []))
     return json.loads(text)
@@ -45,7 +45,7 @@ def tell(carried):
 
 @pytest.fixture(scope="module")
 def notebook() -> list[nbformat.NotebookNode]:
-    """One kernel for all questions: cells of each kind, then what nbchat makes of them."""
+    """Run cells of each kind, and then cells that print the context that nbchat makes of them."""
     return run(
         WATCH,  # 1
         TELL,  # 2
@@ -80,7 +80,7 @@ def test_cells_bring_source_streams_and_results(notebook: list[nbformat.Notebook
 
 
 def test_figures_of_a_cell_go_as_images_where_they_stood(notebook: list[nbformat.NotebookNode]) -> None:
-    """Inline figures come after the cell, displayed ones in the middle of it: both under their own number."""
+    """Inline figures come after the cell, displayed figures inside it. Each has the number of its own cell."""
     content = told(notebook[10])["content"]
     assert content.count("image") == 2
     first, second = (place for place, block in enumerate(content) if block == "image")
@@ -92,7 +92,7 @@ def test_figures_of_a_cell_go_as_images_where_they_stood(notebook: list[nbformat
 
 
 def test_only_what_is_still_to_be_seen_goes(notebook: list[nbformat.NotebookNode]) -> None:
-    """clear_output and updates of a display are heeded."""
+    """``clear_output`` and updates of a display take effect."""
     text = told(notebook[10])["content"][-1]
     sixth, seventh = text.split('<cell number="6">')[1].split('<cell number="7">')
     assert "{'step': 4}" in sixth
@@ -141,7 +141,7 @@ def test_errors_of_nbchat_are_not_the_last_error(notebook: list[nbformat.Noteboo
 
 
 def test_watching_again_or_no_more_leaves_one_or_no_listener() -> None:
-    """%reload_ext must not file each display twice."""
+    """``%reload_ext`` must not record each display twice."""
     cells = run(
         WATCH,
         "kept = watch(get_ipython())\n" + TELL,
@@ -155,7 +155,7 @@ def test_watching_again_or_no_more_leaves_one_or_no_listener() -> None:
 
 
 def test_ipythons_own_record_does_not_double_displays() -> None:
-    """store_display_history files a display under the next cell; ours are the ones that count."""
+    """``store_display_history`` records a display under the next cell. Only the record of nbchat counts."""
     cells = run(
         "get_ipython().display_pub.store_display_history = True\n" + WATCH + TELL,
         "display('second')",
@@ -170,7 +170,7 @@ def test_ipythons_own_record_does_not_double_displays() -> None:
 
 
 def test_above_knows_a_cell_by_its_id_where_the_front_end_gives_one(tmp_path: Path) -> None:
-    """As JupyterLab and VS Code do: the id travels in the metadata of the request."""
+    """JupyterLab and VS Code send the cell id in the metadata of the request."""
     with kernel_of(tmp_path) as kernel:
         kernel.run(WATCH + TELL, "setup")
         kernel.run("data = 'first version'", "load")

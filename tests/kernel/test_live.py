@@ -1,4 +1,4 @@
-"""The live view in a real ipykernel: every message of a cell, as a front end gets it."""
+"""The live view in a real ipykernel: the messages of a cell, as a front end receives them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ANSWER = "# Head\n\nSome *text*.\n\n```python\nx = 1\n```\n\nAnd $y$ at the end.
 
 
 def test_a_cell_ends_in_one_plain_output(kernel: Kernel):
-    """Safe HTML and the Markdown as it came; no widget, and all its comms are closed."""
+    """The output has safe HTML and the original Markdown. No widget is left, and all comms are closed."""
     cell = kernel.run(f"r = ask({ANSWER!r}, delay=0.02)\nprint(open_widgets())")
     final, printed = cell.outputs
     assert (final.output_type, sorted(final.data)) == ("display_data", ["text/html", "text/plain"])
@@ -59,7 +59,7 @@ def test_a_cell_ends_in_one_plain_output(kernel: Kernel):
 
 
 def test_the_text_grows_before_the_end(kernel: Kernel):
-    """A front end sees it in many steps, not at once; and each block that is finished once."""
+    """The front end receives the text in many steps, and each finished block once."""
     cell = kernel.run(f"r = ask({ANSWER!r}, delay=0.02)")
     states = [content["data"]["state"] for content in cell.of("comm_open", "comm_msg")]
     values = [state["value"] for state in states if state.get("value", "").startswith(("<h", "<p", "<i", "<d"))]
@@ -67,13 +67,13 @@ def test_the_text_grows_before_the_end(kernel: Kernel):
 
 
 def test_every_message_is_of_the_cell_that_asked(kernel: Kernel):
-    """Also those the drawing thread sends: else a front end shows them under another cell."""
+    """The drawing thread sends messages of the same cell. Otherwise a front end shows them under another cell."""
     cell = kernel.run(f"r = ask({ANSWER!r}, delay=0.01)")
     assert {message["parent_header"]["msg_id"] for _, message in cell.messages} == {cell.parent}
 
 
 def test_prints_between_stay_and_keep_their_place(kernel: Kernel):
-    """A tool's print comes while the answer is live, and is there when it has ended."""
+    """A tool prints while the answer is live, and the printed text is still there at the end."""
     code = f"""
 events = nbchat.core.parser.events_of({{"id": "m", "type": "message", "role": "assistant", "model": "x",
     "content": [{{"type": "text", "text": {ANSWER!r}}}], "stop_reason": "end_turn", "usage": {{}}}})
@@ -92,7 +92,7 @@ r = ask(noisy())
 
 
 def test_an_interrupt_keeps_what_arrived(kernel: Kernel):
-    """Within half a second the cell ends, fails, and holds the partial answer, marked."""
+    """The cell fails within half a second, and its output is the partial answer with a mark."""
     interrupted_at: list[float] = []
 
     def watch(message: dict[str, Any]) -> None:
@@ -110,28 +110,28 @@ def test_an_interrupt_keeps_what_arrived(kernel: Kernel):
 
 
 def test_an_error_before_the_first_word_leaves_only_the_error(kernel: Kernel):
-    """The box was never shown, and nothing empty is saved."""
+    """The widget was never displayed, and no empty output is saved."""
     cell = kernel.run("from nbchat.errors import OverloadedError\nask(OverloadedError('no room'))", fails=True)
     assert [output.output_type for output in cell.outputs] == ["error"]
     assert kernel.run("print(open_widgets())").stdout == "0\n"
 
 
 def test_without_a_cell_id_there_is_one_display_data(kernel: Kernel):
-    """nbclient, nbval and papermill send none; nothing is live, and nothing is updated."""
+    """nbclient, nbval and papermill send no cell id, so there is no live view and no update."""
     cell = kernel.run(f"r = ask({ANSWER!r})", cell_id=None)
     assert cell.kinds == ["display_data"]
     assert cell.outputs[0].data["text/plain"] == ANSWER
 
 
 def test_both_ways_give_the_same_output(kernel: Kernel):
-    """What was streamed and what was not is the same in the file, so that strict nbval passes."""
+    """A streamed answer and one without a live view are saved as the same output, so strict nbval passes."""
     live = kernel.run(f"r = ask({ANSWER!r}, delay=0.01)").outputs
     batch = kernel.run(f"r = ask({ANSWER!r})", cell_id=None).outputs
     assert live[0].data == batch[0].data
 
 
 def test_messages_and_bytes_stay_within_bounds(kernel: Kernel):
-    """25 messages a second and 60 more; 6 times the final output's bytes and 500 a message."""
+    """At most 25 messages a second plus 60, and 6 times the bytes of the final output plus 500 for each message."""
     text = ANSWER * 40
     cell = kernel.run(f"r = ask({text!r}, piece=5)")
     assert len(cell.messages) <= 25 * cell.seconds + 60
@@ -141,7 +141,7 @@ def test_messages_and_bytes_stay_within_bounds(kernel: Kernel):
 
 
 def test_bytes_grow_with_the_answer_and_not_faster(kernel: Kernel):
-    """Five times the text is at most six times the bytes."""
+    """Five times the text needs at most six times the bytes."""
 
     def size(times: int) -> int:
         return kernel.run(f"r = ask({ANSWER * times!r}, piece=5)").size(*COMMS, "display_data", "update_display_data")
@@ -150,7 +150,7 @@ def test_bytes_grow_with_the_answer_and_not_faster(kernel: Kernel):
 
 
 def test_the_notebook_that_was_streamed_passes_strict_nbval_twice(kernel: Kernel, tmp_path: Path):
-    """Saved as a front end saves it, it is compared output by output."""
+    """nbval compares each output of the notebook, which is saved as a front end saves it."""
     setup = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{SETUP}"
     ask = f"r = ask({ANSWER!r}, delay=0.01)"
     notebook = nbformat.v4.new_notebook(

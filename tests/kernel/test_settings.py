@@ -1,4 +1,4 @@
-"""Settings in a real kernel: what ``%config`` says to a typo."""
+"""Settings in a real kernel: the answer of ``%config`` to a typo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.kernel.harness import kernel_of
 
 
 def test_config_names_the_nearest_setting(tmp_path: Path):
-    """Each time, in the cell; a right one holds at once and shows in ``%nbchat config``."""
+    """Each typo is reported in the cell. A correct value takes effect immediately, and ``%nbchat config`` shows it."""
     with kernel_of(tmp_path) as kernel:
         kernel.run("%load_ext nbchat")
         for _ in range(2):
