@@ -42,8 +42,8 @@ demo: $(BASE)
 lab: $(BASE)
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks
 
-# The fast tests go first.
-test: $(TEST)
+# The fast checks go first.
+test: $(TEST) lint
 	$(PY) -m pytest tests/unit tests/contract tests/test_architecture.py
 	$(MAKE) doctest
 	$(PY) -m pytest tests/kernel
