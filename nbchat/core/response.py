@@ -1,4 +1,4 @@
-"""Response, what the user holds afterwards, and the Accumulator that makes it of chunks."""
+"""The Response, which the user has after a turn, and the Accumulator, which builds it from chunks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,37 @@ Status: TypeAlias = Literal["complete", "interrupted", "incomplete", "refused", 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Response:
-    """An answer and all that is known of it.
+    """An answer, with everything that nbchat knows about it.
 
-    ``bool(response)`` says whether it is complete. Times are in seconds, costs in US dollars;
-    a cost that is not known is None. ``messages`` is the whole turn: the prompt, the answer and,
-    between them, tool calls and their results. ``usage`` and ``cost`` add up every request of
-    the turn. ``notes`` say what was cut of what went along, a line each.
+    ``bool(response)`` is True if the answer is complete.
+
+    Attributes:
+        text: the answer, as Markdown.
+        status: how the turn ended.
+        blocks: the content blocks of the answers, in order.
+        chunks: the chunks as they arrived.
+        usage: the tokens of all requests of the turn.
+        cost: the cost of all requests, in US dollars. None if a part of it is unknown.
+        model: the model that answered.
+        endpoint: the endpoint that was asked.
+        stop_reason: the API's reason for the end of the last answer.
+        stop_details: the API's details on a refusal.
+        id: the API's id of the last answer.
+        request_id: the API's id of the last request, for the support.
+        duration: the time of the turn, in seconds.
+        time_to_first_chunk: the time until something of the answer arrived, in seconds.
+        prompt: the text of the prompt.
+        messages: the whole turn: the prompt, the answers, and the results of tool calls.
+        digest: the digest of the first request.
+        parsed: the value of a typed answer (``--schema``).
+        replayed: True if a cassette gave the answer.
+        notes: a line for each part of the prompt that was cut.
+
+    >>> response = Response("Use this:\\n```python\\nx = 1\\n```", model="claude-sonnet-5-5")
+    >>> response.code, bool(response)
+    ('x = 1', True)
+    >>> response
+    <Response complete claude-sonnet-5-5: 'Use this:\\n```python\\nx = 1\\n```', 0 → 0 tokens>
     """
 
     text: str
@@ -52,29 +77,29 @@ class Response:
 
     @property
     def thinking(self) -> str:
-        """The thinking, as far as the model showed it; "" without any."""
+        """Return the thinking that the model showed, or ""."""
         return "".join(block.thinking for block in self.blocks if isinstance(block, ThinkingBlock))
 
     @property
     def tool_calls(self) -> tuple[ToolUseBlock, ...]:
-        """The calls of the user's tools, in order; those of server tools are in ``blocks``."""
+        """Return the calls of the user's tools, in order. Calls of server tools are in ``blocks``."""
         return tool_calls(self.blocks)
 
     @property
     def code(self) -> str:
-        """The source of all fenced code in the answer, in order, a blank line between."""
+        """Return the source of all fenced code in the answer, with a blank line between two blocks."""
         return "\n\n".join(source for _, source in self.code_blocks)
 
     @property
     def code_blocks(self) -> tuple[tuple[str, str], ...]:
-        """Each fenced block of the answer as (language, source)."""
+        """Return each fenced block of the answer as (language, source)."""
         return tuple(fenced_code(self.text))
 
     def table(self) -> Any:
-        """A pandas DataFrame of ``parsed``: a row for each item of a list, one row for anything else.
+        """Return ``parsed`` as a pandas DataFrame: a row for each item of a list, else one row.
 
         Raises:
-            InputError: nothing was parsed (``--schema`` asks for a type), or pandas is not installed.
+            InputError: the answer has no type (``--schema`` asks for one), or pandas is not installed.
         """
         return provided("table")(self)
 
@@ -115,7 +140,7 @@ class Response:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Response:
-        """The Response of :meth:`to_dict`."""
+        """Return the Response that :meth:`to_dict` wrote."""
         held = {name: kept[name] for name in ("text", "stop_details", "parsed", *_PLAIN_FIELDS) if name in kept}
         return cls(
             **held,
@@ -126,15 +151,15 @@ class Response:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the Response as JSON; ``nbchat.load(path)`` reads it. Gives the path.
+        """Write the Response as JSON, and return the path. :func:`nbchat.load` reads the file.
 
-        The one place where core writes, and only at the user's word.
+        This is the only function of core that writes a file.
         """
-        path, kept = Path(path), self.to_dict()
+        path, fields = Path(path), self.to_dict()
         try:
-            path.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        except UnicodeEncodeError:  # half a surrogate pair, which models do send: it is kept as an escape
-            path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(fields, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        except UnicodeEncodeError:  # models do send half a surrogate pair; it is kept as an escape
+            path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
         return path
 
 
@@ -145,11 +170,14 @@ _PLAIN_FIELDS = (
 
 
 class Accumulator:
-    """Folds the chunks of a turn into a Response.
+    """Build a Response from the chunks of a turn.
 
-    A turn has a round for each request. A round ends with its ``response`` chunk, or is
-    :meth:`cut` when the stream broke off; :meth:`respond` gives the Response at any time.
-    ``clock`` is read for times, in seconds.
+    A turn has one round for each request. A round ends with its ``response`` chunk, or with
+    :meth:`cut` if the stream broke off.
+
+    Args:
+        prompt: the user's message.
+        clock: seconds on a clock that never goes back.
     """
 
     def __init__(self, prompt: Message, clock: Callable[[], float]) -> None:
@@ -171,26 +199,27 @@ class Accumulator:
         elif isinstance(chunk, ToolResult):
             self._results.append(chunk)
 
-    def cut(self, sofar: ResponseChunk) -> ResponseChunk | None:
-        """End a round that broke off. Output the API did not count is estimated from the text.
+    def cut(self, partial: ResponseChunk) -> ResponseChunk | None:
+        """End a round that broke off, and return it as it is counted, or None if nothing arrived.
 
-        Gives the round as it is counted, or None where nothing had come.
+        The API counts output at the end only, so the output is estimated from the text. Its tokens
+        are billed all the same.
         """
-        if not sofar.message and not sofar.blocks:
+        if not partial.message and not partial.blocks:
             return None
-        if sofar.stop_reason is None:
-            sofar = replace(sofar, usage=sofar.usage.estimate_output(_estimate_tokens(sofar.blocks)))
-        self._end_round(sofar)
-        return sofar
+        if partial.stop_reason is None:
+            partial = replace(partial, usage=partial.usage.estimate_output(_estimate_tokens(partial.blocks)))
+        self._end_round(partial)
+        return partial
 
     def _end_round(self, chunk: ResponseChunk) -> None:
         self._last = chunk
         self._usage = self._usage + chunk.usage
-        if chunk.blocks:  # a message without content is none, for the API too
+        if chunk.blocks:  # the API accepts no message without content
             self._messages.append(Message("assistant", chunk.blocks))
 
-    def answer_tools(self) -> Message:
-        """The user message that carries the tool results of this round; it joins the turn."""
+    def answer_tools(self) -> None:
+        """Add the user message with the tool results of this round to the turn."""
         results = [
             {
                 "type": "tool_result",
@@ -201,37 +230,35 @@ class Accumulator:
             for result in self._results
         ]
         self._results.clear()
-        message = Message.of("user", results)
-        self._messages.append(message)
-        return message
+        self._messages.append(Message.of("user", results))
 
     def again(self) -> None:
-        """Take back the last answer, which is asked for anew; what it cost and its chunks stay."""
+        """Remove the last answer, which is asked for again. Its chunks and its cost stay."""
         if len(self._messages) > 1 and self._messages[-1].role == "assistant":
             self._messages.pop()
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The turn so far."""
+        """Return the messages of the turn up to now."""
         return tuple(self._messages)
 
     @property
     def usage(self) -> Usage:
-        """The usage of the rounds that ended."""
+        """Return the usage of the rounds that ended."""
         return self._usage
 
     @property
     def last(self) -> ResponseChunk | None:
-        """The round that ended last."""
+        """Return the round that ended last."""
         return self._last
 
-    def respond(self, status: Status, **known: Any) -> Response:
-        """The Response of all that arrived; ``known`` are fields that only the session knows."""
+    def respond(self, status: Status, **fields: Any) -> Response:
+        """Return the Response of everything that arrived. ``fields`` are those that only the session knows."""
         message = self._last.message if self._last else {}
         if status == "complete":
             status = _STATUS.get(message.get("stop_reason") or "", "complete")
         blocks = tuple(block for part in self._messages if part.role == "assistant" for block in part.content)
-        known = {"model": message.get("model") or ""} | known
+        fields = {"model": message.get("model") or ""} | fields
         return Response(
             text=_joined(self._messages[1:]),
             status=status,
@@ -246,11 +273,11 @@ class Accumulator:
             time_to_first_chunk=self._first,
             prompt=self._messages[0].text,
             messages=tuple(self._messages),
-            **known,
+            **fields,
         )
 
 
-#: An answer that ended by itself but is not complete: where it stopped at a limit, or declined.
+#: The status of an answer that ended normally and is not complete: at a limit, or with a refusal.
 _STATUS: dict[str, Status] = {
     "refusal": "refused",
     "max_tokens": "incomplete",
@@ -259,7 +286,7 @@ _STATUS: dict[str, Status] = {
 
 
 def _joined(messages: list[Message]) -> str:
-    """The text of a turn: a blank line where tool results stood between, else nothing."""
+    """Return the text of a turn, with a blank line where tool results were between two texts."""
     text, pause = "", ""
     for message in messages:
         if message.role == "assistant" and message.text:
@@ -270,17 +297,17 @@ def _joined(messages: list[Message]) -> str:
 
 
 def _estimate_tokens(blocks: tuple[Block, ...]) -> int:
-    """About four characters a token (https://platform.claude.com/docs/en/about-claude/glossary#tokens)."""
-    letters = 0
+    """Estimate tokens: four characters each (https://platform.claude.com/docs/en/about-claude/glossary#tokens)."""
+    characters = 0
     for block in blocks:
         match block:
             case TextBlock():
-                letters += len(block.text)
+                characters += len(block.text)
             case ThinkingBlock():
-                letters += len(block.thinking)
+                characters += len(block.thinking)
             case ToolUseBlock():
-                letters += len(block.arguments)
-    return -(-letters // 4)
+                characters += len(block.arguments)
+    return -(-characters // 4)
 
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}(?=[^`]*$)|~{3,})[ \t]*(?P<info>.*)$")
