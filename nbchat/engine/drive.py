@@ -16,6 +16,7 @@ from nbchat.core.request import Request
 from nbchat.engine.accounting import Account
 from nbchat.engine.endpoints import Endpoint
 from nbchat.engine.host import Host
+from nbchat.engine.interrupts import Interrupts
 from nbchat.engine.recording import Recording
 from nbchat.engine.sinks import Sinks
 from nbchat.engine.turn import Run, Send, Turn
@@ -35,6 +36,7 @@ class Driver:
         toolbox: runs the calls.
         host: shows the user what tools have to say.
         sinks: receive the answer.
+        interrupts: know whether the user stopped the turn.
         notices: status lines to begin with.
     """
 
@@ -44,6 +46,7 @@ class Driver:
     toolbox: Toolbox
     host: Host
     sinks: Sinks
+    interrupts: Interrupts
     notices: Sequence[Notice] = ()
 
     def run(self, turn: Turn) -> None:
@@ -112,6 +115,10 @@ class Driver:
                 if outcome.error is not None:
                     self.host.show_traceback(outcome.error)
                 self.sinks.feed(turn.answer(call, outcome))
+                if self.interrupts.raised:
+                    # The tool caught KeyboardInterrupt, as IPython's own `!sleep 20` does. The user
+                    # stopped the turn, so Claude's next call must not run.
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             for result in turn.abandon_calls():
                 self.sinks.feed(result)

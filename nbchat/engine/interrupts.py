@@ -28,12 +28,15 @@ class Interrupts:
     def __init__(self, outer: Callable[[int, FrameType | None], Any], decides: dict[CodeType, bool]) -> None:
         self._outer, self._decides = outer, decides
         self._noted = False
+        #: Whether an interrupt was raised. Code in between can swallow the exception, but not this.
+        self.raised = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         inner = frame
         while inner is not None:
             raises = self._decides.get(inner.f_code)
             if raises:
+                self.raised = True
                 self._outer(number, frame)
                 return
             if raises is not None:

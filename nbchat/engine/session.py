@@ -300,7 +300,7 @@ class Session:
             retry=options.retry,
         )
         notices = [Notice(text, about=text) for text in (endpoint.notice, *prepared.draft.notes) if text]
-        driver = Driver(endpoint, self.recording, account, prepared.toolbox, self.host, sinks, notices)
+        driver = Driver(endpoint, self.recording, account, prepared.toolbox, self.host, sinks, interrupts, notices)
         chat = None if self._stands_alone(options) else options.chat
         mark = _running_turns.set(_running_turns.get() | {(id(self), options.chat)})
         failure: BaseException | None = None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nbchat.content.blocks import Carried
 from nbchat.context.files import attach
+from nbchat.core.chunks import StreamChunk
 from nbchat.core.errors import InputError
-from nbchat.core.request import Sink
+from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
 from nbchat.engine.session import Prepared, Session
 from nbchat.engine.structured import read_sofar
@@ -27,13 +29,13 @@ from nbchat.view.live.split import Acts
 __all__ = ["run"]
 
 
-def run(host: ShellHost, session: Session, line: str, body: str | None) -> None:
-    """Run a ``%%claude`` cell or a ``%claude`` line.
+def run(host: ShellHost, session: Session, line: str, body: str | None) -> Response | None:
+    """Run a ``%%claude`` cell or a ``%claude`` line, and return the Response. A dry run has none.
 
     Raises what :meth:`Session.ask` raises. Whatever arrived is bound before that.
     """
     prompt, options = _read(session, line, body)
-    before = session.last
+    binding = Binding(host.shell.user_ns, ["_claude", *([options.output] if options.output else [])])
     try:
         prepared = session.prepare(
             prompt,
@@ -44,16 +46,37 @@ def run(host: ShellHost, session: Session, line: str, body: str | None) -> None:
         )
         if options.dry_run:
             _show_dry_run(host, session, prepared)
-            return
-        response = session.send(prepared, lambda cost: _sinks(host, session, options, cost))
+            return None
+        response = session.send(prepared, lambda cost: [binding, *_views(host, session, options, cost)])
     except KeyboardInterrupt as stop:
-        _shorten_traceback(stop, sent=session.last is not before)
+        _shorten_traceback(stop, sent=binding.bound)
         raise
-    finally:
-        if session.last is not None and session.last is not before:
-            _bind(host, options, session.last)
     if options.code or options.fix:
         put_below(host.shell, response, host.cell_id())
+    return response
+
+
+class Binding:
+    """The sink that binds the Response to the user's names.
+
+    It comes before the views: an answer that cannot be shown is in the namespace all the same. It binds
+    the Response of its own turn. ``session.last`` can be the answer of a background thread.
+    """
+
+    def __init__(self, namespace: dict[str, Any], names: Sequence[str]) -> None:
+        self._namespace, self._names = namespace, names
+        self.bound = False
+
+    def begin(self, request: Request) -> None:
+        """Bind nothing yet: the names keep their values until there is an answer."""
+
+    def feed(self, chunk: StreamChunk) -> None:
+        """Wait for the end."""
+
+    def settle(self, response: Response) -> None:
+        """Bind the Response."""
+        self._namespace.update(dict.fromkeys(self._names, response))
+        self.bound = True
 
 
 def _read(session: Session, line: str, body: str | None) -> tuple[str, Options]:
@@ -88,7 +111,8 @@ def _attachments(host: ShellHost, options: Options) -> list[Carried]:
     return carried
 
 
-def _sinks(host: ShellHost, session: Session, options: Options, cost: Any) -> list[Sink]:
+def _views(host: ShellHost, session: Session, options: Options, cost: Any) -> list[Sink]:
+    """Return the sinks that show the answer."""
     read = read_sofar if options.schema is not None else None
 
     def views() -> tuple[Sink, ...]:
@@ -111,9 +135,3 @@ def _shorten_traceback(stop: KeyboardInterrupt, *, sent: bool) -> None:
     """Let IPython show one line for an interrupt, not a traceback through this library. The cell still fails."""
     line = f"KeyboardInterrupt: stopped; {'what had arrived is in _claude' if sent else 'nothing was sent'}"
     stop._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]  # IPython's hook
-
-
-def _bind(host: ShellHost, options: Options, response: Response) -> None:
-    host.shell.user_ns["_claude"] = response
-    if options.output:
-        host.shell.user_ns[options.output] = response

@@ -63,9 +63,9 @@ class ClaudeMagics(Magics):
 
     def answer(self, line: str) -> Response | None:
         """What ``name = %claude …`` assigns: the Response of the line."""
-        before = self.session.last
-        self.claude(line)
-        return None if self.session.last is before else self.session.last
+        from nbchat.notebook.cell import run
+
+        return run(self.host, self.session, line, None)
 
     @no_var_expand
     @line_magic

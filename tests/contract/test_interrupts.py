@@ -333,3 +333,27 @@ def test_a_turn_in_another_thread_leaves_signals_alone():
     """Python handles signals in the main thread only."""
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(Session(ScriptedTransport("Hello!")).ask, "Hi").result().text == "Hello!"
+
+
+def test_a_tool_that_swallows_the_interrupt_does_not_go_on_with_the_turn():
+    """The user pressed ■ once. The stubborn call has its result, the next call does not run, and the turn ends."""
+    ran: list[str] = []
+
+    def stubborn(name: str) -> str:
+        """Catch everything."""
+        ran.append(name)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:
+            return "went on"
+        return "was not interrupted"
+
+    calls = [{"tool": "stubborn", "input": {"name": name}} for name in ("one", "two")]
+    session = Session(ScriptedTransport(calls, "Never said."))
+    with pytest.raises(KeyboardInterrupt):
+        session.ask("Hi", tools=[stubborn])
+    assert ran == ["one"]
+    first, second = session.last.messages[2].content
+    assert "went on" in str(first.to_dict())
+    assert second.to_dict()["is_error"]
+    assert session.ask("And now?").text == "Never said."
