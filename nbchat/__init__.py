@@ -69,8 +69,8 @@ _MODULES = {
 # What core and the engine call and may not import.
 provide(
     render="nbchat.view.html.render:render_response",
-    table="nbchat.engine.answers:response_table",
-    plain="nbchat.engine.answers:plain",
+    table="nbchat.engine.structured:response_table",
+    plain="nbchat.engine.structured:plain",
     host="nbchat.notebook.host:current_host",
 )
 

@@ -4,7 +4,7 @@ It stands with the tools because both are one arithmetic: a type becomes a schem
 reads, and the JSON that comes back becomes an instance or a list of problems that say where. The
 work is pydantic's, which the SDK brings along (its ``beta_tool`` and ``transform_schema`` are made
 of it too); a test holds the results against the SDK's. Answers are read in
-:mod:`~nbchat.engine.answers`.
+:mod:`~nbchat.engine.structured`.
 
 The form the API takes: https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 """

@@ -567,7 +567,7 @@ def test_nothing_heavy_is_imported_with_the_module():
     import sys
 
     code = (
-        "import sys, nbchat.tools.functions, nbchat.tools.approval, nbchat.engine.answers, nbchat.tools.schema\n"
+        "import sys, nbchat.tools.functions, nbchat.tools.approval, nbchat.engine.structured, nbchat.tools.schema\n"
         "heavy = ('pydantic', 'pydantic_core', 'docstring_parser', 'anthropic', 'pandas', 'mcp')\n"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbchat.core.errors import InputError, OptionError, ParseError, SchemaError
-from nbchat.engine.answers import (
+from nbchat.engine.structured import (
     Growing,
     answer_tool,
     correction,
@@ -368,10 +368,10 @@ def _is_part(part: Any, whole: Any) -> bool:
 
 def test_growing_reads_a_bounded_multiple_of_the_text(monkeypatch):
     """1 MB in 10,000 pieces: the characters read are at most 11 times those that came."""
-    import nbchat.engine.answers as answers
+    from nbchat.engine import structured
 
     read = []
-    monkeypatch.setattr(answers, "partial", lambda text: read.append(len(text)) or partial(text))
+    monkeypatch.setattr(structured, "partial", lambda text: read.append(len(text)) or partial(text))
     rows = [{"name": f"person {n}", "note": "x" * 60} for n in range(11_000)]
     text = json.dumps({"items": rows})
     assert len(text) > 1_000_000
