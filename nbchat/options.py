@@ -17,7 +17,10 @@ from typing import Any
 from nbchat.core.errors import OptionError, nearest
 from nbchat.models import DEFAULT_MODEL
 
-__all__ = ["OPTIONS", "Option", "Options", "Parsed", "help_text", "parse"]
+__all__ = ["APPROVALS", "OPTIONS", "Option", "Options", "Parsed", "help_text", "parse"]
+
+#: When tools run: after the user agreed, without asking, or not at all.
+APPROVALS = ("ask", "always", "never")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,7 @@ OPTIONS: tuple[Option, ...] = (
         ("--approve",),
         "whether tools ask before they run: ask, always (run unasked) or never; else run_python and MCP tools ask",
         metavar="WHEN",
-        choices=("ask", "always", "never"),
+        choices=APPROVALS,
     ),
     Option(
         "max_rounds",

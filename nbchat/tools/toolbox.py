@@ -18,13 +18,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from nbchat.core.errors import OptionError, nearest, redact
 from nbchat.core.messages import ToolUseBlock
-
-if TYPE_CHECKING:
-    from nbchat.tools.approval import Approval
+from nbchat.tools.approval import Approval
 
 __all__ = [
     "INTERRUPTED",

@@ -231,7 +231,7 @@ def test_where_nobody_can_answer_the_answer_is_no(kernel: Kernel, cell_id: str |
     """Said to the user with the way out, and to Claude; the turn ends in text."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "unasked = 1"}}, "I would have set a variable.")')
     cell = kernel.run("%%claude --run\ngo", cell_id)
-    assert "run_python was not run: it asks first, and no input can be typed here" in cell.stdout
+    assert "run_python was not run: it needs your approval, and nobody can type an answer here" in cell.stdout
     assert "--approve always" in cell.stdout
     assert kernel.value("'unasked' in globals()") is False
     assert "nobody to ask" in kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")

@@ -1,4 +1,4 @@
-"""Asking before a tool runs, and the box that does the asking and the calling."""
+"""Approval before a tool runs, and the toolbox that asks and calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nbchat.tools.toolbox import RESULT_LIMIT, Outcome, Tool, Toolbox, cut
 
 @dataclasses.dataclass
 class Probe:
-    """A tool that remembers what it was called with."""
+    """A tool that records the arguments of its calls."""
 
     name: str = "files__read"
     shown: str = "files.read"
@@ -39,7 +39,7 @@ class Probe:
 
 
 class Keyboard:
-    """Someone who types these lines, and then is gone."""
+    """A user who types these lines and then leaves."""
 
     def __init__(self, *lines: str) -> None:
         self.lines, self.prompts = list(lines), []
@@ -71,7 +71,7 @@ def test_the_probe_is_a_tool():
         ("always", "never", False, "always"),
     ],
 )
-def test_the_tools_own_word_goes_before_the_turns_and_that_before_the_kinds(own, turn, trusted, policy):
+def test_the_policy_of_the_tool_precedes_that_of_the_turn(own, turn, trusted, policy):
     assert Approval(turn).policy_for(Probe(approve=own, trusted=trusted)) == policy
 
 
@@ -100,7 +100,7 @@ def test_yes_runs_once_and_asks_again_the_next_time(word):
 
 
 @pytest.mark.parametrize("word", ["n", "no", ""])
-def test_no_goes_back_as_an_error_result(word):
+def test_no_is_an_error_result(word):
     tool = Probe()
     outcome = Toolbox([tool], Approval(None, Keyboard(word))).run(call())
     assert outcome.is_error
@@ -134,13 +134,13 @@ def test_edit_takes_new_arguments_and_tells_the_model():
     assert 'path = "b.txt"' in keyboard.prompts[-1]
 
 
-def test_an_edit_that_is_no_json_object_changes_nothing():
+def test_an_edit_that_is_not_a_json_object_changes_nothing():
     tool, keyboard = Probe(), Keyboard("edit", "{oops", "e", "[1]", "e", "", "y")
     outcome = Toolbox([tool], Approval(None, keyboard)).run(call(path="a.txt"))
     assert tool.calls == [{"path": "a.txt"}]
     assert len(outcome.content) == 1
     assert "not JSON" in keyboard.prompts[2]
-    assert "no JSON object" in keyboard.prompts[4]
+    assert "not a JSON object" in keyboard.prompts[4]
 
 
 def test_code_is_edited_as_code():
@@ -161,7 +161,7 @@ def test_an_unclear_answer_is_asked_again_and_then_is_no():
 
 
 @pytest.mark.parametrize("error", [EOFError, NotImplementedError, OSError])
-def test_where_nobody_can_type_the_answer_is_no_and_both_are_told(error):
+def test_without_a_keyboard_the_answer_is_no_and_user_and_model_learn_why(error):
     """ipykernel raises StdinNotImplementedError, a NotImplementedError; pytest an OSError; a closed stdin EOFError."""
 
     def ask(prompt):
@@ -187,7 +187,7 @@ def test_never_runs_nothing_and_asks_nothing():
     assert said == ["files.read was not run: approve is never."]
 
 
-def test_an_interrupt_while_asking_goes_on():
+def test_an_interrupt_while_asking_is_raised():
     def ask(prompt):
         raise KeyboardInterrupt
 
@@ -195,15 +195,15 @@ def test_an_interrupt_while_asking_goes_on():
         Toolbox([Probe()], Approval(None, ask)).run(call())
 
 
-def test_with_a_place_to_show_the_prompt_is_one_line():
+def test_the_prompt_is_one_line_if_the_call_can_be_shown_above_it():
     shown, keyboard = [], Keyboard("y")
     Toolbox([Probe()], Approval(None, keyboard, shown.append)).run(call(path="a\nb"))
     assert keyboard.prompts == ["Run files.read? [y]es, [n]o, [a]lways, [e]dit: "]
     assert shown == ['Claude wants to run files.read:\n    path = "a\\nb"']
 
 
-def test_what_would_hide_or_reorder_is_shown_as_an_escape():
-    """A right-to-left override and an escape sequence are not obeyed (trojansource.codes)."""
+def test_characters_that_hide_or_reorder_text_are_shown_as_escapes():
+    """A right-to-left override and a terminal's escape sequence have no effect (trojansource.codes)."""
     text = describe_call(Probe(code="code"), {"code": "ok = '\u202e' #\x1b[2K\r", "x\u200b": "\u2066"})
     assert "\\u202e" in text
     assert "\\x1b[2K\\r" in text
@@ -212,7 +212,7 @@ def test_what_would_hide_or_reorder_is_shown_as_an_escape():
 
 
 @given(st.text())
-def test_nothing_unseen_stays(text):
+def test_no_invisible_character_is_left(text):
     left = visible(text)
     assert all(letter in "\n\t" or unicodedata.category(letter)[0] != "C" for letter in left)
     assert visible(left) == left
@@ -221,21 +221,21 @@ def test_nothing_unseen_stays(text):
 # -- the box --------------------------------------------------------------------------------------
 
 
-def test_an_unknown_tool_names_those_there_are():
+def test_the_result_for_an_unknown_tool_suggests_the_nearest():
     outcome = Toolbox([Probe()]).run(call("files__raed"))
     assert outcome.is_error
     assert "Did you mean files__read?" in outcome.text
 
 
-def test_arguments_that_broke_off_never_run():
-    """A cut tool input looks like JSON to a lenient parser; it must not reach the function."""
+def test_a_call_with_incomplete_arguments_never_runs():
+    """A lenient JSON parser would accept a cut input. It must not reach the function."""
     tool = Probe()
     outcome = Toolbox([tool]).run(ToolUseBlock("toolu_1", "files__read", {}, partial_json='{"path": "/'))
     assert outcome.is_error
     assert tool.calls == []
 
 
-def test_two_tools_of_one_name_are_refused_and_the_same_twice_is_one():
+def test_two_tools_of_one_name_are_refused_but_one_tool_twice_is_not():
     tool = Probe()
     assert len(Toolbox([tool, tool])) == 1
     with pytest.raises(OptionError, match=r"files\.read and files__read"):
@@ -251,7 +251,7 @@ def test_definitions_keep_their_order():
     assert not Toolbox()
 
 
-def test_results_are_cut_with_a_mark_and_never_empty():
+def test_long_results_are_cut_and_empty_ones_replaced():
     """The API refuses a text block of white space only."""
 
     def f(n: int) -> str:
@@ -264,8 +264,8 @@ def test_results_are_cut_with_a_mark_and_never_empty():
     assert box.run(call("f", n=0)).text == "(an empty result)"
 
 
-def test_no_key_goes_back_to_the_model():
-    """A tool that prints its environment, say; results also end in cassettes and journals."""
+def test_no_key_is_sent_to_the_model():
+    """A tool may return its environment, and results are also kept in cassettes and journals."""
     box = Toolbox([FunctionTool(lambda: {"ANTHROPIC_API_KEY": "sk-ant-api03-abcdefgh12345678"}, "env")])
     assert box.run(call("env")).text == '{"ANTHROPIC_API_KEY": "sk-ant-…"}'
 

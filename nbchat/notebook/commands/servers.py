@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from nbchat.core.errors import OptionError, nearest
 from nbchat.notebook.commands.call import Call, table
-
-_WHEN = ("ask", "always", "never")
+from nbchat.options import APPROVALS
 
 
 def mcp(call: Call) -> None:
@@ -35,8 +34,8 @@ def _add(call: Call, words: list[str]) -> None:
         if not value and words:
             value, *words = words
         if flag == "--approve":
-            if value not in _WHEN:
-                raise OptionError(f"--approve {value}: it takes {', '.join(_WHEN)}", _usage(call))
+            if value not in APPROVALS:
+                raise OptionError(f"--approve {value}: it takes {', '.join(APPROVALS)}", _usage(call))
             approve = value
         else:
             name, colon, held = value.partition(":")
