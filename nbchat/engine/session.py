@@ -38,6 +38,7 @@ from nbchat.engine.tool_selection import select_tools
 from nbchat.engine.turn import Turn
 from nbchat.options import Options
 from nbchat.store.journal import JournalEntry
+from nbchat.tools.answer_type import AnswerType
 from nbchat.tools.schema import type_of
 from nbchat.tools.toolbox import Toolbox
 
@@ -241,11 +242,12 @@ class Session:
             tokens = self.count(request, endpoint).tokens
             self.accounting.check_budget(limit, tokens, request.max_tokens, endpoint)
 
-    def _schema(self, options: Options, namespace: Mapping[str, Any] | None) -> Any:
-        """Return the type that ``--schema`` names. From Python the type itself may be given."""
-        if not isinstance(options.schema, str):
-            return options.schema
-        return type_of(options.schema, namespace if namespace is not None else self.host.namespace)
+    def _schema(self, options: Options, namespace: Mapping[str, Any] | None) -> AnswerType | None:
+        """Return the type that the answer should have, with its schema computed once for asking and reading."""
+        schema = options.schema
+        if isinstance(schema, str):
+            schema = type_of(schema, namespace if namespace is not None else self.host.namespace)
+        return None if schema is None else AnswerType.of(schema)
 
     def _stands_alone(self, options: Options) -> bool:
         """Return True if the turn joins no conversation.

@@ -1,9 +1,16 @@
-"""Structured answers in a request: how an endpoint is asked for a type, and its answer read.
+"""Typed answers: asking an endpoint for a type, and reading an instance of the type out of its answer.
 
-Three ways: ``format`` (structured outputs of the API), ``tool`` (a forced tool whose input is the
-answer), ``words`` (an instruction under the prompt). The input of a forced tool is turned into
-text as it arrives, so that the parser, the views and the conversation know one kind of answer.
-https://platform.claude.com/docs/en/build-with-claude/structured-outputs
+There are three ways to ask, because endpoints differ:
+
+* ``format``: structured outputs. The API compiles the schema into a grammar, so that the answer
+  cannot have another form. https://platform.claude.com/docs/en/build-with-claude/structured-outputs
+* ``tool``: one tool with the schema as its input, and ``tool_choice`` that forces the model to call
+  it. Older models, and most servers that imitate the API, know tools but no structured outputs.
+* ``words``: an instruction under the prompt. A forced tool is refused together with thinking, and
+  would keep the model from calling other tools, so that these requests ask in words.
+
+There is one way to read. The input of a forced tool is turned into text while it streams, so that
+the parser, the views and the conversation only know one kind of answer: text that is JSON.
 """
 
 from __future__ import annotations
@@ -12,17 +19,17 @@ import dataclasses
 import enum
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from nbchat.core.chunks import ResponseChunk
-from nbchat.core.errors import InputError, ParseError, SchemaError, TruncatedError
+from nbchat.core.errors import InputError, ParseError, TruncatedError
 from nbchat.core.messages import Message, TextBlock
 from nbchat.core.request import Request
-from nbchat.core.response import Response, fenced_code
+from nbchat.core.response import Response
 from nbchat.models import StructuredMethod
-from nbchat.tools.schema import adapter_of, json_schema, problems_of, schema_of, type_name, wrapper_of
+from nbchat.tools.answer_type import AnswerType
 
 __all__ = [
     "ForcedAnswer",
@@ -33,7 +40,6 @@ __all__ = [
     "forces_answer",
     "instruction",
     "output_format",
-    "parse_answer",
     "partial",
     "plain",
     "read_answer",
@@ -43,89 +49,110 @@ __all__ = [
     "table",
 ]
 
+_FORCED_TOOL = {"type": "tool", "name": "answer"}
 
-_FORCED = {"type": "tool", "name": "answer"}
 
-
-#: What the json module raises for a text it cannot read: wrong, or nested thousands deep.
+#: The exceptions of the json module: for a text that is not JSON, and for one that is nested too deeply.
 _UNREADABLE = (ValueError, RecursionError)
 
 
-def shaped(request: Request, T: Any, way: StructuredMethod) -> Request:
-    """The request with the type asked for.
+# -- asking ---------------------------------------------------------------------------------------
 
-    A forced tool leaves no room for other tools, and thinking forbids it
-    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use); words do then.
+
+def shaped(request: Request, T: Any, way: StructuredMethod) -> Request:
+    """Return the request with the type asked for.
+
+    Args:
+        request: The request as it is without a type.
+        T: A type, a JSON Schema in a dict, or an :class:`AnswerType`.
+        way: How the endpoint is asked. ``tool`` falls back to ``words`` where a forced tool is not
+            possible.
 
     Raises:
-        SchemaError: the type has no JSON Schema that the API takes.
+        SchemaError: The type has no JSON Schema that the API accepts.
     """
+    answer_type = AnswerType.of(T)
     params = dict(request.params)
     if way == "format":
-        params["output_config"] = {**(params.get("output_config") or {}), "format": output_format(T)}
+        params["output_config"] = {**(params.get("output_config") or {}), "format": output_format(answer_type)}
         return replace(request, params=params)
+    # While the model thinks, the API accepts only the tool choices "auto" and "none".
+    # https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use#forcing-tool-use
     thinks = (params.get("thinking") or {}).get("type", "disabled") != "disabled"
     if way == "tool" and not request.tools and not thinks:
-        return replace(request, tools=(answer_tool(T),), params={**params, "tool_choice": _FORCED})
-    *before, prompt = request.messages
-    asked = Message(prompt.role, (*prompt.content, TextBlock(f"\n\n{instruction(T)}")))
-    return replace(request, messages=(*before, asked))
+        return replace(request, tools=(answer_tool(answer_type),), params={**params, "tool_choice": _FORCED_TOOL})
+    *history, prompt = request.messages
+    prompt = Message(prompt.role, (*prompt.content, TextBlock(f"\n\n{instruction(answer_type)}")))
+    return replace(request, messages=(*history, prompt))
 
 
 def asked_again(request: Request, sofar: tuple[Message, ...], problems: Iterable[str]) -> Request:
-    """The request of the second try: the turn so far, and what did not fit."""
+    """Return the request of the second try: the turn so far, and the problems of its answer.
+
+    The tools are still defined, because the calls in ``sofar`` are only valid next to their
+    definitions. The model must not call them again: the answer is all that is missing.
+    """
     messages = (*request.messages, *sofar, Message.of("user", correction(problems)))
     choice = {"tool_choice": {"type": "none"}} if request.tools and not forces_answer(request) else {}
     return replace(request, messages=messages, params={**request.params, **choice})
 
 
 def forces_answer(request: Request) -> bool:
-    """Whether the answer comes as the input of the forced tool."""
-    return request.params.get("tool_choice") == _FORCED
+    """Return True if the answer will be the input of the forced tool."""
+    return request.params.get("tool_choice") == _FORCED_TOOL
+
+
+# The three texts below are sent to the model, and are a part of the digests of recorded cassettes.
 
 
 def output_format(T: Any) -> dict[str, Any]:
-    """``output_config.format`` of a request, for endpoints that have structured outputs."""
-    return {"type": "json_schema", "schema": schema_of(T)}
+    """Return ``output_config.format`` of a request, for the way ``format``."""
+    return {"type": "json_schema", "schema": AnswerType.of(T).schema}
 
 
 def answer_tool(T: Any) -> dict[str, Any]:
-    """The definition of a tool whose input is the answer, for endpoints that only force a tool."""
+    """Return the definition of the tool whose input is the answer, for the way ``tool``."""
+    answer_type = AnswerType.of(T)
     return {
         "name": "answer",
-        "description": f"Give the answer: {type_name(T)}. Call this once, with the whole answer.",
-        "input_schema": schema_of(T),
+        "description": f"Give the answer: {answer_type.name}. Call this once, with the whole answer.",
+        "input_schema": answer_type.schema,
     }
 
 
 def instruction(T: Any) -> str:
-    """What to write under a prompt for an endpoint that has neither."""
+    """Return the text under the prompt, for the way ``words``."""
     return (
         "Answer with one JSON object and nothing else: no other text, no code fence. "
-        f"It must fit this JSON Schema:\n{json.dumps(schema_of(T), ensure_ascii=False)}"
+        f"It must fit this JSON Schema:\n{json.dumps(AnswerType.of(T).schema, ensure_ascii=False)}"
     )
 
 
 def correction(problems: Iterable[str]) -> str:
-    """The prompt of the second try, after a ParseError."""
+    """Return the prompt of the second try, after a ParseError. Recorded cassettes contain this text too."""
     listed = "\n".join(f"- {problem}" for problem in problems)
     return f"That answer does not fit the schema:\n{listed}\nGive the whole answer again, mended, and nothing else."
 
 
-class ForcedAnswer:
-    """Translate the events of a forced tool call into the events of a text.
+# -- reading --------------------------------------------------------------------------------------
 
-    The parser, the views and the conversation then know one kind of answer only.
+
+class ForcedAnswer:
+    """Translates the events of a forced tool call into the events of a text.
+
+    Events of an unexpected form are returned unchanged: judging them is the parser's work.
     """
 
     def __init__(self) -> None:
-        self._indexes: set[Any] = set()  # of the blocks that are translated
+        #: The indexes of the blocks that are translated.
+        self._indexes: set[Any] = set()
 
     def translate(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the event with the input of the forced tool as text."""
+        """Return the event, with the input of the forced tool as text."""
         block, delta, index = event.get("content_block"), event.get("delta"), event.get("index")
-        if isinstance(block, Mapping) and block.get("type") == "tool_use" and block.get("name") == _FORCED["name"]:
+        if isinstance(block, Mapping) and block.get("type") == "tool_use" and block.get("name") == _FORCED_TOOL["name"]:
             self._indexes.add(index)
+            # The input is {} here and arrives in deltas. Servers that do not stream send the complete input.
             arguments = block.get("input")
             text = json.dumps(arguments, ensure_ascii=False) if arguments else ""
             return {**event, "content_block": {"type": "text", "text": text}}
@@ -134,115 +161,43 @@ class ForcedAnswer:
         if delta.get("type") == "input_json_delta" and index in self._indexes:
             return {**event, "delta": {"type": "text_delta", "text": delta.get("partial_json")}}
         if delta.get("stop_reason") == "tool_use":
+            # Nobody will answer the call, so the turn ends here.
             return {**event, "delta": {**delta, "stop_reason": "end_turn"}}
         return event
 
 
 def read_answer(answer: ResponseChunk | None, T: Any) -> Any:
-    """The instance in an answer; None where the model declined.
+    """Return the instance of ``T`` in a finished answer, or None if the model refused.
 
     Raises:
-        TruncatedError: it ended at a limit before the JSON was whole.
-        ParseError: it does not fit; ``problems`` says where.
+        TruncatedError: The answer ended at a limit before its JSON was complete.
+        ParseError: The answer does not fit. ``problems`` lists each misfit with its path.
     """
+    answer_type = AnswerType.of(T)
     reason = answer.stop_reason if answer is not None else None
     if reason == "refusal":
+        # The text is an apology, and "not JSON" would hide the reason. The turn raises RefusedError.
         return None
     text = Message("assistant", answer.blocks).text if answer is not None else ""
     try:
-        return parse_answer(text, T)
+        return answer_type.parse(text)
     except ParseError as error:
         if reason in ("max_tokens", "model_context_window_exceeded"):
             raise TruncatedError(
-                f"the answer ended at a limit ({reason}) before its JSON was whole",
+                f"the answer ended at a limit ({reason}) before its JSON was complete",
                 "Raise --max-tokens, or ask for less.",
             ) from error
         raise
 
 
-def parse_answer(answer: str | Mapping[str, Any], T: Any) -> Any:
-    """The instance of ``T`` in an answer: its text, or the input of a forced tool.
-
-    A fenced block around the JSON, and prose around that, are forgiven. Where ``T`` is a JSON
-    Schema the plain value is returned.
-
-    Raises:
-        ParseError: no JSON, or JSON that does not fit; ``problems`` says where.
-        SchemaError: ``T`` has no JSON form.
-    """
-    key = wrapper_of(json_schema(T))
-    value = _find_json(answer, T) if isinstance(answer, str) else dict(answer)
-    if key and isinstance(value, Mapping) and set(value) == {key}:
-        value = value[key]
-    if isinstance(T, Mapping):
-        _raise_for(_schema_problems(value, T), T)
-        return value
-    import pydantic
-
-    try:
-        return adapter_of(T).validate_json(json.dumps(value))
-    except pydantic.ValidationError as error:
-        problems = problems_of(error)
-    _raise_for(problems, T)
-    return None
-
-
-def _raise_for(problems: tuple[str, ...], T: Any) -> None:
-    if not problems:
-        return
-    listed = "\n".join(f"  {problem}" for problem in problems[:10])
-    more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-    raise ParseError(
-        f"the answer does not fit {type_name(T)}:\n{listed}{more}",
-        "--retry asks once more with these problems; the answer as it came is in .response.text.",
-        problems=problems,
-    )
-
-
-def _find_json(text: str, T: Any) -> Any:
-    """The JSON value of a text: all of it, or its fenced block, or the first that stands in the prose."""
-    try:
-        return json.loads(text)
-    except _UNREADABLE as error:
-        problem = str(error)
-    blocks = sorted(fenced_code(text), key=lambda block: block[0] != "json")
-    for _, source in blocks:
-        try:
-            return json.loads(source)
-        except _UNREADABLE as error:
-            problem = str(error)
-    # A value of any size is a whole answer here, so that braces in prose are passed by, but only
-    # so many: the search must not be quadratic in hostile text.
-    starts = (match.start() for match, _ in zip(re.finditer(r"[{\[]", text), range(64), strict=False))
-    for start in starts:
-        try:
-            return json.JSONDecoder().raw_decode(text, start)[0]
-        except _UNREADABLE:
-            continue
-    _raise_for((f"not JSON: {problem}" if text.strip() else "the answer is empty",), T)
-    return None
-
-
-def _schema_problems(value: Any, schema: Mapping[str, Any]) -> tuple[str, ...]:
-    """What does not fit a JSON Schema that was given as a dict."""
-    try:
-        import jsonschema
-    except ImportError:
-        raise InputError(
-            "--schema with a JSON Schema in a dict needs the library jsonschema",
-            "pip install jsonschema, or give a dataclass or a pydantic model instead.",
-        ) from None
-    validator = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
-    try:
-        validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise SchemaError(f"this is no valid JSON Schema: {error.message}", "See json-schema.org.") from None
-    found = sorted(validator(schema).iter_errors(value), key=lambda error: [str(step) for step in error.absolute_path])
-    return tuple(f"{'.'.join(str(s) for s in error.absolute_path) or 'the answer'}: {error.message}" for error in found)
+# -- as a table -----------------------------------------------------------------------------------
 
 
 def table(value: Any) -> Any:
-    """A pandas DataFrame of a list of instances, dicts or plain values: a row each; of one, a single row.
+    """Return a pandas DataFrame with a row for each item of a list, or one row for any other value.
+
+    Args:
+        value: Instances of dataclasses or pydantic models, dicts, or plain values.
 
     Raises:
         InputError: pandas is not installed.
@@ -250,16 +205,16 @@ def table(value: Any) -> Any:
     try:
         import pandas
     except ImportError:
-        raise InputError("a table needs pandas, which is not installed", 'pip install "nbchat[data]"') from None
-    rows = list(value) if isinstance(value, (list, tuple)) else [value]
-    return pandas.DataFrame([_row(row) for row in rows])
+        raise InputError("a table needs the library pandas, which is not installed", "pip install pandas") from None
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    return pandas.DataFrame([_row(item) for item in items])
 
 
 def response_table(response: Response) -> Any:
     """Return :func:`table` of the typed answer in a Response.
 
     Raises:
-        InputError: the answer is not a typed one, or pandas is not installed.
+        InputError: The answer is not a typed one, or pandas is not installed.
     """
     if response.parsed is None:
         raise InputError(
@@ -276,19 +231,18 @@ def plain(value: Any) -> Any:
     return to_jsonable_python(value)
 
 
-def _row(value: Any) -> dict[str, Any]:
-    return {key: part.value if isinstance(part, enum.Enum) else part for key, part in _fields(value)}
-
-
-def _fields(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        yield from ((str(key), part) for key, part in value.items())
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        yield from ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-    elif hasattr(type(value), "model_fields"):
-        yield from dict(value).items()
+def _row(item: Any) -> dict[str, Any]:
+    """Return the fields of an instance by name. A plain value is in the field ``value``."""
+    if isinstance(item, Mapping):
+        fields = {str(key): part for key, part in item.items()}
+    elif dataclasses.is_dataclass(item) and not isinstance(item, type):
+        # Not asdict(), which also takes nested instances apart.
+        fields = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+    elif hasattr(type(item), "model_fields"):
+        fields = dict(item)
     else:
-        yield "value", value
+        fields = {"value": item}
+    return {key: part.value if isinstance(part, enum.Enum) else part for key, part in fields.items()}
 
 
 # -- showing --------------------------------------------------------------------------------------

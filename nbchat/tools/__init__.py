@@ -1,1 +1,1 @@
-"""What Claude may do in the notebook."""
+"""The tools that Claude may call: Python functions and MCP servers, their schemas and their approval."""

@@ -1,4 +1,4 @@
-"""Python functions as tools: how they are described, how they are called."""
+"""Python functions as tools: definitions and calls."""
 
 from __future__ import annotations
 
@@ -109,15 +109,15 @@ def keywords(query: str, **more: int) -> str:
 
 
 def _untitled(value: Any) -> Any:
-    """A schema without titles: ours leaves those of fields out."""
+    """Return a schema without titles, because nbchat leaves those of fields out."""
     if isinstance(value, dict):
         return {k: _untitled(v) for k, v in value.items() if not (k == "title" and isinstance(v, str))}
     return [_untitled(part) for part in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("function", [google, numpy_style, rest_style, bare, keywords])
-def test_definitions_are_those_of_the_sdk(function):
-    """The SDK's own beta_tool, which is made of the same libraries, says the same."""
+def test_definitions_equal_those_of_the_sdk(function):
+    """beta_tool of the SDK uses the same libraries and has the same result."""
     theirs = anthropic.beta_tool(function).to_dict()
     ours = FunctionTool(function, function.__name__).definition()
     assert _untitled(ours["input_schema"]) == _untitled(theirs["input_schema"])
@@ -126,7 +126,7 @@ def test_definitions_are_those_of_the_sdk(function):
 
 
 def test_definition_of_nested_types():
-    """A typing.TypedDict works on Python 3.11 as well, where pydantic by itself refuses it."""
+    """A typing.TypedDict works on Python 3.11 too, where pydantic alone refuses it."""
     schema = FunctionTool(models, "models").definition()["input_schema"]
     assert schema["required"] == ["visitor", "others", "span"]
     assert schema["properties"]["others"] == {"type": "array", "items": {"$ref": "#/$defs/Visitor"}}
@@ -153,7 +153,7 @@ def test_descriptions_come_from_all_three_docstring_styles():
 
 
 def test_two_types_of_one_name_stay_apart():
-    """Each parameter keeps its own type, also where two modules call theirs the same."""
+    """Each parameter keeps its own type, also if classes of two modules have the same name."""
     one = dataclasses.make_dataclass("Point", [("x", int)])
     other = dataclasses.make_dataclass("Point", [("y", str)])
     one.__module__, other.__module__ = "one", "other"
@@ -186,7 +186,7 @@ def star(first: int, *rest: int) -> None:
     ("function", "parameter"),
     [(undefined, "parameter x"), (no_json, "parameter lock"), (a_callable, "parameter key"), (star, "parameter *rest")],
 )
-def test_what_cannot_be_described_names_the_parameter(function, parameter):
+def test_an_error_about_a_signature_names_the_parameter(function, parameter):
     with pytest.raises(SchemaError) as caught:
         FunctionTool(function, "it")
     assert parameter in caught.value.message
@@ -223,7 +223,7 @@ def test_parameter_names_that_a_class_body_could_not_hold():
     assert called.value == (1, 2, 3, 4, 1)
 
 
-def test_a_partial_neither_shows_nor_takes_what_it_has_bound():
+def test_the_model_neither_sees_nor_sets_what_a_partial_binds():
     def fetch(path: str, token: str, depth: int = 1) -> str:
         """Fetch it."""
         return f"{path} {token} {depth}"
@@ -295,13 +295,13 @@ def test_resolve_finds_functions_methods_instances_partials_and_lambdas():
         ("nothing_like_it", "Define the function"),
     ],
 )
-def test_a_wrong_name_says_which_is_nearest(name, said):
+def test_the_error_about_a_wrong_name_suggests_the_nearest(name, said):
     with pytest.raises(OptionError) as caught:
         resolve([name], {"google": google, "shop": Shop(), "number": 3})
     assert said in f"{caught.value.message} {caught.value.hint}"
 
 
-def test_functions_themselves_may_be_given():
+def test_functions_are_accepted_instead_of_names():
     def plus(a, b):
         return a + b
 
@@ -311,7 +311,7 @@ def test_functions_themselves_may_be_given():
 
 
 @given(st.text(min_size=1))
-def test_every_name_becomes_one_the_api_takes(shown):
+def test_every_name_becomes_one_that_the_api_accepts(shown):
     """^[a-zA-Z0-9_-]{1,64}$ is the API's rule."""
     assert __import__("re").fullmatch(r"[a-zA-Z0-9_-]{1,64}", FunctionTool(bare, shown).name)
 
@@ -340,7 +340,7 @@ def test_the_decorator_marks_and_returns_the_function():
     assert found[1].definition()["description"] == "Other words."
 
 
-def test_the_decorator_refuses_what_it_does_not_know():
+def test_the_decorator_refuses_other_values():
     with pytest.raises(OptionError, match="approve='sometimes'"):
         tool(approve="sometimes")
     with pytest.raises(OptionError, match="marks functions"):
@@ -352,7 +352,7 @@ def test_the_decorator_refuses_what_it_does_not_know():
 # -- calling --------------------------------------------------------------------------------------
 
 
-def test_arguments_arrive_as_the_types_that_were_hinted():
+def test_arguments_are_converted_to_the_hinted_types():
     def f(visitor: Visitor, others: list[Visitor], span: Span, unit: Unit, place: Place, when: datetime.date):
         return locals()
 
@@ -374,7 +374,7 @@ def test_arguments_arrive_as_the_types_that_were_hinted():
     }
 
 
-def test_a_strict_model_takes_a_date_as_json_has_it():
+def test_a_strict_model_accepts_a_date_as_json_text():
     class Strict(pydantic.BaseModel):
         model_config = pydantic.ConfigDict(strict=True)
         day: datetime.date
@@ -399,7 +399,7 @@ def test_an_argument_that_does_not_fit_is_named():
     assert not ran
 
 
-def test_a_missing_argument_is_named_and_a_default_is_pythons_own():
+def test_a_missing_argument_is_named_and_a_default_is_not_converted():
     marker = object()
 
     def f(a: int, b: Any = marker):
@@ -431,7 +431,7 @@ def test_an_exception_is_an_error_result_with_type_and_message():
     assert outcome.error.__traceback__ is not None
 
 
-def test_leaving_the_program_is_an_error_result_but_an_interrupt_goes_on():
+def test_system_exit_is_an_error_result_but_an_interrupt_is_raised():
     def leave():
         raise SystemExit(2)
 
@@ -528,7 +528,7 @@ def test_an_async_tool_sees_the_context_and_its_error_is_its_own():
 
 
 def test_an_interrupt_cancels_the_coroutine():
-    """SIGINT while the kernel waits: the coroutine is told, and KeyboardInterrupt goes on."""
+    """After SIGINT the coroutine is cancelled, and KeyboardInterrupt is raised in the kernel's thread."""
     cancelled = threading.Event()
 
     async def forever():
@@ -562,7 +562,7 @@ def test_an_interrupt_cancels_the_coroutine():
 
 
 def test_nothing_heavy_is_imported_with_the_module():
-    """pydantic and docstring_parser load with the first tool."""
+    """pydantic and docstring_parser are imported with the first tool."""
     import subprocess
     import sys
 

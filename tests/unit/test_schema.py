@@ -1,4 +1,4 @@
-"""Structured answers: types to schemas, answers to instances, unfinished answers to what they say so far."""
+"""Typed answers: from types to schemas, from answers to instances, and reading an unfinished answer."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from nbchat.engine.structured import (
     correction,
     instruction,
     output_format,
-    parse_answer,
     partial,
     table,
 )
-from nbchat.tools.schema import schema_of, type_name, type_of
+from nbchat.tools.answer_type import AnswerType
+from nbchat.tools.schema import type_name, type_of
 
 
 class Mood(enum.Enum):
@@ -67,6 +67,16 @@ class Pair(pydantic.BaseModel):
     both: tuple[int, str]
 
 
+def schema_of(T: Any) -> dict[str, Any]:
+    """Return the schema of a type as the API accepts it."""
+    return AnswerType.of(T).schema
+
+
+def parse_answer(text: str, T: Any) -> Any:
+    """Return the instance of a type in the text of an answer."""
+    return AnswerType.of(T).parse(text)
+
+
 # -- types to schemas -----------------------------------------------------------------------------
 
 
@@ -77,8 +87,8 @@ def _untitled(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("T", [Person, Film])
-def test_the_schema_is_that_of_the_sdk(T):
-    """anthropic.transform_schema, over pydantic's own schema, says the same."""
+def test_the_schema_equals_that_of_the_sdk(T):
+    """The SDK's own conversion of pydantic's schema has the same result for classes."""
     theirs = anthropic.transform_schema(pydantic.TypeAdapter(T).json_schema())
     assert _untitled(schema_of(T)) == _untitled(theirs)
 
@@ -95,7 +105,7 @@ def _objects(schema: Any) -> typing.Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("T", [Person, Film, Entry, Tree, Pair, list[Person], list[Entry], Mood, int, Film | Person])
-def test_every_schema_is_one_the_api_takes(T):
+def test_every_schema_has_the_form_that_the_api_accepts(T):
     """An object at the root, every object closed, no keyword of limits left."""
     schema = schema_of(T)
     assert schema["type"] == "object"
@@ -118,7 +128,7 @@ def test_a_list_and_a_plain_type_are_wrapped():
     assert schema_of(int)["properties"] == {"value": {"type": "integer"}}
 
 
-def test_a_json_schema_in_a_dict_is_made_legal_and_stays_itself():
+def test_a_json_schema_in_a_dict_is_converted_and_not_changed():
     given_schema = {
         "definitions": {"p": {"type": "object", "properties": {"n": {"type": ["integer", "null"], "minimum": 0}}}},
         "type": "array",
@@ -160,22 +170,22 @@ class Holder:
     ("T", "said"),
     [
         (Loose, "Loose.counts is an object with keys of any name"),
-        (Anything, "Anything.whatever says nothing about its type"),
+        (Anything, "Anything.whatever does not tell its type"),
         (Holder, "Holder.lock"),
         ({"type": "object"}, "the JSON Schema is an object with keys of any name"),
         ({"$ref": "#/$defs/x"}, "refers to #/$defs/x"),
         ({"type": "object", "properties": {"a": 3}}, "the JSON Schema.a: a schema must be an object"),
     ],
 )
-def test_what_cannot_be_asked_for_names_the_field(T, said):
-    """A dict with free keys would be closed by the API's rules, and could then only come back empty."""
+def test_an_error_about_a_type_names_the_field(T, said):
+    """A dict with keys of any name, closed as the API demands, could only come back empty."""
     with pytest.raises(SchemaError) as caught:
         schema_of(T)
     assert said in caught.value.message
     assert isinstance(caught.value, InputError)
 
 
-def test_type_of_evaluates_in_the_namespace():
+def test_type_of_evaluates_an_expression_in_the_namespace():
     namespace = {"Person": Person, "schema": {"type": "object", "properties": {}}, "bob": Person("Bob", 3)}
     assert type_of("list[Person]", namespace) == list[Person]
     assert type_of("schema", namespace) is namespace["schema"]
@@ -229,12 +239,11 @@ def test_an_answer_becomes_an_instance(text):
     assert parse_answer(text, Person) == Person("Ada", 36, Mood.BAD, [], datetime.date(1815, 12, 10))
 
 
-def test_a_wrapped_list_is_unwrapped_and_a_bare_one_taken():
+def test_a_list_is_read_with_and_without_its_wrapper():
     people = [Person("Ada", 36), Person("Bob", 3)]
     bare = '[{"name": "Ada", "age": 36}, {"name": "Bob", "age": 3}]'
     assert parse_answer(bare, list[Person]) == people
     assert parse_answer(f'{{"items": {bare}}}', list[Person]) == people
-    assert parse_answer(json.loads(f'{{"items": {bare}}}'), list[Person]) == people
     assert parse_answer('{"value": 7}', int) == 7
 
 
@@ -245,7 +254,7 @@ def test_a_typed_dict_a_model_a_tree_and_a_union():
     assert isinstance(parse_answer('{"value": {"title": "M", "year": 1931}}', Film | Person), Film)
 
 
-def test_what_does_not_fit_is_listed():
+def test_problems_are_listed_with_their_paths():
     with pytest.raises(ParseError) as caught:
         parse_answer('{"items": [{"name": "Ada", "age": "old"}, {"age": 3}]}', list[Person])
     assert caught.value.problems == (
@@ -260,27 +269,27 @@ def test_what_does_not_fit_is_listed():
     ("text", "said"),
     [("", "empty"), ("No.", "not JSON"), ('{"name": "Ada", "age"', "not JSON"), ("```json\n{,}\n```", "not JSON")],
 )
-def test_no_json_is_a_problem_too(text, said):
+def test_an_answer_without_json_is_a_problem_too(text, said):
     with pytest.raises(ParseError) as caught:
         parse_answer(text, Person)
     assert said in caught.value.problems[0]
 
 
-def test_a_cut_answer_is_never_taken_for_a_whole_one():
-    """Every proper prefix of an answer is a ParseError, or would be silently wrong."""
+def test_an_incomplete_answer_is_never_read_as_a_complete_one():
+    """Every proper prefix of an answer is a ParseError. Otherwise a value could be wrong without an error."""
     for end in range(len(ADA)):
         with pytest.raises(ParseError):
             parse_answer(ADA[:end], Person)
 
 
 def test_hostile_text_is_read_in_reasonable_time():
-    """Many braces must not make the search quadratic, nor deep nesting overflow it."""
+    """The search must not be quadratic in the number of braces, and deep nesting must not overflow the stack."""
     for text in ("{" * 200_000, "[" * 200_000, '{"a":' * 100_000, "x{" * 100_000):
         with pytest.raises(ParseError):
             parse_answer(text, Person)
 
 
-def test_a_json_schema_is_checked_against_itself_with_its_limits():
+def test_an_answer_is_checked_with_the_limits_of_a_json_schema():
     schema = {
         "type": "object",
         "properties": {"n": {"type": "integer", "minimum": 1}, "who": {"enum": ["a", "b"]}},
@@ -290,7 +299,7 @@ def test_a_json_schema_is_checked_against_itself_with_its_limits():
     with pytest.raises(ParseError) as caught:
         parse_answer('{"n": 0, "who": "c"}', schema)
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["n", "who"]
-    with pytest.raises(SchemaError, match="no valid JSON Schema"):
+    with pytest.raises(SchemaError, match="not a valid JSON Schema"):
         parse_answer('{"n": 0}', {"type": "object", "properties": {"n": {"type": "number", "minimum": "x"}}})
     listed = {"type": "array", "items": {"type": "integer"}}
     assert parse_answer('{"items": [1, 2]}', listed) == [1, 2]
@@ -309,8 +318,8 @@ people = st.builds(
 
 @given(st.lists(people, max_size=3), st.booleans(), st.booleans())
 @settings(max_examples=60)
-def test_instances_survive_the_way_through_json(values, fenced, escaped):
-    """What the model was asked for is what comes out, however it wrote it."""
+def test_instances_survive_the_round_trip_through_json(values, fenced, escaped):
+    """The instances are equal, however the model formats the JSON."""
     plain = json.loads(pydantic.TypeAdapter(list[Person]).dump_json(values))
     text = json.dumps({"items": plain}, ensure_ascii=escaped, indent=2)
     assert parse_answer(f"```json\n{text}\n```" if fenced else text, list[Person]) == values
@@ -319,7 +328,7 @@ def test_instances_survive_the_way_through_json(values, fenced, escaped):
 @given(people)
 @settings(max_examples=40)
 def test_an_instance_fits_the_schema_that_was_sent(value):
-    """The legal schema is not narrower than the type."""
+    """The schema in the API's form is not narrower than the type."""
     import jsonschema
 
     plain = json.loads(pydantic.TypeAdapter(Person).dump_json(value))

@@ -1,20 +1,21 @@
-"""Structured answers through a session: the three ways to ask, reading, the second try, the table."""
+"""Typed answers of a session: the three ways to ask, reading, the second try, the table."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.errors import InputError, OptionError, ParseError, RefusedError, SchemaError, TruncatedError
-from nbchat.engine.structured import ForcedAnswer, read_sofar
+from nbchat.engine.structured import ForcedAnswer, read_sofar, table
 from nbchat.view.html.typed_table import ROWS, Table, render_value
 
 
@@ -41,9 +42,7 @@ WAYS = ("format", "tool", "words")
 
 
 def scripted(way: str, *texts: Any) -> ScriptedTransport:
-    """An endpoint of one of the three kinds that gives these answers in its way."""
-    import json
-
+    """Return an endpoint that is asked in one of the three ways, with its answers in that form."""
     answers = [{"tool": "answer", "input": json.loads(text)} if way == "tool" else text for text in texts]
     transport = ScriptedTransport(*answers)
     transport.structured = way  # type: ignore[attr-defined]
@@ -52,7 +51,7 @@ def scripted(way: str, *texts: Any) -> ScriptedTransport:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_one_answer_three_ways(way: str):
-    """Whatever the endpoint can do, the Response is the same: an instance, the JSON as text, an ordinary turn."""
+    """The Response is the same for each way: an instance, the JSON as text, an ordinary turn."""
     transport = scripted(way, GOOD)
     response = Session(transport).ask("Two cities.", schema=list[City])
     assert response.parsed == CITIES
@@ -70,7 +69,7 @@ def test_one_answer_three_ways(way: str):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_turn_is_history_like_any_other(way: str):
-    """The next request carries it as a question and its JSON."""
+    """The next request contains the question and the JSON of its answer."""
     transport = scripted(way, GOOD, GOOD)
     session = Session(transport)
     session.ask("Two cities.", schema=list[City])
@@ -98,12 +97,12 @@ def test_the_turn_is_history_like_any_other(way: str):
     ids=["pydantic", "dataclass", "TypedDict", "list", "int", "JSON Schema"],
 )
 def test_every_kind_of_type(T: Any, text: str, value: Any):
-    """An instance of what was asked for."""
+    """``parsed`` is an instance of the type that was asked for."""
     assert Session(ScriptedTransport(text)).ask("go", schema=T).parsed == value
 
 
 def test_the_type_by_its_name_in_the_namespace():
-    """As ``--schema list[City]`` says; a wrong name is an error before anything is sent."""
+    """``--schema list[City]`` works, and a wrong name is an error before anything is sent."""
     transport = ScriptedTransport(GOOD)
     session = Session(transport)
     assert session.ask("go", schema="list[City]", namespace={"City": City}).parsed == CITIES
@@ -114,12 +113,36 @@ def test_the_type_by_its_name_in_the_namespace():
     assert len(transport.requests) == 1
 
 
+def test_a_json_schema_that_cannot_be_checked_is_refused_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch):
+    """After the answer, the error would cost an answer that nobody can read."""
+    transport = ScriptedTransport("{}")
+    limit = {"type": "object", "properties": {"n": {"type": "number", "minimum": "x"}}}
+    with pytest.raises(SchemaError, match="not a valid JSON Schema"):
+        Session(transport).ask("go", schema=limit)
+    with pytest.raises(SchemaError, match="is not JSON"):
+        Session(transport).ask("go", schema={"type": "object", "properties": {"n": {"type": int}}})
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(InputError, match="jsonschema") as caught:
+        Session(transport).ask("go", schema={"type": "object", "properties": {}})
+    assert "pip install jsonschema" in caught.value.hint
+    assert transport.requests == []
+
+
+def test_the_schema_is_computed_once_for_a_request_and_its_answer(monkeypatch: pytest.MonkeyPatch):
+    """pydantic takes milliseconds for a schema, and asking, reading and asking again all need one."""
+    computed = []
+    schema = TypeAdapter.json_schema
+    monkeypatch.setattr(TypeAdapter, "json_schema", lambda *args, **more: computed.append(1) or schema(*args, **more))
+    assert Session(ScriptedTransport(BAD, GOOD)).ask("go", schema=list[City], retry=True).parsed == CITIES
+    assert len(computed) == 1
+
+
 # -- what does not fit ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_mismatch_is_a_parse_error_with_the_problems_and_the_text(way: str):
-    """The cell fails; the answer as it came is bound and costs what it cost."""
+    """The cell fails, but the Response with the text of the answer is available."""
     session = Session(scripted(way, BAD))
     with pytest.raises(ParseError) as caught:
         session.ask("go", schema=list[City])
@@ -131,7 +154,7 @@ def test_a_mismatch_is_a_parse_error_with_the_problems_and_the_text(way: str):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_retry_asks_once_more_with_the_problems(way: str):
-    """The second request has the first answer and what is wrong with it; the turn keeps the good answer only."""
+    """The second request contains the first answer and its problems. The turn keeps only the second answer."""
     transport = scripted(way, BAD, GOOD)
     session = Session(transport)
     response = session.ask("go", schema=list[City], retry=True)
@@ -149,7 +172,7 @@ def test_retry_asks_once_more_with_the_problems(way: str):
 
 
 def test_retry_is_once():
-    """A second mismatch is the ParseError, and nothing more is sent."""
+    """A second mismatch is a ParseError, and nothing more is sent."""
     transport = scripted("format", BAD, BAD, GOOD)
     with pytest.raises(ParseError):
         Session(transport).ask("go", schema=list[City], retry=True)
@@ -157,7 +180,7 @@ def test_retry_is_once():
 
 
 def test_a_truncated_answer_is_not_asked_for_again():
-    """It would be truncated again: the limit is what is wrong."""
+    """It would be truncated again, because the limit is the same."""
     message = {
         "type": "message", "id": "m", "role": "assistant", "model": "scripted", "stop_reason": "max_tokens",
         "content": [{"type": "text", "text": GOOD[:30]}], "usage": {"input_tokens": 1, "output_tokens": 1},
@@ -169,8 +192,8 @@ def test_a_truncated_answer_is_not_asked_for_again():
     assert caught.value.response.status == "incomplete"
 
 
-def test_a_refusal_is_a_refusal():
-    """Not a ParseError for what the model said instead."""
+def test_a_refusal_is_not_a_parse_error():
+    """The text of a refusal is not JSON, but that is not the reason."""
     message = {
         "type": "message", "id": "m", "role": "assistant", "model": "scripted", "stop_reason": "refusal",
         "content": [{"type": "text", "text": "No."}], "usage": {"input_tokens": 1, "output_tokens": 1},
@@ -189,7 +212,7 @@ def count(word: str) -> int:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_tools_first_then_the_structured_answer(way: str):
-    """A forced tool would leave no room for the others, so such an endpoint is asked in words."""
+    """A forced tool would keep the model from calling the others, so the endpoint is asked in words."""
     transport = ScriptedTransport({"tool": "count", "input": {"word": "Bonn"}}, '{"name": "Bonn", "people": 4}')
     transport.structured = way  # type: ignore[attr-defined]
     response = Session(transport).ask("go", schema=City, tools=[count])
@@ -199,15 +222,15 @@ def test_tools_first_then_the_structured_answer(way: str):
 
 
 def test_thinking_forbids_a_forced_tool():
-    """So it is asked in words."""
+    """The endpoint is asked in words instead."""
     transport = scripted("words", GOOD)
     transport.structured = "tool"  # type: ignore[attr-defined]
     assert Session(transport).ask("go", schema=list[City], thinking=True).parsed == CITIES
     assert "tool_choice" not in transport.requests[0].body()
 
 
-def test_events_that_fit_nothing_go_through():
-    """The parser judges them, not the turning of a tool's input into text."""
+def test_events_of_an_unexpected_form_are_not_changed():
+    """The parser judges them."""
     odd = [{"type": "content_block_start", "index": 0, "content_block": "x"}, {"type": "ping"}, {"delta": 3}, {}]
     forced = ForcedAnswer()
     assert [forced.translate(event) for event in odd] == odd
@@ -217,11 +240,11 @@ def test_events_that_fit_nothing_go_through():
 
 
 def test_the_table_of_a_response():
-    """A row each; without anything parsed it says how to get there."""
+    """One row for each instance. The error without ``parsed`` says how to ask for it."""
     response = Session(ScriptedTransport(GOOD)).ask("go", schema=list[City])
-    table = response.table()
-    assert list(table.columns) == ["name", "people"]
-    assert table["people"].sum() == 579_000
+    frame = response.table()
+    assert list(frame.columns) == ["name", "people"]
+    assert frame["people"].sum() == 579_000
     with pytest.raises(InputError, match="no typed answer"):
         Response("text").table()
 
@@ -240,8 +263,16 @@ def test_a_loaded_response_has_its_table_and_its_rendering_in_a_fresh_process(tm
     assert done.stdout.split() == ["579000", "True", "False"]
 
 
+def test_a_table_without_pandas_names_the_library(monkeypatch: pytest.MonkeyPatch):
+    """The name "nbchat" on the package index belongs to another project, so no hint names an extra of nbchat."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError) as caught:
+        table([1])
+    assert caught.value.hint == "pip install pandas"
+
+
 def test_the_final_output_is_a_table_and_the_text_is_the_json():
-    """In HTML for people, as plain text for everything else."""
+    """The table is in the HTML, the JSON is the plain text."""
     response = Session(ScriptedTransport(GOOD)).ask("go", schema=list[City])
     shown = response._repr_mimebundle_()
     assert "<th>people</th>" in shown["text/html"]
