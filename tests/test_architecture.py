@@ -28,7 +28,6 @@ LONGEST = 400  # lines of a module
 #: Longer modules, and why they are one room.
 LONGER = {
     "transports/local.py": "a child process from its start to its end, on every way a kernel may go",
-    "tools/mcp.py": "the life of a server's session: begin, call, time out, reconnect, stop",
     "options.py": "the table of options is data, and most of its lines",
     "store/ledger.py": "one file format: its schema, its migrations and its queries",
     "view/usage.py": "a table and a plot of the same totals",
@@ -97,7 +96,7 @@ DOORS = {
     "httpx2": set(),
     "xllamacpp": {"transports/local.py"},
     "sqlite3": {"store/ledger.py"},
-    "mcp": {"tools/mcp.py", "tools/mcp_content.py"},
+    "mcp": {"tools/mcp.py", "tools/mcp_server.py"},
 }
 
 

@@ -1,4 +1,4 @@
-"""MCP, against a real server made with the mcp library: over stdio and over streamable HTTP."""
+"""MCP with a real server, made with the mcp library: over stdio and over streamable HTTP."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def url(script: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=["stdio", "http"])
 def servers(request: pytest.FixtureRequest) -> Iterator[McpServers]:
-    """One server, named files, by either way."""
+    """One server, named files, over stdio and over HTTP."""
     started = McpServers(timeout=20)
     started.add("files", request.getfixturevalue("command" if request.param == "stdio" else "url"))
     yield started
@@ -157,7 +157,7 @@ def only(servers: McpServers, name: str) -> Tool:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet buried does not."""
+    """Return True if a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -171,11 +171,11 @@ def gone(pid: int, seconds: float = 20) -> bool:
     return not alive(pid)
 
 
-def test_tools_are_offered_under_the_servers_name(servers):
+def test_the_names_of_tools_begin_with_the_name_of_the_server(servers):
     (state,) = servers.list()
     assert state.running
     assert state.tools[:2] == ("files.add", "files.pid")
-    tools = servers.tools()
+    tools = servers.tools(["files"])
     assert [tool.shown for tool in tools[: len(TOOLS)]] == [f"files.{name}" for name in TOOLS]
     assert all(isinstance(tool, Tool) and not tool.trusted for tool in tools)
     add = only(servers, "files.add")
@@ -214,17 +214,17 @@ def test_images_and_resources_become_content_blocks(servers):
 
 
 def test_a_call_that_takes_too_long_is_an_error_result(servers):
-    servers.timeout, before = 0.5, servers.timeout
+    servers.timeouts.call_s, before = 0.5, servers.timeouts.call_s
     try:
         late = only(servers, "files.sleep").call({"seconds": 20})
     finally:
-        servers.timeout = before
+        servers.timeouts.call_s = before
     assert late.is_error
     assert late.text == "files.sleep did not answer within 0.5 s."
     assert only(servers, "files.add").call({"a": 1}).text == "2"
 
 
-def test_an_interrupt_stops_the_wait_and_the_server_stays(servers):
+def test_an_interrupt_ends_the_call_but_not_the_server(servers):
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.5, signal.raise_signal, (signal.SIGINT,))
     tool = only(servers, "files.sleep")
@@ -242,13 +242,13 @@ def test_an_interrupt_stops_the_wait_and_the_server_stays(servers):
 
 def test_they_ask_before_they_run(servers):
     asked = []
-    box = Toolbox(servers.tools(), Approval(None, lambda prompt: asked.append(prompt) or "y"))
+    box = Toolbox(servers.tools(["files"]), Approval(None, lambda prompt: asked.append(prompt) or "y"))
     assert box.run(ToolUseBlock("toolu_1", "files__add", {"a": 40, "b": 2})).text == "42"
     assert "files.add" in asked[0]
     assert "a = 40" in asked[0]
 
 
-def test_names_that_are_none_name_the_nearest(servers):
+def test_the_errors_about_wrong_names_suggest_the_nearest(servers):
     for name, said in (("file", "Did you mean files?"), ("files.ad", "Did you mean add?")):
         with pytest.raises(OptionError) as caught:
             servers.tools([name])
@@ -263,7 +263,7 @@ def test_a_tool_that_comes_later_is_offered(own):
     assert only(own, "files.late").call({}).text == "new"
 
 
-def test_the_same_server_again_is_the_one_that_runs(own, command):
+def test_adding_the_same_server_again_does_not_restart_it(own, command):
     first = only(own, "files.pid").call({}).text
     assert own.add("files", command)[0] == "files.add"
     assert only(own, "files.pid").call({}).text == first
@@ -271,6 +271,8 @@ def test_the_same_server_again_is_the_one_that_runs(own, command):
     second = only(own, "files.pid").call({}).text
     assert second != first
     assert gone(int(first))
+    own.add("files", ["MARK=2", *command])
+    assert only(own, "files.pid").call({}).text != second, "a new key must reach the server"
     assert len(own.list()) == 1
 
 
@@ -282,7 +284,7 @@ def test_removing_ends_the_process(own):
     assert own.list() == ()
 
 
-def test_a_server_that_dies_says_so_and_starts_again(own):
+def test_a_server_that_dies_is_reported_and_restarted(own):
     first = only(own, "files.pid").call({}).text
     died = only(own, "files.die").call({})
     assert died.is_error
@@ -295,7 +297,7 @@ def test_a_server_that_dies_says_so_and_starts_again(own):
     assert own.list()[0].running
 
 
-def test_the_environment_is_what_was_given_and_no_more(command, monkeypatch):
+def test_the_server_gets_only_the_environment_that_was_given(command, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-not-for-servers")
     monkeypatch.setenv("MY_TOKEN", "token-value-123")
     with_env = McpServers(timeout=20)
@@ -312,7 +314,7 @@ def test_the_environment_is_what_was_given_and_no_more(command, monkeypatch):
         with_env.close()
 
 
-def test_what_does_not_start_is_explained(tmp_path):
+def test_a_server_that_does_not_start_is_explained(tmp_path):
     servers = McpServers(start_timeout=15)
     try:
         with pytest.raises(InputError, match="no-such-command-here"):
@@ -323,9 +325,9 @@ def test_what_does_not_start_is_explained(tmp_path):
             servers.add("b", [sys.executable, str(noisy)])
         with pytest.raises(ConnectionFailed, match="did not answer"):
             servers.add("c", "http://127.0.0.1:9/mcp")
-        with pytest.raises(OptionError, match="no name for an MCP server"):
+        with pytest.raises(OptionError, match="is not a name for an MCP server"):
             servers.add("a b", "x")
-        with pytest.raises(OptionError, match="no command"):
+        with pytest.raises(OptionError, match="the command or URL is missing"):
             servers.add("d", "KEY=1")
         assert servers.list() == ()
     finally:
@@ -344,6 +346,40 @@ def test_a_server_that_never_answers_is_given_up(tmp_path):
         servers.close()
 
 
+def test_an_interrupt_ends_a_start_and_the_process(tmp_path):
+    """It does not wait for the connection, which may never come."""
+    started = tmp_path / "pid"
+    mute = tmp_path / "mute.py"
+    mute.write_text(
+        "import os, pathlib, sys\n"
+        f"pathlib.Path({str(started)!r}).write_text(str(os.getpid()))\n"
+        "for line in sys.stdin: pass"
+    )
+    servers = McpServers(start_timeout=60)
+
+    def interrupt() -> None:
+        until = time.monotonic() + 50
+        while not (started.exists() and started.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+        signal.raise_signal(signal.SIGINT)
+        began.append(time.monotonic())
+
+    began: list[float] = []
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            servers.add("mute", [sys.executable, str(mute)])
+        watcher.join()
+        assert time.monotonic() - began[0] < 8
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        watcher.join()
+        servers.close()
+    assert gone(int(started.read_text()))
+
+
 def test_keys_in_an_address_are_not_shown(url):
     servers = McpServers(timeout=20)
     try:
@@ -354,11 +390,11 @@ def test_keys_in_an_address_are_not_shown(url):
         servers.close()
 
 
-def test_without_the_library_the_way_to_it_is_named(monkeypatch):
+def test_the_error_without_the_library_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "mcp", None)
     with pytest.raises(InputError) as caught:
         McpServers().add("files", "x")
-    assert 'pip install "nbchat[mcp]"' in caught.value.hint
+    assert 'pip install "mcp>=2"' in caught.value.hint
 
 
 PARENT = """
@@ -372,8 +408,8 @@ sys.stdin.readline()
 
 
 @pytest.mark.parametrize("ending", ["end", "kill"])
-def test_the_servers_are_gone_with_the_kernel(command, ending):
-    """At a normal end and after kill -9: its input ends, and it goes."""
+def test_the_servers_end_with_the_kernel(command, ending):
+    """At a normal end and after kill -9, the server reads the end of its input and exits."""
     parent = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(PARENT), *command],
         stdin=subprocess.PIPE,
