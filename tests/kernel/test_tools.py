@@ -48,7 +48,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
 
 
 def shown(cell: Cell) -> list[tuple[str, str]]:
-    """The saved outputs in order: (kind, text)."""
+    """Return the saved outputs in order, as (kind, text)."""
     found = []
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -70,7 +70,7 @@ LIVE_AND_NOT = pytest.mark.parametrize("cell_id", ["a-cell", None], ids=["live",
 
 @LIVE_AND_NOT
 def test_a_turn_whose_tools_show_nothing_is_one_output(kernel: Kernel, cell_id: str | None):
-    """What was said, calls with their results, and the record of the whole turn."""
+    """It contains the text, the calls with their results, and the record of the whole turn."""
     kernel.run('_ = script(["Let me see.", {"tool": "product", "input": {"a": 2, "b": 3}}], "It is **6**.")')
     cell = kernel.run("%%claude answer << --tools product\n2 * 3?", cell_id)
     html, told = cell.answer.data["text/html"], cell.answer.metadata["nbchat"]
@@ -81,8 +81,8 @@ def test_a_turn_whose_tools_show_nothing_is_one_output(kernel: Kernel, cell_id: 
 
 
 @LIVE_AND_NOT
-def test_what_a_tool_prints_stands_under_its_call(kernel: Kernel, cell_id: str | None):
-    """Said, call, print, result and what follows: in that order, as it happened."""
+def test_the_prints_of_a_tool_are_under_its_call(kernel: Kernel, cell_id: str | None):
+    """Text, call, print, result and the rest of the answer are in the order in which they happened."""
     kernel.run('_ = script(["Let me add.", {"tool": "add", "input": {"a": 1, "b": 2}}], "It is **3**.")')
     cell = kernel.run("%%claude answer << --tools add\n1 + 2?", cell_id)
     assert shown(cell) == [
@@ -98,8 +98,8 @@ def test_what_a_tool_prints_stands_under_its_call(kernel: Kernel, cell_id: str |
 
 
 @LIVE_AND_NOT
-def test_several_calls_each_with_what_it_showed(kernel: Kernel, cell_id: str | None):
-    """Parallel calls run one after the other; an error's traceback stands under its own call."""
+def test_several_calls_have_their_own_outputs(kernel: Kernel, cell_id: str | None):
+    """Parallel calls run one after the other. The traceback of an error is under its own call."""
     kernel.run(
         """_ = script([{"tool": "add", "input": {"a": 1}}, {"tool": "boom", "input": {"x": 7}},
                         {"tool": "add", "input": {"a": 5}}], "Done.")"""
@@ -118,7 +118,7 @@ def test_several_calls_each_with_what_it_showed(kernel: Kernel, cell_id: str | N
 
 
 def test_the_response_shows_the_whole_turn_again(kernel: Kernel):
-    """One output, with the results in the cards of their calls."""
+    """It is one output, with the results in the cards of their calls."""
     kernel.run('_ = script(["Adding.", {"tool": "add", "input": {"a": 1}}], "It is 2.")')
     kernel.run("%%claude answer << --tools add\ngo")
     html = kernel.run("%nbchat show answer").answer.data["text/html"]
@@ -126,7 +126,7 @@ def test_the_response_shows_the_whole_turn_again(kernel: Kernel):
 
 
 def test_an_interrupt_in_a_tool_stops_the_turn_and_the_next_cell_goes_on(kernel: Kernel):
-    """The cell fails with KeyboardInterrupt; what is sent next is valid."""
+    """The cell fails with KeyboardInterrupt, and the next request is valid."""
     kernel.run(
         """
 import time
@@ -162,7 +162,7 @@ PLOT = "import matplotlib.pyplot as plt\nprint('plotting')\nfig, ax = plt.subplo
 
 @LIVE_AND_NOT
 def test_code_runs_in_the_namespace_with_its_outputs_under_it(kernel: Kernel, cell_id: str | None):
-    """Prints, the last value, a figure; the variables are there afterwards, and Claude got it all."""
+    """Prints, the last value and a figure are shown and sent to Claude. The variables exist afterwards."""
     kernel.run(
         f"""
 code = "total = 6 * 7\\nprint('hm')\\ntotal"
@@ -204,7 +204,7 @@ def test_run_python_takes_no_with_a_reason(kernel: Kernel):
 
 
 def test_an_edit_runs_what_the_user_typed(kernel: Kernel):
-    """And Claude is told that it is not what it wrote."""
+    """Claude learns that the code is not what it wrote."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "edited = 1"}}, "Done.")')
     kernel.run("%%claude --run\ngo", answers=["e", "edited = 2", "", "y"])
     assert kernel.value("edited") == 2
@@ -212,7 +212,7 @@ def test_an_edit_runs_what_the_user_typed(kernel: Kernel):
 
 
 def test_always_is_asked_once_in_a_session(kernel: Kernel):
-    """The next cell does not ask again; functions never did."""
+    """The next cell does not ask again, and functions never ask."""
     kernel.run(
         """
 def risky(x: int) -> int:
@@ -228,7 +228,7 @@ _ = script({"tool": "risky", "input": {"x": 1}}, "1", {"tool": "risky", "input":
 
 @LIVE_AND_NOT
 def test_where_nobody_can_answer_the_answer_is_no(kernel: Kernel, cell_id: str | None):
-    """Said to the user with the way out, and to Claude; the turn ends in text."""
+    """The user learns how to allow it, Claude learns that it did not run, and the turn ends in text."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "unasked = 1"}}, "I would have set a variable.")')
     cell = kernel.run("%%claude --run\ngo", cell_id)
     assert "run_python was not run: it needs your approval, and nobody can type an answer here" in cell.stdout
@@ -239,14 +239,14 @@ def test_where_nobody_can_answer_the_answer_is_no(kernel: Kernel, cell_id: str |
 
 
 def test_code_that_asks_claude_does_not_run(kernel: Kernel):
-    """A turn within a turn at the model's own word: refused, and the turn goes on."""
+    """The model may not start a turn within its turn. The call is refused, and the turn continues."""
     kernel.run("""_ = script({"tool": "run_python", "input": {"code": "%claude hello"}}, "Right.")""")
     kernel.run("%%claude --run --approve always\ngo")
     assert "calls Claude itself" in kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")
 
 
 def test_a_function_of_the_user_may_ask(kernel: Kernel):
-    """``nbchat.ask`` within a tool stands for itself; the conversation has the outer turn only."""
+    """``nbchat.ask`` within a tool is a conversation of its own. The cell's has only the outer turn."""
     kernel.run(
         """
 def consult(question: str) -> str:
@@ -268,7 +268,7 @@ def payloads(cell: Cell) -> list[dict[str, Any]]:
 
 
 def test_code_goes_into_a_new_cell(kernel: Kernel):
-    """By the payload that JupyterLab, Notebook 7 and VS Code obey; a front end that obeys is told nothing more."""
+    """The payload works in JupyterLab, Notebook 7 and VS Code. The output then says nothing about the code."""
     kernel.run('_ = script("Two steps:\\n```python\\na = 1\\n```\\nand\\n```python\\nb = 2\\n```\\n")')
     cell = kernel.run("%%claude --code\ngo")
     assert payloads(cell) == [{"source": "set_next_input", "text": "a = 1\n\nb = 2", "replace": False}]
@@ -277,14 +277,14 @@ def test_code_goes_into_a_new_cell(kernel: Kernel):
 
 
 def test_code_is_shown_to_copy_where_no_cell_may_appear(kernel: Kernel):
-    """nbclient, papermill and the like take no notice of the payload."""
+    """nbclient and papermill ignore the payload."""
     kernel.run('_ = script("```python\\na = 1\\n```")')
     cell = kernel.run("%%claude --code\ngo", None)
     assert "copy this into one:\n\na = 1" in cell.stdout
 
 
 def test_an_answer_without_code_says_so(kernel: Kernel):
-    """Rather than an empty cell."""
+    """It does not add an empty cell."""
     kernel.run('_ = script("No code needed.")')
     cell = kernel.run("%%claude --code\ngo")
     assert payloads(cell) == []
@@ -295,7 +295,7 @@ def test_an_answer_without_code_says_so(kernel: Kernel):
     ("line", "remark"), [("%claude --fix", ""), ("%%claude --fix\nprices may be missing", "prices may be missing")]
 )
 def test_fix_sends_the_error_and_puts_the_repaired_cell_below(kernel: Kernel, line: str, remark: str):
-    """The source of the cell, the traceback, the values of the failing line; the remark if there is one."""
+    """The prompt has the source of the cell, the traceback, the values of the failing line, and any remark."""
     kernel.run("prices = {'tea': 3}\nitem = 'coffee'\nprices[item]", fails=True)
     kernel.run("_ = script('It was not there:\\n```python\\nprices.get(item)\\n```')")
     cell = kernel.run(line)
@@ -321,7 +321,7 @@ def test_explain_sends_the_error_and_adds_no_cell(kernel: Kernel):
 
 @LIVE_AND_NOT
 def test_a_structured_answer_is_a_table(kernel: Kernel, cell_id: str | None):
-    """One output: a table for people, the JSON as text; the instances in ``.parsed``."""
+    """The one output is a table with the JSON as its plain text. The instances are in ``.parsed``."""
     kernel.run(
         """
 from dataclasses import dataclass
@@ -338,7 +338,7 @@ _ = script('{"items": [{"name": "Bonn", "people": 331000}, {"name": "Kiel", "peo
 
 
 def test_a_structured_answer_grows_as_a_table_while_it_streams(kernel: Kernel):
-    """The live view shows rows, not JSON, before the answer is whole."""
+    """The live view shows rows, not JSON, before the answer is complete."""
     rows = ", ".join(f'{{"name": "City {n}", "people": {n}}}' for n in range(40))
     kernel.run(f"_ = script('{{\"items\": [{rows}]}}', delay=0.01)")
     cell = kernel.run("%%claude --schema list[City]\nForty cities")
