@@ -17,7 +17,6 @@ Killing a process loses nothing that was handed to the system, so nothing waits 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 import threading
@@ -33,6 +32,7 @@ from nbchat.core.errors import InputError, StreamError, redact
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.file_locks import hold_for_life
 from nbchat.store.transcript import Transcript, header_line, read, respond
 
 __all__ = ["Journal", "JournalEntry", "JournalFolder"]
@@ -240,7 +240,7 @@ class JournalFolder:
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         path = self.path / f"{stamp}-{_PROCESS}-{secrets.token_hex(3)}.jsonl"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
-        _lock(descriptor)
+        hold_for_life(descriptor)
         return path, descriptor
 
     def report(self, trouble: str) -> None:
@@ -280,34 +280,6 @@ def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-# POSIX record locks are not inherited by children, and live exactly as long as the process.
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Take the lock of a file: whether that worked, or None where the file system has no locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return _lock_windows(descriptor)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as refused:
-        return False if refused.errno in (errno.EACCES, errno.EAGAIN) else None
-    return True
-
-
-def _lock_windows(descriptor: int) -> bool:
-    import msvcrt
-
-    locking, without_waiting = getattr(msvcrt, "locking"), getattr(msvcrt, "LK_NBLCK")  # noqa: B009
-    try:
-        os.lseek(descriptor, 1 << 40, os.SEEK_SET)  # far behind the end: a locked byte cannot be read
-        locking(descriptor, without_waiting, 1)
-    except OSError:
-        return False
-    return True
-
-
 def _is_alive(path: Path) -> bool:
     """Whether the process that writes the file is running."""
     if f"-{_PROCESS}-" in path.name:
@@ -317,7 +289,7 @@ def _is_alive(path: Path) -> bool:
     except OSError:
         return True  # not ours to judge
     try:
-        taken = _lock(descriptor)
+        taken = hold_for_life(descriptor)
         if taken is None:  # no locks here: an hour without a word is the end of any answer
             return time.time() - os.fstat(descriptor).st_mtime < 3600
         return not taken

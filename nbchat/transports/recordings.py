@@ -8,7 +8,6 @@ killed writer left unfinished is passed over, and cut off by the next writer.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -20,12 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from nbchat.core.errors import InputError
+from nbchat.file_locks import writing
 from nbchat.transports.exchange import Exchange
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Recordings"]
 
@@ -122,7 +117,7 @@ class Recordings:
         """
         line = exchange.to_line()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._mutex, _locked(self.path):
+        with self._mutex, writing(self.path):
             self.refresh()
             row = self._row(exchange.digest, exchange.also)
             if row is None:
@@ -251,50 +246,3 @@ def _write(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the one right to write ``path``, against all kernels and threads; the file exists then.
-
-    The lock is the file's own where the system has flock, so that no second file lies beside it in
-    a repository, and the system frees it when a kernel dies.
-    """
-    if fcntl is None:
-        with _locked_on_windows(path):
-            yield
-        return
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            with contextlib.suppress(OSError):  # a network drive without locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            try:
-                same = os.path.samestat(os.fstat(handle), os.stat(path))
-            except FileNotFoundError:
-                same = False
-            if same:  # else a writer before us put a new file in its place
-                yield
-                return
-        finally:
-            os.close(handle)
-
-
-@contextlib.contextmanager
-def _locked_on_windows(path: Path) -> Iterator[None]:
-    """The same with a file in the temporary folder: Windows cannot replace a file that is open."""
-    import msvcrt
-
-    name = hashlib.sha256(os.path.normcase(path).encode()).hexdigest()[:32]
-    handle = os.open(Path(tempfile.gettempdir(), f"nbchat-{name}.lock"), os.O_RDWR | os.O_CREAT)
-    try:
-        while True:
-            with contextlib.suppress(OSError):  # it gives up after ten seconds
-                msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
-                break
-        path.touch()
-        yield
-        os.lseek(handle, 0, os.SEEK_SET)
-        msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
-    finally:
-        os.close(handle)
