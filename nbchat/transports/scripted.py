@@ -1,4 +1,4 @@
-"""A transport written by hand: for tests, docs, and users' own tests of their notebooks.
+"""A transport whose answers are written by hand: for tests, docs, and users' tests of their notebooks.
 
     from nbchat import ScriptedTransport, Session
 
@@ -7,24 +7,26 @@
     session.ask("Hi").text                  # 'Hello!'
     transport.requests[0].messages[0].text  # 'Hi'
 
-Nothing is sent anywhere. Each request takes the next answer of the script. In a notebook under test::
+Nothing is sent. Each request takes the next answer of the script. To test a notebook, let its cells use
+such a session::
 
     nbchat.use_session(Session(ScriptedTransport("Hello!", repeat=True)))
 
 An answer may be
 
 ========================================  ====================================================
-``"text"``                                an answer of one text
-``{"text": …}``, ``{"thinking": …}``      a block of it
+``"text"``                                an answer of one text block
+``{"text": …}``, ``{"thinking": …}``      one block of that type
 ``{"tool": name, "input": {…}}``          a call of a tool; the answer then stops for ``tool_use``
 ``{"type": …}``, a Block                  any content block of the API
 ``{"type": "message", …}``                a whole message of the API
 ``[…, …]``                                several of these, as one answer. ``{"stop_reason": …}``,
-                                          ``"stop_details"`` and ``"usage"`` among them are of the
-                                          message; an exception at the end breaks the answer off
-an iterable of events                     as the API streams them
-an exception                              is raised, and there is no answer
-a function of the Request                 gives one of these
+                                          ``"stop_details"`` and ``"usage"`` in the list set these
+                                          fields of the message. An exception at the end of the list
+                                          breaks the answer off
+an iterable of events                     these events, as the API streams them
+an exception                              no answer: the exception is raised
+a function of the Request                 what the function returns, which is any of these
 ========================================  ====================================================
 """
 
@@ -32,7 +34,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -43,17 +45,37 @@ from nbchat.core.request import Request
 
 __all__ = ["Answer", "ScriptedTransport"]
 
-#: One answer of a script; the table above says what it may be.
+#: One answer of a script. The table above lists the types; a recursive type alias would say less.
 Answer: TypeAlias = Any
 
 
 class ScriptedTransport:
-    """Answers requests with what was written beforehand.
+    """A transport that answers each request with the next answer of a script.
 
-    ``answers`` are taken in order, one a request; with ``repeat=True`` they begin again at the
-    end. ``name`` and ``model`` are those of the endpoint. ``delay`` is the time in seconds before
-    each event, ``piece`` the characters of each delta. ``requests`` holds every request that came,
-    so that a test can look at what would have been sent.
+    Args:
+        answers: the script, one answer a request; the module's docstring lists what an answer may be.
+        name: the name of the endpoint, as responses and the ledger show it.
+        model: the model that answers, unless the request names one.
+        delay: seconds to wait before each event, for example to watch a live view.
+        piece: the number of characters in each delta of a streamed answer.
+        repeat: True to start again at the first answer after the last one.
+
+    Attributes:
+        requests: every request so far, so that a test can check what would have been sent.
+
+    Example:
+        >>> from nbchat import ScriptedTransport, Session
+        >>> transport = ScriptedTransport("Hello!", ["Half an ans", {"stop_reason": "max_tokens"}])
+        >>> session = Session(transport)
+        >>> session.ask("Hi").text
+        'Hello!'
+        >>> session.ask("And now a long story").status
+        'incomplete'
+        >>> [message.text for message in transport.requests[1].messages]
+        ['Hi', 'Hello!', 'And now a long story']
+
+        A notebook under test needs no change. Its cells ask the session of the kernel, so a test
+        calls ``nbchat.use_session(Session(ScriptedTransport("Hello!", repeat=True)))`` first.
     """
 
     def __init__(
@@ -69,16 +91,20 @@ class ScriptedTransport:
         self.requests: list[Request] = []
         self._answers, self._delay, self._piece, self._repeat = answers, delay, piece, repeat
 
-    def __deepcopy__(self, memo: Any) -> ScriptedTransport:
-        """Itself: settings are copied, and the one in ``c.Nbchat.endpoints`` is the one that is asked."""
+    def __deepcopy__(self, memo: object) -> ScriptedTransport:
+        """Return the transport itself.
+
+        traitlets copies settings deeply, and a test looks at ``requests`` of the transport that the test
+        put into ``c.Nbchat.endpoints``.
+        """
         return self
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[Iterator[dict[str, Any]]]:
-        """The events of the next answer.
+        """Yield the events of the next answer.
 
         Raises:
-            InputError: the script has no further answer.
+            InputError: every answer of the script has been used.
         """
         number = len(self.requests)
         self.requests.append(request)
@@ -86,13 +112,13 @@ class ScriptedTransport:
             raise InputError(
                 f"the script of this ScriptedTransport has {len(self._answers)} answers, "
                 f"and this is request {number + 1}",
-                "Write a further answer, or pass repeat=True.",
+                "Add an answer to the script, or pass repeat=True.",
             )
         yield self._paced(self._events(self._answers[number % len(self._answers)], request))
 
     def count_tokens(self, request: Request) -> int:
-        """About four characters a token, as there is no model to ask."""
-        return _tokens(json.dumps(request.body(), ensure_ascii=False))
+        """Return an estimate of the prompt's tokens: there is no model to ask."""
+        return _estimate_tokens(json.dumps(request.body(), ensure_ascii=False))
 
     def _paced(self, events: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         for event in events:
@@ -103,7 +129,7 @@ class ScriptedTransport:
     def _events(self, answer: Answer, request: Request) -> Iterable[Mapping[str, Any]]:
         if isinstance(answer, BaseException):
             raise answer
-        if isinstance(answer, Callable) and not isinstance(answer, type):
+        if callable(answer) and not isinstance(answer, type):
             return self._events(answer(request), request)
         if isinstance(answer, Mapping) and answer.get("type") == "message":
             return self._in_pieces(events_of(answer), request)
@@ -118,37 +144,39 @@ class ScriptedTransport:
             return self._in_pieces(events_of(self._message(list(answer), request)), request)
         if isinstance(answer, Iterable):
             return answer
-        raise _no_answer(answer)
+        raise _not_an_answer(answer)
 
     def _message(self, parts: list[Any], request: Request) -> dict[str, Any]:
-        told: dict[str, Any] = {}
-        content = []
+        """Return the message of the API that has ``parts`` as its content."""
+        fields: dict[str, Any] = {}
+        content: list[dict[str, Any]] = []
         for part in parts:
-            if isinstance(part, Mapping) and part and part.keys() <= _OF_THE_MESSAGE:
-                told |= part
+            if isinstance(part, Mapping) and part and part.keys() <= _MESSAGE_FIELDS:
+                fields |= part
             else:
                 content.append(_block(part, f"toolu_scripted_{len(self.requests)}_{len(content)}"))
-        called = any(block.get("type") == "tool_use" for block in content)
+        calls_a_tool = any(block.get("type") == "tool_use" for block in content)
         return {
             "id": f"msg_scripted_{len(self.requests)}",
             "type": "message",
             "role": "assistant",
             "model": self.model,
             "content": content,
-            "stop_reason": "tool_use" if called else "end_turn",
+            "stop_reason": "tool_use" if calls_a_tool else "end_turn",
             "stop_sequence": None,
-            **told,
+            **fields,
             "usage": {
                 "input_tokens": self.count_tokens(request),
-                "output_tokens": _tokens(json.dumps(content, ensure_ascii=False)),
-                **told.get("usage", {}),
+                "output_tokens": _estimate_tokens(json.dumps(content, ensure_ascii=False)),
+                **fields.get("usage", {}),
             },
         }
 
     def _broken_off(
         self, message: dict[str, Any], request: Request, error: BaseException
     ) -> Iterator[Mapping[str, Any]]:
-        """The events of a message up to the end of its last delta, then the error."""
+        """Yield the events of a message up to its last content, then raise ``error``."""
+        # The API reports the final count in message_delta, which a broken answer does not reach.
         message["usage"] |= {"output_tokens": 1}
         for event in self._in_pieces(events_of(message), request):
             if event["type"] == "message_delta":
@@ -156,24 +184,26 @@ class ScriptedTransport:
             yield event
 
     def _in_pieces(self, events: Iterable[Mapping[str, Any]], request: Request) -> Iterator[Mapping[str, Any]]:
-        """The same events with their deltas cut small, as a model sends them."""
+        """Yield the same events with small deltas, as a model sends them."""
         for event in events:
-            delta = event.get("delta") if event["type"] == "content_block_delta" else None
-            key = _CUT.get(delta["type"]) if delta else None
+            delta: Mapping[str, Any] = event.get("delta", {}) if event["type"] == "content_block_delta" else {}
+            key = _TEXT_FIELDS.get(delta.get("type", ""))
             if key is None or not request.stream:
                 yield event
                 continue
-            for at in range(0, len(delta[key]), self._piece):
-                yield {**event, "delta": {**delta, key: delta[key][at : at + self._piece]}}
+            text = delta[key]
+            for start in range(0, len(text), self._piece):
+                yield {**event, "delta": {**delta, key: text[start : start + self._piece]}}
 
 
-#: What is said of a message rather than in it.
-_OF_THE_MESSAGE = {"stop_reason", "stop_details", "stop_sequence", "usage", "id", "model"}
-_CUT = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+#: Keys of a mapping that sets fields of the message instead of adding a block.
+_MESSAGE_FIELDS = {"stop_reason", "stop_details", "stop_sequence", "usage", "id", "model"}
+#: The field of each delta that is cut into pieces.
+_TEXT_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
 def _is_event(part: Any) -> bool:
-    """Whether a dict is an event rather than a content block."""
+    """Return True if a dict is an event and not a content block."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     return isinstance(kind, str) and (
         kind in ("ping", "error", "notice") or kind.startswith(("message_", "content_block_"))
@@ -191,18 +221,19 @@ def _block(part: Any, call_id: str) -> dict[str, Any]:
         case {"thinking": thinking, **rest}:
             return {"type": "thinking", "thinking": thinking, "signature": rest.get("signature", "scripted")}
         case {"text": text, **rest}:
-            return {"type": "text", "text": text, **rest}
+            return {"type": "text", "text": text} | {str(name): value for name, value in rest.items()}
     if isinstance(part, Block):
         return part.to_dict()
-    raise _no_answer(part)
+    raise _not_an_answer(part)
 
 
-def _no_answer(part: Any) -> InputError:
+def _not_an_answer(part: Any) -> InputError:
     return InputError(
         f"a ScriptedTransport cannot make an answer of {type(part).__name__}",
         'Write a text, {"text": …}, {"thinking": …}, {"tool": name, "input": {…}}, or a list of those.',
     )
 
 
-def _tokens(text: str) -> int:
+def _estimate_tokens(text: str) -> int:
+    """Return about one token for four characters."""
     return -(-len(text) // 4)

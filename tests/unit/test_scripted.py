@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from typing import Any
 
@@ -28,7 +29,7 @@ def ask(*answers: Any, stream: bool = True, **given: Any) -> nbchat.Response:
 
 
 def test_it_is_a_transport():
-    """As the protocol says."""
+    """It has the members of the protocol."""
     assert isinstance(ScriptedTransport(), Transport)
 
 
@@ -74,8 +75,8 @@ def test_every_shape_of_an_answer(name: str, stream: bool):
     assert response.usage.input_tokens > 0
 
 
-def test_the_documented_shapes_are_the_tested_ones():
-    """The docstring's example runs, and its table speaks of nothing else."""
+def test_the_module_docstring_lists_the_tested_shapes():
+    """The example at its top runs too."""
     example = re.search(r"\n\n((?:    .*\n|\n)+)", scripted.__doc__)[1]
     source = "\n".join(line[4:] for line in example.splitlines())
     told = {}
@@ -96,6 +97,13 @@ def test_the_documented_shapes_are_the_tested_ones():
         assert word in scripted.__doc__
 
 
+def test_the_example_of_the_docstring_runs():
+    """As it is written there."""
+    results = doctest.testmod(scripted)
+    assert results.attempted >= 4
+    assert results.failed == 0
+
+
 def test_usage_and_stop_details_may_be_written():
     """To test what a notebook does with a cost or a refusal."""
     response = ask(
@@ -112,8 +120,8 @@ def test_usage_and_stop_details_may_be_written():
 @pytest.mark.parametrize(
     "error", [OverloadedError("busy"), KeyboardInterrupt(), ValueError("odd")], ids=lambda e: type(e).__name__
 )
-def test_an_exception_is_no_answer(error: BaseException):
-    """Raised as it is, before anything came."""
+def test_an_exception_in_the_script_is_raised(error: BaseException):
+    """The same object, before any content arrived."""
     session = Session(ScriptedTransport(error))
     with pytest.raises(type(error)) as caught:
         session.ask("Hi")
@@ -123,7 +131,7 @@ def test_an_exception_is_no_answer(error: BaseException):
 
 @pytest.mark.parametrize("error", [StreamError("cut"), KeyboardInterrupt()], ids=lambda e: type(e).__name__)
 def test_an_exception_at_the_end_breaks_the_answer_off(error: BaseException):
-    """What stands before it arrives."""
+    """The parts before the exception arrive."""
     session = Session(ScriptedTransport(["Once upon", error], "again"))
     with pytest.raises(type(error)):
         session.ask("Hi")
@@ -159,8 +167,8 @@ def test_answers_are_taken_in_order_and_the_requests_are_kept():
     assert all(isinstance(request, Request) for request in transport.requests)
 
 
-def test_a_script_that_is_over_says_so():
-    """With the numbers, and what to do."""
+def test_a_script_without_a_next_answer_is_an_error():
+    """The message has the numbers and says what to do."""
     session = Session(ScriptedTransport("one"))
     session.ask("a")
     with pytest.raises(InputError, match=r"has 1 answers?, and this is request 2") as caught:
@@ -177,8 +185,8 @@ def test_a_script_may_begin_again():
 
 
 @pytest.mark.parametrize("odd", [3, None, 2.5, [None], [3], {}, {"txet": "x"}, object])
-def test_what_is_no_answer_is_said(odd: Any):
-    """By its type, with what can be written."""
+def test_a_value_that_is_not_an_answer_is_an_error(odd: Any):
+    """The message names its type, and the hint what can be written instead."""
     with pytest.raises(InputError, match="cannot make an answer of") as caught:
         ask(odd)
     assert '{"tool"' in caught.value.hint
@@ -201,6 +209,6 @@ def test_a_delay_is_kept_before_each_event(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_name_and_the_model_are_the_ones_given():
-    """So that a test may play an endpoint."""
+    """A test can imitate a real endpoint."""
     response = ask("Hi", name="anthropic", model="claude-sonnet-5-5")
     assert (response.endpoint, response.model) == ("anthropic", "claude-sonnet-5-5")
