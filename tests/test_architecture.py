@@ -27,7 +27,6 @@ HEAVY = {
 LONGEST = 400  # lines of a module
 #: Longer modules, and why they are one room.
 LONGER = {
-    "transports/local.py": "a child process from its start to its end, on every way a kernel may go",
     "options.py": "the table of options is data, and most of its lines",
     "store/ledger.py": "one file format: its schema, its migrations and its queries",
     "view/usage.py": "a table and a plot of the same totals",
@@ -94,7 +93,7 @@ DOORS = {
     "ipywidgets": {"view/live/widgets.py"},
     "anthropic": {"transports/claude/client.py"},
     "httpx2": set(),
-    "xllamacpp": {"transports/local.py"},
+    "xllamacpp": {"transports/local_process.py"},
     "sqlite3": {"store/ledger.py"},
     "mcp": {"tools/mcp.py", "tools/mcp_server.py"},
 }

@@ -227,7 +227,8 @@ class Endpoints:
 
         # The embedded model is used in lessons, demos and tests: the same question gets the same answer.
         defaults = {"temperature": 0}
-        return Endpoint(LOCAL, model, connect, notice=notice, way="words", window=local.CONTEXT, defaults=defaults)
+        window = local.CONTEXT_TOKENS
+        return Endpoint(LOCAL, model, connect, notice=notice, way="words", window=window, defaults=defaults)
 
 
 def _of(transport: Transport, options: Options) -> Endpoint:

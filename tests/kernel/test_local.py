@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from nbchat.core.errors import ConnectionFailed
-from nbchat.transports import local
+from nbchat.transports import local, local_process
 from tests.kernel.harness import TIMEOUT_S, kernel_of
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals, process groups and forks are POSIX's")
@@ -163,7 +163,7 @@ def test_a_server_outlives_the_thread_that_started_it() -> None:
     thread = threading.Thread(target=lambda: found.append(local.serve()))
     thread.start()
     thread.join()
-    time.sleep(2 * local.WATCH_INTERVAL)
+    time.sleep(2 * local_process.WATCH_INTERVAL_S)
     assert _post(found[0], "hi")[0]["type"] == "message"
     assert local.serve() == found[0]
 
@@ -197,8 +197,8 @@ def test_a_long_log_starts_again() -> None:
     """A kernel that runs for weeks does not fill the disk."""
     server = local.serve()
     with server.log.open("ab") as log:
-        log.write(b"x" * (local.LOG_LIMIT + 1))
-    assert _until(lambda: server.log.stat().st_size < local.LOG_LIMIT)
+        log.write(b"x" * (local_process.MAX_LOG_BYTES + 1))
+    assert _until(lambda: server.log.stat().st_size < local_process.MAX_LOG_BYTES)
     _post(server, "hi")
     assert b"slot" in server.log.read_bytes()
 
@@ -414,7 +414,7 @@ sys.stdin.readline()
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
         psutil.Process(pid).send_signal(signal.SIGINT)  # nor if one is aimed at it
-        time.sleep(2 * local.WATCH_INTERVAL)
+        time.sleep(2 * local_process.WATCH_INTERVAL_S)
         assert not _gone(pid)
 
 

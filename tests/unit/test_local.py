@@ -95,10 +95,10 @@ def test_without_the_engine_the_line_and_the_error_say_how_to_install_it(monkeyp
     _without(monkeypatch, "xllamacpp")
     usable, line = local.installed()
     assert not usable
-    assert "pip install 'nbchat[local]'" in line
+    assert "pip install xllamacpp" in line
     with pytest.raises(InputError, match="needs xllamacpp") as caught:
         local.serve()
-    assert "pip install 'nbchat[local]'" in caught.value.hint
+    assert "pip install xllamacpp" in caught.value.hint
 
 
 def test_without_the_weights_the_line_and_the_error_say_how_to_install_them(
@@ -192,15 +192,15 @@ def test_an_unusable_log_folder_means_a_temporary_file(log_folder: Path) -> None
         log.unlink()
 
 
-def test_the_last_words_are_the_errors_of_the_log(tmp_path: Path) -> None:
+def test_the_log_excerpt_are_the_errors_of_the_log(tmp_path: Path) -> None:
     """Of a long log the lines that llama.cpp marks as errors are told, and where the rest is."""
     log = tmp_path / "a.log"
     log.write_text("".join(f"0.{n} I step {n}\n" for n in range(50)) + "0.51 E bad tensor\n0.52 I end\n")
-    told = local._last_words(log)
+    told = local._log_excerpt(log)
     assert "bad tensor" in told
     assert "step" not in told
     assert str(log) in told
     log.write_text("ImportError: no libgomp\n")
-    assert "no libgomp" in local._last_words(log)
+    assert "no libgomp" in local._log_excerpt(log)
     log.write_text("")
-    assert local._last_words(log) == f"The whole log: {log}"
+    assert local._log_excerpt(log) == f"The whole log: {log}"
