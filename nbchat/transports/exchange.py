@@ -1,16 +1,20 @@
-"""One exchange as a line of a cassette: what may be stored of it, and how it is written.
+"""One exchange as a line of a cassette: how it is written, and what is removed from it first.
 
 ::
 
     {"digest": "…", "endpoint": "anthropic", "request": {…}, "events": […]}
 
-``digest`` is the request's own. Where :func:`portable` changes the request, the digest of that
-follows as ``also``: by it the recording is found on another machine, and by a conversation that
-goes on from a replayed answer. ``request`` is the body for people to read: :func:`public` took
-out of it what is private or bulky. ``events`` holds, in order, ``[ms, event]`` for one event,
-``ms`` milliseconds after the one before it; consecutive text, thinking or tool-input deltas of a
-block are one item ``["text_delta", index, "the whole text", [ms, characters, ms, characters, …]]``,
-so that an answer reads as a text and still replays delta by delta.
+``digest`` is the digest of the request. If :func:`portable` changes the request, ``also`` follows: the
+digest of the portable request. Another machine finds the recording by ``also``, and so does a
+conversation that continues after a replayed answer.
+
+``request`` is the body for people to read, without private and bulky parts (:func:`public`). A replay
+never reads it.
+
+``events`` are in order. ``[ms, event]`` is one event, ``ms`` milliseconds after the event before it.
+Consecutive deltas of one block (text, thinking or tool input) are one item:
+``["text_delta", index, "the whole text", [ms, characters, ms, characters, …]]``. An answer can thus be
+read as one text in a diff, and still replays delta by delta.
 """
 
 from __future__ import annotations
@@ -30,23 +34,24 @@ from nbchat.core.errors import redact
 
 __all__ = ["Exchange", "portable", "public"]
 
-#: The deltas that come in hundreds, and the one field of each.
-_RUNS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+#: The types of deltas that are joined, because an answer has hundreds of them, and the field of each.
+_RUN_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-# What may be stored --------------------------------------------------------------------------
+# Removing what is private ----------------------------------------------------------------------
 
-# Somebody's home, on any system: the name in it is private. For people to read only.
+#: Any person's home folder, on any system: it contains a name. The slashes may be escaped in JSON.
 _HOMES = re.compile(r"(?:[A-Za-z]:)?[\\/]{1,4}(?:home|homes|Users)[\\/]{1,4}[\w.@-]*\w")
-_LONG, _KEPT = 10_000, 4_000  # characters
+#: Longer texts are shortened in ``request``, to this many characters at each end.
+_LONG_CHARACTERS, _END_CHARACTERS = 10_000, 4_000
 
 
 def portable(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a request without what says who sends it.
+    """Return the body of a request without anything that identifies its sender.
 
-    Keys are taken out, the home folder of whoever runs this is ``⟨home⟩``, and there are no
-    ``metadata``, ``extra_headers`` and tokens of MCP servers. Applied twice it changes nothing more.
+    Keys are removed, the user's home folder becomes ``⟨home⟩``, and ``metadata``, ``extra_headers`` and
+    the tokens of MCP servers are left out. A second application changes nothing.
     """
     kept = {key: value for key, value in body.items() if key not in ("metadata", "extra_headers")}
     if isinstance(kept.get("mcp_servers"), list | tuple):
@@ -57,23 +62,25 @@ def portable(body: Mapping[str, Any]) -> dict[str, Any]:
             for server in kept["mcp_servers"]
         ]
     homes = _homes()
-    return {key: _mapped(value, lambda text: _cleaned(text, homes)) for key, value in kept.items()}
+    return {key: _map_texts(value, lambda text: _without_secrets(text, homes)) for key, value in kept.items()}
 
 
 def public(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body as it stands in the file: :func:`portable`, short, and in a fixed order of keys.
+    """Return the body as the file shows it: :func:`portable`, shortened, and with its keys in a fixed order.
 
-    The data of images and documents, and the middle of very long texts, are given by their hash.
+    A hash replaces the data of images and documents, and the middle of very long texts.
     """
-    here = _here()
+    replacements = _personal_patterns()
 
     def shown(text: str) -> str:
-        for pattern, instead in here:
-            text = pattern.sub(instead, text)
-        if len(text) <= _LONG:
+        for pattern, replacement in replacements:
+            text = pattern.sub(replacement, text)
+        if len(text) <= _LONG_CHARACTERS:
             return text
-        return f"{text[:_KEPT]} … {len(text) - 2 * _KEPT} characters, {_hash(text)} … {text[-_KEPT:]}"
+        start, end = text[:_END_CHARACTERS], text[-_END_CHARACTERS:]
+        return f"{start} … {len(text) - 2 * _END_CHARACTERS} characters, {_hash(text)} … {end}"
 
+    # The keys that tell most come first, so that a diff of the file can be read from left to right.
     first = ("type", "role", "name", "model", "max_tokens", "system", "tools", "messages")
     places = {key: place for place, key in enumerate(first)}
 
@@ -87,39 +94,41 @@ def public(body: Mapping[str, Any]) -> dict[str, Any]:
             return [ordered(part) for part in value]
         return shown(value) if isinstance(value, str) else value
 
-    return ordered(portable(body))
+    result: dict[str, Any] = ordered(portable(body))
+    return result
 
 
-def _here() -> list[tuple[re.Pattern[str], str]]:
-    """What else names a person in a text: any home, the working folder, the user's name in a path."""
-    found = [(_HOMES, "~")]
+def _personal_patterns() -> list[tuple[re.Pattern[str], str]]:
+    """Return what else names a person (any home, the working folder, the user's name), with replacements."""
+    patterns = [(_HOMES, "~")]
     folder = os.getcwd()
     if len(Path(folder).parts) > 2:
-        found.append((re.compile(re.escape(folder) + r"(?![\w-])"), "."))
+        patterns.append((re.compile(re.escape(folder) + r"(?![\w-])"), "."))
     with contextlib.suppress(Exception):  # a container may run as a user without a name
         name = getpass.getuser()
+        # A name can also be an ordinary word, so only a name that is part of a path or an address counts.
         if len(name) > 2 and name != "root":
-            found.append((re.compile(rf"(?<=[\\/=:'\"@_-]){re.escape(name)}(?!\w)"), "…"))
-    return found
+            patterns.append((re.compile(rf"(?<=[\\/=:'\"@_-]){re.escape(name)}(?!\w)"), "…"))
+    return patterns
 
 
 def _homes() -> list[tuple[str, str]]:
-    """The home folder of whoever runs this, as texts have it, with the mark for each."""
+    """Return the user's home folder in each spelling that texts have, with the mark for each."""
     home = Path.home()
     if len(home.parts) < 3:
-        return []  # /root, /content, /: of everybody, and common words in answers
-    written = {
+        return []  # /root, /content and / name nobody, and are common words in answers
+    marks = {
         str(home): "⟨home⟩",
         json.dumps(str(home), ensure_ascii=False)[1:-1]: "⟨home, escaped⟩",
         home.as_posix(): "⟨home, with slashes⟩",
     }
-    if len(written) == 1:
+    if len(marks) == 1:  # on POSIX all three spellings are the same: the dict kept the last mark
         return [(str(home), "⟨home⟩")]
-    return sorted(written.items(), key=lambda pair: -len(pair[0]))
+    return sorted(marks.items(), key=lambda pair: -len(pair[0]))
 
 
-def _cleaned(text: str, homes: list[tuple[str, str]]) -> str:
-    """The text without keys, and with marks for the home."""
+def _without_secrets(text: str, homes: list[tuple[str, str]]) -> str:
+    """Return the text without keys, and with marks instead of the home folder."""
     text = redact(text)
     for home, mark in homes:
         if home in text:
@@ -128,32 +137,35 @@ def _cleaned(text: str, homes: list[tuple[str, str]]) -> str:
 
 
 def _restored(text: str, homes: list[tuple[str, str]]) -> str:
-    """The text with the home of whoever replays it in the place of the marks."""
+    """Return the text with the home folder of the user who replays it instead of the marks."""
     for home, mark in homes:
         text = text.replace(mark, home)
     return text
 
 
-def _mapped(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with ``change`` made to its texts, but for base64 data, which holds no words."""
+def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value with ``change`` applied to all its texts except base64 data."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
         encoded = value.get("type") == "base64"
-        return {key: part if encoded and key == "data" else _mapped(part, change) for key, part in value.items()}
-    return [_mapped(part, change) for part in value] if isinstance(value, list | tuple) else value
+        return {key: part if encoded and key == "data" else _map_texts(part, change) for key, part in value.items()}
+    return [_map_texts(part, change) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _hash(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-# One exchange, one line ----------------------------------------------------------------------
+# The line ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request, as :func:`public` has it, and the whole answer: (milliseconds, event) in order."""
+    """A request in its public form, and its whole answer.
+
+    ``events`` are pairs of an event and, before it, the milliseconds since the event before.
+    """
 
     digest: str
     endpoint: str
@@ -162,7 +174,7 @@ class Exchange:
     also: str = ""
 
     def to_line(self) -> bytes:
-        """The line of the file, without its end. Keys and the home are taken out of the answer here."""
+        """Return the line of the file, without its line end. Keys and the home folder are removed from the answer."""
         fields = {
             "digest": self.digest,
             **({"also": self.also} if self.also else {}),
@@ -171,51 +183,59 @@ class Exchange:
             "events": list(_packed(self.events)),
         }
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
-        # Half a surrogate pair has no UTF-8, but it has a JSON escape.
+        # Half of a surrogate pair has no encoding in UTF-8, but JSON has an escape for it.
         return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text).encode()
 
     @classmethod
     def from_line(cls, line: bytes) -> Exchange:
-        """The exchange of a line. Raises ValueError, KeyError, IndexError or TypeError where it is damaged."""
+        """Return the exchange of a line.
+
+        Raises:
+            ValueError, KeyError, IndexError, TypeError: the line is damaged.
+        """
         fields = json.loads(line)
         items = fields["events"]
         homes = _homes()
         if "⟨home".encode() in line:
-            items = _mapped(items, lambda text: _restored(text, homes))
+            items = _map_texts(items, lambda text: _restored(text, homes))
         events = tuple(_unpacked(items))
         return cls(fields["digest"], fields["endpoint"], fields["request"], events, fields.get("also", ""))
 
 
 def _run_of(event: Mapping[str, Any]) -> tuple[str, int, str] | None:
-    """(kind, index, text) of a delta that can join a run: exactly its three fields, in their order."""
+    """Return (type, index, text) of a delta that can be joined, else None.
+
+    A delta with other fields, or with its fields in another order, would not come back as it was.
+    """
     if list(event) != ["type", "index", "delta"] or event["type"] != "content_block_delta":
         return None
     delta = event["delta"]
-    if not isinstance(delta, Mapping) or list(delta) != ["type", _RUNS.get(delta.get("type"))]:
+    if not isinstance(delta, Mapping) or list(delta) != ["type", _RUN_FIELDS.get(str(delta.get("type")))]:
         return None
     kind = delta["type"]
-    text = delta[_RUNS[kind]]
-    # Two halves of a pair would become one character of the joined text.
+    text = delta[_RUN_FIELDS[kind]]
+    # Two halves of a surrogate pair would become one character of the joined text.
     return None if not isinstance(text, str) or _SURROGATE.search(text) else (kind, event["index"], text)
 
 
 def _packed(events: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[list[Any]]:
+    """Yield the items of ``events`` in the file, with consecutive deltas joined."""
     homes = _homes()
     run: tuple[str, int] | None = None
     pieces: list[str] = []
     cuts: list[int] = []
-    for ms, event in (*events, (0, {})):
+    for ms, event in (*events, (0, {})):  # the empty event ends the last run
         part = _run_of(event)
         if run and (part is None or part[:2] != run):
-            # A key is found only in the joined text: the pieces are tokens.
-            yield [*run, _cleaned("".join(pieces), homes), cuts]
+            # A key is recognised only in the joined text, because each piece is only a token of it.
+            yield [*run, _without_secrets("".join(pieces), homes), cuts]
             run, pieces, cuts = None, [], []
         if part is not None:
             run = part[:2]
             pieces.append(part[2])
             cuts += [ms, len(part[2])]
         elif event:
-            yield [ms, _mapped(event, lambda text: _cleaned(text, homes))]
+            yield [ms, _map_texts(event, lambda text: _without_secrets(text, homes))]
 
 
 def _unpacked(items: Iterable[list[Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -227,10 +247,10 @@ def _unpacked(items: Iterable[list[Any]]) -> Iterator[tuple[int, dict[str, Any]]
             yield ms, event
             continue
         kind, index, text, cuts = item
-        field, at = _RUNS[kind], 0
-        ends = [*cuts[1::2]]
-        ends[-1] = len(text)  # where something was taken out, the last piece has the rest
-        for ms, length in zip(cuts[::2], ends, strict=True):
-            delta = {"type": kind, field: text[at : at + length]}
+        field, start = _RUN_FIELDS[kind], 0
+        lengths = [*cuts[1::2]]
+        lengths[-1] = len(text)  # if a key or the home was replaced, the last piece has the rest of the text
+        for ms, length in zip(cuts[::2], lengths, strict=True):
+            delta = {"type": kind, field: text[start : start + length]}
             yield ms, {"type": "content_block_delta", "index": index, "delta": delta}
-            at += length
+            start += length
