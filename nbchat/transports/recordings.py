@@ -1,8 +1,8 @@
-"""The file of a cassette: JSON lines, one exchange a line, made to be read as a diff.
+"""The file of a cassette: JSON lines, one exchange on each line, made to be read as a diff.
 
-The first line names the format; what stands on the others is in :mod:`nbchat.transports.exchange`.
-Writers hold a lock, so kernels that share a file lose nothing; readers need none. A line that a
-killed writer left unfinished is passed over, and cut off by the next writer.
+The first line names the format. :mod:`nbchat.transports.exchange` describes the other lines. Writers hold
+a lock, so kernels that share a file lose nothing. Readers need no lock: they skip a last line that is
+unfinished because its writer was killed or is still writing, and the next writer cuts it off.
 """
 
 from __future__ import annotations
@@ -26,38 +26,39 @@ __all__ = ["Recordings"]
 
 FORMAT, VERSION = "nbchat.cassette", 1
 _HEADER = f'{{"format":"{FORMAT}/{VERSION}"}}'.encode()
-_BEGINS = re.compile(rb'\{"digest":"([0-9a-f]{64})",(?:"also":"([0-9a-f]{64})",)?')
+#: A line as this module writes it begins with its digests, so a file is indexed without parsing JSON.
+_DIGESTS = re.compile(rb'\{"digest":"([0-9a-f]{64})",(?:"also":"([0-9a-f]{64})",)?')
 
 
 class Recordings:
-    """The exchanges in a file, by digest. Lines are parsed when they are asked for.
+    """The exchanges of a file, by digest. A line is parsed when its exchange is asked for.
 
-    Of several lines with one digest (two branches were merged, say) the last counts. All
-    methods may be called from several threads, and several kernels may have the file.
+    If several lines have one digest, for example after two branches were merged, the last one counts.
+    Threads may call all methods, and several kernels may use the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._mutex = threading.RLock()
-        self._lines: dict[str, tuple[int, bytes]] = {}  # digest: line number, line
-        self._also: dict[str, str] = {}  # digest of the portable request: digest
-        self._state: tuple[int, int, int] | None = None
-        self._whole = 0  # bytes up to the end of the last whole line
-        self._ended = True  # whether a line end stands there
-        self._last = 0  # number of the last line
+        self._lines: dict[str, tuple[int, bytes]] = {}  # by digest: line number and line
+        self._also: dict[str, str] = {}  # the digest of a request by the digest of its portable form
+        self._state: tuple[int, int, int] | None = None  # of the file when it was read
+        self._whole_bytes = 0  # up to the end of the last whole line
+        self._ended = True  # True if the last whole line has its line end
+        self._last = 0  # the number of the last line
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def holds(self, digest: str, also: str = "") -> bool:
-        """Whether there is an exchange for the request with this digest."""
+        """Return True if there is an exchange for the request with this digest."""
         return self._row(digest, also) is not None
 
     def refresh(self) -> bool:
-        """Read the file if it changed since; False if there is none.
+        """Read the file if it has changed since the last call. Return False if there is no file.
 
         Raises:
-            InputError: it is no cassette, a later format, or damaged.
+            InputError: the file is not a cassette, has a later format, or is damaged.
         """
         with self._mutex:
             try:
@@ -78,10 +79,10 @@ class Recordings:
             return True
 
     def find(self, digest: str, also: str = "") -> Exchange | None:
-        """The exchange recorded for a request, by its digest, else by that of its portable form.
+        """Return the exchange of a request, found by its digest, else by the digest of its portable form.
 
         Raises:
-            InputError: its line is damaged.
+            InputError: the line of the exchange is damaged.
         """
         row = self._row(digest, also)
         if row is None:
@@ -89,31 +90,32 @@ class Recordings:
         number, line = row
         try:
             return Exchange.from_line(line)
-        except (ValueError, KeyError, TypeError, IndexError) as wrong:
-            raise self._damaged(number, line) from wrong
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise self._damaged(number, line) from error
 
     def _row(self, digest: str, also: str) -> tuple[int, bytes] | None:
         return self._lines.get(digest) or self._lines.get(self._also.get(also or digest, ""))
 
     def requests(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The number of each line and the request on it, without parsing the events."""
+        """Yield the number of each line and its request, without parsing its events."""
         decoder = json.JSONDecoder()
         for number, line in list(self._lines.values()):
             text = line.decode("utf-8", "replace")
-            at = text.find('"request":')
+            start = text.find('"request":') + len('"request":')
             try:
-                yield number, decoder.raw_decode(text, at + len('"request":'))[0]
+                yield number, decoder.raw_decode(text, start)[0]
             except ValueError:
-                continue  # it is named when it is asked for
+                continue  # find() reports a damaged line when its exchange is asked for
 
     def keep(self, exchange: Exchange, *, replace: bool = False) -> bool:
-        """Write the exchange at the end, or with ``replace`` in the place of the one before it.
+        """Append the exchange, or with ``replace`` put it where the exchange with its digest is.
 
-        False if the file has an exchange for that digest already (another kernel was first).
+        Return False if the file already has an exchange with that digest, because another kernel was
+        first, and ``replace`` is False.
 
         Raises:
             InputError: the file is damaged.
-            OSError: it cannot be written; it is as it was.
+            OSError: the file cannot be written. It is as it was before.
         """
         line = exchange.to_line()
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,79 +129,77 @@ class Recordings:
             return row is None or replace
 
     def _index(self, data: bytes) -> None:
-        whole, ended = len(data), data.endswith(b"\n") or not data
+        """Index the content of the file."""
+        whole_bytes, ended = len(data), data.endswith(b"\n") or not data
         rows = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
         tail = rows.pop()
-        if tail and (_sound(tail) or not (rows or _HEADER.startswith(tail))):
+        # A last line without a line end counts if it is whole: an editor may have removed the line end.
+        if tail and (_is_json_object(tail) or not (rows or _HEADER.startswith(tail))):
             rows.append(tail)
         elif tail:
-            # Its writer was killed in mid-line, or is writing now. The next writer cuts it off.
-            whole, ended = len(data) - len(tail), True
-        found: dict[str, tuple[int, bytes]] = {}
-        others: dict[str, str] = {}
+            # The writer of this line was killed, or is still writing. The next writer cuts the line off.
+            whole_bytes, ended = len(data) - len(tail), True
+        lines: dict[str, tuple[int, bytes]] = {}
+        portable: dict[str, str] = {}
         for number, row in enumerate(rows, 1):
-            line = row.rstrip(b"\r")  # git may have checked it out with other line ends
+            line = row.rstrip(b"\r")  # git on Windows may have changed the line ends
             if number == 1:
                 self._check_header(line)
             elif line.strip():
                 digest, also = self._digests(number, line)
-                found[digest] = (number, line)
-                others[also] = digest
-        self._lines, self._also = found, others
-        self._last, self._whole, self._ended = len(rows), whole, ended
+                lines[digest] = (number, line)
+                portable[also] = digest
+        self._lines, self._also = lines, portable
+        self._last, self._whole_bytes, self._ended = len(rows), whole_bytes, ended
 
     def _check_header(self, line: bytes) -> None:
-        try:
-            name, version = str(json.loads(line)["format"]).rsplit("/", 1)
-            known, version = name == FORMAT, int(version)
-        except (ValueError, KeyError, TypeError):
-            known = False
-        if not known:
+        version = _version_of(line)
+        if version is None:
             if line.startswith((b"<<<<<<<", b"=======", b">>>>>>>")):
                 raise self._damaged(1, line)
             raise InputError(
-                f"{self.path} is no cassette: its first line is not {_HEADER.decode()}",
+                f"{self.path} is not a cassette: its first line is not {_HEADER.decode()}",
                 "Give %nbchat cassette another path, or move that file away.",
             )
         if version > VERSION:
             raise InputError(
                 f"the cassette {self.path} has format {version}; this nbchat reads up to {VERSION}",
-                "Update nbchat, or record the cassette anew under another name.",
+                "Update nbchat, or record the cassette again under another name.",
             )
 
     def _digests(self, number: int, line: bytes) -> tuple[str, str]:
-        """The digest of the request on a line, and that of its portable form."""
-        if (found := _BEGINS.match(line)) and line.endswith(b"}"):
+        """Return the digest of the request on a line, and the digest of its portable form."""
+        if (found := _DIGESTS.match(line)) and line.endswith(b"}"):
             return found[1].decode(), (found[2] or found[1]).decode()
-        try:  # written by another hand, with other spaces or another order
+        try:  # edited by hand or by another program, with other spaces or another order of keys
             fields = json.loads(line)
             return str(fields["digest"]), str(fields.get("also") or fields["digest"])
-        except (ValueError, KeyError, TypeError, AttributeError) as wrong:
-            raise self._damaged(number, line) from wrong
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(number, line) from error
 
     def _damaged(self, number: int, line: bytes) -> InputError:
         where = f"line {number} of the cassette {self.path}"
         if line.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
             return InputError(
                 f"{where} is a conflict marker of a merge",
-                "Delete the marker lines and keep the lines of both sides: each stands for itself.",
+                "Delete the marker lines and keep the lines of both sides. Each line is complete without the others.",
             )
         return InputError(
             f"{where} is damaged", "Delete that line and record its request again with --mode auto, or restore it."
         )
 
     def _append(self, exchange: Exchange, line: bytes) -> None:
-        begin = _HEADER + b"\n" if not self._whole else b"" if self._ended else b"\n"
+        begin = (b"" if self._ended else b"\n") if self._whole_bytes else _HEADER + b"\n"
         with open(self.path, "r+b", buffering=0) as file:
-            file.truncate(self._whole)
-            file.seek(self._whole)
+            file.truncate(self._whole_bytes)
+            file.seek(self._whole_bytes)
             try:
                 _write(file.fileno(), begin + line + b"\n")
-            except BaseException:  # a full disk, an interrupt: no half line stays
-                file.truncate(self._whole)
+            except BaseException:  # a full disk or an interrupt must not leave half a line
+                file.truncate(self._whole_bytes)
                 raise
             self._state = _state(os.fstat(file.fileno()))
-        self._whole += len(begin) + len(line) + 1
+        self._whole_bytes += len(begin) + len(line) + 1
         self._ended = True
         self._last = max(self._last, 1) + 1
         self._lines[exchange.digest] = (self._last, line)
@@ -207,7 +207,8 @@ class Recordings:
 
     def _rewrite(self, exchange: Exchange, line: bytes, place: int) -> None:
         with open(self.path, "rb") as file:
-            rows = file.read(self._whole).split(b"\n")
+            rows = file.read(self._whole_bytes).split(b"\n")
+        # A new file replaces the old one in one step, so a reader never sees a half-written file.
         kept = []
         for number, row in enumerate(rows, 1):
             if number == place:
@@ -216,12 +217,12 @@ class Recordings:
                 kept.append(row)
         if kept[-1]:
             kept.append(b"")
-        handle, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".tmp", dir=self.path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", suffix=".tmp", dir=self.path.parent)
         try:
             try:
-                _write(handle, b"\n".join(kept))
+                _write(descriptor, b"\n".join(kept))
             finally:
-                os.close(handle)
+                os.close(descriptor)
             shutil.copymode(self.path, temporary)
             os.replace(temporary, self.path)
         except BaseException:
@@ -232,17 +233,27 @@ class Recordings:
 
 
 def _state(stat: os.stat_result) -> tuple[int, int, int]:
+    # The inode as well: a file that was replaced within one tick of the clock may have the same size.
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _sound(line: bytes) -> bool:
+def _version_of(header: bytes) -> int | None:
+    """Return the version in the first line, or None if the line is not the header of a cassette."""
+    try:
+        name, version = str(json.loads(header)["format"]).rsplit("/", 1)
+        return int(version) if name == FORMAT else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_json_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
 
 
-def _write(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:  # a write to a disk that is nearly full may take only a part
+        rest = rest[os.write(descriptor, rest) :]

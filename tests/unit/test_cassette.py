@@ -666,8 +666,8 @@ def test_a_later_format_and_a_file_of_another_kind_are_refused_and_left_alone(tm
     words.write_text("hello")
     for file, said in (
         (later, "has format 2; this nbchat reads up to 1"),
-        (notebook, "no cassette"),
-        (words, "no cassette"),
+        (notebook, "not a cassette"),
+        (words, "not a cassette"),
     ):
         before = file.read_text()
         with pytest.raises(InputError, match=said):
