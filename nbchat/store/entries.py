@@ -1,4 +1,4 @@
-"""Entries on their way into the ledger and out of it: cleaned names, periods, and rows of columns.
+"""What goes into the ledger and comes out of it: anonymous entries, rows of columns, and periods.
 
 Days are those of the local clock.
 """
@@ -21,10 +21,14 @@ __all__ = ["cleaned", "entry_of", "notebook_name", "start_of", "total_of"]
 
 
 def notebook_name(path: str | os.PathLike[str] | None, *, home: Path | None = None) -> str:
-    """A name for a notebook that tells no one's name: its path below the home folder.
+    """Return a name for a notebook that does not contain the name of its user.
 
-    Elsewhere it is the file's name and four digits for its folder, so that two notebooks of one
-    name stay apart. A relative path is kept as it is.
+    It is the path below the home folder. For a notebook outside of the home folder it is the name of the
+    file and four digits for the folder, so that two notebooks of the same name stay apart. A relative path
+    is returned as it is.
+
+    >>> notebook_name("/home/ada/work/plan.ipynb", home=Path("/home/ada"))
+    'work/plan.ipynb'
     """
     if not path:
         return ""
@@ -38,12 +42,13 @@ def notebook_name(path: str | os.PathLike[str] | None, *, home: Path | None = No
 
 
 def start_of(period: str, now: float) -> float:
-    """When ``today``, this ``week`` (from Monday), ``month`` or ``year`` began; ``all`` began with the epoch.
+    """Return the start of the period that contains ``now``; both are in seconds since the epoch.
 
-    ``now`` and the result are in seconds since the epoch; days are those of the local clock.
+    Args:
+        period: ``today``, ``week`` (from Monday), ``month``, ``year`` or ``all``, which starts with the epoch.
 
     Raises:
-        OptionError: there is no such period.
+        OptionError: the period is none of these.
     """
     day = time.localtime(now)
     begins = {
@@ -56,26 +61,26 @@ def start_of(period: str, now: float) -> float:
         return 0.0
     if period not in begins:
         names = (*begins, "all")
-        raise OptionError(f"there is no period {period!r}", nearest(period, names) or f"Take {', '.join(names)}.")
-    # mktime sets a day of the month below 1 right, and -1 has it find out about summer time.
+        raise OptionError(f"there is no period {period!r}", nearest(period, names) or f"Use one of {', '.join(names)}.")
+    # mktime accepts a day of the month below 1. The last -1 lets it find out about daylight saving time.
     return time.mktime((*begins[period], 0, 0, 0, 0, 0, -1))
 
 
 def cleaned(entry: Entry) -> Entry:
-    """The entry without keys and without the user's folders."""
+    """Return the entry without keys and without the name of the user's home folder."""
     texts: dict[str, Any] = {name: redact(str(getattr(entry, name))) for name in TEXTS}
     return replace(entry, **texts | {"notebook": notebook_name(texts["notebook"])})
 
 
 def entry_of(row: Iterable[Any]) -> Entry:
-    """The entry of a row of all :data:`COLUMNS`."""
-    held = dict(zip(COLUMNS, row, strict=True))
-    used = {part.name: held.pop(part.name) for part in fields(Usage)}
-    return Entry(**held, usage=Usage(**used | {"estimated": bool(used["estimated"])}))
+    """Return the entry of a row, which has a value for each of :data:`COLUMNS`."""
+    values = dict(zip(COLUMNS, row, strict=True))
+    usage = {part.name: values.pop(part.name) for part in fields(Usage)}
+    return Entry(**values, usage=Usage(**usage | {"estimated": bool(usage["estimated"])}))
 
 
 def total_of(row: Sequence[Any], groups: int) -> Total:
-    """The total of a row: so many groups, the number of requests, :data:`COUNTS`, and the other sums."""
+    """Return the total of a row: the keys of ``groups`` columns, the number of requests, and the sums."""
     requests, *counts, estimated, cost, unknown, saved, failed, replayed = row[groups:]
     usage = Usage(**dict(zip(COUNTS, counts, strict=True)), estimated=bool(estimated))
     keys = tuple(str(key) for key in row[:groups])

@@ -1,17 +1,18 @@
-"""The journal: answers as they arrive, so that a killed kernel loses at most its last second.
+"""The journal: answers are written as they arrive, so a killed kernel loses at most the last second.
 
-The law:
+The rules:
 
-1. What arrived is on disk within a second; after a round of tool calls it is there before the
-   tools run, since a tool is what kills kernels.
-2. A file is kept only when its process died: the notebook has every answer that was settled.
-3. A running process holds a lock on its files, which the system lets go of with the process, so
-   no living answer is ever listed, and no reused process number hides a dead one.
-4. Writing never breaks a cell, and :meth:`Journal.feed` costs it next to nothing.
-5. Only the user can read the files (mode 0600); keys are taken out; age and size are bounded.
+1. Chunks are on disk within a second after their arrival. If the answer asks for tool calls, its chunks
+   are on disk before the tools run, because tools are what kills kernels.
+2. Only the files of processes that died are kept. The notebook itself has every answer that ended.
+3. A running process holds a lock on its files, and the system frees the lock with the process. So an
+   answer that is still arriving is never listed, and a process number that the system uses again does
+   not hide a dead one.
+4. Writing never breaks a cell, and :meth:`Journal.feed` takes almost no time.
+5. Only the user can read the files (mode 0600). Keys are removed. Age and size are limited.
 
-Killing a process loses nothing that was handed to the system, so nothing waits for the disk here
-(no fsync).
+The system keeps what it has received from a process that is killed, so nothing here waits for the disk
+(no fsync). Only a crash of the whole machine loses more.
 """
 
 from __future__ import annotations
@@ -37,20 +38,24 @@ from nbchat.store.transcript import Transcript, header_line, read, respond
 
 __all__ = ["Journal", "JournalEntry", "JournalFolder"]
 
-#: Seconds between two writes. Twice this is still within the second of rule 1.
-_INTERVAL = 0.4
-#: In the names of this process's files: it must not open those again, as POSIX drops a lock when
-#: any handle of the process to that file is closed (fcntl(2), "Advisory record locking").
+#: Time between two writes. Twice this time is still within the second of rule 1.
+_INTERVAL_S = 0.4
+#: How long a cell waits for a write that another thread has begun.
+_WRITE_PATIENCE_S = 1.0
+#: Without locks, a file that nobody has written to for so long belongs to a dead process.
+_SILENCE_S = 3_600
+#: A part of the names of this process's files. The process must not open these files again: POSIX frees
+#: a lock when the process closes any descriptor of the file (fcntl(2), "Advisory record locking").
 _PROCESS = secrets.token_hex(4)
-#: What a file that is gone, cut or not ours can raise.
+#: The errors of reading a file that is gone, cut off, or of another program.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, StreamError)
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """An answer whose process died: what was asked, and how far ``text`` had come.
+    """An answer whose process died: its prompt, and the ``text`` that had arrived.
 
-    ``at`` is when it was asked, in seconds since the epoch.
+    ``at`` is the time of the request, in seconds since the epoch.
     """
 
     path: Path
@@ -65,14 +70,14 @@ class JournalEntry:
 
     @property
     def name(self) -> str:
-        """The short name that ``%nbchat recover`` takes."""
+        """Return the short name that ``%nbchat recover`` takes."""
         return self.path.stem.rpartition("-")[2]
 
 
 class Journal:
-    """The sink that keeps one answer; :meth:`JournalFolder.open` makes it.
+    """A sink that writes one answer to a file; :meth:`JournalFolder.open` makes it.
 
-    Put it behind the view: once it settles, the answer is the notebook's.
+    It must settle after the view: settling deletes the file, so the notebook must have the answer first.
     """
 
     def __init__(self, folder: JournalFolder, header: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,62 +86,62 @@ class Journal:
         self._arrived: deque[tuple[float, StreamChunk]] = deque()
         self._path: Path | None = None
         self._descriptor = -1
-        self._written = 0
-        self._trouble = ""
+        self._written_bytes = 0
+        self._problem = ""
         self._lock = threading.Lock()
         self._settled = threading.Event()
         self._began = clock()
-        self._next = self._began + _INTERVAL
+        self._next = self._began + _INTERVAL_S
         self._timer: threading.Thread | None = None
 
     def begin(self, request: Request) -> None:
         """Nothing is written before the first chunk."""
 
     def feed(self, chunk: StreamChunk) -> None:
-        """Take one chunk. A timer writes it, or this does when the timer is late."""
+        """Take one chunk. A thread writes it, or this call does if the thread is late."""
         now = self._clock()
         self._arrived.append((now - self._began, chunk))
         if self._timer is None:
-            # The timer writes the last chunks before a silence; feed() alone would wait for the next.
+            # Without the thread, the last chunks before a pause would stay in memory until the next chunk.
             self._timer = threading.Thread(target=self._tick, name="nbchat-journal", daemon=True)
             self._timer.start()
         if now >= self._next:
             self._flush(wait=0.0)
         elif isinstance(chunk, ToolResult | ResponseChunk) and _tools_follow(chunk):
-            self._flush(wait=1.0)
+            self._flush(wait=_WRITE_PATIENCE_S)
 
     def settle(self, response: Response) -> None:
-        """Take the end: the file goes, as the notebook has the answer."""
+        """Take the end of the answer: delete the file, because the notebook has the answer."""
         self._settled.set()
-        held = self._lock.acquire(timeout=1.0)  # a disk that hangs does not hang the cell
+        locked = self._lock.acquire(timeout=_WRITE_PATIENCE_S)  # a disk that hangs must not hang the cell
         self._arrived.clear()
         descriptor, self._descriptor = self._descriptor, -1
-        if held:
+        if locked:
             self._lock.release()
         with contextlib.suppress(OSError):
             if descriptor >= 0:
                 os.close(descriptor)
             if self._path is not None:
                 self._path.unlink()
-        if self._trouble:
-            self._folder.report(self._trouble)
+        if self._problem:
+            self._folder.report(self._problem)
 
     def _tick(self) -> None:
-        while not self._settled.wait(_INTERVAL):
+        while not self._settled.wait(_INTERVAL_S):
             self._flush(wait=0.0)
 
     def _flush(self, wait: float) -> None:
-        """Write what has arrived. Waits so many seconds for a write under way; never raises."""
+        """Write the chunks that have arrived. Wait at most ``wait`` seconds for another write. Never raise."""
         if not self._lock.acquire(timeout=wait) if wait else not self._lock.acquire(blocking=False):
             return
         try:
-            self._next = self._clock() + _INTERVAL
-            if self._trouble or self._settled.is_set():
+            self._next = self._clock() + _INTERVAL_S
+            if self._problem or self._settled.is_set():
                 self._arrived.clear()
-            elif lines := self._transcript.lines(_taken(self._arrived)):
+            elif lines := self._transcript.lines(_drain(self._arrived)):
                 self._append(lines)
-        except Exception as wrong:  # rule 4; said by settle(), in the cell's own thread
-            self._trouble = str(wrong) or type(wrong).__name__
+        except Exception as error:  # rule 4; settle() reports the problem, in the thread of the cell
+            self._problem = str(error) or type(error).__name__
         finally:
             self._lock.release()
 
@@ -145,10 +150,10 @@ class Journal:
             self._path, self._descriptor = self._folder.create()
             lines.insert(0, self._header)
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-        self._written += len(data)
-        if self._written > self._folder.max_bytes:
+        self._written_bytes += len(data)
+        if self._written_bytes > self._folder.max_bytes:
             raise OSError(f"the answer is larger than the {self._folder.max_bytes:,} bytes of the journal")
-        while data:  # a disk that fills up takes a part
+        while data:  # a write to a disk that is nearly full may take only a part
             data = data[os.write(self._descriptor, data) :]
 
 
@@ -156,16 +161,21 @@ def _tools_follow(chunk: ToolResult | ResponseChunk) -> bool:
     return isinstance(chunk, ToolResult) or chunk.stop_reason == "tool_use"
 
 
-def _taken(arrived: deque[tuple[float, StreamChunk]]) -> Iterator[tuple[float, StreamChunk]]:
-    while arrived:
+def _drain(arrived: deque[tuple[float, StreamChunk]]) -> Iterator[tuple[float, StreamChunk]]:
+    while arrived:  # feed() may append in another thread meanwhile
         yield arrived.popleft()
 
 
 class JournalFolder:
-    """Where journals are: ``path``, else the user's own folder. Nothing is made before the first write.
+    """The folder of the journals. It is created with the first write.
 
-    Files older than ``max_age`` seconds go, and the oldest while there are more than ``max_bytes``
-    in all; those of running kernels stay. ``warn`` is told once when nothing can be written.
+    Args:
+        path: the folder, or None for the user's own.
+        max_age: seconds after which a file is deleted.
+        max_bytes: the size of all files together. The oldest are deleted when it is exceeded.
+        warn: called once, with a message, if nothing can be written.
+
+    The files of running kernels are never deleted.
     """
 
     def __init__(
@@ -182,7 +192,7 @@ class JournalFolder:
 
     @property
     def path(self) -> Path:
-        """Where the files are, or will be."""
+        """Return the folder, which may not exist yet."""
         if self._path is None:
             import platformdirs
 
@@ -201,40 +211,40 @@ class JournalFolder:
         digest: str = "",
         at: float | None = None,
     ) -> Journal:
-        """A sink for one answer. An answer that is done in less than half a second never touches the disk."""
-        known = {"model": model, "endpoint": endpoint, "notebook": notebook, "chat": chat, "cell": cell}
-        return Journal(self, header_line(prompt, at=time.time() if at is None else at, **known, digest=digest))
+        """Return a sink for one answer. An answer that ends within 0.4 s never touches the disk."""
+        fields = {"model": model, "endpoint": endpoint, "notebook": notebook, "chat": chat, "cell": cell}
+        return Journal(self, header_line(prompt, at=time.time() if at is None else at, **fields, digest=digest))
 
     def recoverable(self) -> list[JournalEntry]:
-        """The answers whose process died, newest first."""
-        found = []
+        """Return the answers whose process died, newest first."""
+        entries = []
         for path in self._files():
             if not _is_alive(path):
                 with contextlib.suppress(*_UNREADABLE):
-                    found.append(_entry(path))
-        return sorted(found, key=lambda entry: entry.at, reverse=True)
+                    entries.append(_entry(path))
+        return sorted(entries, key=lambda entry: entry.at, reverse=True)
 
     def restore(self, entry: JournalEntry) -> Response:
-        """What arrived of the answer, as a Response of status ``incomplete``. Its file stays.
+        """Return the part of the answer that arrived, as a Response of status ``incomplete``. Keep its file.
 
         Raises:
-            InputError: the file is gone or is no journal.
+            InputError: the file is gone or is not a journal.
         """
         try:
             return respond(*read(entry.path.read_bytes()))
-        except _UNREADABLE as wrong:
+        except _UNREADABLE as error:
             raise InputError(
-                f"the answer {entry.name} cannot be restored ({type(wrong).__name__})",
-                "Another kernel may have discarded it; %nbchat recover lists what there is.",
-            ) from wrong
+                f"the answer {entry.name} cannot be restored ({type(error).__name__})",
+                "Another kernel may have discarded it. %nbchat recover lists the answers that can be restored.",
+            ) from error
 
     def discard(self, entry: JournalEntry) -> None:
-        """Remove the file; it may be gone already."""
+        """Delete the file of an answer, which another kernel may already have done."""
         with contextlib.suppress(OSError):
             entry.path.unlink()
 
     def create(self) -> tuple[Path, int]:
-        """A new locked file of this process, after making room for it: its path and descriptor."""
+        """Delete old files, create a file that this process locks, and return its path and descriptor."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._prune()
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
@@ -243,11 +253,11 @@ class JournalFolder:
         hold_for_life(descriptor)
         return path, descriptor
 
-    def report(self, trouble: str) -> None:
-        """Say once that answers are not kept."""
+    def report(self, problem: str) -> None:
+        """Warn, the first time only, that answers are not written."""
         if not self._warned:
             self._warned = True
-            self._warn(f"answers are not kept against a crash of the kernel: no journal ({redact(trouble)})")
+            self._warn(f"answers would be lost if the kernel died: the journal cannot be written ({redact(problem)})")
 
     def _files(self) -> list[Path]:
         try:
@@ -256,15 +266,15 @@ class JournalFolder:
             return []
 
     def _prune(self) -> None:
-        kept = 0
+        kept_bytes = 0
         oldest = time.time() - self._max_age
         for path in reversed(self._files()):  # names begin with the time: newest first
             with contextlib.suppress(OSError):
                 status = path.stat()
-                kept += status.st_size
-                if (status.st_mtime < oldest or kept > self.max_bytes) and not _is_alive(path):
+                kept_bytes += status.st_size
+                if (status.st_mtime < oldest or kept_bytes > self.max_bytes) and not _is_alive(path):
                     path.unlink()
-                    kept -= status.st_size
+                    kept_bytes -= status.st_size
 
 
 def _entry(path: Path) -> JournalEntry:
@@ -281,17 +291,17 @@ def _warn(message: str) -> None:
 
 
 def _is_alive(path: Path) -> bool:
-    """Whether the process that writes the file is running."""
+    """Return True if the process that writes the file is running, or if nobody can know."""
     if f"-{_PROCESS}-" in path.name:
         return True
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
-        return True  # not ours to judge
+        return True
     try:
-        taken = hold_for_life(descriptor)
-        if taken is None:  # no locks here: an hour without a word is the end of any answer
-            return time.time() - os.fstat(descriptor).st_mtime < 3600
-        return not taken
+        is_free = hold_for_life(descriptor)  # closing the descriptor frees it again
+        if is_free is None:  # the file system has no locks
+            return time.time() - os.fstat(descriptor).st_mtime < _SILENCE_S
+        return not is_free
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
-"""A transcript: the chunks of an answer as JSON lines, and lines back to a Response. No I/O.
+"""A transcript: the chunks of an answer as JSON lines, and the way back to a Response. No I/O.
 
-The first line is the header, with the prompt. The others are events of the Messages API where
-there is one for the chunk, so that the parser that read the answer reads them again; deltas of
-one block are joined. Each has ``after``, in seconds since the beginning.
+The first line is the header, with the prompt. The other lines are events of the Messages API, so that
+the parser that read the answer can read it again. Only chunks without such an event have a type of their
+own. Deltas of one block are joined. Each line has ``after``, the seconds since the request.
 """
 
 from __future__ import annotations
@@ -34,63 +34,65 @@ from nbchat.core.usage import Usage
 __all__ = ["Transcript", "header_line", "read", "respond"]
 
 _FORMAT = "nbchat.journal/1"
-#: The beginning of a key at the end of a text: held until the rest of it can be recognised.
-_KEY_BEGINS = re.compile(r"(?<![A-Za-z0-9])(?:s|sk|sk-[A-Za-z0-9_\-]{0,200})\Z")
+#: The start of a key at the end of a text. It is not written before the next text, with which the whole
+#: key can be recognised and removed.
+_KEY_START = re.compile(r"(?<![A-Za-z0-9])(?:s|sk|sk-[A-Za-z0-9_\-]{0,200})\Z")
 _DELTA_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
 
-def header_line(prompt: Message, **known: Any) -> str:
-    """The first line: the prompt and what else is ``known`` of the request."""
-    return redact(json.dumps({"format": _FORMAT, **known, "prompt": prompt.to_dict()}, ensure_ascii=False))
+def header_line(prompt: Message, **fields: Any) -> str:
+    """Return the first line: the prompt and other ``fields`` of the request, without keys."""
+    return redact(json.dumps({"format": _FORMAT, **fields, "prompt": prompt.to_dict()}, ensure_ascii=False))
 
 
 class Transcript:
-    """Makes lines of chunks. No line has a key, nor half of one."""
+    """A writer of lines. No line has a key or half of a key."""
 
     def __init__(self) -> None:
         self._run: _Run | None = None
 
     def lines(self, arrived: Iterable[tuple[float, StreamChunk]]) -> list[str]:
-        """The lines of what arrived, each chunk with its seconds since the beginning."""
-        made: list[str] = []
+        """Return the lines for chunks, each given with its seconds since the request."""
+        lines: list[str] = []
         for after, chunk in arrived:
             piece = _run_of(chunk, after)
-            if piece is not None and self._run is not None and self._run.takes(piece):
+            if piece is not None and self._run is not None and self._run.absorb(piece):
                 continue
             if self._run is not None:
-                made.append(self._run.line())
+                lines.append(self._run.line())
             self._run = piece
             if piece is None and not isinstance(chunk, Notice):
-                made.append(_line(chunk, after))
+                lines.append(_line(chunk, after))
         if self._run is not None:
-            run, self._run = self._run, self._run.hold_back()
+            run, self._run = self._run, self._run.cut_key_start()
             if run.text:
-                made.append(run.line())
-        return [redact(line) for line in made]
+                lines.append(run.line())
+        return [redact(line) for line in lines]
 
 
 @dataclass(slots=True)
 class _Run:
-    """Deltas of one kind for one block, which are one line."""
+    """Deltas of one kind and one block, which become one line."""
 
     kind: str
     index: int
     text: str
     after: float
 
-    def takes(self, other: _Run) -> bool:
-        """Add the other to this one, if they go together."""
-        together = (self.kind, self.index) == (other.kind, other.index)
-        if together:
+    def absorb(self, other: _Run) -> bool:
+        """Append the other run if it is of the same kind and block. Return True if it is."""
+        matches = (self.kind, self.index) == (other.kind, other.index)
+        if matches:
             self.text, self.after = self.text + other.text, other.after
-        return together
+        return matches
 
-    def hold_back(self) -> _Run | None:
-        begun = _KEY_BEGINS.search(self.text)
-        if begun is None:
+    def cut_key_start(self) -> _Run | None:
+        """Remove the start of a key from the end of the text, and return it as a run of its own."""
+        key_start = _KEY_START.search(self.text)
+        if key_start is None:
             return None
-        self.text = self.text[: begun.start()]
-        return _Run(self.kind, self.index, begun.group(), self.after)
+        self.text = self.text[: key_start.start()]
+        return _Run(self.kind, self.index, key_start.group(), self.after)
 
     def line(self) -> str:
         return _json(_delta(self.index, self.kind, **{_DELTA_FIELDS[self.kind]: self.text}), self.after)
@@ -126,7 +128,7 @@ def _line(chunk: StreamChunk, after: float) -> str:
             event = _delta(index, "citations_delta", citation=dict(citation))
         case BlockStop(index, block):
             event = {"type": "content_block_stop", "index": index}
-            if isinstance(block, OpaqueBlock):  # what its deltas brought, no chunk has told
+            if isinstance(block, OpaqueBlock):  # no chunk has the deltas of an unknown block
                 event["block"] = block.to_dict()
         case ResponseChunk(message, _, usage):
             event = {"type": "response", "message": dict(message), "usage": usage.to_dict()}
@@ -139,15 +141,15 @@ def _line(chunk: StreamChunk, after: float) -> str:
 
 
 def read(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The header and the events of a transcript; a last line that was cut is left out.
+    """Return the header and the events of a transcript, without a last line that was cut off.
 
     Raises:
-        ValueError: it is no transcript of this format.
+        ValueError: the data is not a transcript of this format.
     """
     first, *others = data.split(b"\n")
     header = json.loads(first)
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ValueError("it was not written by this version of nbchat")
+        raise ValueError("the file was not written by this version of nbchat")
     events = []
     for line in others:
         try:
@@ -158,41 +160,41 @@ def read(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def respond(header: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Response:
-    """Fold the events as the session would have, into a Response of status ``incomplete``.
+    """Fold the events, as the session would have done, into a Response of status ``incomplete``.
 
-    Tokens of a round that did not end are estimated; its prompt's are not known and count 0.
+    The output tokens of a round that did not end are estimated. The tokens of its prompt are not known and
+    count as 0.
     """
     now = 0.0
     turn = Accumulator(Message.from_dict(header["prompt"]), lambda: now)
-    parser, answered = _begun(header), False
+    parser, has_results = _new_parser(header), False
     for event in events:
         now = event["after"]
         if event["type"] == "tool_result":
             turn.feed(ToolResult(event["tool_use_id"], content_of(event["content"]), event["is_error"]))
-            answered = True
+            has_results = True
             continue
-        if answered:
+        if has_results:
             turn.answer_tools()
-            answered = False
+            has_results = False
         if event["type"] == "response":
             usage = Usage.from_dict(event["usage"])
             turn.feed(ResponseChunk(event["message"], parser.snapshot().blocks, usage))
-            parser = _begun(header)
+            parser = _new_parser(header)
             continue
-        if "block" in event:  # the parser takes an unknown delta as fields of its block
+        if "block" in event:  # the parser adds the fields of an unknown delta to its block
             fields = {key: value for key, value in event["block"].items() if key != "type"}
             parser.feed(_delta(event["index"], "whole_delta", **fields))
         if (chunk := parser.feed(event)) is not None:
             turn.feed(chunk)
-    if answered:
+    if has_results:
         turn.answer_tools()
     if (rest := parser.snapshot()).blocks:
         turn.cut(rest)
-    known = {name: header[name] for name in ("model", "endpoint", "digest")}
-    return turn.respond("incomplete", **known)
+    return turn.respond("incomplete", **{name: header[name] for name in ("model", "endpoint", "digest")})
 
 
-def _begun(header: Mapping[str, Any]) -> ChatStreamParser:
+def _new_parser(header: Mapping[str, Any]) -> ChatStreamParser:
     parser = ChatStreamParser()
     parser.feed({"type": "message_start", "message": {"model": header["model"], "role": "assistant"}})
     return parser
