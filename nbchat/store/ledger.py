@@ -1,13 +1,14 @@
-"""The ledger: one row for every request sent, in one SQLite file for each user.
+"""The ledger: one row for every request, in one SQLite file for each user.
 
-The law:
+The rules:
 
-1. A row is written for every request: answered, failed, interrupted, retried or replayed.
-2. Writing never breaks a cell. What cannot be written is said once, held, and tried again.
-3. Many kernels write at once: WAL, short transactions, and patience where SQLite asks for it.
-4. Migrations only add, with defaults, so an older nbchat can write to a newer file.
+1. Every request gets a row: answered, failed, interrupted, sent again or replayed.
+2. Writing never breaks a cell. If a row cannot be written, the user is warned once, the row stays in
+   memory, and each later write tries again.
+3. Many kernels may write at the same time: WAL mode, short transactions, and waiting while SQLite is busy.
+4. Migrations only add columns, with defaults, so an older nbchat can write to a newer file.
 
-Costs are in US dollars, times in seconds since the epoch, days those of the local clock.
+Costs are in US dollars. Times are in seconds since the epoch. Days are those of the local clock.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger"]
 
+#: How often a busy ledger is tried again.
+_RETRY_INTERVAL_S = 0.01
+#: How long a write waits for other kernels if the write before it failed.
+_IMPATIENCE_S = 0.1
+#: Rows that are kept in memory while the file cannot be written.
+_MAX_WAITING_ROWS = 10_000
+
+#: The SQL of each version of the schema, in order. A published one must not change: rule 4.
 _MIGRATIONS = (
     f"""
     CREATE TABLE requests (
@@ -53,13 +62,13 @@ _MIGRATIONS = (
     """,
 )
 
-#: How totals may be grouped, and the SQL of each.
+#: The names that totals can be grouped by, and the SQL of each.
 _GROUPS = {
     "day": "date(at, 'unixepoch', 'localtime')",
     "month": "strftime('%Y-%m', at, 'unixepoch', 'localtime')",
     **{name: name for name in ("model", "notebook", "chat", "endpoint", "kind", "status")},
 }
-#: A request that used nothing costs nothing, whatever the price.
+#: The condition for an unknown cost. A request that used no tokens costs nothing, whatever the price.
 _UNKNOWN = f"(cost IS NULL AND {' + '.join(COUNTS)} > 0)"
 
 
@@ -68,10 +77,15 @@ def _warn(message: str) -> None:
 
 
 class Ledger:
-    """The ledger at ``path``, else the user's own. Nothing is opened or made before the first use.
+    """A ledger file. It is opened, and if necessary created, with the first use.
 
-    ``warn`` is told once when rows cannot be written. ``patience`` is how many seconds to wait for
-    other kernels. Safe for threads, and for ``os.fork``.
+    Threads may share a ledger, and the process may fork.
+
+    Args:
+        path: the file, or None for the user's own.
+        warn: called with a message when rows cannot be written, the first time only, and when a damaged
+            file was replaced.
+        patience: seconds to wait for other kernels.
     """
 
     def __init__(
@@ -86,13 +100,13 @@ class Ledger:
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._lock = threading.RLock()
-        self._waiting: deque[Entry] = deque(maxlen=10_000)
+        self._waiting: deque[Entry] = deque(maxlen=_MAX_WAITING_ROWS)
         self._failing = self._warned = False
         _close_around_forks(self)
 
     @property
     def path(self) -> Path:
-        """Where the ledger is, or will be."""
+        """Return the path of the file, which may not exist yet."""
         if self._path is None:
             import platformdirs
 
@@ -102,13 +116,16 @@ class Ledger:
     # Writing
 
     def record(self, entry: Entry) -> bool:
-        """Write one row, and those that could not be written before. False if it did not work; never raises."""
+        """Write one row, and the rows that could not be written before. Return False if that failed.
+
+        Never raise.
+        """
         with self._lock:
             self._waiting.append(cleaned(entry))
             return self._flush()
 
     def _flush(self) -> bool:
-        """Write what is waiting. The lock is held."""
+        """Write the waiting rows. The caller holds the lock."""
         if not self._waiting:
             return True
         rows = [tuple(entry.to_dict().values()) for entry in self._waiting]
@@ -120,15 +137,15 @@ class Ledger:
                 connection.executemany(statement, rows)
 
         try:
-            # After a failure the cells that follow do not wait for the same lock again.
-            self._do(insert, patience=0.1 if self._failing else self._patience, create=True)
-        except Exception as wrong:  # rule 2
+            # After a failure, the next cells must not all wait their full time for the same lock.
+            self._do(insert, patience=_IMPATIENCE_S if self._failing else self._patience, create=True)
+        except Exception as error:  # rule 2
             self._failing = True
             if not self._warned:
                 self._warned = True
                 self._warn(
-                    f"the usage ledger {_shown(self.path)} cannot be written ({redact(str(wrong))}); "
-                    "usage is kept in memory and written as soon as that works"
+                    f"the usage ledger {_without_home(self.path)} cannot be written ({redact(str(error))}); "
+                    "usage is kept in memory and is written as soon as the file can be written"
                 )
             return False
         self._waiting.clear()
@@ -145,13 +162,16 @@ class Ledger:
         notebook: str | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
-        """The requests from ``since`` to before ``until``, oldest first; with ``limit``, the last ones."""
+        """Return the requests from ``since`` to before ``until``, oldest first.
+
+        With ``limit``, return only that many of the newest requests.
+        """
         where, values = _where(since, until, notebook)
-        found = self._select(
+        rows = self._select(
             f"SELECT {', '.join(COLUMNS)} FROM requests {where} ORDER BY at DESC, id DESC LIMIT ?",
             (*values, -1 if limit is None else limit),
         )
-        return [entry_of(row) for row in reversed(found)]
+        return [entry_of(row) for row in reversed(rows)]
 
     def totals(
         self,
@@ -161,10 +181,15 @@ class Ledger:
         *,
         notebook: str | None = None,
     ) -> list[Total]:
-        """Sums by ``day``, ``month``, ``model``, ``notebook``, ``chat``, ``endpoint``, ``kind`` or ``status``.
+        """Return the sums of groups of requests.
 
-        Several names group by all of them; none (``()``) gives the one total. Days and months
-        come in order of time, all else with the dearest first.
+        Days and months come in the order of time, other groups with the most expensive first.
+
+        Args:
+            by: ``day``, ``month``, ``model``, ``notebook``, ``chat``, ``endpoint``, ``kind`` or ``status``.
+                Several names group by all of them; ``()`` makes one group of all requests.
+            since, until: the first moment of the period, and the first moment after it.
+            notebook: the path of a notebook, to sum up its requests only.
 
         Raises:
             OptionError: a name in ``by`` is none of these.
@@ -173,38 +198,40 @@ class Ledger:
         names = (by,) if isinstance(by, str) else tuple(by)
         for name in names:
             if name not in _GROUPS:
-                hint = nearest(name, _GROUPS) or f"It goes by {', '.join(_GROUPS)}."
-                raise OptionError(f"usage cannot be summed by {name!r}", hint)
+                hint = nearest(name, _GROUPS) or f"Use one of {', '.join(_GROUPS)}."
+                raise OptionError(f"usage cannot be grouped by {name!r}", hint)
         groups = [_GROUPS[name] for name in names]
         where, values = _where(since, until, notebook)
         sums = ", ".join(f"COALESCE(SUM({name}), 0)" for name in COUNTS)
-        timed = [group for name, group in zip(names, groups, strict=True) if name in ("day", "month")]
-        found = self._select(
+        times = [group for name, group in zip(names, groups, strict=True) if name in ("day", "month")]
+        cost_column = len(groups) + len(COUNTS) + 3  # counted from 1: groups, requests, counts, estimated, cost
+        rows = self._select(
             f"""
             SELECT {"".join(f"{group}, " for group in groups)} COUNT(*), {sums}, COALESCE(MAX(estimated), 0),
                 COALESCE(SUM(cost), 0), COALESCE(SUM({_UNKNOWN}), 0), COALESCE(SUM(saved), 0),
                 COALESCE(SUM(kind IN ('failed', 'retry')), 0), COALESCE(SUM(kind = 'replayed'), 0)
             FROM requests {where} {"GROUP BY " + ", ".join(groups) if groups else ""}
-            ORDER BY {", ".join([*timed, f"{len(groups) + len(COUNTS) + 3} DESC", "COUNT(*) DESC"])}
+            ORDER BY {", ".join([*times, f"{cost_column} DESC", "COUNT(*) DESC"])}
             """,
             values,
         )
-        return [total_of(row, len(groups)) for row in found if row[len(groups)]]
+        # Without groups SQL returns one row, also if no request matches.
+        return [total_of(row, len(groups)) for row in rows if row[len(groups)]]
 
     def spent(self, since: float | None = None, notebook: str | None = None, *, until: float | None = None) -> Spent:
-        """What was spent since then, rows included that could not be written yet."""
+        """Return the cost of the period, including rows that could not be written yet."""
         where, values = _where(since, until, notebook)
-        named = None if notebook is None else notebook_name(notebook)
+        name = None if notebook is None else notebook_name(notebook)
         with self._lock:
-            found = self._select(
+            rows = self._select(
                 f"SELECT COALESCE(SUM(cost), 0), COALESCE(SUM({_UNKNOWN}), 0) FROM requests {where}", values
             )
-            known, unknown = found[0] if found else (0.0, 0)
+            known, unknown = rows[0] if rows else (0.0, 0)
             for entry in self._waiting:
                 if (
                     (since is None or entry.at >= since)
                     and (until is None or entry.at < until)
-                    and (named is None or entry.notebook == named)
+                    and (name is None or entry.notebook == name)
                 ):
                     known += entry.cost or 0.0
                     unknown += entry.cost is None and any(getattr(entry.usage, name) for name in COUNTS)
@@ -218,10 +245,10 @@ class Ledger:
         *,
         notebook: str | None = None,
     ) -> int:
-        """Write the rows as CSV, with a header, to a path or an open text file; gives their number.
+        """Write the rows as CSV with a header, to a path or an open text file. Return the number of rows.
 
-        An unknown cost is an empty field. A text that a spreadsheet would run as a formula gets an
-        apostrophe before it (https://owasp.org/www-community/attacks/CSV_Injection).
+        An unknown cost is an empty field. An apostrophe is put before a text that a spreadsheet would run
+        as a formula (https://owasp.org/www-community/attacks/CSV_Injection).
         """
         rows = self.rows(since, until, notebook=notebook)
         if not isinstance(file, str | os.PathLike):
@@ -230,15 +257,15 @@ class Ledger:
         try:
             with open(file, "w", newline="", encoding="utf-8") as opened:
                 _write_csv(opened, rows)
-        except OSError as wrong:
+        except OSError as error:
             raise InputError(
-                f"the usage cannot be written to {os.fspath(file)} ({wrong.strerror})",
+                f"the usage cannot be written to {os.fspath(file)} ({error.strerror})",
                 "Name a file in a folder that exists and can be written.",
             ) from None
         return len(rows)
 
     def close(self) -> None:
-        """Write what is waiting and let go of the file. The next use opens it again."""
+        """Write the waiting rows and close the file. The next use opens it again."""
         with self._lock:
             self._flush()
             self._disconnect()
@@ -250,11 +277,11 @@ class Ledger:
             self._flush()
             try:
                 return self._do(lambda connection: connection.execute(statement, values).fetchall()) or []
-            except Exception as wrong:
+            except Exception as error:
                 raise InputError(
-                    f"the usage ledger {_shown(self.path)} cannot be read ({wrong})",
-                    "See who owns the file and its folder, and whether another program holds it.",
-                ) from wrong
+                    f"the usage ledger {_without_home(self.path)} cannot be read ({error})",
+                    "Check who owns the file and its folder, and whether another program has locked the file.",
+                ) from error
 
     def _do(
         self,
@@ -263,30 +290,31 @@ class Ledger:
         patience: float | None = None,
         create: bool = False,
     ) -> Any:
-        """The result of ``work`` on an open ledger; None when there is none and none is to be made.
+        """Open the ledger and return the result of ``work``; None if there is no file and ``create`` is False.
 
-        SQLite's own waiting does not cover the moments in which a file becomes WAL or the last
-        connection tidies up (https://www.sqlite.org/wal.html, section 8), so this waits too.
+        SQLite waits for other kernels, but not while a file changes to WAL mode and not while the last
+        connection cleans up (https://www.sqlite.org/wal.html, section 8). So this method waits, too.
         """
         import sqlite3
 
-        until = time.monotonic() + (self._patience if patience is None else patience)
-        replaced = False
+        deadline = time.monotonic() + (self._patience if patience is None else patience)
+        was_replaced = False
         while True:
             try:
                 if not create and not self.path.exists():
                     return None
-                return work(self._connect(max(0.0, until - time.monotonic())))
-            except sqlite3.Error as wrong:
-                code = (getattr(wrong, "sqlite_errorcode", None) or 0) & 0xFF
-                if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) and not replaced:
-                    replaced = True
+                return work(self._connect(max(0.0, deadline - time.monotonic())))
+            except sqlite3.Error as error:
+                # The low byte is the primary code: https://www.sqlite.org/rescode.html
+                code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+                if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) and not was_replaced:
+                    was_replaced = True
                     self._set_aside()
                     continue
                 self._disconnect()
-                if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() >= until:
+                if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() >= deadline:
                     raise
-                time.sleep(0.01)
+                time.sleep(_RETRY_INTERVAL_S)
 
     def _connect(self, patience: float) -> sqlite3.Connection:
         import sqlite3
@@ -296,12 +324,13 @@ class Ledger:
             return self._connection
         self._disconnect()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # SQLite would make it readable for all
+        with contextlib.suppress(FileExistsError):  # SQLite would create a file that everybody can read
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         connection = sqlite3.connect(self.path, timeout=patience, check_same_thread=False)
         self._connection, self._file = connection, _identity(self.path)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")  # a killed kernel loses nothing with it
+        # NORMAL does not wait for the disk. A killed kernel loses nothing; a power cut may lose the last rows.
+        connection.execute("PRAGMA synchronous = NORMAL")
         _migrate(connection)
         return connection
 
@@ -311,10 +340,10 @@ class Ledger:
             connection.close()
 
     def _set_aside(self) -> None:
-        """Move a file that is no ledger out of the way, unless another kernel has done so."""
-        seen = self._file
+        """Rename a file that is not a ledger, unless another kernel has already done so."""
+        damaged = self._file
         self._disconnect()
-        if seen is None or seen != _identity(self.path):
+        if damaged is None or damaged != _identity(self.path):
             return
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.broken-{number}")).exists():
@@ -323,34 +352,40 @@ class Ledger:
         for suffix in ("-wal", "-shm"):
             with contextlib.suppress(OSError):
                 os.unlink(f"{self.path}{suffix}")
-        self._warn(f"the usage ledger {_shown(self.path)} was damaged; it is kept as {aside.name} and a new one begun")
+        self._warn(
+            f"the usage ledger {_without_home(self.path)} was damaged; it is kept as {aside.name}, "
+            "and a new one is used"
+        )
 
 
 def _close_around_forks(ledger: Ledger) -> None:
-    """SQLite must not be carried into a child: https://www.sqlite.org/howtocorrupt.html section 2.6."""
+    """Close the connection before each fork: a child that uses its parent's connection destroys the file.
+
+    https://www.sqlite.org/howtocorrupt.html, section 2.6
+    """
     if not hasattr(os, "register_at_fork"):
         return
-    known = weakref.ref(ledger)
+    reference = weakref.ref(ledger)  # a handler cannot be unregistered, so it must not keep the ledger alive
 
     def before() -> None:
-        if (mine := known()) is not None:
-            mine._lock.acquire()
-            mine._disconnect()
+        if (current := reference()) is not None:
+            current._lock.acquire()  # no other thread may be writing at the moment of the fork
+            current._disconnect()
 
     def in_parent() -> None:
-        if (mine := known()) is not None:
-            mine._lock.release()
+        if (current := reference()) is not None:
+            current._lock.release()
 
     def in_child() -> None:
-        if (mine := known()) is not None:
-            mine._lock = threading.RLock()
-            mine._waiting.clear()  # the parent writes its own rows
+        if (current := reference()) is not None:
+            current._lock = threading.RLock()
+            current._waiting.clear()  # the parent writes these rows
 
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date; each step and its number are one transaction."""
+    """Bring the schema up to date. All steps are one transaction, so no kernel sees half of them."""
     if _version(connection) >= len(_MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -374,11 +409,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _where(since: float | None, until: float | None, notebook: str | None) -> tuple[str, tuple[Any, ...]]:
-    named = None if notebook is None else notebook_name(notebook)
-    asked = [("at >= ?", since), ("at < ?", until), ("notebook = ?", named)]
-    held = [(clause, value) for clause, value in asked if value is not None]
-    clauses = " AND ".join(clause for clause, _ in held)
-    return f"WHERE {clauses}" if held else "", tuple(value for _, value in held)
+    """Return the WHERE clause of a query, and its values."""
+    name = None if notebook is None else notebook_name(notebook)
+    possible = [("at >= ?", since), ("at < ?", until), ("notebook = ?", name)]
+    conditions = [(condition, value) for condition, value in possible if value is not None]
+    clause = " AND ".join(condition for condition, _ in conditions)
+    return f"WHERE {clause}" if conditions else "", tuple(value for _, value in conditions)
 
 
 def _write_csv(file: TextIO, rows: Iterable[Entry]) -> None:
@@ -397,8 +433,8 @@ def _cell(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
-def _shown(path: Path) -> str:
-    """A path for a message that may end up in a saved notebook: the home folder is ``~``."""
+def _without_home(path: Path) -> str:
+    """Return a path for a message, which may end up in a saved notebook, with ``~`` for the home folder."""
     try:
         return f"~/{path.relative_to(Path.home()).as_posix()}"
     except (ValueError, RuntimeError):

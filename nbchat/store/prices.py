@@ -1,12 +1,13 @@
-"""Prices: what a request cost, or could cost, in US dollars.
+"""Prices: the cost of a request, or the most that it could cost, in US dollars.
 
-The law:
+The rules:
 
-1. A price nobody can stand behind is None, and None stays None: it is never shown or added as 0.
-2. The list prices are those of genai-prices, for the endpoint that answered. Every kind of token
-   that was used needs a price of its own there; a price is not guessed from a neighbour's.
-3. What genai-prices does not carry is taken from the pricing page of the API, named at each line.
-4. Nothing here raises because of a price; only :func:`check_budget` raises, and on purpose.
+1. An uncertain price is None, and None stays None: it is never shown or added up as 0.
+2. List prices come from genai-prices, for the endpoint that answered. Each kind of token that was used
+   needs a price of its own there. The price of another kind, model or provider is never used instead.
+3. What genai-prices does not know comes from the pricing page of the API. The comment at each constant
+   names the section.
+4. A price that cannot be found is not an error. Only :func:`check_budget` raises, because it is asked to.
 
 https://platform.claude.com/docs/en/about-claude/pricing
 """
@@ -16,29 +17,37 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat.core.errors import BudgetError
 from nbchat.core.usage import Usage
 from nbchat.models import DEFAULT_MODEL, FREE, PLATFORMS, Model
 
+if TYPE_CHECKING:
+    from genai_prices.types import PriceCalculation
+
 __all__ = ["Overrides", "check_budget", "cost_of", "dollars", "estimate_cost", "preload"]
 
-#: Prices by model that the user gives: US dollars per million tokens under ``input``, ``output``,
-#: ``cache_read``, ``cache_write`` and ``cache_write_1h``; per thousand under ``web_search``.
+#: The user's own prices, by model: US dollars per million tokens as ``input``, ``output``, ``cache_read``,
+#: ``cache_write`` and ``cache_write_1h``, and US dollars per thousand searches as ``web_search``.
 Overrides: TypeAlias = Mapping[str, Mapping[str, float]]
 
-#: "Batch API … 50% discount on both input and output tokens"; cache tiers are halved with them,
-#: web searches are not (pricing page, "Batch processing").
+#: "Batch API … 50% discount on both input and output tokens". Cache tokens are discounted too, but web
+#: searches are not (pricing page, "Batch processing").
 _BATCH_FACTOR = 0.5
 #: "Specifying US-only inference … 1.1x multiplier on all token pricing" (pricing page, "Data residency").
 _GEO_FACTORS = {None: 1.0, "": 1.0, "global": 1.0, "not_available": 1.0, "us": 1.1}
-#: Regional and multi-region endpoints of Google Cloud cost 10 % more than the global one, from
-#: Claude Sonnet 4.5 on (pricing page, "Third-party platform pricing"). Bedrock says it in the model's id.
+#: Regional and multi-region endpoints of Google Cloud cost 10 % more than the global endpoint, from Claude
+#: Sonnet 4.5 on (pricing page, "Third-party platform pricing"). On Bedrock the id of the model names the
+#: region, and genai-prices lists each id.
 _REGION_FACTOR = 1.1
-#: Cache prices as multiples of the input price (pricing page, "Prompt caching"), for overrides that do not say.
+#: Cache prices as multiples of the input price (pricing page, "Prompt caching"), for the user's own prices
+#: if they leave them out.
 _CACHE_MULTIPLES = {"cache_read": 0.1, "cache_write": 1.25, "cache_write_1h": 2.0}
-_WEB_SEARCH = 10.0
+#: "$10 per 1,000 searches" (pricing page, "Web search tool").
+_WEB_SEARCH_PER_THOUSAND = 10.0
+#: Sums of floats are not exact: a budget may be exceeded by a thousandth of a cent.
+_ROUNDING_ERROR = 1e-5
 
 
 def cost_of(
@@ -51,20 +60,24 @@ def cost_of(
     overrides: Overrides | None = None,
     region: str | None = None,
 ) -> float | None:
-    """The price of one request in US dollars, or None where it is not known.
+    """Return the cost of one request in US dollars, or None if it is not known. Never raise.
 
-    ``usage`` is that of one request: tiers differ from request to request, and some models price
-    by the length of a prompt, so costs are added, not usages. ``endpoint`` is ``anthropic``,
-    ``bedrock``, ``vertex``, ``foundry``, ``local`` (costs nothing) or the base URL of a provider
-    that genai-prices knows; any other has no known price. ``batch`` is a request of the Batches
-    API, ``at`` the time of the request (now, if not given: prices change), ``region`` the region of
-    a Vertex endpoint. ``overrides`` go before everything.
+    Add up the costs of requests, not their usages: the service tier differs from request to request, and
+    the prices of some models depend on the length of the prompt.
 
-    Never raises.
+    Args:
+        usage: the usage of the one request.
+        model: the model that answered.
+        endpoint: ``anthropic``, ``bedrock``, ``vertex``, ``foundry``, ``local`` (which costs nothing) or the
+            base URL of a provider that genai-prices knows. Any other endpoint has no known price.
+        batch: True for a request of the Message Batches API.
+        at: the time of the request, because prices change; None means now.
+        overrides: the user's own prices, which replace all others.
+        region: the region of a Vertex endpoint.
     """
     try:
         return _cost(usage, model, endpoint, batch or usage.service_tier == "batch", at, overrides or {}, region)
-    except Exception:  # rule 4: a price that cannot be had is unknown, whatever the reason
+    except Exception:  # rule 4, also if genai-prices cannot be imported
         return None
 
 
@@ -83,14 +96,15 @@ def _cost(
     elif endpoint in FREE:
         return 0.0
     else:
-        # Priority capacity is paid for in advance, at a price of each contract; "mixed" is a sum.
+        # Priority capacity is paid in advance, at the price of a contract. "mixed" means that a turn's
+        # requests had different tiers or speeds, which a sum of their tokens no longer tells apart.
         if usage.service_tier in ("priority", "mixed") or usage.speed == "mixed":
             return None
         listed = _list_price(usage, model, endpoint, at, region)
         if listed is None:
             return None
         tokens, searches = listed
-        # Bedrock and Vertex name the place in the model or the region instead.
+        # On Bedrock and Vertex, the model's name or the region decides the price, not inference_geo.
         platform = PLATFORMS.get(endpoint)
         factor = 1.0 if platform and platform.place_in_name else _GEO_FACTORS.get(usage.inference_geo)
         if factor is None:
@@ -101,7 +115,7 @@ def _cost(
 
 
 def _given_price(usage: Usage, given: Mapping[str, float]) -> tuple[float, float]:
-    """Dollars for tokens and for searches at the user's own prices."""
+    """Return the dollars for tokens and for searches at the user's own prices."""
     price = {key: float(given.get(key, times * given["input"])) for key, times in _CACHE_MULTIPLES.items()}
     written = usage.cache_creation_input_tokens - usage.cache_creation_1h_input_tokens
     tokens = (
@@ -111,28 +125,28 @@ def _given_price(usage: Usage, given: Mapping[str, float]) -> tuple[float, float
         + written * price["cache_write"]
         + usage.cache_creation_1h_input_tokens * price["cache_write_1h"]
     )
-    return tokens / 1e6, usage.web_search_requests * float(given.get("web_search", _WEB_SEARCH)) / 1e3
+    return tokens / 1e6, usage.web_search_requests * float(given.get("web_search", _WEB_SEARCH_PER_THOUSAND)) / 1e3
 
 
 def _list_price(
     usage: Usage, model: str, endpoint: str, at: datetime | None, region: str | None
 ) -> tuple[float, float] | None:
-    """Dollars for tokens and for searches by genai-prices, or None."""
+    """Return the dollars for tokens and for searches as genai-prices lists them, or None."""
     if endpoint not in PLATFORMS and "://" not in endpoint:
-        return None  # a name the user gave a server: what runs there costs what its owner says
-    import genai_prices  # 0.3 s and the data of a thousand models: not before a price is asked for
+        return None  # a name that the user gave to a server: its owner sets the price
+    import genai_prices  # 0.3 s, and the data of a thousand models: not before a price is needed
 
-    counted = {
-        "input_tokens": usage.prompt_tokens,  # genai-prices wants the whole, and its parts
+    counts = {
+        "input_tokens": usage.prompt_tokens,  # genai-prices wants the sum, and of it the cached tokens
         "cache_read_tokens": usage.cache_read_input_tokens,
         "cache_write_tokens": usage.cache_creation_input_tokens,
         "cache_write_1h_tokens": usage.cache_creation_1h_input_tokens,
         "output_tokens": usage.output_tokens,
     }
-    counted = {key: count for key, count in counted.items() if count}
+    counts = {key: count for key, count in counts.items() if count}
     fast = usage.speed == "fast"
     context = {"speed": "fast"} if fast else None
-    used = genai_prices.Usage(**counted)
+    used = genai_prices.Usage(**counts)
     if endpoint in PLATFORMS:
         provider = PLATFORMS[endpoint].price_provider
         found = genai_prices.calc_price(
@@ -143,8 +157,8 @@ def _list_price(
             used, model, provider_api_url=endpoint, genai_request_timestamp=at, price_context=context
         )
     prices = found.model_price
-    if any(getattr(prices, key.replace("_tokens", "_mtok")) is None for key in (*counted, "input_tokens")):
-        return None  # rule 2: genai-prices would charge those tokens as ordinary input
+    if any(getattr(prices, key.replace("_tokens", "_mtok")) is None for key in (*counts, "input_tokens")):
+        return None  # rule 2: genai-prices would charge these tokens as ordinary input
     if fast and not _has_fast_price(found):
         return None
     tokens = float(found.total_price)
@@ -159,14 +173,16 @@ def _list_price(
     return tokens, searches
 
 
-def _has_fast_price(found: Any) -> bool:
+def _has_fast_price(found: PriceCalculation) -> bool:
+    """Return True if the price of ``found`` is the one for the speed ``fast``."""
+    # Without a variant for the speed, genai-prices silently uses the ordinary price.
     variants = getattr(found.model, "price_variants", None) or ()
-    own = any(found.model is model for model in found.provider.models)
-    return own and any(variant.when.get("speed") == "fast" for variant in variants)
+    is_listed = any(found.model is model for model in found.provider.models)
+    return is_listed and any(variant.when.get("speed") == "fast" for variant in variants)
 
 
 def preload() -> None:
-    """Load the price data now, in a thread of the caller's, so that no cell waits for it."""
+    """Load the price list. Call this in a thread of your own, so that no cell waits for it."""
     cost_of(Usage(), DEFAULT_MODEL, "anthropic")
 
 
@@ -184,20 +200,21 @@ def estimate_cost(
     speed: str | None = None,
     inference_geo: str | None = None,
 ) -> float | None:
-    """The most a request could cost, in US dollars: its whole prompt and a full answer. None if unknown.
+    """Return the most that a request could cost in US dollars, or None if its price is unknown.
 
-    With prompt caching on, the whole prompt may be written to the cache, which costs more than
-    reading it: ``cache_ttl`` is ``"5m"``, ``"1h"`` or None. Searches of server tools come on top;
-    their number is not known before.
+    The estimate is for an answer of ``max_tokens``. If prompt caching is on, the whole prompt may be written
+    to the cache, which costs more than sending it: ``cache_ttl`` is ``"5m"``, ``"1h"``, or None for no
+    caching. The estimate does not include searches of server tools, because their number is not known in
+    advance. The other arguments are those of :func:`cost_of`.
     """
-    known: dict[str, Any] = {"output_tokens": max_tokens, "speed": speed, "inference_geo": inference_geo}
-    plain = Usage(input_tokens=prompt_tokens, **known)
+    fields: dict[str, Any] = {"output_tokens": max_tokens, "speed": speed, "inference_geo": inference_geo}
+    plain = Usage(input_tokens=prompt_tokens, **fields)
     costs = [cost_of(plain, model, endpoint, batch=batch, at=at, overrides=overrides, region=region)]
     if cache_ttl and costs[0] is not None:
         hour = prompt_tokens if cache_ttl == "1h" else 0
-        written = Usage(cache_creation_input_tokens=prompt_tokens, cache_creation_1h_input_tokens=hour, **known)
+        written = Usage(cache_creation_input_tokens=prompt_tokens, cache_creation_1h_input_tokens=hour, **fields)
         costs.append(cost_of(written, model, endpoint, batch=batch, at=at, overrides=overrides, region=region))
-    # A model without a price for cache writes has no cache to write to.
+    # A model without a price for cache writes has no prompt cache, so None among the costs is not unknown.
     return max((cost for cost in costs if cost is not None), default=None)
 
 
@@ -210,42 +227,50 @@ def check_budget(
     model: str = "",
     scope: str = "",
 ) -> None:
-    """Refuse a request that could cost more than the budget leaves. US dollars; no limit, no check.
+    """Refuse a request that could cost more than is left of the budget. All amounts are in US dollars.
 
-    ``spent`` and ``unknown`` are those of ``Ledger.spent``: the known cost, and how many requests
-    have an unknown one. ``estimate`` is that of :func:`estimate_cost`; where it is None the budget
-    cannot be kept, so the request is refused. ``scope`` names the budget in the message, for
-    example ``this notebook today``.
+    Args:
+        limit: the budget, or None for no check.
+        spent: the known costs so far, as ``Ledger.spent`` returns them.
+        estimate: the result of :func:`estimate_cost`. With None the budget cannot be guaranteed, so the
+            request is refused.
+        unknown: the number of requests so far whose cost is unknown.
+        model: the model, for the message.
+        scope: the period or the notebook of the budget, for the message; for example ``this notebook today``.
 
     Raises:
-        BudgetError: with ``.spent``, ``.limit`` and ``.estimate``; nothing was sent.
+        BudgetError: the request was refused, and nothing was sent. The error has ``.spent``, ``.limit`` and
+            ``.estimate``.
     """
     if limit is None:
         return
-    held: dict[str, Any] = {"spent": spent, "limit": limit, "estimate": estimate}
+    amounts: dict[str, Any] = {"spent": spent, "limit": limit, "estimate": estimate}
     budget = f"the budget of {dollars(limit)}" + (f" for {scope}" if scope else "")
-    also = f", and {unknown} request{'s' * (unknown != 1)} of unknown price" if unknown else ""
-    so_far = f"{dollars(spent)} is spent{also}"
+    others = f", and {unknown} request{'s' * (unknown != 1)} of unknown price" if unknown else ""
+    so_far = f"{dollars(spent)} is spent{others}"
     if estimate is None:
         name = model or "this model"
         raise BudgetError(
-            f"{budget} cannot be kept: the price of {name} here is unknown ({so_far})",
-            f"Nothing was sent. Give its price in dollars per million tokens, c.Nbchat.prices = "
-            f'{{"{model or "MODEL"}": {{"input": 3, "output": 15}}}}, or take the budget off.',
-            **held,
+            f"{budget} cannot be guaranteed: the price of {name} here is unknown ({so_far})",
+            f"Nothing was sent. Set its price in dollars per million tokens, c.Nbchat.prices = "
+            f'{{"{model or "MODEL"}": {{"input": 3, "output": 15}}}}, or remove the budget.',
+            **amounts,
         )
-    # A thousandth of a cent: sums of floats are not exact.
-    if spent + estimate > limit + 1e-5:
+    if spent + estimate > limit + _ROUNDING_ERROR:
         raise BudgetError(
             f"this request could cost {dollars(estimate)}, more than {budget} leaves: {so_far}",
             "Nothing was sent. Lower --max-tokens, send less, choose a cheaper model with -m, "
             "or raise --budget (c.Nbchat.budget).",
-            **held,
+            **amounts,
         )
 
 
 def dollars(amount: float | None) -> str:
-    """An amount to show: cents for large ones, four digits below a dollar; ``unknown`` for None."""
+    """Return an amount for people: with cents from one dollar on, else with four digits.
+
+    >>> dollars(12.5), dollars(0.0042), dollars(None)
+    ('$12.50', '$0.0042', 'unknown')
+    """
     if amount is None:
         return "unknown"
     if amount == 0 or amount >= 1:

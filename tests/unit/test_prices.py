@@ -1,7 +1,8 @@
-"""Prices: every tier, every endpoint, and None wherever nobody can stand behind a number."""
+"""Prices: every tier, every endpoint, and None wherever a price is uncertain."""
 
 from __future__ import annotations
 
+import doctest
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from nbchat.core.errors import BudgetError
 from nbchat.core.usage import Usage
+from nbchat.store import prices
 from nbchat.store.prices import check_budget, cost_of, estimate_cost
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -249,3 +251,10 @@ def test_prices_are_loaded_when_asked_for():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_examples_of_the_docstrings_run():
+    """As they are written there."""
+    results = doctest.testmod(prices)
+    assert results.attempted >= 1
+    assert results.failed == 0
