@@ -154,42 +154,25 @@ class Ledger:
 
     # Reading
 
-    def rows(
-        self,
-        since: float | None = None,
-        until: float | None = None,
-        *,
-        notebook: str | None = None,
-        limit: int | None = None,
-    ) -> list[Entry]:
-        """Return the requests from ``since`` to before ``until``, oldest first.
+    def rows(self, since: float | None = None) -> list[Entry]:
+        """Return the requests from ``since`` on, oldest first.
 
-        With ``limit``, return only that many of the newest requests.
+        Raises:
+            InputError: the ledger cannot be read.
         """
-        where, values = _where(since, until, notebook)
-        rows = self._select(
-            f"SELECT {', '.join(COLUMNS)} FROM requests {where} ORDER BY at DESC, id DESC LIMIT ?",
-            (*values, -1 if limit is None else limit),
-        )
-        return [entry_of(row) for row in reversed(rows)]
+        where, values = _where(since)
+        rows = self._select(f"SELECT {', '.join(COLUMNS)} FROM requests {where} ORDER BY at, id", values)
+        return [entry_of(row) for row in rows]
 
-    def totals(
-        self,
-        by: str | Iterable[str] = "day",
-        since: float | None = None,
-        until: float | None = None,
-        *,
-        notebook: str | None = None,
-    ) -> list[Total]:
-        """Return the sums of groups of requests.
+    def totals(self, by: str | Iterable[str] = "day", since: float | None = None) -> list[Total]:
+        """Return the sums of groups of the requests from ``since`` on.
 
         Days and months come in the order of time, other groups with the most expensive first.
 
         Args:
             by: ``day``, ``month``, ``model``, ``notebook``, ``chat``, ``endpoint``, ``kind`` or ``status``.
                 Several names group by all of them; ``()`` makes one group of all requests.
-            since, until: the first moment of the period, and the first moment after it.
-            notebook: the path of a notebook, to sum up its requests only.
+            since: the start of the period; None means all requests.
 
         Raises:
             OptionError: a name in ``by`` is none of these.
@@ -201,7 +184,7 @@ class Ledger:
                 hint = nearest(name, _GROUPS) or f"Use one of {', '.join(_GROUPS)}."
                 raise OptionError(f"usage cannot be grouped by {name!r}", hint)
         groups = [_GROUPS[name] for name in names]
-        where, values = _where(since, until, notebook)
+        where, values = _where(since)
         sums = ", ".join(f"COALESCE(SUM({name}), 0)" for name in COUNTS)
         times = [group for name, group in zip(names, groups, strict=True) if name in ("day", "month")]
         cost_column = len(groups) + len(COUNTS) + 3  # counted from 1: groups, requests, counts, estimated, cost
@@ -218,39 +201,31 @@ class Ledger:
         # Without groups SQL returns one row, also if no request matches.
         return [total_of(row, len(groups)) for row in rows if row[len(groups)]]
 
-    def spent(self, since: float | None = None, notebook: str | None = None, *, until: float | None = None) -> Spent:
-        """Return the cost of the period, including rows that could not be written yet."""
-        where, values = _where(since, until, notebook)
+    def spent(self, since: float | None = None, notebook: str | None = None) -> Spent:
+        """Return the costs from ``since`` on, of one notebook or of all.
+
+        Rows that could not be written yet are included.
+        """
         name = None if notebook is None else notebook_name(notebook)
+        where, values = _where(since, name)
         with self._lock:
             rows = self._select(
                 f"SELECT COALESCE(SUM(cost), 0), COALESCE(SUM({_UNKNOWN}), 0) FROM requests {where}", values
             )
             known, unknown = rows[0] if rows else (0.0, 0)
             for entry in self._waiting:
-                if (
-                    (since is None or entry.at >= since)
-                    and (until is None or entry.at < until)
-                    and (name is None or entry.notebook == name)
-                ):
+                if (since is None or entry.at >= since) and (name is None or entry.notebook == name):
                     known += entry.cost or 0.0
                     unknown += entry.cost is None and any(getattr(entry.usage, name) for name in COUNTS)
         return Spent(float(known), int(unknown))
 
-    def export_csv(
-        self,
-        file: str | os.PathLike[str] | TextIO,
-        since: float | None = None,
-        until: float | None = None,
-        *,
-        notebook: str | None = None,
-    ) -> int:
+    def export_csv(self, file: str | os.PathLike[str] | TextIO, since: float | None = None) -> int:
         """Write the rows as CSV with a header, to a path or an open text file. Return the number of rows.
 
         An unknown cost is an empty field. An apostrophe is put before a text that a spreadsheet would run
         as a formula (https://owasp.org/www-community/attacks/CSV_Injection).
         """
-        rows = self.rows(since, until, notebook=notebook)
+        rows = self.rows(since)
         if not isinstance(file, str | os.PathLike):
             _write_csv(file, rows)
             return len(rows)
@@ -408,10 +383,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _where(since: float | None, until: float | None, notebook: str | None) -> tuple[str, tuple[Any, ...]]:
+def _where(since: float | None, notebook: str | None = None) -> tuple[str, tuple[Any, ...]]:
     """Return the WHERE clause of a query, and its values."""
-    name = None if notebook is None else notebook_name(notebook)
-    possible = [("at >= ?", since), ("at < ?", until), ("notebook = ?", name)]
+    possible = [("at >= ?", since), ("notebook = ?", notebook)]
     conditions = [(condition, value) for condition, value in possible if value is not None]
     clause = " AND ".join(condition for condition, _ in conditions)
     return f"WHERE {clause}" if conditions else "", tuple(value for _, value in conditions)

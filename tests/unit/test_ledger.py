@@ -69,7 +69,6 @@ def test_a_row_comes_back_as_it_went(ledger: Ledger):
     for entry in (ENTRY, unknown, estimated):
         assert ledger.record(entry) is True
     assert ledger.rows() == [ENTRY, unknown, estimated]
-    assert ledger.rows(limit=1) == [estimated]
 
 
 def test_the_file_is_the_users_alone_and_wal(ledger: Ledger):
@@ -118,10 +117,10 @@ def test_totals_by_day_model_notebook_and_chat(ledger: Ledger):
     assert everything.usage.cache_read_input_tokens == 120
     assert everything.usage.web_search_requests == 3
     assert everything.requests == 5
-    (only,) = ledger.totals((), notebook="b.ipynb")
-    assert only.requests == 1
+    (later,) = ledger.totals((), since=NOON + 1)
+    assert later.requests == 2
     assert ledger.totals(("model",), since=NOON + 2 * 86_400) == []
-    assert [total.group for total in ledger.totals("kind", until=NOON + 1)] == [("answer",), ("failed",), ("replayed",)]
+    assert [total.group for total in ledger.totals("kind")] == [("answer",), ("failed",), ("replayed",)]
 
 
 def test_an_unknown_way_to_sum_names_the_nearest(ledger: Ledger):
@@ -142,7 +141,6 @@ def test_spent_tells_known_from_unknown(ledger: Ledger):
     assert ledger.spent(since=NOON) == Spent(7.25, 1)
     assert ledger.spent(since=NOON, notebook="work/a.ipynb") == Spent(0.25, 1)
     assert ledger.spent() == Spent(12.25, 1)
-    assert ledger.spent(until=NOON) == Spent(5.0, 0)
 
 
 def test_no_key_and_no_folder_of_a_user_gets_in(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
@@ -187,7 +185,7 @@ def test_csv_has_every_row_and_no_formula(ledger: Ledger, tmp_path: Path):
     assert rows[1]["model"] == "'=HYPERLINK(1)"
     assert rows[0]["time"].startswith(time.strftime("%Y-%m-%dT%H:%M", time.localtime(NOON)))
     target = tmp_path / "usage.csv"
-    assert ledger.export_csv(target, until=NOON) == 0
+    assert ledger.export_csv(target, since=NOON + 1) == 0
     assert target.read_text().startswith("time,at,endpoint")
     with pytest.raises(InputError, match="cannot be written"):
         ledger.export_csv(tmp_path / "no" / "such" / "usage.csv")
