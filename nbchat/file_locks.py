@@ -1,7 +1,7 @@
 """File locks: how several kernels share one file, and how a kernel sees that another one is alive.
 
 Both locks belong to the operating system, which frees them when a process ends, also after kill -9.
-A lock file that a program creates and deletes would stay behind then. The two users need opposite
+A lock file that a program creates and deletes would be left over. The two users need opposite
 properties, so there are two locks:
 
 - :func:`writing` excludes every other writer, also another thread of this process. It therefore uses

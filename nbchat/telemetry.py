@@ -325,7 +325,7 @@ def _records_content() -> bool:
 
 
 def _put(span: Any, content: Mapping[str, Any]) -> None:
-    """Put contents on a span as JSON, without keys. Leave out a content that is too long, and say so."""
+    """Put contents on a span as JSON, without keys. Leave out a content that is too long, and mark the span."""
     limit = os.environ.get(f"{_SWITCH}_TRACES_MAX_CONTENT_BYTES", "").strip()
     rest_bytes = int(limit) if limit.isdecimal() and int(limit) else _MAX_CONTENT_BYTES
     for name, value in content.items():

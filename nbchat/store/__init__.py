@@ -1,1 +1,1 @@
-"""What lasts: what was spent, and answers as they arrive."""
+"""Records on disk: the ledger of costs, and the journal of answers that are still arriving."""

@@ -1,4 +1,4 @@
-"""What goes into the ledger and comes out of it: anonymous entries, rows of columns, and periods.
+"""Conversions around the ledger: entries without names, rows of columns as values, periods as times.
 
 Days are those of the local clock.
 """

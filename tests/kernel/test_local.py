@@ -44,7 +44,7 @@ def _until(true: Callable[[], object]) -> bool:
 
 
 def _gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody waited for yet has."""
+    """Return True if a process has ended, also if nobody has waited for it yet."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -82,7 +82,7 @@ def test_it_answers_in_the_shape_of_the_messages_api_under_its_own_name() -> Non
     assert message["usage"]["output_tokens"] > 0
 
 
-def test_only_its_key_opens_it_and_no_page_may_read_it() -> None:
+def test_a_request_needs_the_key_and_no_web_page_may_read_an_answer() -> None:
     """A wrong key is a 401, and no origin is allowed, not even on a good answer."""
     server = local.serve()
     with pytest.raises(urllib.error.HTTPError) as caught:
@@ -95,7 +95,7 @@ def test_only_its_key_opens_it_and_no_page_may_read_it() -> None:
     assert listening == {"127.0.0.1"}
 
 
-def test_the_key_is_nowhere_another_process_or_a_log_could_show_it() -> None:
+def test_no_other_process_and_no_log_shows_the_key() -> None:
     """Not on the command line, not in the environment, not in the log; nor is the prompt in the log."""
     server = local.serve()
     _post(server, "a prompt about quetzals")
@@ -108,8 +108,8 @@ def test_the_key_is_nowhere_another_process_or_a_log_could_show_it() -> None:
     assert "quetzals" not in log
 
 
-def test_at_temperature_zero_answers_repeat_whatever_was_asked_between_and_meanwhile() -> None:
-    """What makes a notebook with the embedded model comparable: the same request, the same text."""
+def test_at_temperature_zero_answers_do_not_depend_on_other_requests() -> None:
+    """The same request gets the same text, so two runs of a notebook can be compared."""
     server = local.serve()
 
     def ask() -> str:
@@ -125,8 +125,8 @@ def test_at_temperature_zero_answers_repeat_whatever_was_asked_between_and_meanw
     assert [meanwhile, ask()] == [first, first]
 
 
-def test_who_goes_away_in_mid_answer_frees_the_server() -> None:
-    """An interrupt closes the connection; llama.cpp gives the answer up and takes the next one."""
+def test_a_closed_connection_frees_the_server() -> None:
+    """An interrupt closes the connection. llama.cpp drops the answer and takes the next request."""
     import anthropic
 
     server = local.serve()
@@ -145,7 +145,7 @@ def test_who_goes_away_in_mid_answer_frees_the_server() -> None:
 
 
 def test_threads_and_cells_share_one_server() -> None:
-    """Eight threads that ask at once get the same one, and so does who asks later."""
+    """Eight threads that ask at the same moment get the same server, and later callers get it, too."""
     found: list[local.LocalServer] = []
     threads = [threading.Thread(target=lambda: found.append(local.serve())) for _ in range(8)]
     for thread in threads:
@@ -158,7 +158,7 @@ def test_threads_and_cells_share_one_server() -> None:
 
 
 def test_a_server_outlives_the_thread_that_started_it() -> None:
-    """The SDK loads in a background thread; what it starts there must stay."""
+    """A server that a background thread starts must stay."""
     found: list[local.LocalServer] = []
     thread = threading.Thread(target=lambda: found.append(local.serve()))
     thread.start()
@@ -183,7 +183,7 @@ def test_two_models_answer_side_by_side_each_under_its_name(tmp_path: Path) -> N
 
 
 def test_a_server_that_died_is_replaced_with_another_key() -> None:
-    """The next cell works again without anyone doing anything."""
+    """The next cell works again, and the user has to do nothing."""
     first = local.serve()
     psutil.Process(first.pid).kill()
     assert _until(lambda: local.serve() != first)
@@ -206,8 +206,8 @@ def test_a_long_log_starts_again() -> None:
 # ── it does not start ────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_broken_model_is_told_with_the_servers_own_words(tmp_path: Path) -> None:
-    """llama.cpp's reason stands in its log; it is shown, and no process is left."""
+def test_the_error_of_a_broken_model_quotes_the_log_of_the_server(tmp_path: Path) -> None:
+    """The log has the reason. The hint shows it, and no process is left."""
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(local.find_weights().read_bytes()[:1_000_000])
     with pytest.raises(ConnectionFailed) as caught:
@@ -229,7 +229,7 @@ def test_a_server_that_is_not_ready_in_time_is_ended() -> None:
 
 @posix_only
 def test_an_interrupt_while_it_starts_leaves_nothing_behind() -> None:
-    """■ in the first seconds: KeyboardInterrupt, no process, and the next cell starts anew."""
+    """■ in the first seconds: KeyboardInterrupt, no process, and the next cell starts a new server."""
 
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -268,7 +268,7 @@ def _parent(code: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
         process.communicate()
 
 
-def test_it_ends_when_its_parent_ends_by_itself() -> None:
+def test_it_ends_when_its_parent_exits() -> None:
     """At a normal exit."""
     with _parent("print(local.serve().pid, flush=True); sys.stdin.readline()") as (process, [pid]):
         assert not _gone(pid)
@@ -280,7 +280,7 @@ def test_it_ends_when_its_parent_ends_by_itself() -> None:
 @posix_only
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_ends_when_its_parent_is_killed(number: signal.Signals) -> None:
-    """kill -9, and the plain kill, at which Python runs nothing either."""
+    """kill -9, and a plain kill, after which Python runs no code either."""
     with _parent("print(local.serve().pid, flush=True); time.sleep(600)") as (process, [pid]):
         os.kill(process.pid, number)
         process.wait(TIMEOUT_S)
@@ -289,7 +289,7 @@ def test_it_ends_when_its_parent_is_killed(number: signal.Signals) -> None:
 
 @posix_only
 def test_it_ends_when_its_parent_is_killed_in_mid_answer() -> None:
-    """A generation that runs does not keep it alive."""
+    """A running generation does not keep the server alive."""
     code = """
 import json, urllib.request
 server = local.serve()
@@ -361,8 +361,8 @@ time.sleep(600)
         ),
     ],
 )
-def test_it_ends_though_another_child_of_its_parent_lives_on(fork: str) -> None:
-    """A fork holds copies of the parent's pipes; the server ends all the same, and the fork goes on."""
+def test_it_ends_although_another_child_of_its_parent_lives_on(fork: str) -> None:
+    """A fork holds copies of the parent's pipes. The server ends anyway, and the fork continues."""
     code = f"pid = local.serve().pid\n{fork}\nprint(pid, other, flush=True)\ntime.sleep(600)"
     with _parent(code) as (process, [pid, other]):
         os.kill(process.pid, signal.SIGKILL)

@@ -53,7 +53,7 @@ def _writers(path: Path, count: int, rows: int, *more: str) -> list[subprocess.P
 
 
 def _start(writers: list[subprocess.Popen[str]]) -> None:
-    """All at once: each has said that it is ready, and none has made the file."""
+    """Start all at the same moment: each has reported that it is ready, and none has created the file."""
     for writer in writers:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
@@ -64,7 +64,7 @@ def _start(writers: list[subprocess.Popen[str]]) -> None:
 
 
 def test_twenty_kernels_writing_at_once_lose_no_row(tmp_path: Path):
-    """Twenty processes, one new file: every row is there once, and the sum is right."""
+    """Twenty processes and one new file: each row is there once, and the sum is right."""
     path = tmp_path / "data" / "ledger.sqlite"
     writers = _writers(path, 20, 25)
     _start(writers)
@@ -77,7 +77,7 @@ def test_twenty_kernels_writing_at_once_lose_no_row(tmp_path: Path):
 
 
 def test_kill_9_loses_no_row_that_was_recorded(tmp_path: Path):
-    """What record() said was written is there after SIGKILL in the midst of writing."""
+    """Each row for which record() returned True is there after SIGKILL in the middle of a write."""
     path = tmp_path / "ledger.sqlite"
     writers = _writers(path, 4, 100_000, "slow")
     _start(writers)
@@ -96,8 +96,8 @@ def test_kill_9_loses_no_row_that_was_recorded(tmp_path: Path):
     assert warned == []
 
 
-def test_a_fork_takes_no_connection_along(tmp_path: Path):
-    """A forked child and its parent both go on writing; nothing is lost, doubled or damaged."""
+def test_a_fork_inherits_no_connection(tmp_path: Path):
+    """A forked child and its parent both continue to write. No row is lost, doubled or damaged."""
     code = """
 import os, sys, time
 from nbchat.store.ledger import Ledger
@@ -154,7 +154,7 @@ def kernel(tmp_path: Path) -> Iterator[Kernel]:
 
 @pytest.mark.parametrize("silent", [False, True], ids=["in mid-stream", "in a silence"])
 def test_kill_9_of_a_kernel_loses_at_most_the_last_second(kernel: Kernel, tmp_path: Path, silent: bool):
-    """All that had arrived a second before SIGKILL comes back; while the kernel lived it was not listed."""
+    """Chunks that arrived a second before SIGKILL come back. They were not listed while the kernel lived."""
     path, said = tmp_path / "journal", tmp_path / "said"
     kernel.start(_ANSWER.format(path=str(path), said=str(said), fork=False, pause=150 if silent else -1))
     wait_for(said.exists, 60)
@@ -185,7 +185,7 @@ def test_kill_9_of_a_kernel_loses_at_most_the_last_second(kernel: Kernel, tmp_pa
 
 
 def test_a_child_that_outlives_its_kernel_does_not_hide_the_answer(tmp_path: Path):
-    """A forked worker of the killed kernel is still there: the answer is dead all the same."""
+    """A forked worker of the killed kernel still runs, but the answer counts as dead."""
     path, said = tmp_path / "journal", tmp_path / "said"
     code = _ANSWER.format(path=str(path), said=str(said), fork=True, pause=-1)
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)

@@ -50,7 +50,7 @@ def chunks_of(message: dict[str, Any]) -> list[StreamChunk]:
 
 
 def through(chunks: list[StreamChunk], step: int = 3) -> Response:
-    """What comes back of chunks that were written a few at a time."""
+    """Return the Response that is read back after chunks were written a few at a time."""
     transcript = Transcript()
     lines = [header_line(PROMPT, **KNOWN, digest="")]
     for start in range(0, len(chunks), step):
@@ -90,7 +90,7 @@ def test_a_restored_answer_can_be_saved_and_loaded(tmp_path: Path):
     assert Response.from_dict(stored) == restored
 
 
-def test_a_round_that_broke_off_is_kept_as_far_as_it_came():
+def test_the_part_of_a_round_that_arrived_is_kept():
     """Half a text and half a tool call: the call never runs, the output is estimated."""
     chunks = chunks_of(MESSAGE)
     cut = next(place for place, chunk in enumerate(chunks) if chunk.type == "tool_input" and chunk.index == 4)
@@ -115,8 +115,8 @@ def test_tool_rounds_come_back_in_order():
     assert [message.role for message in died_in_the_tool.messages] == ["user", "assistant", "user"]
 
 
-def test_blocks_that_no_one_knows_come_back_whole():
-    """An unknown block with unknown deltas is what its end said it is."""
+def test_unknown_blocks_come_back_whole():
+    """The end of the block has the content of its unknown deltas."""
     parser = ChatStreamParser()
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": {"model": "m"}},
@@ -128,7 +128,7 @@ def test_blocks_that_no_one_knows_come_back_whole():
     assert restored.blocks[0].to_dict() == {"type": "compaction", "content": "short"}
 
 
-def test_a_line_that_was_cut_is_left_out():
+def test_a_line_that_was_cut_off_is_ignored():
     """The kernel died in the middle of a write."""
     transcript = Transcript()
     arrived = [(0.1, BlockStart(0, TextBlock(""))), (0.2, OutputText(0, "whole "))]
@@ -164,8 +164,8 @@ def test_a_key_never_reaches_the_lines_whole_or_in_halves(size: int, before: str
     assert written.endswith(after)
 
 
-def test_a_key_in_the_prompt_is_taken_out():
-    """Also one that only this user has."""
+def test_a_key_in_the_prompt_is_removed():
+    """Also a key of a form that only this user's gateway has."""
     line = header_line(Message.of("user", "my key is sk-ant-api03-CANARYcanary"), **KNOWN)
     assert "CANARY" not in line
     assert json.loads(line)["prompt"]["content"].startswith("my key is sk-ant-")
@@ -233,8 +233,8 @@ def test_feed_writes_when_its_time_has_come_and_settle_removes(folder: JournalFo
     assert files(folder) == []
 
 
-def test_the_timer_writes_what_came_before_a_silence(folder: JournalFolder):
-    """No further chunk comes, and the text is on disk all the same."""
+def test_the_thread_writes_the_last_chunks_before_a_pause(folder: JournalFolder):
+    """No other chunk arrives, and the text is on disk anyway."""
     journal = opened(folder)
     journal.feed(BlockStart(0, TextBlock("")))
     journal.feed(OutputText(0, "and then silence"))
@@ -244,7 +244,7 @@ def test_the_timer_writes_what_came_before_a_silence(folder: JournalFolder):
     assert files(folder) == []
 
 
-def test_what_a_tool_may_destroy_is_written_before_it_runs(folder: JournalFolder):
+def test_chunks_are_written_before_a_tool_runs(folder: JournalFolder):
     """At the end of a round with calls, and after each result, without waiting for the clock."""
     journal = opened(folder, lambda: 0.0)
     for chunk in chunks_of(MESSAGE):
@@ -257,7 +257,7 @@ def test_what_a_tool_may_destroy_is_written_before_it_runs(folder: JournalFolder
 
 
 def test_a_running_kernels_answers_are_not_listed(folder: JournalFolder):
-    """This process is alive, and asking does not let go of its lock."""
+    """This process is alive, and listing does not free its lock."""
     journal = opened(folder, lambda: 0.0)
     for chunk in chunks_of(MESSAGE):
         journal.feed(chunk)
@@ -267,7 +267,7 @@ def test_a_running_kernels_answers_are_not_listed(folder: JournalFolder):
 
 
 def test_dead_answers_are_listed_restored_and_discarded(folder: JournalFolder):
-    """Newest first; a broken file is passed over; restore keeps, discard removes."""
+    """Newest first. A damaged file is skipped. restore() keeps the file, and discard() deletes it."""
     dead = Dead(folder.path)
     dead.add("20261101-100000-aaaaaaaa-000001", "the older", at=10.0)
     dead.add("20261101-110000-bbbbbbbb-000002", "the newer", at=20.0)
@@ -285,7 +285,7 @@ def test_dead_answers_are_listed_restored_and_discarded(folder: JournalFolder):
         folder.restore(newer)
 
 
-def test_old_and_too_many_files_go_when_a_journal_opens(folder: JournalFolder, tmp_path: Path):
+def test_old_and_too_many_files_are_deleted_when_a_journal_opens(folder: JournalFolder, tmp_path: Path):
     """Seven days and 50 MB by default; here a day and 3 KB."""
     small = JournalFolder(folder.path, max_age=86_400, max_bytes=3_000)
     dead = Dead(folder.path)
@@ -299,7 +299,7 @@ def test_old_and_too_many_files_go_when_a_journal_opens(folder: JournalFolder, t
 
 
 def test_an_answer_larger_than_the_journal_stops_being_kept(folder: JournalFolder, warned: list[str]):
-    """The bound holds for one answer too, and the cell goes on."""
+    """The limit holds for a single answer, too, and the cell continues."""
     now = [0.0]
     journal = opened(JournalFolder(folder.path, max_bytes=2_000, warn=warned.append), lambda: now[0])
     journal.feed(BlockStart(0, TextBlock("")))
@@ -315,7 +315,7 @@ def test_an_answer_larger_than_the_journal_stops_being_kept(folder: JournalFolde
 def test_a_disk_that_refuses_warns_once_and_breaks_nothing(
     folder: JournalFolder, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """A full disk in two answers: one warning, said at the end of the first."""
+    """A full disk during two answers: one warning, at the end of the first."""
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
@@ -346,8 +346,8 @@ def test_a_really_full_disk(folder: JournalFolder, warned: list[str], monkeypatc
     assert "No space left" in warned[0]
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path, warned: list[str]):
-    """A file stands in its place."""
+def test_a_folder_that_cannot_be_created(tmp_path: Path, warned: list[str]):
+    """A file has its name."""
     (tmp_path / "state").write_text("in the way")
     folder = JournalFolder(tmp_path / "state" / "journal", warn=warned.append)
     assert folder.recoverable() == []
@@ -359,7 +359,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, warned: list[str]):
 
 
 def test_a_notice_is_not_kept_and_threads_end(folder: JournalFolder):
-    """What the status line said is no part of an answer; no thread outlives it."""
+    """The text of the status line is not a part of the answer. No thread outlives the answer."""
     journal = opened(folder, lambda: 0.0)
     journal.feed(Notice("waiting"))
     timer = journal._timer

@@ -1,4 +1,4 @@
-"""The ledger: every request a row, nothing lost, nothing broken, no name and no key."""
+"""The ledger: every request has a row, no row is lost, no cell breaks, no name and no key is stored."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ ENTRY = Entry(
 
 @pytest.fixture
 def warned() -> list[str]:
-    """What the ledger had to say."""
+    """The warnings of the ledger."""
     return []
 
 
 @pytest.fixture
 def ledger(tmp_path: Path, warned: list[str]) -> Ledger:
-    """A ledger that is not there yet."""
+    """A ledger whose file does not exist yet."""
     return Ledger(tmp_path / "data" / "ledger.sqlite", warn=warned.append, patience=0.3)
 
 
-def test_nothing_is_made_before_the_first_row(ledger: Ledger):
-    """Asking an empty ledger gives nothing and leaves nothing."""
+def test_no_file_is_created_before_the_first_row(ledger: Ledger):
+    """Reading an empty ledger returns nothing and creates no file."""
     assert ledger.rows() == []
     assert ledger.totals() == []
     assert ledger.totals(()) == []
@@ -62,8 +62,8 @@ def test_nothing_is_made_before_the_first_row(ledger: Ledger):
     assert not ledger.path.parent.exists()
 
 
-def test_a_row_comes_back_as_it_went(ledger: Ledger):
-    """Every field survives, unknown costs as None."""
+def test_a_row_is_read_as_it_was_written(ledger: Ledger):
+    """Every field, and an unknown cost as None."""
     unknown = replace(ENTRY, cost=None, saved=0.5, kind="replayed", round=3, status="interrupted", duration=None)
     estimated = replace(ENTRY, usage=Usage(1, 2, estimated=True))
     for entry in (ENTRY, unknown, estimated):
@@ -89,7 +89,7 @@ def test_where_the_ledger_is_by_default(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_totals_by_day_model_notebook_and_chat(ledger: Ledger):
-    """Sums, with unknown costs counted beside the known ones."""
+    """Sums of the known costs, and the number of unknown ones."""
     ledger.record(ENTRY)
     ledger.record(replace(ENTRY, at=NOON + 86_400, model="m2", cost=None))
     ledger.record(replace(ENTRY, at=NOON + 86_400, model="m2", notebook="b.ipynb", chat="side", cost=1.0))
@@ -123,8 +123,8 @@ def test_totals_by_day_model_notebook_and_chat(ledger: Ledger):
     assert [total.group for total in ledger.totals("kind")] == [("answer",), ("failed",), ("replayed",)]
 
 
-def test_an_unknown_way_to_sum_names_the_nearest(ledger: Ledger):
-    """Nothing of the name gets into SQL."""
+def test_an_unknown_group_is_refused_with_the_nearest_name(ledger: Ledger):
+    """The name never becomes a part of the SQL."""
     with pytest.raises(OptionError, match="Did you mean notebook"):
         ledger.totals("notebok")
     with pytest.raises(OptionError):
@@ -132,7 +132,7 @@ def test_an_unknown_way_to_sum_names_the_nearest(ledger: Ledger):
 
 
 def test_spent_tells_known_from_unknown(ledger: Ledger):
-    """A request that used nothing is not unknown; one that used tokens at no known price is."""
+    """The cost of a request that used no tokens is known. The cost of tokens without a price is not."""
     ledger.record(ENTRY)
     ledger.record(replace(ENTRY, cost=None))
     ledger.record(replace(ENTRY, cost=None, usage=Usage(), kind="failed"))
@@ -156,7 +156,7 @@ def test_no_key_and_no_folder_of_a_user_gets_in(ledger: Ledger, monkeypatch: pyt
     assert ledger.rows()[0].notebook.startswith("n.ipynb~")
 
 
-def test_a_notebooks_name_tells_no_ones_name(tmp_path: Path):
+def test_the_name_of_a_notebook_does_not_name_its_user(tmp_path: Path):
     """Below home it is the path from there; elsewhere the file's name, with its folder as four digits."""
     home = tmp_path / "home" / "ada"
     assert notebook_name(home / "work" / "x.ipynb", home=home) == "work/x.ipynb"
@@ -192,7 +192,7 @@ def test_csv_has_every_row_and_no_formula(ledger: Ledger, tmp_path: Path):
 
 
 def test_a_locked_file_warns_once_and_loses_nothing(ledger: Ledger, warned: list[str]):
-    """While another program holds the file, cells go on; afterwards every row is there."""
+    """While another program locks the file, cells continue. Afterwards every row is there."""
     ledger.record(ENTRY)
     with sqlite3.connect(ledger.path, isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -208,7 +208,7 @@ def test_a_locked_file_warns_once_and_loses_nothing(ledger: Ledger, warned: list
 
 
 def test_a_full_disk_warns_once(ledger: Ledger, warned: list[str], monkeypatch: pytest.MonkeyPatch):
-    """SQLite's own limit on pages gives the very error of a full disk; then there is room again."""
+    """SQLite's limit of pages raises the same error as a full disk. Then the limit is removed."""
     ledger.record(ENTRY)
     real = Ledger._connect
 
@@ -229,8 +229,8 @@ def test_a_full_disk_warns_once(ledger: Ledger, warned: list[str], monkeypatch: 
     assert len(ledger.rows()) == 4
 
 
-def test_a_folder_that_cannot_be_made_warns_once(tmp_path: Path, warned: list[str]):
-    """A file stands where the folder should be; this holds for root too, unlike mode bits."""
+def test_a_folder_that_cannot_be_created_warns_once(tmp_path: Path, warned: list[str]):
+    """A file has the name of the folder. This fails for root, too, whom mode bits do not stop."""
     (tmp_path / "data").write_text("in the way")
     ledger = Ledger(tmp_path / "data" / "ledger.sqlite", warn=warned.append)
     assert ledger.record(ENTRY) is False
@@ -242,7 +242,7 @@ def test_a_folder_that_cannot_be_made_warns_once(tmp_path: Path, warned: list[st
 
 
 def test_a_read_only_folder_warns_once(ledger: Ledger, warned: list[str], monkeypatch: pytest.MonkeyPatch):
-    """The system refuses to make the file."""
+    """The system refuses to create the file."""
 
     def refuse(*_: object, **__: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -264,8 +264,8 @@ def test_messages_do_not_show_the_home_folder(tmp_path: Path, warned: list[str],
     assert "~/data/ledger.sqlite" in warned[0]
 
 
-def test_a_damaged_file_is_kept_aside(ledger: Ledger, warned: list[str]):
-    """A new ledger begins, the old one is still there, and one warning says so."""
+def test_a_damaged_file_is_renamed(ledger: Ledger, warned: list[str]):
+    """A new ledger begins, the old file still exists, and there is one warning."""
     ledger.path.parent.mkdir()
     ledger.path.write_bytes(b"this is no database " * 100)
     assert ledger.record(ENTRY) is True
@@ -279,7 +279,7 @@ def test_a_damaged_file_is_kept_aside(ledger: Ledger, warned: list[str]):
     assert (ledger.path.parent / "ledger.sqlite.broken-2").exists()
 
 
-def test_a_file_damaged_in_the_middle_is_kept_aside(ledger: Ledger, warned: list[str]):
+def test_a_file_damaged_in_the_middle_is_renamed(ledger: Ledger, warned: list[str]):
     """Pages overwritten below an intact header are found when they are read."""
     for number in range(400):
         ledger.record(replace(ENTRY, cell=f"c{number}"))
@@ -294,8 +294,8 @@ def test_a_file_damaged_in_the_middle_is_kept_aside(ledger: Ledger, warned: list
     assert len(warned) == 1
 
 
-def test_a_file_that_was_removed_is_made_again(ledger: Ledger):
-    """Rows do not go into a file that nobody can see any more."""
+def test_a_file_that_was_deleted_is_created_again(ledger: Ledger):
+    """Rows are not written into a file that has no name any more."""
     ledger.record(ENTRY)
     for file in ledger.path.parent.iterdir():
         file.unlink()

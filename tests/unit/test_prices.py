@@ -98,7 +98,7 @@ def test_half_is_what_genai_prices_has_for_batches():
 
 
 def test_the_endpoint_is_considered():
-    """Bedrock's regional profiles cost a tenth more than its global one; Vertex says it by its region."""
+    """Bedrock's regional profiles cost a tenth more than the global one. On Vertex the region decides."""
     usage = Usage(input_tokens=1_000_000)
     assert cost_of(usage, "global.anthropic.claude-opus-5-5", "bedrock", at=NOW) == pytest.approx(4)
     assert cost_of(usage, "eu.anthropic.claude-opus-5-5", "bedrock", at=NOW) == pytest.approx(4.4)
@@ -112,7 +112,7 @@ def test_the_endpoint_is_considered():
 
 
 def test_inference_in_one_country_costs_a_tenth_more():
-    """``inference_geo`` is a matter of the Claude API, and only a place that has a price."""
+    """``inference_geo`` counts on the Claude API only, and a place without a known price makes the cost unknown."""
     usage = Usage(input_tokens=1_000_000, inference_geo="us")
     assert cost_of(usage, SONNET, "anthropic", at=NOW) == pytest.approx(2.2)
     assert cost_of(Usage(input_tokens=1_000_000, inference_geo="not_available"), SONNET, "anthropic", at=NOW) == 2
@@ -149,7 +149,7 @@ def test_prices_are_those_of_the_day():
     ],
 )
 def test_unknown_is_none_and_never_zero(model, endpoint):
-    """No model, no endpoint, no price."""
+    """An unknown model or endpoint has no price."""
     assert cost_of(Usage(input_tokens=10, output_tokens=10), model, endpoint, at=NOW) is None
 
 
@@ -164,7 +164,7 @@ def test_unknown_is_none_and_never_zero(model, endpoint):
     ],
 )
 def test_usage_that_cannot_be_priced_is_none(usage):
-    """Nonsense, and capacity paid for in advance: None, and no exception."""
+    """Impossible counts, and capacity that is paid in advance: None, and no exception."""
     assert cost_of(usage, SONNET, "anthropic", at=NOW) is None
 
 
@@ -176,13 +176,13 @@ def test_a_tier_without_a_price_is_not_charged_as_another():
     assert cost_of(searched, "anthropic.claude-opus-5-5", "bedrock", at=NOW) is None
 
 
-def test_what_runs_here_costs_nothing():
+def test_the_embedded_model_costs_nothing():
     """The embedded model is free; a replay's cost is the caller's 0."""
     assert cost_of(Usage(input_tokens=10, output_tokens=99), "SmolLM2-135M-Instruct", "local", at=NOW) == 0.0
 
 
-def test_overrides_go_first_and_fill_in_the_cache():
-    """A user's prices hold for any endpoint; cache prices follow from the input price."""
+def test_the_users_own_prices_replace_all_others():
+    """They hold for any endpoint. Cache prices follow from the input price."""
     prices = {"mine": {"input": 1, "output": 2}, "whole": {"input": 1, "output": 2, "cache_read": 0.5}}
     usage = Usage(1_000_000, 1_000_000, cache_creation_input_tokens=2_000_000, cache_creation_1h_input_tokens=1_000_000)
     assert cost_of(usage, "mine", "my-gateway", overrides=prices) == pytest.approx(1 + 2 + 1.25 + 2)
@@ -194,7 +194,7 @@ def test_overrides_go_first_and_fill_in_the_cache():
     assert cost_of(usage, "free", "my-gateway", overrides={"free": {"input": 0, "output": 0}}) == 0.0
 
 
-def test_an_estimate_is_a_ceiling():
+def test_an_estimate_is_an_upper_limit():
     """The whole prompt may be written to the cache, and the whole answer used."""
     assert estimate_cost(1_000_000, 0, SONNET, "anthropic", at=NOW) == pytest.approx(2.5)
     assert estimate_cost(1_000_000, 0, SONNET, "anthropic", at=NOW, cache_ttl=None) == pytest.approx(2)
@@ -214,7 +214,7 @@ def test_no_answer_costs_more_than_its_estimate(cached, plain, output, written):
 
 
 def test_a_budget_refuses_before_it_is_spent():
-    """The error says spent, limit and estimate, and holds them."""
+    """The message and the attributes of the error have the costs so far, the limit and the estimate."""
     check_budget(None, 99, 99)
     check_budget(0.05, 0.02, 0.03)  # exactly what is left
     check_budget(0, 0, 0.0)  # a budget of nothing lets the embedded model answer
@@ -231,8 +231,8 @@ def test_a_budget_refuses_before_it_is_spent():
         check_budget(0.05, 0.06, 0.0, unknown=2)
 
 
-def test_a_budget_refuses_what_it_cannot_check():
-    """An unknown price under a budget is refused, with the way to give one."""
+def test_a_budget_refuses_a_request_of_unknown_price():
+    """The hint says how to set a price."""
     with pytest.raises(BudgetError) as caught:
         check_budget(0.05, 0.0, None, model="claude-new")
     assert "the price of claude-new here is unknown" in caught.value.message
@@ -240,7 +240,7 @@ def test_a_budget_refuses_what_it_cannot_check():
     assert caught.value.estimate is None
 
 
-def test_prices_are_loaded_when_asked_for():
+def test_the_price_list_is_loaded_when_it_is_needed():
     """Neither the import nor a free endpoint loads genai-prices."""
     code = (
         "import sys; from nbchat.store import prices, ledger, journal; from nbchat.view import usage;"

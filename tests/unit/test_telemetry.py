@@ -1,4 +1,4 @@
-"""Spans of turns and tools around those of the SDK; what goes along and what does not; Langfuse by its variables."""
+"""Spans of turns and tools around the spans of the SDK, what they contain, and Langfuse."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_turn_is_a_span_around_the_sdks_own(exporter: InMemorySpanExporter, st
 
 
 @modes
-def test_no_prompt_and_no_answer_go_along_unless_the_sdks_switch_says_so(
+def test_prompts_and_answers_are_recorded_only_with_the_sdks_switch(
     exporter: InMemorySpanExporter, stream: bool, monkeypatch: pytest.MonkeyPatch
 ):
     """Without the switch nothing of the talk is in any span; with it the turn has both, streamed or not."""
@@ -127,7 +127,7 @@ def test_no_prompt_and_no_answer_go_along_unless_the_sdks_switch_says_so(
     assert key not in json.dumps(turn, default=str)
 
 
-def test_content_that_is_too_long_is_left_out_and_said_to_be(
+def test_content_that_is_too_long_is_left_out_and_marked(
     exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ):
     """The SDK's own limit, in bytes, holds for the turn too."""
@@ -142,7 +142,7 @@ def test_content_that_is_too_long_is_left_out_and_said_to_be(
 
 @modes
 def test_an_error_has_status_error_on_both_spans(exporter: InMemorySpanExporter, stream: bool):
-    """What the service refused is an error of the turn, with its type, and its message without a key."""
+    """A refused request is an error of the turn, with its type, and with its message without a key."""
     wrong = {"type": "error", "error": {"type": "invalid_request_error", "message": "no sk-ant-api03-canary00000"}}
     with api.serving(lambda wire, _: wire.json("400 Bad Request", wrong)) as server, pytest.raises(BadRequestError):
         asked(server, stream=stream)
@@ -156,8 +156,8 @@ def test_an_error_has_status_error_on_both_spans(exporter: InMemorySpanExporter,
     assert turn.events == ()
 
 
-def test_an_answer_that_broke_off_is_an_error_with_what_had_come(exporter: InMemorySpanExporter):
-    """A stream that ends without its end."""
+def test_an_answer_that_broke_off_is_an_error_with_the_part_that_arrived(exporter: InMemorySpanExporter):
+    """The stream ends before message_stop."""
     with (
         api.serving(api.streaming(list(api.text_events(["some ", "words"]))[:4])) as server,
         pytest.raises(StreamError),
@@ -169,8 +169,8 @@ def test_an_answer_that_broke_off_is_an_error_with_what_had_come(exporter: InMem
     assert (turn.attributes or {})["gen_ai.aggregated_usage.input_tokens"] == 10
 
 
-def test_an_answer_that_is_whole_and_unusable_is_an_error(exporter: InMemorySpanExporter):
-    """The answer was complete, and the cell failed all the same: the span says that it failed."""
+def test_a_complete_answer_that_cannot_be_used_is_an_error(exporter: InMemorySpanExporter):
+    """The answer was complete, but the cell failed, so the span has the status ERROR."""
     with pytest.raises(AnswerError):
         Session(ScriptedTransport("   ")).ask("Hi")
     turn = spans(exporter)["invoke_agent nbchat"]
@@ -178,8 +178,8 @@ def test_an_answer_that_is_whole_and_unusable_is_an_error(exporter: InMemorySpan
     assert (turn.attributes or {})["error.type"] == "AnswerError"
 
 
-def test_an_interrupt_is_no_error(exporter: InMemorySpanExporter):
-    """Who stops an answer has not failed."""
+def test_an_interrupt_is_not_an_error(exporter: InMemorySpanExporter):
+    """The user stopped the answer on purpose."""
 
     class Stop:
         def begin(self, request) -> None:
@@ -240,7 +240,7 @@ def test_tools_have_spans_inside_the_turn(
         assert "gen_ai.tool.call.arguments" not in (good.attributes or {})
 
 
-def test_a_replayed_turn_says_so_and_has_no_call_in_it(exporter: InMemorySpanExporter, tmp_path: Path):
+def test_a_replayed_turn_is_marked_and_has_no_span_of_a_request(exporter: InMemorySpanExporter, tmp_path: Path):
     """Nothing was sent, so nothing is counted as sent."""
     for _ in range(2):
         exporter.clear()
@@ -266,8 +266,10 @@ def test_trace_headers_go_to_the_api_only_when_asked_for(
     assert "traceparent" in asked_for
 
 
-def test_who_asks_and_where_as_far_as_it_is_known(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch):
-    """The setting goes before JupyterHub's user; a login name goes nowhere by itself."""
+def test_the_user_and_the_session_as_far_as_they_are_known(
+    exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+):
+    """The setting comes before JupyterHub's user. A login name is not recorded without Langfuse."""
     monkeypatch.setenv("LOGNAME", "canary")
     monkeypatch.delenv("JUPYTERHUB_USER", raising=False)
     Session(ScriptedTransport("1")).ask("Hi")
@@ -396,7 +398,7 @@ except NbchatError:
 
 @pytest.mark.parametrize("content", [False, True], ids=["metadata only", "with content"])
 def test_langfuse_gets_traces_with_session_user_and_usage(sink: ThreadingHTTPServer, content: bool):
-    """Its variables are all there is to set: turns streamed, in one piece, and failed; nobody flushes anything."""
+    """Only its variables are set. Streamed, whole and failed turns arrive, and nobody calls flush()."""
     wrong = {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}
 
     def refuse(wire: api.Wire, _: api.Received) -> None:
@@ -436,7 +438,7 @@ def test_langfuse_gets_traces_with_session_user_and_usage(sink: ThreadingHTTPSer
     assert ("canary-streamed" in kept) == ("canary-whole" in kept) == ("canary-answer" in kept) == content
 
 
-def test_langfuse_that_is_not_reached_costs_no_answer():
+def test_an_unreachable_langfuse_does_not_cost_an_answer():
     """Its server is down: the answer comes, and the process ends."""
     said = _python(
         "from nbchat import ScriptedTransport, Session\nprint(Session(ScriptedTransport('fine')).ask('Hi').text)",
