@@ -279,7 +279,7 @@ class Session:
             return response
 
     def _send(
-        self, prepared: Prepared, sinks_or_maker: SinksOrMaker, span: telemetry.Turn, interrupts: Interrupts
+        self, prepared: Prepared, sinks_or_maker: SinksOrMaker, span: telemetry.TurnSpan, interrupts: Interrupts
     ) -> Response:
         endpoint, options, request = prepared.endpoint, prepared.options, prepared.request
         account = self.accounting.account(
