@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import doctest
 import errno
 import io
 import os
@@ -20,7 +19,6 @@ from nbchat.core import errors
 from nbchat.core.entries import Entry, Spent
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.usage import Usage
-from nbchat.store import entries
 from nbchat.store import ledger as module
 from nbchat.store.entries import notebook_name, start_of
 from nbchat.store.ledger import Ledger
@@ -364,10 +362,3 @@ def test_periods_begin_at_local_midnight():
     assert start_of("all", now) == 0.0
     with pytest.raises(OptionError, match="Did you mean month"):
         start_of("mont", now)
-
-
-def test_the_examples_of_the_docstrings_run():
-    """As they are written there."""
-    results = doctest.testmod(entries)
-    assert results.attempted >= 1
-    assert results.failed == 0

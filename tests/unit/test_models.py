@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import doctest
 import subprocess
 import sys
 
 import pytest
 
-from nbchat import models
 from nbchat.models import (
     DEFAULT_MODEL,
     FREE,
@@ -137,10 +135,3 @@ def test_the_price_list_is_not_loaded_by_the_names():
     """Its data takes 0.3 s to load, and completion needs the names on the first Tab."""
     code = "import sys, nbchat.models; sys.exit('genai_prices' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def test_the_examples_of_the_docstrings_run():
-    """As they are written there."""
-    results = doctest.testmod(models)
-    assert results.attempted >= 2
-    assert results.failed == 0

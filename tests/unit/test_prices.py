@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 
 from nbchat.core.errors import BudgetError
 from nbchat.core.usage import Usage
-from nbchat.store import prices
 from nbchat.store.prices import check_budget, cost_of, estimate_cost
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -251,10 +249,3 @@ def test_the_price_list_is_loaded_when_it_is_needed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_the_examples_of_the_docstrings_run():
-    """As they are written there."""
-    results = doctest.testmod(prices)
-    assert results.attempted >= 1
-    assert results.failed == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 from typing import Any
 
@@ -95,13 +94,6 @@ def test_the_module_docstring_lists_the_tested_shapes():
         "function",
     ):
         assert word in scripted.__doc__
-
-
-def test_the_example_of_the_docstring_runs():
-    """As it is written there."""
-    results = doctest.testmod(scripted)
-    assert results.attempted >= 4
-    assert results.failed == 0
 
 
 def test_usage_and_stop_details_may_be_written():
