@@ -1,7 +1,7 @@
-"""The ways by which code in a shell shows something to its user, each replaced for a while.
+"""The functions by which code in a shell shows output to the user, replaced for a while.
 
-By the ways out themselves (``write`` of both streams as IPython's own history does it, since
-ipykernel looks at the class of the stream), and each put back afterwards.
+These are ``write`` of both streams, ``publish`` of the display publisher, and ``write_format_data`` of the
+display hook. The streams themselves are not replaced, since ipykernel looks at their class.
 """
 
 from __future__ import annotations
@@ -14,55 +14,58 @@ from typing import Any
 
 __all__ = ["before_outputs", "is_aside", "replaced", "streams"]
 
-_aside = threading.local()
+_thread = threading.local()
 
 
 def is_aside() -> bool:
-    """Whether what is shown now comes from what :func:`before_outputs` called, and is no output of the code."""
-    return getattr(_aside, "now", False)
+    """Return True while :func:`before_outputs` calls ``act``, whose displays are not outputs of the code."""
+    return getattr(_thread, "is_aside", False)
 
 
 def streams() -> list[Any]:
-    """Standard output and standard error, once if they are one."""
-    return list({id(one): one for one in (sys.stdout, sys.stderr)}.values())
+    """Return standard output and standard error, or one stream if both are the same."""
+    return list({id(stream): stream for stream in (sys.stdout, sys.stderr)}.values())
 
 
 @contextlib.contextmanager
 def before_outputs(shell: Any, act: Callable[[], None]) -> Iterator[None]:
-    """Call ``act`` before whatever is shown inside: what is written, a display, the value of a cell.
+    """Call ``act`` before each output inside: a text, a display, or the value of a cell.
 
-    It is called in the thread that shows something, each time, and must be quick.
+    ``act`` is called in the thread that shows the output. It must be quick.
     """
 
-    def first(show: Callable[..., Any]) -> Callable[..., Any]:
-        def shown(*args: Any, **kwargs: Any) -> Any:
+    def act_first(show: Callable[..., Any]) -> Callable[..., Any]:
+        def act_and_show(*args: Any, **kwargs: Any) -> Any:
+            # `act` may show something itself, which must not call it again.
             if not is_aside():
-                _aside.now = True
+                _thread.is_aside = True
                 try:
                     act()
                 finally:
-                    _aside.now = False
+                    _thread.is_aside = False
             return show(*args, **kwargs)
 
-        return shown
+        return act_and_show
 
-    ways = [(stream, "write") for stream in streams()]
-    ways += [(shell.display_pub, "publish"), (shell.displayhook, "write_format_data")]
+    functions = [(stream, "write") for stream in streams()]
+    functions += [(shell.display_pub, "publish"), (shell.displayhook, "write_format_data")]
     with contextlib.ExitStack() as stack:
-        for thing, name in ways:
-            stack.enter_context(replaced(thing, name, first(getattr(thing, name))))
+        for owner, name in functions:
+            stack.enter_context(replaced(owner, name, act_first(getattr(owner, name))))
         yield
 
 
 @contextlib.contextmanager
-def replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
-    """``thing.name`` is ``value`` inside, and afterwards what it was, in the instance or in the class."""
-    own = vars(thing).get(name) if hasattr(thing, "__dict__") else None
-    setattr(thing, name, value)
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set the attribute ``name`` of ``owner`` inside, and restore it afterwards."""
+    # An attribute of the class is restored by deleting that of the instance. Setting it again would
+    # leave a bound method in the instance, which hides later changes of the class.
+    own = vars(owner).get(name) if hasattr(owner, "__dict__") else None
+    setattr(owner, name, value)
     try:
         yield
     finally:
         if own is None:
-            delattr(thing, name)
+            delattr(owner, name)
         else:
-            setattr(thing, name, own)
+            setattr(owner, name, own)
