@@ -1,1 +1,1 @@
-"""Content blocks of the Messages API, below context and tools."""
+"""Content blocks of the Messages API. This package is below `context` and `tools`."""

@@ -1,10 +1,4 @@
-"""Content blocks of the Messages API: what one is, how many tokens it takes, what a request may hold.
-
-Limits, in the API's own words:
-https://platform.claude.com/docs/en/build-with-claude/vision,
-https://platform.claude.com/docs/en/build-with-claude/pdf-support and
-https://platform.claude.com/docs/en/api/overview#request-size-limits.
-"""
+"""Text blocks of the Messages API: how they are joined, put between tags, and cleaned of keys."""
 
 from __future__ import annotations
 
@@ -16,27 +10,31 @@ from typing import Any
 from nbchat.core.errors import redact
 
 __all__ = [
+    "CHARACTERS_PER_TOKEN",
     "Carried",
     "carry_text",
     "fold",
+    "guarded",
     "human_size",
     "join",
-    "shorten",
+    "one_line",
+    "opening",
     "tagged",
+    "without_keys",
 ]
 
 #: About four characters a token: https://platform.claude.com/docs/en/about-claude/glossary#tokens
 CHARACTERS_PER_TOKEN = 4
-
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
+#: Longest name in an opening tag.
+TAG_NAME_CHARACTERS = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What goes along: content blocks as the Messages API takes them, and what was cut of it.
+    """Content that a prompt carries, and notes about the parts of it that were left out.
 
-    ``content`` holds blocks in order, adjacent text in one block. ``notes`` are lines for the
-    person who sends it, such as ``df: first 20 of 10,000 rows``.
+    ``content`` holds content blocks of the Messages API in order, with adjacent text in one block.
+    ``notes`` are lines for the person who sends the prompt, such as ``df: first 20 of 10,000 rows``.
     """
 
     content: tuple[dict[str, Any], ...] = ()
@@ -44,17 +42,17 @@ class Carried:
 
     @property
     def text(self) -> str:
-        """The text blocks, joined."""
+        """Return the text blocks, joined."""
         return "".join(block["text"] for block in self.content if block["type"] == "text")
 
 
 def carry_text(text: str, *notes: str) -> Carried:
-    """One text block."""
+    """Return one text block with its notes."""
     return Carried(({"type": "text", "text": text},), notes)
 
 
 def join(parts: Iterable[Carried]) -> Carried:
-    """The parts one after the other, with adjacent text merged and each note once."""
+    """Concatenate the parts. Merge adjacent text, and keep each note once."""
     blocks: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
     for part in parts:
@@ -64,92 +62,70 @@ def join(parts: Iterable[Carried]) -> Carried:
 
 
 def fold(blocks: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Blocks with adjacent plain text merged.
-
-    Between other blocks, white space alone is dropped: the API refuses a text block of it.
-    """
+    """Merge adjacent plain text blocks, and drop blank ones that are next to other blocks."""
     folded: list[dict[str, Any]] = []
     for block in blocks:
-        if _plain(block) and folded and _plain(folded[-1]):
+        if _is_plain_text(block) and folded and _is_plain_text(folded[-1]):
             folded[-1]["text"] += block["text"]
         else:
             folded.append(dict(block))
     if len(folded) > 1:
-        folded = [block for block in folded if not _plain(block) or block["text"].strip()]
+        # The API refuses a text block that is only white space, such as the space in {{ a }} {{ b }}.
+        folded = [block for block in folded if not _is_plain_text(block) or block["text"].strip()]
     return tuple(folded)
 
 
-def _plain(block: Mapping[str, Any]) -> bool:
+def _is_plain_text(block: Mapping[str, Any]) -> bool:
+    # A text block with a third field (citations, cache_control) must stay separate.
     return block.get("type") == "text" and len(block) == 2
 
 
 def tagged(tag: str, name: str, body: str, **attributes: str) -> str:
-    """``body`` between XML tags, which Claude reads best, so that data is seen to be data.
+    """Return ``body`` between XML tags, so that the model can tell data from instructions.
 
+    A closing tag inside the body is broken, so data cannot end its own tag.
     https://platform.claude.com/docs/en/build-with-claude/prompt-engineering/use-xml-tags
-    A closing tag inside the body is broken, so that data cannot step out of its place.
     """
     return f"{opening(tag, name, **attributes)}\n{guarded(body, tag)}\n</{tag}>"
 
 
 def opening(tag: str, name: str, **attributes: str) -> str:
-    """The opening tag, with a name of at most 80 characters."""
-    pairs = {"name": one_line(name, 80), **attributes} if name else attributes
+    """Return the opening tag, with ``name`` cut at 80 characters."""
+    pairs = {"name": one_line(name, TAG_NAME_CHARACTERS), **attributes} if name else attributes
     return f"<{tag}{''.join(f' {key}={_quoted(value)}' for key, value in pairs.items())}>"
 
 
 def guarded(body: str, *tags: str) -> str:
-    """``body`` with the closing form of these tags broken."""
+    """Return ``body`` with the closing form of these tags broken."""
     return re.sub(rf"<(?=/(?:{'|'.join(tags)})\b)", r"<\\", body, flags=re.IGNORECASE)
 
 
 def _quoted(value: str) -> str:
     value = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # Names are Python expressions such as d["a"]. Single quotes keep those readable.
     return f"'{value}'" if '"' in value and "'" not in value else '"' + value.replace('"', "&quot;") + '"'
 
 
 def one_line(text: str, limit: int = 60) -> str:
-    """``text`` on one line of at most ``limit`` characters, for names in notes and tags."""
+    """Return ``text`` on one line of at most ``limit`` characters, for names in notes and tags."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def shorten(text: str, limit: int, name: str, *, tail: bool = False) -> tuple[str, tuple[str, ...]]:
-    """``text`` in at most ``limit`` characters with a mark where it was cut, and the note on it.
-
-    With ``tail`` the end is kept as well, and the middle goes: a traceback says most at its end.
-    """
-    if len(text) <= limit:
-        return text, ()
-    mark = f"… [cut: {len(text):,} characters in all] …"
-    room = max(limit - len(mark) - 2, 0)
-    last = room * 2 // 3 if tail else 0
-    first = room - last
-    cut = f"{text[:first]}\n{mark}" + (f"\n{text[-last:]}" if last else "")
-    return cut, (f"{one_line(name)}: {room:,} of {len(text):,} characters",)
-
-
 def without_keys(text: str, name: str) -> tuple[str, tuple[str, ...]]:
-    """``text`` without API keys, and the note on it if one was there."""
+    """Return ``text`` without API keys, and a note if it contained one."""
     clean = redact(text)
     return clean, () if clean == text else (f"{one_line(name)}: a key was left out",)
 
 
-def as_printed(text: str) -> str:
-    """Text of an output as a person saw it: no colour codes, and progress bars at their last state."""
-    text = _ANSI.sub("", text).replace("\r\n", "\n")
-    if "\r" in text:
-        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-    return text
-
-
-def human_size(count: int) -> str:
-    """Bytes for people: ``3.4 MB`` (decimal units, as the API's limits are)."""
-    if count < 1_000:
-        return f"{count} bytes"
-    size = float(count)
+def human_size(byte_count: int) -> str:
+    """Return a number of bytes for people, such as ``3.4 MB``. Units are decimal, as in the API's limits."""
+    if byte_count < 1_000:
+        return f"{byte_count} bytes"
+    size = float(byte_count)
     for unit in ("kB", "MB", "GB", "TB"):
         size /= 1_000
+        # 999.95 would be printed as 1000.0.
         if size < 999.95 or unit == "TB":
             break
     return f"{size:,.1f} {unit}"

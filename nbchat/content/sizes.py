@@ -1,12 +1,9 @@
-"""How much content takes: about how many tokens, and what one request may hold.
-
-Limits, in the API's own words: https://platform.claude.com/docs/en/build-with-claude/vision and
-https://platform.claude.com/docs/en/api/overview#request-size-limits.
-"""
+"""The size of content: about how many tokens, and how much fits in one request."""
 
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import re
 import zlib
@@ -14,24 +11,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nbchat.content.blocks import CHARACTERS_PER_TOKEN, human_size
-from nbchat.context.images import image_tokens
+from nbchat.content.dimensions import read_dimensions
+from nbchat.content.media_types import LONG_EDGE_PX, MAX_IMAGES, MAX_REQUEST_BYTES
 from nbchat.core.errors import AttachmentError
 
 __all__ = ["check_limits", "count_pages", "estimate_tokens"]
 
-#: Bytes of a request. 32 MB counts everything; a margin is left for the rest of the body.
-REQUEST_BYTES = 32_000_000 - 500_000
-#: Images in one request, for models with a context window of 200,000 tokens; larger ones take 600.
-IMAGES_PER_REQUEST = 100
-#: "Each page typically uses 1,500-3,000 tokens", and is seen as an image too.
+#: "Each page typically uses 1,500-3,000 tokens", and each page is also sent as an image.
 TOKENS_PER_PAGE = 3_000
+#: https://platform.claude.com/docs/en/build-with-claude/vision#evaluate-image-size
+PIXELS_PER_TOKEN = 750
+#: Edge of the largest square image that the service does not scale, for images that only a URL or an id names.
+UNKNOWN_EDGE_PX = 1092
+#: Most bytes to unpack of one compressed object of a PDF.
+MAX_UNPACKED_BYTES = 50_000_000
 
 
 def estimate_tokens(content: str | Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> int:
-    """About how many tokens a text, a block or blocks take.
+    """Return about how many tokens a text, a block or blocks take.
 
-    Four characters a token; an image its width × height / 750 after the API has scaled it; a PDF
-    3,000 a page. Other blocks count as the JSON they are.
+    A text takes a token for four characters. An image takes width × height / 750 tokens after the
+    API has scaled it. A PDF takes 3,000 tokens a page. Other blocks count as their JSON text.
     """
     if isinstance(content, str):
         return -(-len(content) // CHARACTERS_PER_TOKEN)
@@ -42,61 +42,74 @@ def estimate_tokens(content: str | Iterable[Mapping[str, Any]] | Mapping[str, An
 
 def _block_tokens(block: Mapping[str, Any]) -> int:
     source = block.get("source")
-    held = source.get("data") if isinstance(source, Mapping) else None
+    source = source if isinstance(source, Mapping) else {}
+    data = source.get("data")
     match block.get("type"):
         case "text":
             return estimate_tokens(block.get("text") or "")
         case "image":
-            return image_tokens(held)
-        case "document" if isinstance(held, str) and source.get("type") == "base64":
-            return count_pages(base64.b64decode(held)) * TOKENS_PER_PAGE
+            return _image_tokens(data)
+        case "document" if isinstance(data, str) and source.get("type") == "base64":
+            return count_pages(base64.b64decode(data)) * TOKENS_PER_PAGE
         case "tool_result" | "document" if isinstance(block.get("content"), list | tuple):
             return estimate_tokens(block["content"])
     return estimate_tokens(json.dumps(block, ensure_ascii=False, default=str))
 
 
+def _image_tokens(data: str | None) -> int:
+    try:
+        dimensions = read_dimensions(base64.b64decode(data or ""))
+    except (binascii.Error, ValueError):
+        dimensions = None
+    width, height = dimensions or (UNKNOWN_EDGE_PX, UNKNOWN_EDGE_PX)
+    scale = min(1.0, LONG_EDGE_PX / max(width, height, 1))
+    return max(1, round(width * height * scale * scale / PIXELS_PER_TOKEN))
+
+
 def check_limits(content: Sequence[Mapping[str, Any]]) -> None:
-    """Nothing, where blocks may go in one request.
+    """Check that the blocks fit in one request.
 
     Raises:
-        AttachmentError: more images or bytes than a request may hold.
+        AttachmentError: There are more images or bytes than a request may contain.
     """
     images = sum(block.get("type") == "image" for block in content)
-    if images > IMAGES_PER_REQUEST:
+    if images > MAX_IMAGES:
         raise AttachmentError(
-            f"{images} images would go along, and a request takes {IMAGES_PER_REQUEST}",
-            "Send fewer: name single files in --attach, fewer cells in --cells, or ask in several cells.",
+            f"the prompt contains {images} images, and a request takes at most {MAX_IMAGES}",
+            "Send fewer images. Name single files in --attach, name fewer cells in --cells, or ask in several cells.",
         )
-    sizes = [_bytes(block) for block in content]
-    if sum(sizes) > REQUEST_BYTES:
+    sizes = [_byte_count(block) for block in content]
+    if sum(sizes) > MAX_REQUEST_BYTES:
         largest = max(range(len(sizes)), key=sizes.__getitem__)
         title = content[largest].get("title")
-        what = f"the {content[largest]['type']}{f' {title}' if title else ''}"
+        name = f"{content[largest]['type']}{f' {title}' if title else ''}"
         raise AttachmentError(
-            f"what would go along is {human_size(sum(sizes))}, and a request holds {human_size(REQUEST_BYTES)}; "
-            f"{what} alone is {human_size(sizes[largest])}",
-            "Leave out or split the largest; base64 makes images and PDFs a third larger than their files.",
+            f"the prompt has {human_size(sum(sizes))}, and a request takes at most {human_size(MAX_REQUEST_BYTES)}; "
+            f"the {name} alone is {human_size(sizes[largest])}",
+            "Leave out or split the largest part. As base64, images and PDFs are a third larger than their files.",
         )
 
 
-def _bytes(block: Mapping[str, Any]) -> int:
+def _byte_count(block: Mapping[str, Any]) -> int:
     source = block.get("source")
     if isinstance(source, Mapping) and isinstance(source.get("data"), str):
         return len(source["data"])
     text = block.get("text")
+    # A notebook may hold half of a surrogate pair, which strict UTF-8 cannot encode.
     return len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
 
 
 _PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
-_OBJECTS = re.compile(rb"/ObjStm\b.{0,400}?stream\r?\n", re.DOTALL)
+_OBJECT_STREAM = re.compile(rb"/ObjStm\b.{0,400}?stream\r?\n", re.DOTALL)
 
 
 def count_pages(data: bytes) -> int:
-    """About how many pages a PDF has, at least 1: its page objects, those in compressed streams too."""
+    """Return about how many pages a PDF has, at least 1. Page objects in compressed streams are counted too."""
     pages = len(_PAGE.findall(data))
-    for found in _OBJECTS.finditer(data):
+    for stream in _OBJECT_STREAM.finditer(data):
         try:
-            pages += len(_PAGE.findall(zlib.decompressobj().decompress(data[found.end() :], 50_000_000)))
+            unpacked = zlib.decompressobj().decompress(data[stream.end() :], MAX_UNPACKED_BYTES)
         except zlib.error:
-            continue  # another filter, or damaged: those pages are not counted
+            continue  # another filter, or a damaged stream: its pages are not counted
+        pages += len(_PAGE.findall(unpacked))
     return max(1, pages)

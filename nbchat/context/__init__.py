@@ -1,1 +1,1 @@
-"""What a prompt may carry."""
+"""Context that a prompt may carry: values, tables, images, files and cells."""

@@ -1,7 +1,7 @@
-"""Dicts, lists, dataclasses and pydantic models as JSON text.
+"""Dicts, lists, sets, dataclasses and pydantic models as JSON text.
 
-One member is written after the other until the room is full, so that a list of a million is never
-written whole.
+Members are written one after the other until the limit is reached, so a list of a million members
+is never written whole.
 """
 
 from __future__ import annotations
@@ -16,94 +16,143 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeAlias
 
-from nbchat.content.blocks import one_line, shorten
+from nbchat.content.blocks import one_line
+from nbchat.content.cutting import cut_mark, shorten
 from nbchat.core.response import Response
 
-__all__ = ["INLINE", "PLAIN", "TIMES", "container", "dump", "members"]
+__all__ = [
+    "INLINE_CHARACTERS",
+    "MAX_JSON_ARRAY_VALUES",
+    "PLAIN",
+    "SAMPLE_SIZE",
+    "TIMES",
+    "Container",
+    "container",
+    "dump",
+    "members",
+]
 
-#: A value of one line up to this long stands in the sentence; a longer one gets tags.
-INLINE = 80
-#: Values that are their own text.
+Container: TypeAlias = Mapping[Any, Any] | Sequence[Any]
+
+#: A value on one line of at most this length is written into the sentence. A longer one is put between tags.
+INLINE_CHARACTERS = 80
+#: Values whose text is ``str(value)``.
 PLAIN = (bool, int, float, complex, decimal.Decimal, fractions.Fraction, uuid.UUID)
 TIMES = (datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo)
+#: Members to look at to choose the form of a container.
+SAMPLE_SIZE = 50
+#: Values of a numpy array inside a container that are written as JSON.
+MAX_JSON_ARRAY_VALUES = 100
 
 
-def container(value: Any) -> Mapping[Any, Any] | Sequence[Any] | None:
-    """A dict or list of what JSON can hold; None for what is no container."""
-    if isinstance(value, Mapping | list | tuple):
-        return value._asdict() if isinstance(value, tuple) and hasattr(type(value), "_asdict") else value
+def container(value: Any) -> Container | None:
+    """Return the dict or list that represents a container in JSON, or None if the value is not a container."""
+    if isinstance(value, Mapping | list):
+        return value
+    if isinstance(value, tuple):
+        as_dict = getattr(type(value), "_asdict", None)  # of a namedtuple
+        fields: Container = as_dict(value) if as_dict is not None else value
+        return fields
     if isinstance(value, Set):
         return _ordered(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # A field that its own repr hides is usually a secret, or large.
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.repr}
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(value, pydantic.BaseModel):
-        return value.model_dump(mode="json")
+        dumped: dict[str, Any] = value.model_dump(mode="json")
+        return dumped
     return None
 
 
 def _ordered(values: Iterable[Any]) -> list[Any]:
-    """A set in an order that is the same at each run."""
-    held = list(values)
+    """Return the members of a set in the same order in each run, since hashes of texts differ between runs."""
+    unsorted = list(values)
     try:
-        return sorted(held)
+        return sorted(unsorted)
     except TypeError:
-        return sorted(held, key=repr)
+        return sorted(unsorted, key=repr)
 
 
-def members(plain: Mapping[Any, Any] | Sequence[Any], most: int) -> Iterator[tuple[Any, Any]]:
-    pairs = plain.items() if isinstance(plain, Mapping) else enumerate(plain)
-    for (key, item), _ in zip(pairs, range(most), strict=False):
-        yield key, item
+def members(plain: Container, most: int) -> Iterator[tuple[Any, Any]]:
+    """Return the first ``most`` members, with their keys or positions."""
+    for pair, _ in zip(_pairs(plain), range(most), strict=False):
+        yield pair
 
 
-def dump(plain: Mapping[Any, Any] | Sequence[Any], name: str, room: int) -> tuple[str, tuple[str, ...]]:
-    """JSON with one member a line (plain lists on one line), in ``room`` characters."""
-    pairs = isinstance(plain, Mapping)
-    start, end = "{}" if pairs else "[]"
-    nested = pairs or any(isinstance(item, Mapping | list | tuple) for _, item in members(plain, 50))
-    taken: list[str] = []
-    size = 4
-    for key, item in plain.items() if pairs else enumerate(plain):
-        text = f"{_key(key)}: {_dumps(item)}" if pairs else _dumps(item)
+def _pairs(plain: Container) -> Iterable[tuple[Any, Any]]:
+    return plain.items() if isinstance(plain, Mapping) else enumerate(plain)
+
+
+def dump(plain: Container, name: str, limit: int) -> tuple[str, tuple[str, ...]]:
+    """Return JSON in about ``limit`` characters, and notes on members that were left out.
+
+    Each member is on a line of its own, except in a list of plain values, which is one line.
+
+    Raises:
+        TypeError: A value has no JSON form.
+    """
+    is_mapping = isinstance(plain, Mapping)
+    start, end = "{}" if is_mapping else "[]"
+    lines, size = _member_lines(plain, limit)
+    nested = is_mapping or any(isinstance(item, Mapping | list | tuple) for _, item in members(plain, SAMPLE_SIZE))
+    if len(lines) == len(plain) and size <= max(limit, INLINE_CHARACTERS):
+        flat = start + ", ".join(lines) + end
+        if len(flat) <= INLINE_CHARACTERS or not nested:
+            return flat, ()
+        return f"{start}\n{(',' + chr(10)).join(lines)}\n{end}", ()
+    if len(lines) == 1 and size > limit:
+        return shorten(f"{start}\n{lines[0]}", limit, name)
+    kept = _kept(lines, plain)
+    # Make room for the mark itself.
+    while len(lines) > 1 and sum(map(len, lines)) + 2 * len(lines) + len(cut_mark(kept)) + 4 > limit:
+        lines.pop()
+        kept = _kept(lines, plain)
+    separator = ",\n" if nested else ", "
+    text, notes = shorten(f"{start}\n{separator.join(lines)},\n{cut_mark(kept)}\n{end}", limit, name)
+    return text, (f"{one_line(name)}: {kept}", *notes)
+
+
+def _member_lines(plain: Container, limit: int) -> tuple[list[str], int]:
+    """Return the JSON of the first members that fit in ``limit`` characters, and of at least one.
+
+    The second value is the size of these, and of the member that did not fit.
+    """
+    is_mapping = isinstance(plain, Mapping)
+    lines: list[str] = []
+    size = 4  # the brackets and their line breaks
+    for key, item in _pairs(plain):
+        text = f"{_key_text(key)}: {_json_text(item)}" if is_mapping else _json_text(item)
         size += len(text) + 2
-        if size > room and taken:
+        if size > limit and lines:
             break
-        taken.append(text)
-    if len(taken) == len(plain) and size <= max(room, INLINE):
-        flat = start + ", ".join(taken) + end
-        return (flat if len(flat) <= INLINE or not nested else f"{start}\n{(',' + chr(10)).join(taken)}\n{end}"), ()
-    if len(taken) == 1 and size > room:
-        return shorten(f"{start}\n{taken[0]}", room, name)
-    told = f"first {len(taken):,} of {len(plain):,} items"
-    mark = f"… [cut: {told}]"
-    while len(taken) > 1 and sum(map(len, taken)) + 2 * len(taken) + len(mark) + 4 > room:
-        taken.pop()
-        told = f"first {len(taken):,} of {len(plain):,} items"
-        mark = f"… [cut: {told}]"
-    between = ",\n" if nested else ", "
-    text, notes = shorten(f"{start}\n{between.join(taken)},\n{mark}\n{end}", room, name)
-    return text, (f"{one_line(name)}: {told}", *notes)
+        lines.append(text)
+    return lines, size
 
 
-def _key(key: Any) -> str:
+def _kept(lines: Sequence[str], plain: Container) -> str:
+    return f"first {len(lines):,} of {len(plain):,} items"
+
+
+def _key_text(key: Any) -> str:
     if isinstance(key, str):
+        # A subclass of str, such as StrEnum, may have a __str__ of its own.
         return json.dumps(str.__str__(key), ensure_ascii=False)
     if key is None or isinstance(key, bool | int | float):
         return json.dumps(json.dumps(key))
     if isinstance(key, enum.Enum | datetime.date | uuid.UUID):
         return json.dumps(str(key.value if isinstance(key, enum.Enum) else key), ensure_ascii=False)
-    raise TypeError(f"{type(key).__name__} is no key of a JSON object")
+    raise TypeError(f"{type(key).__name__} is not a key of a JSON object")
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_default)
+def _json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_jsonable)
 
 
-def _default(value: Any) -> Any:
-    """What json does not know: containers as such, other values as their text."""
+def _jsonable(value: Any) -> Any:
+    """Return a value that ``json`` can write for one that it cannot."""
     if isinstance(value, Response):
         return value.text
     plain = container(value)
@@ -118,6 +167,6 @@ def _default(value: Any) -> Any:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.generic):
         return value.item()
-    if numpy is not None and isinstance(value, numpy.ndarray) and value.size <= 100:
+    if numpy is not None and isinstance(value, numpy.ndarray) and value.size <= MAX_JSON_ARRAY_VALUES:
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is not JSON")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbchat.context.values import tool_content
+from nbchat.context.tool_results import tool_content
 from nbchat.engine.host import Host
 from nbchat.options import Options
 from nbchat.tools.approval import Approval

@@ -19,8 +19,8 @@ from nbchat.notebook.dry_run import describe
 from nbchat.notebook.history import gather_cells
 from nbchat.notebook.host import ShellHost
 from nbchat.notebook.interception import before_outputs
+from nbchat.notebook.last_error import carry_failure, last_error, prompt_about
 from nbchat.notebook.next_cell import put_below
-from nbchat.notebook.repair import carry_error, prompt_about
 from nbchat.options import Options, parse
 from nbchat.view.echo import Echo
 from nbchat.view.live import view as live
@@ -107,7 +107,7 @@ def _attachments(host: ShellHost, options: Options) -> list[Carried]:
     if options.cells:
         carried.append(gather_cells(options.cells, host.shell))
     if options.fix or options.explain:
-        carried.append(carry_error(host.shell))
+        carried.append(carry_failure(last_error(host.shell)))
     return carried
 
 

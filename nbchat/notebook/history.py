@@ -1,19 +1,19 @@
-"""What the kernel knows of the notebook: cells that were run, their outputs, the last error.
+"""The cells that ran in this kernel, with their outputs, and the ones that ``--cells`` names.
 
-IPython keeps the sources (``input_hist_raw``), the streams and results
-(``history_manager.outputs``, since 9.1) and the tracebacks. What a cell displays, its figures
-first of all, ipykernel does not keep: with its switch ``store_display_history`` it files it under
-the next cell's number, and never heeds ``clear_output`` or an update. So :func:`watch` listens
-on the display publisher and puts displays where they belong, among the outputs of their cell.
+IPython keeps the sources (``input_hist_raw``), the streams and results (``history_manager.outputs``, since
+9.1) and the tracebacks. It does not keep what a cell displays, such as figures, under a kernel. ipykernel has
+a switch for that, ``store_display_history``, but files a display under the number of the next cell, and ignores
+``clear_output`` and updates. So :func:`watch` listens to the display publisher, and adds each display to the
+outputs of its cell.
 
-A shell is taken as it comes, and nothing of IPython is imported.
+Nothing of IPython is imported here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,15 +23,17 @@ from nbchat.core.errors import NbchatError, OptionError
 
 __all__ = ["Watch", "cells_of", "gather_cells", "select_cells", "unwatch", "watch", "watching"]
 
-#: Characters of HTML that are kept of a display; an interactive figure has megabytes, all script.
-HTML = 200_000
+#: Longest HTML to keep of a display. An interactive figure has megabytes, and all of them are script.
+MAX_HTML_CHARACTERS = 200_000
 
+# Lines of a cell that only manages nbchat: its magics, comments and blank lines.
 _MANAGEMENT = re.compile(r"%(?:nbchat\b|(?:re|un)?load_ext\s+nbchat\b).*|#.*|")
+_RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d*))?")
 
 
 @dataclass(slots=True)
 class Shown:
-    """A display among the outputs of IPython's history; IPython reads the first two fields."""
+    """A display among the outputs in IPython's history. IPython itself reads the first two fields."""
 
     output_type: str
     bundle: dict[str, Any] = field(default_factory=dict)
@@ -39,23 +41,23 @@ class Shown:
 
 
 class Watch:
-    """Notes which cell runs, what it displays and how it fails. One for each shell."""
+    """A listener that notes which cell runs, its displays, and the last error. There is one for each shell."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
-        self._running: list[Any] = []
+        self._running: list[Any] = []  # run_cell may call run_cell
         self._ids: dict[int, str] = {}
         self.failed: BaseException | None = None
         shell.events.register("pre_run_cell", self._begin)
         shell.events.register("post_run_cell", self._end)
-        # A terminal's publisher has no hooks, and files what it shows rightly by itself.
-        hook = getattr(shell.display_pub, "register_hook", None)
-        self.listens = hook is not None
-        if self.listens:
-            hook(self._hear)
+        # The publisher of a terminal has no hooks, and files its displays under the right cell.
+        register_hook = getattr(shell.display_pub, "register_hook", None)
+        self.listens = register_hook is not None
+        if register_hook is not None:
+            register_hook(self._hear)
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         for event, callback in (("pre_run_cell", self._begin), ("post_run_cell", self._end)):
             if callback in self._shell.events.callbacks[event]:
                 self._shell.events.unregister(event, callback)
@@ -63,13 +65,14 @@ class Watch:
             self._shell.display_pub.unregister_hook(self._hear)
 
     def id_of(self, number: int) -> str | None:
-        """The front end's id of the cell that ran under an execution count."""
+        """Return the front end's id of the cell that ran under an execution count."""
         if number == self._number():
-            return self._running[-1].cell_id
+            cell_id: str | None = self._running[-1].cell_id
+            return cell_id
         return self._ids.get(number)
 
     def _number(self) -> int | None:
-        """The execution count of the cell that runs; None for code that runs without one."""
+        """Return the execution count of the running cell, or None for code that runs without one."""
         if not self._running or not self._running[-1].store_history:
             return None
         return len(self._shell.history_manager.input_hist_raw) - 1
@@ -79,58 +82,65 @@ class Watch:
 
     def _end(self, result: Any) -> None:
         info = getattr(result, "info", None)
-        # A blank cell ends without having begun, so the stack is matched, not counted.
+        # IPython reports the end of a blank cell, but not its beginning. So only a matching one is removed.
         if self._running and self._running[-1] is info:
             self._running.pop()
         number = getattr(result, "execution_count", None)
-        if number is not None and getattr(info, "store_history", False) and getattr(info, "cell_id", None):
-            self._ids[number] = info.cell_id
+        cell_id = getattr(info, "cell_id", None)
+        if number is not None and cell_id and getattr(info, "store_history", False):
+            self._ids[number] = cell_id
         error = getattr(result, "error_in_exec", None) or getattr(result, "error_before_exec", None)
         if isinstance(error, Exception) and not isinstance(error, NbchatError):
             self.failed = error
 
     def _hear(self, message: dict[str, Any]) -> dict[str, Any]:
-        """A message of the display publisher, which goes on unchanged."""
-        with contextlib.suppress(Exception):  # a display must never fail because someone listens
+        """Return a message of the display publisher unchanged, after its display is filed."""
+        with contextlib.suppress(Exception):  # a display must never fail because nbchat listens
             self._file(message)
         return message
 
     def _file(self, message: Mapping[str, Any]) -> None:
-        manager, number = self._shell.history_manager, self._number()
+        outputs_by_cell, number = self._shell.history_manager.outputs, self._number()
         if number is None:
             return
-        # A list is made with its first entry: IPython reads the last one of any that is there.
-        outputs = manager.outputs.get(number) or []
+        # This is a defaultdict. An empty list in it breaks the next print: IPython reads its last output.
+        # So a list is added only with its first output.
+        outputs = outputs_by_cell.get(number) or []
         kind, content = message["header"]["msg_type"], message["content"]
         if kind == "clear_output":
             if outputs:
                 outputs[:] = _visible(outputs) if content.get("wait") else []
                 outputs.append(Shown("clear_output"))
             return
-        known = (content.get("transient") or {}).get("display_id")
+        display_id = (content.get("transient") or {}).get("display_id")
         bundle = _kept(content["data"])
         if kind == "update_display_data":
-            for listed in manager.outputs.values():
-                for shown in listed:
-                    if isinstance(shown, Shown) and known and shown.display_id == known:
-                        shown.bundle = bundle
-            return
-        if bundle:
-            manager.outputs.setdefault(number, outputs).append(Shown("display_data", bundle, known))
+            _update(outputs_by_cell.values(), display_id, bundle)
+        elif bundle:
+            outputs_by_cell.setdefault(number, outputs).append(Shown("display_data", bundle, display_id))
+
+
+def _update(lists: Iterable[Sequence[Any]], display_id: str | None, bundle: dict[str, Any]) -> None:
+    """Replace the bundle of all displays with this id, which may be outputs of earlier cells."""
+    for outputs in lists:
+        for shown in outputs:
+            if isinstance(shown, Shown) and display_id and shown.display_id == display_id:
+                shown.bundle = bundle
 
 
 def _kept(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What may be sent of a mimebundle, as it stays in memory as long as the kernel."""
+    """Return the parts of a mimebundle that may be sent. They stay in memory as long as the kernel."""
     kept = {
-        mime: held
-        for mime, held in data.items()
-        if mime.startswith("image/") or (mime.startswith("text/") and (mime == "text/plain" or len(held) <= HTML))
+        mime: value
+        for mime, value in data.items()
+        if mime.startswith("image/")
+        or (mime.startswith("text/") and (mime == "text/plain" or len(value) <= MAX_HTML_CHARACTERS))
     }
     return kept or ({"text/plain": f"[{', '.join(data)}]"} if data else {})
 
 
 def _visible(outputs: Sequence[Any]) -> list[Any]:
-    """The outputs that the last ``clear_output`` left: with ``wait`` it acts at the next output."""
+    """Return the outputs after the last ``clear_output``. One with ``wait`` clears only at the next output."""
     for place in range(len(outputs) - 1, -1, -1):
         if outputs[place].output_type == "clear_output" and place + 1 < len(outputs):
             return list(outputs[place + 1 :])
@@ -141,42 +151,43 @@ _ATTRIBUTE = "_nbchat_watch"
 
 
 def watch(shell: Any) -> Watch:
-    """Begin to note what this shell's cells display; again, where it is done already.
+    """Begin to note the displays of this shell's cells. A second call replaces the first listener.
 
-    Called when the extension is loaded. What was displayed before then is not known.
+    Displays before the first call are not known.
     """
     unwatch(shell)
-    found = Watch(shell)
-    setattr(shell, _ATTRIBUTE, found)
-    return found
+    new_watch = Watch(shell)
+    setattr(shell, _ATTRIBUTE, new_watch)
+    return new_watch
 
 
 def unwatch(shell: Any) -> None:
-    """End what :func:`watch` began."""
-    found = watching(shell)
-    if found is not None:
-        found.stop()
+    """Remove the listener of this shell, if there is one."""
+    old_watch = watching(shell)
+    if old_watch is not None:
+        old_watch.stop()
         delattr(shell, _ATTRIBUTE)
 
 
 def watching(shell: Any) -> Watch | None:
-    """The Watch of this shell, if there is one."""
-    found = getattr(shell, _ATTRIBUTE, None)
-    return found if isinstance(found, Watch) else None
+    """Return the listener of this shell, or None."""
+    value = getattr(shell, _ATTRIBUTE, None)
+    return value if isinstance(value, Watch) else None
 
 
 def cells_of(shell: Any) -> tuple[Cell, ...]:
-    """All cells that ran, in the order of their execution counts, the one that runs now as the last."""
+    """Return all cells that ran, in the order of their execution counts. The running cell is the last."""
     manager = shell.history_manager
-    seen = watching(shell)
+    current_watch = watching(shell)
     outputs = getattr(manager, "outputs", None) or {}
     failures = getattr(manager, "exceptions", None) or {}
+    listens = current_watch is not None and current_watch.listens
     return tuple(
         Cell(
             number=number,
             source=source,
-            outputs=_outputs(outputs.get(number) or (), failures.get(number), seen is not None and seen.listens),
-            id=seen.id_of(number) if seen else None,
+            outputs=_outputs(outputs.get(number) or (), failures.get(number), listens),
+            id=current_watch.id_of(number) if current_watch else None,
         )
         for number, source in enumerate(manager.input_hist_raw)
         if number and source
@@ -184,68 +195,79 @@ def cells_of(shell: Any) -> tuple[Cell, ...]:
 
 
 def _outputs(kept: Sequence[Any], failure: Mapping[str, Any] | None, listens: bool) -> tuple[Output, ...]:
-    made: list[Output] = []
+    """Return the outputs in IPython's history, and the traceback, as outputs of a cell."""
+    outputs: list[Output] = []
     for shown in _visible(kept):
         match shown.output_type:
             case "out_stream" | "err_stream":
                 stream = "stdout" if shown.output_type == "out_stream" else "stderr"
-                made.append(Output("stream", {"text/plain": "".join(shown.bundle.get("stream") or ())}, stream))
+                outputs.append(Output("stream", {"text/plain": "".join(shown.bundle.get("stream") or ())}, stream))
             case "execute_result":
-                made.append(Output("result", shown.bundle))
+                outputs.append(Output("result", shown.bundle))
+            # A display that IPython filed itself is here twice, and possibly under the wrong cell.
             case "display_data" if isinstance(shown, Shown) or not listens:
-                made.append(Output("display", shown.bundle))
+                outputs.append(Output("display", shown.bundle))
     if failure:
-        made.append(Output("error", {"text/plain": "\n".join(failure.get("traceback") or ())}))
-    return tuple(made)
+        outputs.append(Output("error", {"text/plain": "\n".join(failure.get("traceback") or ())}))
+    return tuple(outputs)
 
 
 def select_cells(spec: str, cells: Sequence[Cell], *, current: int | None = None) -> tuple[Cell, ...]:
-    """The cells that ``--cells`` names: ``3``, ``3-5``, ``3,7``, ``3-``, ``above``, and lists of those.
+    """Return the cells that ``--cells`` names, in the order of their execution counts.
 
-    Numbers are execution counts. ``above`` is every cell that ran before ``current``, the cell that
-    runs now, each in its last run only, without ``current``'s own earlier runs and without cells
-    that only manage nbchat. Two runs are of one cell if the front end says so, or, where it gives
-    no ids, if their sources are the same. The result is in the order of the execution counts.
+    ``above`` means every cell that ran before the current one, each in its last run only. It leaves out
+    earlier runs of the current cell, and cells that only manage nbchat. Two runs are of the same cell if the
+    front end's ids are equal, or, without ids, if the sources are equal.
+
+    Args:
+        spec: ``3``, ``3-5``, ``3,7``, ``3-``, ``above``, or a list of these. Numbers are execution counts.
+        cells: All cells that ran.
+        current: The execution count of the running cell.
 
     Raises:
-        OptionError: a spec that is none, or a cell that did not run.
+        OptionError: The spec is not valid, or a cell did not run.
     """
-    known = {cell.number: cell for cell in cells if cell.number is not None and cell.number != current}
-    last = max(known, default=0)
+    by_number = {cell.number: cell for cell in cells if cell.number is not None and cell.number != current}
     chosen: set[int] = set()
     for part in (part.strip() for part in spec.split(",")):
         if part.lower() == "above":
-            chosen.update(_above(known, next((cell for cell in cells if cell.number == current), None)))
-            continue
-        found = re.fullmatch(r"(\d+)(?:\s*-\s*(\d*))?", part)
-        if found is None:
-            raise OptionError(
-                f"--cells {spec}: {part or 'an empty part'} is no cell",
-                "Write 3, 3-5, 3,7 (execution counts) or above.",
-            )
-        first = int(found[1])
-        end = first if found[2] is None else int(found[2] or max(last, first))
-        if end < first:
-            raise OptionError(f"--cells {spec}: {part} runs backwards", f"Write {end}-{first}.")
-        numbers = [number for number in range(first, min(end, last) + 1) if number in known]
-        if first not in known or end not in known:
-            missing = first if first not in known else end
-            told = f"the last is {last}" if last else "none has"
-            if missing == current:
-                told = "it is the cell that runs now"
-            raise OptionError(
-                f"--cells {spec}: no cell has run under the number {missing}; {told}",
-                "The number is the one in brackets beside the cell: [3].",
-            )
-        chosen.update(numbers)
-    return tuple(known[number] for number in sorted(chosen))
+            chosen.update(_above(by_number, next((cell for cell in cells if cell.number == current), None)))
+        else:
+            chosen.update(_range(spec, part, by_number, current))
+    return tuple(by_number[number] for number in sorted(chosen))
 
 
-def _above(known: Mapping[int, Cell], current: Cell | None) -> list[int]:
+def _range(spec: str, part: str, by_number: Mapping[int, Cell], current: int | None) -> list[int]:
+    """Return the execution counts of one number or range. Numbers between its ends may be missing."""
+    match = _RANGE.fullmatch(part)
+    if match is None:
+        raise OptionError(
+            f"--cells {spec}: {part or 'an empty part'} is not a cell",
+            "Write 3, 3-5, 3,7 (execution counts) or above.",
+        )
+    last = max(by_number, default=0)
+    start = int(match[1])
+    end = start if match[2] is None else int(match[2] or max(last, start))
+    if end < start:
+        raise OptionError(f"--cells {spec}: {part} runs backwards", f"Write {end}-{start}.")
+    for number in (start, end):
+        if number not in by_number:
+            reason = f"the last is {last}" if last else "none has"
+            if number == current:
+                reason = "it is the cell that runs now"
+            raise OptionError(
+                f"--cells {spec}: no cell has run under the number {number}; {reason}",
+                "The number is the one in brackets next to the cell: [3].",
+            )
+    return [number for number in by_number if start <= number <= end]
+
+
+def _above(by_number: Mapping[int, Cell], current: Cell | None) -> list[int]:
     latest: dict[str, int] = {}
-    for number, cell in sorted(known.items()):
+    for number, cell in sorted(by_number.items()):
         if current is not None and number > (current.number or 0):
             continue
+        # An ignored cell stays in the list, since its note tells the user that it was left out.
         if not all(_MANAGEMENT.fullmatch(line.strip()) for line in cell.source.split("\n")) or is_ignored(cell.source):
             latest[_identity(cell)] = number
     if current is not None:
@@ -258,7 +280,16 @@ def _identity(cell: Cell) -> str:
 
 
 def gather_cells(spec: str, shell: Any, *, answers: Mapping[int, str] | None = None) -> Carried:
-    """The content of ``--cells SPEC`` in a shell whose cell runs now; ``answers`` as in ``carry_cells``."""
+    """Return the content of ``--cells SPEC`` in a shell whose cell runs now.
+
+    Args:
+        spec: As for :func:`select_cells`.
+        shell: The IPython shell.
+        answers: The answers of ``%%claude`` cells by execution count.
+
+    Raises:
+        OptionError: The spec is not valid, or a cell did not run.
+    """
     cells = cells_of(shell)
     current = len(shell.history_manager.input_hist_raw) - 1
     return carry_cells(select_cells(spec, cells, current=current), answers=answers)

@@ -49,7 +49,7 @@ class ShellHost:
 
     def show_traceback(self, error: BaseException) -> None:
         # Imported here, because %load_ext makes a host and has to stay light.
-        from nbchat.notebook.run_python import show_traceback
+        from nbchat.notebook.tracebacks import show_traceback
 
         show_traceback(error, self.shell)
 

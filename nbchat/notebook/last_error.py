@@ -1,7 +1,7 @@
-"""The last error of the notebook: what ``--fix`` and ``--explain`` send.
+"""The last error of the notebook, which ``--fix`` and ``--explain`` send.
 
-The traceback, the source of the cell that failed, and, for each line of the user's own cells that
-was under way, the values of the names in it.
+The prompt has the traceback, the source of the cell that failed, and, for each line of the user's own
+cells in the traceback, the values of the names in it.
 """
 
 from __future__ import annotations
@@ -14,34 +14,54 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nbchat.content.blocks import (
-    CHARACTERS_PER_TOKEN,
-    Carried,
-    as_printed,
-    carry_text,
-    join,
-    shorten,
-    tagged,
-    without_keys,
-)
-from nbchat.context.values import blocks_of, traceback_of
+from nbchat.content.blocks import CHARACTERS_PER_TOKEN, Carried, carry_text, join, tagged, without_keys
+from nbchat.content.cutting import shorten
+from nbchat.content.terminal_text import as_seen
+from nbchat.context.tracebacks import traceback_of
+from nbchat.context.values import blocks_of
 from nbchat.core.errors import NbchatError, OptionError
 from nbchat.notebook.history import watching
+from nbchat.options import Options
 
-__all__ = ["Failure", "Line", "carry_failure", "last_error"]
+__all__ = ["Failure", "Line", "carry_failure", "last_error", "prompt_about"]
 
-#: Tokens of the traceback, and of each value.
-TRACEBACK_BUDGET = 4_000
-NAMED_BUDGET = 300
-#: Names of one line that are shown.
-NAMES = 12
+TRACEBACK_TOKENS = 4_000
+#: Tokens of the value of one name.
+VALUE_TOKENS = 300
+#: The most names of one line.
+MAX_NAMES = 12
+#: The most lines of one expression, after its first.
+MAX_MORE_LINES = 20
+
+# These texts are sent. A changed text changes the digest of the request, and its recorded answer is lost.
+_FIX = (
+    "This cell of my notebook failed; its source, the error, and the values in the failing lines are above. "
+    "Give the whole cell again, mended, in one fenced Python block that I can run in its place, "
+    "and say in a sentence or two what was wrong. If the fault is in an earlier cell or in the data, say so."
+)
+_EXPLAIN = (
+    "This cell of my notebook failed; its source, the error, and the values in the failing lines are above. "
+    "Explain what the error means and why it happened here, with the values given, and how to put it right."
+)
+_BOTH = f"{_FIX} Then explain why the error happened here, with the values given."
+
+
+def prompt_about(options: Options, remark: str) -> str:
+    """Return the prompt of ``--fix`` and ``--explain``, with the user's remark after it, if there is one."""
+    request = (_BOTH if options.explain else _FIX) if options.fix else _EXPLAIN
+    return f"{request}\n\n{remark}" if remark.strip() else request
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a cell that was under way: where, its text, and its names with what they held.
+    """A line of a cell in a traceback.
 
-    ``values`` are texts as Claude gets them, by name; an attribute goes by its whole name.
+    Attributes:
+        cell: The execution count of the cell.
+        number: The number of the line in the cell, from 1.
+        function: The name of the function, or ``<module>``.
+        text: The source of the line, or of all lines of its expression.
+        values: The values as text, by name. An attribute has its dotted name.
     """
 
     cell: int | None
@@ -53,7 +73,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error of a cell. ``cell`` is its execution count; ``lines`` go from the cell inwards."""
+    """An error of a cell. ``cell`` is its execution count. ``lines`` are in the order of the traceback."""
 
     error: BaseException
     cell: int | None
@@ -63,48 +83,54 @@ class Failure:
 
     @property
     def line(self) -> Line | None:
-        """The failing line: the innermost one that is the user's own."""
+        """Return the failing line: the innermost one of the user's own cells."""
         return self.lines[-1] if self.lines else None
 
 
 def last_error(shell: Any) -> Failure:
-    """The last error of a cell in this shell; errors of nbchat itself do not count.
+    """Return the last error of a cell in this shell. Errors of nbchat itself do not count.
 
     Raises:
-        OptionError: no cell has failed.
+        OptionError: No cell has failed.
     """
-    error = _last(shell)
+    error = _last_exception(shell)
     if error is None:
         raise OptionError(
             "no cell of this session has failed, so there is nothing to fix or explain", "Run the cell first."
         )
-    lines = tuple(_lines(error, shell))
-    numbers = _numbers(shell)
-    cell = lines[0].cell if lines else None
-    if isinstance(error, SyntaxError) and error.filename in numbers:
-        cell = numbers[error.filename]
+    numbers = _cell_numbers(shell)
+    lines = tuple(_lines(error, numbers))
+    cell = _syntax_error_cell(error, numbers)
+    if cell is None and lines:
+        cell = lines[0].cell
     sources = shell.history_manager.input_hist_raw
     source = sources[cell] if cell is not None and cell < len(sources) else ""
     return Failure(error, cell, source, traceback_of(error, numbers), lines)
 
 
-def _last(shell: Any) -> BaseException | None:
+def _last_exception(shell: Any) -> BaseException | None:
     last = getattr(sys, "last_value", None)
     if isinstance(last, Exception) and not isinstance(last, NbchatError):
         return last
-    seen = watching(shell)
-    return seen.failed if seen is not None else None
+    watch = watching(shell)
+    return watch.failed if watch is not None else None
 
 
-def _numbers(shell: Any) -> Mapping[str, int]:
-    """The execution counts by the file names under which IPython compiled the cells."""
+def _cell_numbers(shell: Any) -> Mapping[str, int]:
+    """Return the execution counts by the file names under which IPython compiled the cells."""
     return getattr(shell.compile, "_filename_map", None) or {}
 
 
-def _lines(error: BaseException, shell: Any) -> Iterator[Line]:
-    numbers = _numbers(shell)
-    if isinstance(error, SyntaxError) and error.filename in numbers and error.lineno:
-        yield Line(numbers[error.filename], error.lineno, "<module>", (error.text or "").rstrip("\n"), {})
+def _syntax_error_cell(error: BaseException, numbers: Mapping[str, int]) -> int | None:
+    """Return the execution count of the cell that has this syntax error, or None."""
+    return numbers.get(error.filename or "") if isinstance(error, SyntaxError) else None
+
+
+def _lines(error: BaseException, numbers: Mapping[str, int]) -> Iterator[Line]:
+    cell = _syntax_error_cell(error, numbers)
+    if cell is not None and isinstance(error, SyntaxError) and error.lineno:
+        # The cell did not run, so it has no frame.
+        yield Line(cell, error.lineno, "<module>", (error.text or "").rstrip("\n"), {})
         return
     trace = error.__traceback__
     while trace is not None:
@@ -112,68 +138,75 @@ def _lines(error: BaseException, shell: Any) -> Iterator[Line]:
         if code.co_filename in numbers:
             first, last = _extent(trace)
             text = "".join(linecache.getlines(code.co_filename)[first - 1 : last]).rstrip("\n")
-            values = _values(text, trace.tb_frame)
-            yield Line(numbers[code.co_filename], first, code.co_name, text, values)
+            yield Line(numbers[code.co_filename], first, code.co_name, text, _values(text, trace.tb_frame))
         trace = trace.tb_next
 
 
 def _extent(trace: types.TracebackType) -> tuple[int, int]:
-    """The first and last line of the expression that was under way, which may span several."""
+    """Return the first and the last line of the expression that failed."""
     positions = list(trace.tb_frame.f_code.co_positions())
-    place = trace.tb_lasti // 2
-    if 0 <= place < len(positions):
-        first, last, *_ = positions[place]
+    instruction = trace.tb_lasti // 2  # an instruction has two bytes
+    if 0 <= instruction < len(positions):
+        first, last, *_ = positions[instruction]
         if first is not None and last is not None and first <= trace.tb_lineno <= last:
-            return first, min(last, first + 20)
+            return first, min(last, first + MAX_MORE_LINES)
     return trace.tb_lineno, trace.tb_lineno
 
 
 def _values(text: str, frame: types.FrameType) -> Mapping[str, str]:
-    """The names of a line and what they hold, without calling any code of the user's but ``repr``."""
-    found: dict[str, str] = {}
+    """Return the names of a line with their values. Of the user's code, only ``__repr__`` is called."""
+    values: dict[str, str] = {}
     for name, path in _names(text):
-        if name in frame.f_locals:
-            value = frame.f_locals[name]
-        elif name in frame.f_globals:
-            value = frame.f_globals[name]
-        else:
-            continue  # a builtin, or not bound yet: the traceback says so
-        for attribute in path:
-            held = getattr(value, "__dict__", None)
-            if isinstance(value, types.ModuleType) or not isinstance(held, dict) or attribute not in held:
-                break
-            value = held[attribute]
-        else:
-            whole = ".".join((name, *path))
-            if not isinstance(value, types.ModuleType) and whole not in found and len(found) < NAMES:
-                found[whole] = _told(value, whole)
-    return found
+        value, is_bound = _look_up(name, path, frame)
+        dotted = ".".join((name, *path))
+        # A name that is not bound is the error itself, and the traceback says so. Modules say nothing.
+        if is_bound and not isinstance(value, types.ModuleType) and dotted not in values and len(values) < MAX_NAMES:
+            values[dotted] = _value_text(value, dotted)
+    return values
+
+
+def _look_up(name: str, path: tuple[str, ...], frame: types.FrameType) -> tuple[Any, bool]:
+    """Return the value of a dotted name, and True if it is bound in the frame. Builtins are not."""
+    scope = frame.f_locals if name in frame.f_locals else frame.f_globals
+    if name not in scope:
+        return None, False
+    value = scope[name]
+    for attribute in path:
+        # Only the instance's own dict is read. A property would run the user's code.
+        attributes = getattr(value, "__dict__", None)
+        if isinstance(value, types.ModuleType) or not isinstance(attributes, dict) or attribute not in attributes:
+            return None, False
+        value = attributes[attribute]
+    return value, True
 
 
 def _names(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The names of a line with the attributes that follow, in order; a lone ``if x:`` is read as well."""
-    line = text.strip()
-    # A line of a compound statement does not parse alone: give it a body, or take its head off.
+    """Return the names of a line in their order, each alone and then with the attributes that follow."""
+    tree = _parse_line(text.strip())
+    if tree is None:
+        return
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    chains = {id(name): path for name, path in _chains(tree)}
+    for name in sorted(names, key=lambda node: (node.lineno, node.col_offset)):
+        yield name.id, ()
+        if id(name) in chains:
+            yield name.id, chains[id(name)]
+
+
+def _parse_line(line: str) -> ast.AST | None:
+    """Return the syntax tree of one line, which may be part of a compound statement, or None."""
+    # `if x:` needs a body, `except E:` and `else:` need what is before them, and `return x` needs a function.
     heads = ("try:\n pass\n", "if 0:\n pass\n", "")
-    candidates = [line, f"{line}\n pass", *(f"{head}{line}\n pass" for head in heads), f"def _():\n {line}"]
-    for candidate in candidates:
+    for source in (line, f"{line}\n pass", *(f"{head}{line}\n pass" for head in heads), f"def _():\n {line}"):
         try:
-            tree = ast.parse(candidate)
+            return ast.parse(source)
         except (SyntaxError, ValueError):
             continue
-        nodes = sorted(
-            (node for node in ast.walk(tree) if isinstance(node, ast.Name)),
-            key=lambda node: (node.lineno, node.col_offset),
-        )
-        chains = {id(chain[0]): chain[1] for chain in _chains(tree)}
-        for node in nodes:
-            yield node.id, ()
-            if id(node) in chains:
-                yield node.id, chains[id(node)]
-        return
+    return None
 
 
 def _chains(tree: ast.AST) -> Iterator[tuple[ast.Name, tuple[str, ...]]]:
+    """Return each name that has attributes after it, with the longest chain of them."""
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and id(node) not in inner:
@@ -186,30 +219,31 @@ def _chains(tree: ast.AST) -> Iterator[tuple[ast.Name, tuple[str, ...]]]:
                 yield part, tuple(reversed(path))
 
 
-def _told(value: Any, name: str) -> str:
+def _value_text(value: Any, name: str) -> str:
     if isinstance(value, str):
-        return shorten(repr(value), NAMED_BUDGET * CHARACTERS_PER_TOKEN, name)[0]
+        return shorten(repr(value), VALUE_TOKENS * CHARACTERS_PER_TOKEN, name)[0]
     if isinstance(value, types.FunctionType | types.MethodType | type):
         return f"{type(value).__name__} {getattr(value, '__qualname__', '?')}"
     try:
-        carried = blocks_of(value, name, NAMED_BUDGET)
-    except NbchatError as error:  # its repr raises: that may be the very error asked about
+        carried = blocks_of(value, name, VALUE_TOKENS)
+    except NbchatError as error:  # a repr that raises may be the very error that the user asks about
         return f"[{error.message}]"
     return carried.text.strip() or f"[{type(value).__qualname__}]"
 
 
 def carry_failure(failure: Failure) -> Carried:
-    """The error as content: the cell, the traceback, the lines under way with their values."""
-    where = f"cell {failure.cell}" if failure.cell is not None else "the error"
-    trace, notes = shorten(failure.traceback, TRACEBACK_BUDGET * CHARACTERS_PER_TOKEN, "the traceback", tail=True)
+    """Return the error as content: the cell, the traceback, and the lines of cells with their values."""
+    name = f"cell {failure.cell}" if failure.cell is not None else "the error"
+    limit = TRACEBACK_TOKENS * CHARACTERS_PER_TOKEN
+    traceback, notes = shorten(failure.traceback, limit, "the traceback", tail=True)
     parts = []
     if failure.source:
         attributes = {"number": str(failure.cell)} if failure.cell is not None else {}
         parts.append(tagged("cell", "", failure.source.rstrip("\n"), **attributes))
-    parts.append(tagged("error", "", as_printed(trace), type=type(failure.error).__qualname__))
+    parts.append(tagged("error", "", as_seen(traceback), type=type(failure.error).__qualname__))
     for line in failure.lines:
         body = [f"In[{line.cell}], line {line.number}, in {line.function}:", line.text]
         body += [f"{name} = {value}" for name, value in line.values.items()]
         parts.append(tagged("line", "", "\n".join(body)))
-    text, keys = without_keys("\n".join(parts) + "\n", where)
-    return join([carry_text(text, *notes, *keys)])
+    text, key_notes = without_keys("\n".join(parts) + "\n", name)
+    return join([carry_text(text, *notes, *key_notes)])

@@ -13,7 +13,7 @@ from nbchat.options import APPROVALS
 from nbchat.tools.coroutine import run_coroutine
 from nbchat.tools.schema import JsonType
 from nbchat.tools.signature import default_of, default_schema, documentation_of, hint_of, name_of, signature_of
-from nbchat.tools.toolbox import Content, Outcome, Tool, failure, plain_content, said, wire_name
+from nbchat.tools.toolbox import Outcome, ToContent, Tool, error_text, failure, wire_name
 
 __all__ = ["FunctionTool", "is_tool", "marked", "resolve", "tool"]
 
@@ -102,7 +102,7 @@ def is_tool(value: Any) -> bool:
     return isinstance(inspect.getattr_static(value, _MARK, None), _Mark) and callable(value)
 
 
-def marked(namespace: Mapping[str, Any], to_content: Callable[[Any], Content] = plain_content) -> list[Tool]:
+def marked(namespace: Mapping[str, Any], to_content: ToContent) -> list[Tool]:
     """Return the tools of all functions in a namespace that ``nbchat.tool`` marked, each once.
 
     Args:
@@ -123,7 +123,7 @@ def marked(namespace: Mapping[str, Any], to_content: Callable[[Any], Content] = 
 def resolve(
     names: Iterable[str | Callable[..., Any] | Tool],
     namespace: Mapping[str, Any],
-    to_content: Callable[[Any], Content] = plain_content,
+    to_content: ToContent,
 ) -> list[Tool]:
     """Return the tools that ``--tools a,b`` names.
 
@@ -142,7 +142,7 @@ def resolve(
     ]
 
 
-def _looked_up(name: str, namespace: Mapping[str, Any], to_content: Callable[[Any], Content]) -> Tool:
+def _looked_up(name: str, namespace: Mapping[str, Any], to_content: ToContent) -> Tool:
     root, *attributes = name.split(".")
     if root not in namespace:
         callables = (key for key, value in namespace.items() if callable(value) and not key.startswith("_"))
@@ -164,7 +164,7 @@ def _looked_up(name: str, namespace: Mapping[str, Any], to_content: Callable[[An
     return _as_tool(value, name, to_content)
 
 
-def _as_tool(value: Any, shown: str, to_content: Callable[[Any], Content]) -> Tool:
+def _as_tool(value: Any, shown: str, to_content: ToContent) -> Tool:
     return value if _is_ready(value) else FunctionTool(value, shown, to_content)
 
 
@@ -188,9 +188,7 @@ class FunctionTool:
     trusted = True
     code: str | None = None
 
-    def __init__(
-        self, function: Callable[..., Any], shown: str = "", to_content: Callable[[Any], Content] = plain_content
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], shown: str, to_content: ToContent) -> None:
         mark = getattr(function, _MARK, None)
         mark = mark if isinstance(mark, _Mark) else _Mark()
         self.function = function
@@ -307,8 +305,8 @@ class FunctionTool:
         except BaseException as error:
             # Not only Exception: SystemExit (argparse, click) would end the kernel, and CancelledError
             # of the user's own task would end the turn without a result for this call.
-            return failure(said(error), error)
+            return failure(error_text(error), error)
         try:
             return Outcome(tuple(self._to_content(value)), value=value)
         except Exception as error:
-            return failure(f"{self.shown} ran, but what it returned cannot be sent: {said(error)}", error)
+            return failure(f"{self.shown} ran, but what it returned cannot be sent: {error_text(error)}", error)

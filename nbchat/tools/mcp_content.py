@@ -1,5 +1,6 @@
-"""Content of MCP as content of the Messages API. Pure: dispatch is on ``type``, not on classes of ``mcp``.
+"""Content of MCP as content of the Messages API.
 
+Blocks are told apart by their ``type``, so this module works without ``mcp``.
 https://modelcontextprotocol.io/specification/2025-11-25/server/tools#tool-result
 """
 
@@ -7,20 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbchat.content.media_types import media_block
 from nbchat.tools.toolbox import Content
 
 __all__ = ["content_of", "text_of"]
 
-_IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-
 
 def text_of(text: str) -> Content:
-    """A text block, or nothing for an empty text."""
+    """Return a text block, or no block for an empty text, which the API refuses."""
     return ({"type": "text", "text": text},) if text else ()
 
 
 def content_of(block: Any) -> Content:
-    """A content block of MCP as blocks of the Messages API; what has no such form is named in a text."""
+    """Return a content block of MCP as blocks of the Messages API.
+
+    A block that the Messages API does not accept, such as audio, becomes a text that names it.
+    """
     match block.type:
         case "text":
             return text_of(block.text)
@@ -29,8 +32,8 @@ def content_of(block: Any) -> Content:
         case "audio":
             return text_of(f"[audio, {block.mime_type}, not sent]")
         case "resource_link":
-            described = f": {block.description}" if block.description else ""
-            return text_of(f"[resource {block.name} at {block.uri}{described}]")
+            description = f": {block.description}" if block.description else ""
+            return text_of(f"[resource {block.name} at {block.uri}{description}]")
         case "resource":
             resource = block.resource
             if hasattr(resource, "text"):
@@ -39,10 +42,6 @@ def content_of(block: Any) -> Content:
     return text_of(f"[a block of type {block.type}, not sent]")
 
 
-def _media(data: str, mime_type: str, what: str) -> Content:
-    source = {"type": "base64", "media_type": mime_type, "data": data}
-    if mime_type in _IMAGE_TYPES:
-        return ({"type": "image", "source": source},)
-    if mime_type == "application/pdf":
-        return ({"type": "document", "source": source},)
-    return text_of(f"[{what}, {mime_type or 'of unknown type'}, not sent]")
+def _media(data: str, mime_type: str, name: str) -> Content:
+    block = media_block(mime_type, data)
+    return (block,) if block is not None else text_of(f"[{name}, {mime_type or 'of unknown type'}, not sent]")

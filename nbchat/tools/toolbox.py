@@ -1,18 +1,13 @@
-"""What a tool is, and the box that holds the tools of a turn.
+"""The interface of a tool, and the box that contains the tools of a turn.
 
-A tool has a definition, which the model reads, and a call, which runs here. Functions
-(:mod:`~nbchat.tools.functions`), the user's own namespace (:mod:`~nbchat.notebook.run_python`) and MCP
-servers (:mod:`~nbchat.tools.mcp`) are the three kinds; the session sees only this.
-
-Names: people write ``weather.today`` or ``files.read``. The API takes ``^[a-zA-Z0-9_-]{1,64}$``
-(https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use), so on the wire
-a dot is ``__`` and any other letter ``_``.
+A tool has a definition, which the model reads, and a call, which runs here. There are three kinds of tools:
+functions (:mod:`nbchat.tools.functions`), ``run_python``, and the tools of MCP servers
+(:mod:`nbchat.tools.mcp`). The engine knows only this interface.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import sys
 import traceback
@@ -20,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from nbchat.content.cutting import shorten
 from nbchat.core.errors import OptionError, nearest, redact
 from nbchat.core.messages import ToolUseBlock
 from nbchat.tools.approval import Approval
@@ -28,30 +24,36 @@ __all__ = [
     "INTERRUPTED",
     "Content",
     "Outcome",
+    "ToContent",
     "Tool",
     "Toolbox",
-    "cut",
+    "error_text",
     "failure",
-    "plain_content",
-    "said",
     "wire_name",
 ]
 
+#: Content blocks of the Messages API.
 Content: TypeAlias = tuple[dict[str, Any], ...]
+#: Makes content blocks of the value that a tool returned. The engine passes it in, since this package
+#: does not know how a prompt shows values.
+ToContent: TypeAlias = Callable[[Any], Content]
 
-#: Characters of one text that goes back to the model; about 25,000 tokens.
-RESULT_LIMIT = 100_000
-
-#: The blocks a tool result may hold, by the field that tells them from a dict of the user's own.
-_BLOCK_FIELDS = {"text": "text", "image": "source", "document": "source", "search_result": "source"}
+#: Characters of one text in a result, about 25,000 tokens.
+RESULT_CHARACTERS = 100_000
+#: The API accepts ^[a-zA-Z0-9_-]{1,64}$:
+#: https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use
+MAX_NAME_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a call.
+    """The result of a call.
 
-    ``content`` are content blocks of the API, ready for a ``tool_result``. ``error`` is the
-    exception whose traceback the user has not seen yet. ``value`` is what the tool returned.
+    Attributes:
+        content: Content blocks of the API, ready for a ``tool_result``.
+        is_error: True if the call failed.
+        error: The exception, if its traceback has not been shown to the user yet.
+        value: The value that the tool returned.
     """
 
     content: Content
@@ -61,18 +63,20 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """The text parts, joined by new lines."""
+        """Return the text blocks, joined by line breaks."""
         return "\n".join(part["text"] for part in self.content if part.get("type") == "text")
 
 
 @runtime_checkable
 class Tool(Protocol):
-    """Something the model can call.
+    """A tool that the model can call.
 
-    ``name`` is the name on the wire, ``shown`` the one people read. ``approve`` is ``"ask"``,
-    ``"always"``, ``"never"``, or None for what the turn says; where the turn says nothing, a
-    ``trusted`` tool runs without asking. ``code`` names the argument that is source code, or is
-    None.
+    Attributes:
+        name: The name in requests.
+        shown: The name that people read.
+        approve: ``"ask"``, ``"always"``, ``"never"``, or None to do as the turn says.
+        trusted: True to run without asking if neither ``approve`` nor the turn says otherwise.
+        code: The name of the argument that is source code, or None.
     """
 
     name: str
@@ -82,97 +86,57 @@ class Tool(Protocol):
     code: str | None
 
     def definition(self) -> dict[str, Any]:
-        """The entry in ``tools`` of a request."""
+        """Return the entry in ``tools`` of a request."""
         ...
 
     def call(self, arguments: Mapping[str, Any]) -> Outcome:
-        """Run it, in the calling thread. Raises nothing but KeyboardInterrupt."""
+        """Run the tool in the calling thread. Raises only KeyboardInterrupt."""
         ...
 
 
 def failure(message: str, error: BaseException | None = None) -> Outcome:
-    """An error result with ``message``, keys taken out."""
+    """Return an error result with ``message``, without keys."""
     return Outcome(({"type": "text", "text": redact(message)},), is_error=True, error=error)
 
 
-def said(error: BaseException) -> str:
-    """Type and message of an exception, with its notes, as the last lines of a traceback have it."""
+def error_text(error: BaseException) -> str:
+    """Return the type, the message and the notes of an exception, as at the end of a traceback."""
     return "".join(traceback.format_exception_only(error)).strip()
 
 
-#: The answer to a call that the user stopped: without one the history could not be sent again.
+#: The result of a call that the user interrupted. The API refuses a history with a call that has no result.
 INTERRUPTED = failure("The user interrupted this call; it did not finish.")
 
 
 def wire_name(shown: str) -> str:
-    """``shown`` as the API takes it: at most 64 of ASCII letters, digits, ``_`` and ``-``."""
-    name = re.sub(r"[^a-zA-Z0-9_-]", "_", shown.replace(".", "__")) or "_"
-    if len(name) <= 64:
-        return name
-    return f"{name[:55]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    """Return the name in requests: at most 64 ASCII letters, digits, ``_`` and ``-``.
 
-
-def cut(text: str, limit: int = RESULT_LIMIT) -> str:
-    """``text`` with its middle left out where it is longer than ``limit`` characters, and a mark that says so."""
-    if len(text) <= limit:
-        return text
-    head, tail = limit * 2 // 3, limit // 3
-    return f"{text[:head]}\n[… {len(text) - head - tail:,} characters left out …]\n{text[-tail:]}"
-
-
-def plain_content(value: Any) -> Content:
-    """Content blocks of a value, where nothing better is given.
-
-    A text is a text, content blocks stay as they are, other values are their JSON, or else their
-    ``repr``.
+    People write ``weather.today`` or ``files.read``. A dot becomes ``__``, and any other character ``_``.
     """
-    if _is_block(value):
-        return (dict(value),)
-    if isinstance(value, (list, tuple)) and value and all(_is_block(part) for part in value):
-        return tuple(dict(part) for part in value)
-    return ({"type": "text", "text": value if isinstance(value, str) else _as_text(value)},)
-
-
-def _is_block(value: Any) -> bool:
-    if not isinstance(value, Mapping) or not isinstance(value.get("type"), str):
-        return False
-    return _BLOCK_FIELDS.get(value["type"]) in value
-
-
-def _as_text(value: Any) -> str:
-    if value is None:
-        return "None"
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        pass
-    # Dataclasses, models, dates and enums have a JSON form too, which pydantic knows; without it
-    # loaded the tool was not made of types.
-    core = sys.modules.get("pydantic_core")
-    if core is not None:
-        try:
-            return core.to_json(value).decode()
-        except (ValueError, TypeError):
-            pass
-    return repr(value)
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", shown.replace(".", "__")) or "_"
+    if len(name) <= MAX_NAME_CHARACTERS:
+        return name
+    # Two long names that begin alike must stay different.
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: MAX_NAME_CHARACTERS - len(digest) - 1]}_{digest}"
 
 
 class Toolbox:
-    """The tools of a turn, by their names on the wire.
+    """The tools of a turn, by their names in requests.
 
     Raises:
-        OptionError: two of them have the same name.
+        OptionError: Two tools have the same name.
     """
 
     def __init__(self, tools: Iterable[Tool] = (), approval: Approval | None = None) -> None:
         self._approval = approval
         self._tools: dict[str, Tool] = {}
         for tool in tools:
-            known = self._tools.setdefault(tool.name, tool)
-            if known is not tool:
+            first = self._tools.setdefault(tool.name, tool)
+            if first is not tool:
                 raise OptionError(
-                    f"two tools have the name {tool.name}: {known.shown} and {tool.shown}",
-                    "Give one of them another with @nbchat.tool(name=…), or leave one out.",
+                    f"two tools have the name {tool.name}: {first.shown} and {tool.shown}",
+                    "Give one of them another name with @nbchat.tool(name=…), or leave one out.",
                 )
 
     def __bool__(self) -> bool:
@@ -185,18 +149,21 @@ class Toolbox:
         return iter(self._tools.values())
 
     def get(self, name: str) -> Tool | None:
-        """The tool with this name on the wire."""
+        """Return the tool with this name in requests, or None."""
         return self._tools.get(name)
 
     def definitions(self) -> tuple[dict[str, Any], ...]:
-        """The ``tools`` of a request, in the order given: the same order keeps the prompt cache."""
+        """Return the ``tools`` of a request. They keep their order, since another order misses the prompt cache."""
         return tuple(tool.definition() for tool in self._tools.values())
 
     def run(self, call: ToolUseBlock, announce: Callable[[str], None] | None = None) -> Outcome:
-        """Answer one call of a whole answer: look it up, ask where that is due, run it.
+        """Run one call: find the tool, ask the user if needed, and make its result ready to send.
 
-        Whatever goes wrong is an error result. ``announce`` is told, in a sentence, what the user
-        should know and did not decide. Raises nothing but KeyboardInterrupt.
+        Every failure is an error result. Raises only KeyboardInterrupt.
+
+        Args:
+            call: A call of a finished answer.
+            announce: Shows the user a sentence about a decision that was not theirs.
         """
         tool = self._tools.get(call.name)
         if tool is None:
@@ -224,7 +191,7 @@ class Toolbox:
 
 
 def _show_figures() -> None:
-    """Show the figures a tool left open now, under its call, and not at the end of the cell."""
+    """Show the figures that a tool left open under its call. IPython itself shows them only after the cell."""
     backend = sys.modules.get("matplotlib_inline.backend_inline")
     pyplot = sys.modules.get("matplotlib.pyplot")
     if backend is not None and pyplot is not None and pyplot.get_fignums() and "inline" in pyplot.get_backend():
@@ -232,11 +199,12 @@ def _show_figures() -> None:
 
 
 def _sendable(content: Content) -> Content:
-    """The content cut to size, keys taken out. The API takes no text of white space only, so such a one goes."""
-    kept = []
-    for part in content:
-        if part.get("type") != "text":
-            kept.append(part)
-        elif part["text"].strip():
-            kept.append({**part, "text": cut(redact(part["text"]))})
-    return tuple(kept) or ({"type": "text", "text": "(an empty result)"},)
+    """Return the content with long texts cut, and without keys and blank texts, which the API refuses."""
+    blocks = []
+    for block in content:
+        if block.get("type") != "text":
+            blocks.append(block)
+        elif block["text"].strip():
+            text, _ = shorten(redact(block["text"]), RESULT_CHARACTERS, "result", tail=True)
+            blocks.append({**block, "text": text})
+    return tuple(blocks) or ({"type": "text", "text": "(an empty result)"},)

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbchat.context.tool_results import tool_content
 from nbchat.core.errors import OptionError
 from nbchat.core.messages import ToolUseBlock
 from nbchat.tools.approval import Approval, describe_call, visible
 from nbchat.tools.functions import FunctionTool
-from nbchat.tools.toolbox import RESULT_LIMIT, Outcome, Tool, Toolbox, cut
+from nbchat.tools.toolbox import RESULT_CHARACTERS, Outcome, Tool, Toolbox
 
 
 @dataclasses.dataclass
@@ -82,7 +83,7 @@ def test_an_unknown_policy_is_refused():
 
 def test_a_function_that_the_user_named_runs_without_asking():
     keyboard = Keyboard()
-    box = Toolbox([FunctionTool(abs, "abs")], Approval(None, keyboard))
+    box = Toolbox([FunctionTool(abs, "abs", tool_content)], Approval(None, keyboard))
     assert box.run(call("abs", x=-3)).text == "3"
     assert keyboard.prompts == []
 
@@ -257,23 +258,17 @@ def test_long_results_are_cut_and_empty_ones_replaced():
     def f(n: int) -> str:
         return "x" * n or " \n"
 
-    box = Toolbox([FunctionTool(f, "f")])
-    long = box.run(call("f", n=RESULT_LIMIT * 2)).text
-    assert RESULT_LIMIT < len(long) < RESULT_LIMIT + 100
-    assert "100,000 characters left out" in long.replace("100,001", "100,000")
+    box = Toolbox([FunctionTool(f, "f", lambda text: ({"type": "text", "text": text},))])
+    long = box.run(call("f", n=RESULT_CHARACTERS * 2)).text
+    assert RESULT_CHARACTERS - 100 < len(long) <= RESULT_CHARACTERS
+    assert "… [cut: 200,000 characters in all] …" in long
     assert box.run(call("f", n=0)).text == "(an empty result)"
 
 
 def test_no_key_is_sent_to_the_model():
     """A tool may return its environment, and results are also kept in cassettes and journals."""
-    box = Toolbox([FunctionTool(lambda: {"ANTHROPIC_API_KEY": "sk-ant-api03-abcdefgh12345678"}, "env")])
+    box = Toolbox([FunctionTool(lambda: {"ANTHROPIC_API_KEY": "sk-ant-api03-abcdefgh12345678"}, "env", tool_content)])
     assert box.run(call("env")).text == '{"ANTHROPIC_API_KEY": "sk-ant-…"}'
-
-
-@given(st.text(max_size=300), st.integers(10, 200))
-def test_cut_keeps_both_ends(text, limit):
-    short = cut(text, limit)
-    assert short == text or (short.startswith(text[: limit // 2]) and short.endswith(text[-(limit // 3) :]))
 
 
 def test_json_of_the_note_can_be_read_back():

@@ -9,7 +9,6 @@ import base64
 import io
 import sys
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +16,8 @@ from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 
-from nbchat.context.cells import Cell, Output, carry_cells, is_ignored, text_of_bundle
+from nbchat.content.bundles import text_of_bundle
+from nbchat.context.cells import Cell, Output, carry_cells, is_ignored
 from nbchat.core.errors import OptionError
 from nbchat.notebook.history import cells_of, gather_cells, select_cells, unwatch, watch
 from nbchat.notebook.last_error import carry_failure, last_error
@@ -51,11 +51,11 @@ def test_a_spec_names_cells_by_execution_count(spec: str, chosen: list[int]) -> 
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("", "an empty part is no cell"),
-        ("3,", "an empty part is no cell"),
-        ("x", "x is no cell"),
-        ("-3", "-3 is no cell"),
-        ("3:5", "3:5 is no cell"),
+        ("", "an empty part is not a cell"),
+        ("3,", "an empty part is not a cell"),
+        ("x", "x is not a cell"),
+        ("-3", "-3 is not a cell"),
+        ("3:5", "3:5 is not a cell"),
         ("5-3", "5-3 runs backwards"),
         ("99", "no cell has run under the number 99; the last is 7"),
         ("6-12", "no cell has run under the number 12; the last is 7"),
@@ -166,23 +166,6 @@ def test_keys_in_cells_are_left_out() -> None:
     carried = carry_cells([Cell(3, "key = 'sk-ant-api03-abcdefgh1234'")])
     assert "abcdefgh" not in carried.text
     assert carried.notes == ("cell 3: a key was left out",)
-
-
-@pytest.mark.parametrize(
-    ("bundle", "text"),
-    [
-        ({"text/plain": "   a  b\n0  1  2", "text/html": "<table>…</table>"}, "   a  b\n0  1  2"),
-        ({"text/plain": "<IPython.core.display.HTML object>", "text/html": "<b>bold</b>"}, "bold"),
-        ({"text/plain": "<IPython.core.display.Markdown object>", "text/markdown": "**bold**"}, "**bold**"),
-        ({"application/vnd.jupyter.widget-view+json": {}, "text/plain": "IntSlider(value=3)"}, "IntSlider(value=3)"),
-        ({"application/geo+json": {}}, "[application/geo+json]"),
-        ({"text/plain": ["list ", "of lines"]}, "list of lines"),
-        ({"text/plain": " 5%|#\r100%|####\n"}, "100%|####\n"),
-        ({}, ""),
-    ],
-)
-def test_the_text_of_an_output_is_what_says_most(bundle: dict[str, Any], text: str) -> None:
-    assert text_of_bundle(bundle) == text
 
 
 # A shell as terminal IPython has it: one that never had a notebook.

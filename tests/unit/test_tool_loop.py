@@ -22,7 +22,7 @@ from nbchat.core.errors import (
 )
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
-from nbchat.notebook.run_python import _Record
+from nbchat.notebook.output_record import OutputRecord
 
 
 class Eyes:
@@ -618,10 +618,10 @@ def test_an_answer_in_one_piece_runs_the_same_loop():
 
 def test_what_is_printed_while_another_thread_displays_is_recorded():
     """The view draws while run_python runs: the model gets every line all the same."""
-    record, inside, over = _Record(1000), threading.Event(), threading.Event()
+    record, inside, over = OutputRecord(1000), threading.Event(), threading.Event()
 
     def display() -> None:
-        with record.sleeping():
+        with record.paused():
             inside.set()
             over.wait(10)
 
@@ -631,4 +631,4 @@ def test_what_is_printed_while_another_thread_displays_is_recorded():
     record.write("plotting")
     over.set()
     thread.join()
-    assert record.content(1000)[0]["text"] == "plotting"
+    assert record.content()[0]["text"] == "plotting"

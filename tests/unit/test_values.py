@@ -31,9 +31,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from nbchat.content.blocks import Carried
+from nbchat.content.dimensions import read_dimensions
+from nbchat.content.media_types import LONG_EDGE_PX, MAX_IMAGE_BASE64_BYTES
 from nbchat.content.sizes import check_limits, estimate_tokens
-from nbchat.context.images import BASE64_BYTES, LONG_EDGE, dimensions
-from nbchat.context.values import blocks_of, carry, tool_content
+from nbchat.context.tool_results import tool_content
+from nbchat.context.values import blocks_of, carry
 from nbchat.core.errors import AttachmentError, TemplateError
 from nbchat.core.messages import OpaqueBlock, TextBlock
 from nbchat.core.response import Response
@@ -311,7 +313,7 @@ def test_a_huge_figure_is_drawn_smaller_and_says_so() -> None:
     held = Figure(figsize=(40, 20), dpi=300)
     held.subplots().plot([1, 2])
     carried = blocks_of(held, "poster")
-    assert max(size_of(carried.content[0])) <= LONG_EDGE
+    assert max(size_of(carried.content[0])) <= LONG_EDGE_PX
     assert carried.notes == ("poster: drawn at 39 instead of 300 dots an inch",)
     assert held.dpi == 300, "the figure stays as it is"
 
@@ -334,11 +336,11 @@ def test_a_large_image_is_scaled_to_the_long_edge_with_a_note(mode: str) -> None
 
 def test_an_image_above_5_mb_becomes_smaller() -> None:
     data = png(1500, 1500, noise=True)
-    assert len(data) > BASE64_BYTES
+    assert len(data) > MAX_IMAGE_BASE64_BYTES
     carried = blocks_of(data, "noise")
     block = carried.content[0]
     assert block["source"]["media_type"] == "image/jpeg"
-    assert len(block["source"]["data"]) <= BASE64_BYTES
+    assert len(block["source"]["data"]) <= MAX_IMAGE_BASE64_BYTES
     assert carried.notes == ("noise: sent as JPEG to fit in 5 MB",)
 
 
@@ -352,16 +354,16 @@ def test_image_bytes_that_fit_go_as_they_are() -> None:
 def test_sizes_are_read_from_the_header(kind: str) -> None:
     held = io.BytesIO()
     Image.new("RGB", (321, 123)).save(held, kind)
-    assert dimensions(held.getvalue()) == (321, 123)
+    assert read_dimensions(held.getvalue()) == (321, 123)
     if kind == "WEBP":
         held = io.BytesIO()
         Image.new("RGBA", (321, 123)).save(held, kind, lossless=True)
-        assert dimensions(held.getvalue()) == (321, 123)
+        assert read_dimensions(held.getvalue()) == (321, 123)
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"RIFF....WEBPVP8 "]))
 def test_broken_images_crash_nothing(rest: bytes, magic: bytes) -> None:
-    dimensions(magic + rest)
+    read_dimensions(magic + rest)
     # Some of these Pillow may read after all.
     with contextlib.suppress(AttachmentError):
         blocks_of(magic + rest, "picture")
@@ -446,13 +448,15 @@ def test_white_space_between_two_images_is_no_block() -> None:
 def test_too_many_images_are_an_error_before_anything_is_sent() -> None:
     block = only_image(png(5, 5))
     check_limits([block] * 100)
-    with pytest.raises(AttachmentError, match="101 images would go along, and a request takes 100"):
+    with pytest.raises(AttachmentError, match="the prompt contains 101 images, and a request takes at most 100"):
         check_limits([block] * 101)
 
 
 def test_more_bytes_than_a_request_holds_are_an_error_with_sizes() -> None:
     blocks = [{"type": "text", "text": "x" * 20_000_000}, {"type": "text", "text": "é" * 10_000_000}]
-    with pytest.raises(AttachmentError, match=r"40\.0 MB, and a request holds 31\.5 MB; the text alone is 20\.0 MB"):
+    with pytest.raises(
+        AttachmentError, match=r"40\.0 MB, and a request takes at most 31\.5 MB; the text alone is 20\.0 MB"
+    ):
         check_limits(blocks)
 
 
