@@ -13,7 +13,6 @@ __all__ = [
     "CHARACTERS_PER_TOKEN",
     "Carried",
     "carry_text",
-    "fold",
     "guarded",
     "human_size",
     "join",
@@ -58,10 +57,10 @@ def join(parts: Iterable[Carried]) -> Carried:
     for part in parts:
         blocks.extend(part.content)
         notes.update(dict.fromkeys(part.notes))
-    return Carried(fold(blocks), tuple(notes))
+    return Carried(_fold(blocks), tuple(notes))
 
 
-def fold(blocks: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+def _fold(blocks: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
     """Merge adjacent plain text blocks, and drop blank ones that are next to other blocks."""
     folded: list[dict[str, Any]] = []
     for block in blocks:

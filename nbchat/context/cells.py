@@ -22,7 +22,7 @@ from nbchat.content.cutting import shorten
 from nbchat.context.images import carry_image
 from nbchat.core.errors import AttachmentError
 
-__all__ = ["Cell", "Output", "carry_cells", "is_claude", "is_ignored", "read_notebook"]
+__all__ = ["Cell", "Output", "carry_cells", "is_ignored", "read_notebook"]
 
 #: Tokens of the text of one output.
 OUTPUT_TOKENS = 2_000
@@ -60,23 +60,19 @@ def is_ignored(source: str) -> bool:
     return any(_IGNORE.match(line) for line in lines[: 2 if lines[0].startswith("%%") else 1])
 
 
-def is_claude(source: str) -> bool:
+def _is_claude(source: str) -> bool:
     """Return True if the cell is a ``%%claude`` cell."""
     return _CLAUDE.match(source.lstrip()) is not None
 
 
-def carry_cells(
-    cells: Iterable[Cell], *, answers: Mapping[int, str] | None = None, budget: int = OUTPUT_TOKENS
-) -> Carried:
+def carry_cells(cells: Iterable[Cell], *, budget: int = OUTPUT_TOKENS) -> Carried:
     """Return the cells as content, each between tags with its source and its outputs, images included.
 
-    A ``%%claude`` cell is sent as its prompt and its answer. A cell that begins with
+    A ``%%claude`` cell is sent as its prompt and its answer, which is its last display. A cell that begins with
     ``# nbchat: ignore`` is left out, with a note.
 
     Args:
         cells: The cells, in the order in which they are sent. Their sources are never cut.
-        answers: The answers of ``%%claude`` cells by execution count. For other ``%%claude`` cells, the
-            answer is the last output.
         budget: The most tokens of the text of each output.
     """
     parts: list[Carried] = []
@@ -89,8 +85,8 @@ def carry_cells(
         if cell.kind != "code":
             attributes["type"] = cell.kind
         parts.append(carry_text(opening("cell", "", **attributes) + "\n"))
-        if cell.kind == "code" and is_claude(cell.source):
-            parts.extend(_prompt_and_answer(cell, name, (answers or {}).get(cell.number or -1), budget))
+        if cell.kind == "code" and _is_claude(cell.source):
+            parts.extend(_prompt_and_answer(cell, name, budget))
         else:
             parts.append(_source(cell, name))
             for output in cell.outputs:
@@ -106,13 +102,12 @@ def _source(cell: Cell, name: str) -> Carried:
     return carry_text(guarded(text, *_TAGS), *notes)
 
 
-def _prompt_and_answer(cell: Cell, name: str, answer: str | None, budget: int) -> Iterable[Carried]:
+def _prompt_and_answer(cell: Cell, name: str, budget: int) -> Iterable[Carried]:
     first_line, _, body = cell.source.lstrip().partition("\n")
     yield _tagged("prompt", body.strip() or _CLAUDE.sub("", first_line, count=1).strip(), name)
-    if answer is None:
-        # Streams are what tools printed. The answer is the last display.
-        shown = [text_of_bundle(output.bundle) for output in cell.outputs if output.kind != "stream"]
-        answer = shown[-1] if shown else ""
+    # Tools print to streams. The answer is the last display.
+    displays = [text_of_bundle(output.bundle) for output in cell.outputs if output.kind != "stream"]
+    answer = displays[-1] if displays else ""
     if answer.strip():
         text, notes = shorten(answer, budget * CHARACTERS_PER_TOKEN, f"answer of {name}")
         yield join([_tagged("answer", text, name), Carried(notes=notes)])

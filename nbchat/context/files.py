@@ -6,9 +6,8 @@ attached. Other binary files are refused with the reason and with what to do ins
 
 from __future__ import annotations
 
-import glob
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -30,7 +29,8 @@ from nbchat.content.media_types import (
 from nbchat.content.sizes import check_limits, count_pages
 from nbchat.context.cells import carry_cells, read_notebook
 from nbchat.context.images import carry_image
-from nbchat.core.errors import AttachmentError, nearest
+from nbchat.context.paths import match_files, nearest_file, shown_name
+from nbchat.core.errors import AttachmentError
 
 __all__ = ["attach", "carry_bytes", "carry_file"]
 
@@ -44,8 +44,6 @@ MAX_TABLE_BYTES = 80_000
 MAX_IMAGE_FILE_BYTES = 100_000_000
 #: Bytes to read to decide what a file is.
 HEAD_BYTES = 4_096
-#: Files to look at for the nearest name.
-MAX_NAMES = 2_000
 
 _TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson"))
 _PILLOW_SUFFIXES = frozenset(
@@ -92,7 +90,7 @@ def attach(patterns: Sequence[str], *, root: Path) -> Carried:
     parts: list[Carried] = []
     seen: set[Path] = set()
     for pattern in patterns:
-        paths, is_glob = _match(pattern, root)
+        paths, is_glob = match_files(pattern, root)
         new_paths = [path for path in paths if path.resolve() not in seen]
         seen.update(path.resolve() for path in new_paths)
         refused = {path: refusal for path in new_paths if is_glob and (refusal := _refusal(path))}
@@ -103,7 +101,7 @@ def attach(patterns: Sequence[str], *, root: Path) -> Carried:
             )
         for path in new_paths:
             if path not in refused:
-                parts += [carry_file(path, _name(path, root)), carry_text("\n")]
+                parts += [carry_file(path, shown_name(path, root)), carry_text("\n")]
         if refused:
             parts.append(Carried(notes=(f"--attach {pattern}: left out {_list_refused(refused, root)}",)))
     carried = join(parts)
@@ -129,69 +127,8 @@ def _refusal(path: Path) -> Refusal | None:
 
 
 def _list_refused(refused: Mapping[Path, Refusal], root: Path, most: int = 3) -> str:
-    names = [f"{_name(path, root)} ({refusal.what})" for path, refusal in list(refused.items())[:most]]
+    names = [f"{shown_name(path, root)} ({refusal.what})" for path, refusal in list(refused.items())[:most]]
     return ", ".join(names) + (f" and {len(refused) - most} more" if len(refused) > most else "")
-
-
-def _match(pattern: str, root: Path) -> tuple[list[Path], bool]:
-    """Return the files of a pattern, and True if the pattern is a glob."""
-    path = root / Path(pattern).expanduser()
-    if path.is_dir():
-        raise AttachmentError(
-            f"--attach {pattern} is a directory",
-            f"Name its files, or write {pattern.rstrip('/')}/* (or /**/*) for all files in it.",
-        )
-    # A file whose name contains brackets is not a glob.
-    if path.exists():
-        return [path], False
-    if glob.has_magic(pattern):
-        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-        files = [match for match in matches if match.is_file()]
-        if files:
-            return files, True
-    raise AttachmentError(f"--attach {pattern} matches no file in {_root_name(root)}", _nearest_file(path, root))
-
-
-def _root_name(root: Path) -> str:
-    return "the working directory" if root == Path.cwd() else root.name or str(root)
-
-
-def _nearest_file(path: Path, root: Path) -> str:
-    """Return a hint with the nearest name to a missing file, of those in or under its directory."""
-    directory = path.parent
-    while glob.has_magic(str(directory)) or not directory.is_dir():
-        if directory == directory.parent:
-            return "Check the path."
-        directory = directory.parent
-    # Walking the whole disk for a typo in /data.csv would take minutes.
-    is_disk = directory == Path(directory.anchor)
-    names: dict[str, str] = {}
-    for candidate in _first(directory.glob("*") if is_disk else directory.rglob("*"), MAX_NAMES):
-        if candidate.is_file() and not candidate.name.startswith("."):
-            names.setdefault(candidate.name, _name(candidate, root))
-    hint = nearest(path.name, names) or "Check the path; it is relative to the working directory."
-    # The hint has the file's name. Write its whole path instead.
-    for name, shown in names.items():
-        if hint == nearest(name, [name]):
-            return hint.replace(name, shown)
-    return hint
-
-
-def _first(paths: Iterable[Path], count: int) -> Iterator[Path]:
-    try:
-        for _, path in zip(range(count), paths, strict=False):
-            yield path
-    except OSError:
-        return  # a directory that may not be read
-
-
-def _name(path: Path, root: Path) -> str:
-    """Return the path relative to the root or to the home directory, or else the whole path."""
-    for parent, prefix in ((root, ""), (root.resolve(), ""), (Path.home(), "~/")):
-        for form in (path, path.resolve()):
-            if form.is_relative_to(parent):
-                return prefix + form.relative_to(parent).as_posix()
-    return path.as_posix()
 
 
 def carry_file(path: Path, name: str = "") -> Carried:
@@ -219,7 +156,7 @@ def carry_file(path: Path, name: str = "") -> Carried:
             # A large table is cut anyway, so the rest is not read.
             data = head if kind == "table" and size > len(head) else head + file.read()
     except FileNotFoundError:
-        raise AttachmentError(f"{name} does not exist", _nearest_file(path.absolute(), Path.cwd())) from None
+        raise AttachmentError(f"{name} does not exist", nearest_file(path.absolute(), Path.cwd())) from None
     except OSError as error:
         raise AttachmentError(f"{name} cannot be read: {error.strerror or error}", "Check its permissions.") from error
     return _carry(kind, data, name, size)

@@ -20,7 +20,7 @@ from nbchat.content.terminal_text import as_seen
 from nbchat.context.tracebacks import traceback_of
 from nbchat.context.values import blocks_of
 from nbchat.core.errors import NbchatError, OptionError
-from nbchat.notebook.history import watching
+from nbchat.notebook.listener import listener_of
 from nbchat.options import Options
 
 __all__ = ["Failure", "Line", "carry_failure", "last_error", "prompt_about"]
@@ -73,18 +73,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error of a cell. ``cell`` is its execution count. ``lines`` are in the order of the traceback."""
+    """An error of a cell. ``cell`` is its execution count. The last of ``lines`` is the failing one."""
 
     error: BaseException
     cell: int | None
     source: str
     traceback: str
     lines: tuple[Line, ...]
-
-    @property
-    def line(self) -> Line | None:
-        """Return the failing line: the innermost one of the user's own cells."""
-        return self.lines[-1] if self.lines else None
 
 
 def last_error(shell: Any) -> Failure:
@@ -112,8 +107,8 @@ def _last_exception(shell: Any) -> BaseException | None:
     last = getattr(sys, "last_value", None)
     if isinstance(last, Exception) and not isinstance(last, NbchatError):
         return last
-    watch = watching(shell)
-    return watch.failed if watch is not None else None
+    listener = listener_of(shell)
+    return listener.failed if listener is not None else None
 
 
 def _cell_numbers(shell: Any) -> Mapping[str, int]:

@@ -20,8 +20,8 @@ from traitlets import TraitError
 from nbchat.config import Nbchat
 from nbchat.core.errors import OptionError
 from nbchat.notebook import commands, completion
-from nbchat.notebook.history import unwatch, watch
 from nbchat.notebook.host import ShellHost
+from nbchat.notebook.listener import unwatch, watch
 from nbchat.options import Option, help_text
 
 if TYPE_CHECKING:

@@ -38,24 +38,19 @@ _RECURSION = re.compile(
 class RunPython:
     """The tool ``run_python`` of one shell.
 
-    Args:
-        shell: The IPython shell.
-        approve: ``"ask"``, ``"always"``, ``"never"``, or None to do as the turn says.
-        limit: About the most characters of text in the result of one call.
-
     Raises:
         OptionError: There is no shell.
     """
 
     name = shown = "run_python"
+    approve: str | None = None
     trusted = False
     code: str | None = "code"
 
-    def __init__(self, shell: Any, approve: str | None = None, limit: int = RESULT_CHARACTERS) -> None:
+    def __init__(self, shell: Any) -> None:
         if shell is None:
             raise OptionError("--run needs IPython, and this is plain Python", "Use it in a notebook or in ipython.")
-        self.approve = approve
-        self._shell, self._limit = shell, limit
+        self._shell = shell
 
     def definition(self) -> dict[str, Any]:
         """Return the entry in ``tools`` of a request."""
@@ -87,7 +82,7 @@ class RunPython:
                 "This code calls Claude itself (%%claude, %claude, %nbchat or nbchat.ask), so it did not run. "
                 "Do the work here instead."
             )
-        with record_outputs(self._shell, transformed, self._limit) as record:
+        with record_outputs(self._shell, transformed, RESULT_CHARACTERS) as record:
             result = self._run(code, transformed)
         error = result.error_before_exec or result.error_in_exec if result is not None else None
         if isinstance(error, KeyboardInterrupt):

@@ -11,7 +11,7 @@ import hashlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -141,16 +141,6 @@ class Toolbox:
 
     def __bool__(self) -> bool:
         return bool(self._tools)
-
-    def __len__(self) -> int:
-        return len(self._tools)
-
-    def __iter__(self) -> Iterator[Tool]:
-        return iter(self._tools.values())
-
-    def get(self, name: str) -> Tool | None:
-        """Return the tool with this name in requests, or None."""
-        return self._tools.get(name)
 
     def definitions(self) -> tuple[dict[str, Any], ...]:
         """Return the ``tools`` of a request. They keep their order, since another order misses the prompt cache."""

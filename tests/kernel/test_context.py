@@ -33,7 +33,10 @@ def told(cell: nbformat.NotebookNode) -> dict:
     return json.loads(text)
 
 
-WATCH = "from nbchat.notebook.history import watch, cells_of, gather_cells; kept = watch(get_ipython())"
+WATCH = (
+    "from nbchat.notebook.history import cells_of, gather_cells; "
+    "from nbchat.notebook.listener import watch; kept = watch(get_ipython())"
+)
 TELL = """
 import json
 def short(block):
@@ -147,7 +150,7 @@ def test_watching_again_or_no_more_leaves_one_or_no_listener() -> None:
         "kept = watch(get_ipython())\n" + TELL,
         "display('once')",
         "tell(gather_cells('3', get_ipython()))",
-        "from nbchat.notebook.history import unwatch; unwatch(get_ipython()); unwatch(get_ipython())\n"
+        "from nbchat.notebook.listener import unwatch; unwatch(get_ipython()); unwatch(get_ipython())\n"
         "print(json.dumps([len(get_ipython().display_pub._hooks), kept.failed]))",
     )
     assert told(cells[3])["content"][0].count("<output>\n'once'\n</output>") == 1

@@ -19,8 +19,9 @@ from PIL import Image
 from nbchat.content.bundles import text_of_bundle
 from nbchat.context.cells import Cell, Output, carry_cells, is_ignored
 from nbchat.core.errors import OptionError
-from nbchat.notebook.history import cells_of, gather_cells, select_cells, unwatch, watch
+from nbchat.notebook.history import cells_of, gather_cells, select_cells
 from nbchat.notebook.last_error import carry_failure, last_error
+from nbchat.notebook.listener import unwatch, watch
 
 CELLS = tuple(Cell(number, f"cell_{number}()") for number in range(1, 9))
 
@@ -139,7 +140,6 @@ def test_a_claude_cell_goes_as_prompt_and_answer() -> None:
     cells = [Cell(3, "%%claude -m opus --once\nWhat happened?\n", (Output("stream", {"text/plain": "…"}), shown))]
     want = '<cell number="3">\n<prompt>\nWhat happened?\n</prompt>\n<answer>\n{}\n</answer>\n</cell>\n'
     assert carry_cells(cells).text == want.format("It rose.")
-    assert carry_cells(cells, answers={3: "It rose by **5 %**."}).text == want.format("It rose by **5 %**.")
 
 
 def test_a_claude_cell_with_its_prompt_on_the_line() -> None:
@@ -227,14 +227,14 @@ def test_the_last_error_of_methods_and_attributes(shell: InteractiveShell) -> No
         "account = Account()\naccount.pay(3)",
     )
     failure = last_error(shell)
+    line = failure.lines[-1]
     assert failure.cell == 2
     assert failure.source == "account = Account()\naccount.pay(3)"
     assert isinstance(failure.error, ZeroDivisionError)
-    assert failure.line is not None
-    assert (failure.line.cell, failure.line.number, failure.line.function) == (1, 5, "pay")
-    assert failure.line.text.split() == ["return", "self.balance", "/", "(", "amount", "-", "amount", ")"]
-    assert failure.line.values["self.balance"] == "5"
-    assert failure.line.values["amount"] == "3"
+    assert (line.cell, line.number, line.function) == (1, 5, "pay")
+    assert line.text.split() == ["return", "self.balance", "/", "(", "amount", "-", "amount", ")"]
+    assert line.values["self.balance"] == "5"
+    assert line.values["amount"] == "3"
     assert "In[2], line 2, in <module>" in failure.traceback
     assert "interactiveshell" not in failure.traceback
 
@@ -248,17 +248,16 @@ def test_names_of_a_failing_line_whose_repr_raises_are_told_so(shell: Interactiv
 
 def test_a_failing_head_of_a_block_has_its_values(shell: InteractiveShell) -> None:
     run(shell, "rows = None\nfor row in rows:\n    print(row)")
-    line = last_error(shell).line
-    assert line is not None
+    (line,) = last_error(shell).lines
     assert line.values == {"rows": "None"}
 
 
 def test_an_error_deep_in_a_library_shows_the_users_own_line(shell: InteractiveShell) -> None:
     run(shell, "import json\ntext = '{broken'\njson.loads(text)")
     failure = last_error(shell)
-    assert failure.line is not None
-    assert failure.line.text == "json.loads(text)"
-    assert failure.line.values == {"text": "'{broken'"}
+    (line,) = failure.lines
+    assert line.text == "json.loads(text)"
+    assert line.values == {"text": "'{broken'"}
     assert "json/decoder.py" in failure.traceback
 
 
