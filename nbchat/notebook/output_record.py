@@ -96,6 +96,9 @@ class OutputRecord:
         """Return a part as text or as an image block, or None if it shows neither."""
         if isinstance(part, LongOutput):
             return part
+        # The model cannot read a widget. One of them is nbchat's own live view, which may draw meanwhile.
+        if all(mime.startswith("application/") for mime in part):
+            return None
         data = image_of_bundle(part)
         size = base64_size(len(data)) if data is not None else 0
         if data is not None and size <= MAX_IMAGE_BASE64_BYTES:

@@ -1,4 +1,4 @@
-"""run_python in a real ipykernel: what the user sees, what the model gets, what stays."""
+"""run_python in a real ipykernel: the outputs the user sees, the result the model gets, and the state afterwards."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_outer_cell_keeps_its_own_value(kernel):
 
 
 def test_an_error_is_shown_as_text_and_sent_without_colours(kernel):
-    """No output of type error: the cell goes on, and papermill would take it for a failure."""
+    """There is no output of type error: the cell did not fail, and papermill would stop there."""
     ran = kernel.run("def f(d):\n    return d['missing']\nprint('before')\nf({'here': 1})")
     assert ran.reply["status"] == "ok"
     assert ran.told["is_error"]
@@ -308,7 +308,7 @@ def test_no_and_an_edit_by_the_front_end(kernel):
 
 
 def test_where_no_stdin_can_answer_the_answer_is_no(kernel):
-    """As under nbclient and in CI: allow_stdin is false, and ipykernel raises StdinNotImplementedError."""
+    """Under nbclient and in CI, allow_stdin is false, and ipykernel raises StdinNotImplementedError."""
     ran = kernel.execute("ran = None\n" + ASK + "\nprint(said[0])", typed=None)
     assert ran.told["is_error"]
     assert "nobody to ask" in ran.text
@@ -356,7 +356,7 @@ def test_the_traceback_of_a_function_begins_in_the_users_code(kernel):
 
 
 def test_terminal_ipython_records_each_output_once():
-    """There a display and a value are printed too, and must not be sent twice."""
+    """A terminal prints displays and values too. They must not be sent twice."""
     code = (
         "from nbchat.notebook.run_python import RunPython\n"
         "tool = RunPython(get_ipython())\n"

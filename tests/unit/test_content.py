@@ -1,4 +1,4 @@
-"""What content is made of, below context and tools: cuts, terminal text, mimebundles, media types."""
+"""The parts of content: cuts of long texts, terminal text, mimebundles and media types."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ def test_a_cut_keeps_its_limit_and_the_ends(text: str, limit: int, tail: bool) -
 
 @given(st.lists(st.text("ab\n", max_size=400), max_size=30), st.integers(60, 200))
 def test_long_output_in_pieces_is_cut_as_a_whole_text_is(pieces: list[str], limit: int) -> None:
-    """Only the ends of it are in memory."""
     output = LongOutput(limit)
     for piece in pieces:
         output.write(piece)

@@ -1,4 +1,4 @@
-"""Files of --attach and of {{ pathlib.Path(…) }}: what each becomes, what is refused, and the words for it."""
+"""Files of --attach and of {{ pathlib.Path(…) }}: their content, refusals, and the messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def png(width: int = 30, height: int = 20) -> bytes:
 
 
 def pdf(pages: int = 1, *, packed: bool = False, encrypted: bool = False) -> bytes:
-    """As much of a PDF as is looked at: page objects, plain or in a compressed object stream."""
+    """Return the parts of a PDF that nbchat reads: page objects, plain or in a compressed object stream."""
     objects = b"".join(b"<< /Type /Page /Parent 2 0 R >>\n" for _ in range(pages))
     if packed:
         held = zlib.compress(objects)
@@ -44,7 +44,7 @@ def pdf(pages: int = 1, *, packed: bool = False, encrypted: bool = False) -> byt
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project: code, data, an image, and things that cannot go."""
+    """A project: code, data, an image, and files that cannot be attached."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
@@ -114,7 +114,7 @@ def test_a_pdf_with_too_many_pages_or_a_password_is_refused(folder: Path) -> Non
 
 
 def sparse(path: Path, head: bytes, size: int) -> None:
-    """A file of that size which takes no room on the disk."""
+    """Create a file of this size that takes no space on the disk."""
     with path.open("wb") as file:
         file.write(head)
         file.truncate(size)
@@ -165,7 +165,7 @@ def test_home_and_absolute_paths(folder: Path, tmp_path_factory: pytest.TempPath
     assert '<file name="home/notes.txt">' in attach(["~/notes.txt"], root=folder).text
 
 
-def test_a_name_with_glob_signs_is_a_name_first(folder: Path) -> None:
+def test_an_existing_file_with_brackets_in_its_name_is_not_a_glob(folder: Path) -> None:
     (folder / "data[1].txt").write_text("bracketed")
     assert "bracketed" in attach(["data[1].txt"], root=folder).text
 
@@ -180,7 +180,7 @@ def test_nothing_found_names_the_nearest_file(folder: Path) -> None:
         attach(["nowhere/**/*.sql"], root=folder)
 
 
-def test_a_directory_says_how_to_attach_what_it_holds(folder: Path) -> None:
+def test_a_directory_says_how_to_attach_its_files(folder: Path) -> None:
     with pytest.raises(AttachmentError, match=r"(?s)--attach src/ is a directory\n.*src/\*"):
         attach(["src/"], root=folder)
 
@@ -212,7 +212,7 @@ def test_binary_files_are_refused_with_the_reason(folder: Path, name: str, data:
     assert hint in caught.value.hint
 
 
-def test_a_glob_passes_over_binary_files_and_says_so(folder: Path) -> None:
+def test_a_glob_leaves_out_binary_files_with_a_note(folder: Path) -> None:
     carried = attach(["src/**"], root=folder)
     assert "main.py" in carried.text
     assert carried.notes == ("--attach src/**: left out src/cache.pyc (a binary file)",)
@@ -257,7 +257,9 @@ def test_a_file_cannot_close_its_own_tag(folder: Path) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from(["a.txt", "a.csv", "a.ipynb", "a.png", "a.pdf", "a"]))
-def test_any_bytes_go_or_are_refused_by_name(tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str) -> None:
+def test_any_bytes_are_attached_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
+) -> None:
     path = tmp_path_factory.mktemp("any") / name
     path.write_bytes(data)
     try:
@@ -352,7 +354,7 @@ def test_a_path_is_the_file(folder: Path) -> None:
     assert carried.text == "Review <file name=\"src/main.py\">\nprint('main')\n\n</file>, please."
 
 
-def test_a_path_that_is_not_there_names_the_nearest(folder: Path) -> None:
+def test_a_missing_path_names_the_nearest(folder: Path) -> None:
     with pytest.raises(AttachmentError, match=r"^src/mian.py does not exist\nDid you mean src/main.py\?"):
         carry(fill("{{ path }}", {"path": Path("src/mian.py")}))
     with pytest.raises(AttachmentError, match=r"^src is a directory"):

@@ -1,6 +1,6 @@
-"""Cells by their numbers, what they bring, and the last error; the shell is a plain stand-in here.
+"""The cells that --cells names, their content, and the last error, in a terminal shell.
 
-tests/kernel/test_context.py asks the same of a real ipykernel.
+tests/kernel/test_context.py tests the same in a real ipykernel.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def test_a_spec_names_cells_by_execution_count(spec: str, chosen: list[int]) -> 
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "reason"),
     [
         ("", "an empty part is not a cell"),
         ("3,", "an empty part is not a cell"),
@@ -64,16 +64,16 @@ def test_a_spec_names_cells_by_execution_count(spec: str, chosen: list[int]) -> 
         ("8", "no cell has run under the number 8; it is the cell that runs now"),
     ],
 )
-def test_a_spec_that_is_none_says_why(spec: str, said: str) -> None:
+def test_an_invalid_spec_says_why(spec: str, reason: str) -> None:
     with pytest.raises(OptionError) as caught:
         numbers(spec)
     assert caught.value.message.startswith(f"--cells {spec}: ")
-    assert said in caught.value.message
+    assert reason in caught.value.message
     assert caught.value.hint
 
 
 @given(st.text(max_size=12))
-def test_any_spec_chooses_or_is_refused(spec: str) -> None:
+def test_any_spec_selects_cells_or_is_refused(spec: str) -> None:
     try:
         assert set(numbers(spec)) <= {1, 2, 3, 4, 5, 6, 7}
     except OptionError as error:
@@ -128,14 +128,14 @@ def test_without_any_cell() -> None:
         ("", False),
     ],
 )
-def test_the_first_line_says_whether_a_cell_stays_out(source: str, ignored: bool) -> None:
+def test_a_comment_in_the_first_line_leaves_a_cell_out(source: str, ignored: bool) -> None:
     assert is_ignored(source) is ignored
     carried = carry_cells([Cell(4, source)])
     assert (carried.content == ()) is ignored
     assert carried.notes == (("cell 4: left out, as it says # nbchat: ignore",) if ignored else ())
 
 
-def test_a_claude_cell_goes_as_prompt_and_answer() -> None:
+def test_a_claude_cell_is_sent_as_prompt_and_answer() -> None:
     shown = Output("display", {"text/html": "<p>It <b>rose</b>.</p>", "text/plain": "It rose."})
     cells = [Cell(3, "%%claude -m opus --once\nWhat happened?\n", (Output("stream", {"text/plain": "…"}), shown))]
     want = '<cell number="3">\n<prompt>\nWhat happened?\n</prompt>\n<answer>\n{}\n</answer>\n</cell>\n'
@@ -168,7 +168,7 @@ def test_keys_in_cells_are_left_out() -> None:
     assert carried.notes == ("cell 3: a key was left out",)
 
 
-# A shell as terminal IPython has it: one that never had a notebook.
+# A shell of terminal IPython, without a kernel.
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_terminal_ipython_has_no_hooks_and_needs_none(shell: InteractiveShell, c
 
 
 def test_reading_leaves_the_history_as_it_was(shell: InteractiveShell) -> None:
-    """IPython's record is a defaultdict whose empty lists break its next print."""
+    """IPython's outputs are a defaultdict. An empty list in it breaks the next print."""
     run(shell, "x = 1", "y = 2")
     cells_of(shell)
     assert not shell.history_manager.outputs
@@ -239,14 +239,14 @@ def test_the_last_error_of_methods_and_attributes(shell: InteractiveShell) -> No
     assert "interactiveshell" not in failure.traceback
 
 
-def test_names_of_a_failing_line_whose_repr_raises_are_told_so(shell: InteractiveShell) -> None:
+def test_a_value_whose_repr_raises_is_replaced_by_that_error(shell: InteractiveShell) -> None:
     run(shell, "class Bad:\n    def __repr__(self):\n        raise OSError('gone')\nbad = Bad()\nbad + 1")
     text = carry_failure(last_error(shell)).text
     assert "bad = [{{ bad }} cannot be shown: its Bad raised OSError: gone]" in text
     assert "TypeError: unsupported operand" in text
 
 
-def test_a_failing_head_of_a_block_has_its_values(shell: InteractiveShell) -> None:
+def test_the_failing_first_line_of_a_block_has_its_values(shell: InteractiveShell) -> None:
     run(shell, "rows = None\nfor row in rows:\n    print(row)")
     (line,) = last_error(shell).lines
     assert line.values == {"rows": "None"}

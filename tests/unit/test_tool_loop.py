@@ -632,3 +632,12 @@ def test_what_is_printed_while_another_thread_displays_is_recorded():
     over.set()
     thread.join()
     assert record.content()[0]["text"] == "plotting"
+
+
+def test_a_record_of_outputs_is_without_widgets_that_have_no_text() -> None:
+    """The live view shows one through the same publisher while run_python runs."""
+    record = OutputRecord(1000)
+    record.show({"application/vnd.jupyter.widget-view+json": {"model_id": "m"}})
+    record.write("plotting\n")
+    record.show({"application/vnd.jupyter.widget-view+json": {"model_id": "n"}, "text/plain": "IntSlider(value=3)"})
+    assert record.content() == ({"type": "text", "text": "plotting\nIntSlider(value=3)"},)

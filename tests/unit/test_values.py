@@ -1,4 +1,4 @@
-"""Python values as content blocks: what each kind becomes, and that nothing is cut silently."""
+"""Python values as content blocks: the form of each kind, and a note for everything that is cut."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ matplotlib.use("agg")
 
 
 def png(width: int, height: int, *, noise: bool = False) -> bytes:
-    """A PNG; of noise it does not compress."""
+    """Return a PNG. One of noise does not compress."""
     if noise:
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         image = Image.fromarray(pixels)
@@ -57,7 +57,7 @@ def png(width: int, height: int, *, noise: bool = False) -> bytes:
 
 
 def size_of(block: dict) -> tuple[int, int]:
-    """The size in pixels of an image block, as Pillow sees it."""
+    """Return the size in pixels of an image block, as Pillow reads it."""
     assert block["type"] == "image"
     assert block["source"]["type"] == "base64"
     with Image.open(io.BytesIO(base64.b64decode(block["source"]["data"]))) as image:
@@ -85,7 +85,7 @@ def test_texts_join_with_nothing_between(texts: list[str]) -> None:
 
 
 @given(st.text())
-def test_a_str_value_goes_as_it_is_whatever_its_size(text: str) -> None:
+def test_a_str_value_is_sent_as_it_is_in_any_size(text: str) -> None:
     (block,) = carry(["<", Filled("s", text * 50), ">"], budget=1).content
     assert block["text"] == f"<{text * 50}>"
 
@@ -172,8 +172,8 @@ def test_a_pandas_index_is_data() -> None:
     assert "k,index,v\na,1,1\nb,2,2" in blocks_of(nested, "df").text
 
 
-def test_odd_pandas_columns_are_no_trouble() -> None:
-    """Columns that are doubled, numbers or tuples; narwhals refuses the first."""
+def test_odd_names_of_pandas_columns_work() -> None:
+    """Names of columns that occur twice, numbers and tuples. narwhals refuses the first."""
     frame = pd.DataFrame([[1, 2, 3]], columns=["a", "a", 7])
     assert "a,a,7\n1,2,3" in blocks_of(frame, "df").text
     wide = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("x", "low"), ("x", "high")]))
@@ -374,7 +374,7 @@ def test_a_broken_image_is_refused_by_its_name() -> None:
         blocks_of(png(50, 50, noise=True)[:4_000], "photo")
 
 
-def test_what_shows_itself_as_an_image_is_one() -> None:
+def test_a_value_with_an_image_repr_is_an_image() -> None:
     data = png(10, 10)
 
     def kind(**methods: object) -> object:
@@ -392,7 +392,7 @@ def test_what_shows_itself_as_an_image_is_one() -> None:
         assert base64.b64decode(only_image(value)["source"]["data"]) == data
 
 
-def test_an_image_is_drawn_once_though_it_stands_twice() -> None:
+def test_an_image_that_is_in_the_prompt_twice_is_drawn_once() -> None:
     drawn: list[int] = []
 
     class Chart:
@@ -440,7 +440,7 @@ def test_a_plotly_figure_is_drawn_or_goes_as_its_specification(monkeypatch: pyte
 
 
 def test_white_space_between_two_images_is_no_block() -> None:
-    """The API refuses a text block of white space."""
+    """The API refuses a text block that is only white space."""
     carried = carry(fill("{{ a }} {{ b }}\n", {"a": png(5, 5), "b": png(6, 6)}))
     assert [block["type"] for block in carried.content] == ["image", "image"]
 
@@ -586,7 +586,7 @@ def test_everything_else_is_its_repr_cut_with_a_mark() -> None:
 
 
 def test_an_address_in_a_repr_is_left_out() -> None:
-    """It would make each run another request, so that no cassette replays and no prompt is cached."""
+    """An address would make each run another request: no cassette has it, and no prompt is cached."""
     assert blocks_of(object(), "v").text == "<object object>"
 
 
