@@ -257,7 +257,7 @@ def test_a_file_cannot_close_its_own_tag(folder: Path) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from(["a.txt", "a.csv", "a.ipynb", "a.png", "a.pdf", "a"]))
-def test_any_bytes_are_attached_or_refused_by_name(
+def test_any_bytes_are_sent_or_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
 ) -> None:
     path = tmp_path_factory.mktemp("any") / name
