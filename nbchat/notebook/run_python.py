@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nbchat.core.errors import OptionError
 from nbchat.notebook.output_record import record_outputs
 from nbchat.tools.coroutine import run_coroutine
 from nbchat.tools.toolbox import Outcome, error_text, failure
@@ -36,11 +35,7 @@ _RECURSION = re.compile(
 
 
 class RunPython:
-    """The tool ``run_python`` of one shell.
-
-    Raises:
-        OptionError: There is no shell.
-    """
+    """The tool ``run_python`` of one shell."""
 
     name = shown = "run_python"
     approve: str | None = None
@@ -48,8 +43,6 @@ class RunPython:
     code: str | None = "code"
 
     def __init__(self, shell: Any) -> None:
-        if shell is None:
-            raise OptionError("--run needs IPython, and this is plain Python", "Use it in a notebook or in ipython.")
         self._shell = shell
 
     def definition(self) -> dict[str, Any]:

@@ -344,7 +344,8 @@ def test_the_traceback_of_a_function_begins_in_the_users_code(kernel):
         "async def fails(n: int):\n    secret = n\n    raise ValueError('sk-ant-api03-abcdefgh')\n"
         "def too():\n    raise LookupError('here')\n"
         "show_traceback(FunctionTool(fails, 'fails', tool_content).call({'n': 1}).error, get_ipython())\n"
-        "show_traceback(FunctionTool(too, 'too', tool_content).call({}).error)"
+        "from nbchat.engine.host import PlainHost\n"
+        "PlainHost().show_traceback(FunctionTool(too, 'too', tool_content).call({}).error)"
     )
     assert ran.reply["status"] == "ok"
     shown = re.sub(r"\x1b\[[0-9;]*m", "", ran.stderr)
