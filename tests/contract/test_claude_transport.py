@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import email.utils
 import json
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -848,3 +851,36 @@ def test_the_repr_of_a_transport_has_no_key(monkeypatch: pytest.MonkeyPatch):
     transport = ClaudeTransport("mine", base_url="http://me:pass-word-1@host/x", api_key="gateway-key-1")
     assert repr(transport) == "ClaudeTransport('mine', base_url='http://me:…@host/x')"
     assert errors.redact("gateway-key-1 pass-word-1") == "… …"
+
+
+_shared: list[Session] = []
+
+
+def _ask_in_child(prompt: str, stream: bool) -> str:
+    return _shared[0].ask(prompt, once=True, stream=stream).text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+def test_forked_processes_do_not_share_a_connection(stream: bool):
+    """A pool of processes after the first ask: each process gets its own answers, on connections of its own."""
+
+    def echo(wire: Wire, request: Received) -> None:
+        prompt = request.body["messages"][-1]["content"]
+        time.sleep(0.05)  # so that the requests of both processes are under way together
+        if stream:
+            streaming(text_events([prompt]))(wire, request)
+        else:
+            wire.json("200 OK", {"type": "message", "role": "assistant", "content": [{"type": "text", "text": prompt}]})
+
+    with serving(echo) as server:
+        _shared[:] = [Session(ClaudeTransport("mine", base_url=server.url))]
+        assert _ask_in_child("first", stream) == "first"
+        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+            prompts = [f"prompt {number}" for number in range(12)]
+            assert list(pool.map(_ask_in_child, prompts, [stream] * 12)) == prompts
+        assert _ask_in_child("last", stream) == "last"
+        ports = [request.port for request in server.requests]
+    # The parent's connection was never used by a child, and still works.
+    assert ports[0] == ports[-1]
+    assert ports[0] not in ports[1:-1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +29,10 @@ MODELS_TIMEOUT_S = 5.0
 COUNT_TIMEOUT_S = 30.0
 
 T = TypeVar("T")
+
+_transports: weakref.WeakSet[ClaudeTransport] = weakref.WeakSet()
+#: Clients of the process this one was forked from. They are kept so that nothing closes them here.
+_clients_of_parent: list[SdkClient] = []
 
 
 class ClaudeTransport:
@@ -60,6 +66,7 @@ class ClaudeTransport:
         self._client_options = client_options
         self._client: SdkClient | None = None
         self._lock = threading.Lock()
+        _transports.add(self)
         keep_secret(self._api_key)
         if base_url:
             keep_secret(url_password(base_url))
@@ -175,3 +182,21 @@ class ClaudeTransport:
             failure = explain(error, endpoint=self.name, waited=timeout_s)
         # Raised outside the handler, or Python would attach the SDK's error as the context, key and all.
         raise failure
+
+
+def _leave_clients_to_parent() -> None:
+    """Let each transport of a forked process make a client of its own.
+
+    Both processes would otherwise read from the same connections, and each could get the other's
+    answer. multiprocessing forks by default on Linux up to Python 3.13.
+    """
+    for transport in _transports:
+        if transport._client is not None:
+            _clients_of_parent.append(transport._client)
+            transport._client = None
+        # A thread of the parent may hold the lock. That thread does not exist here.
+        transport._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_leave_clients_to_parent)
