@@ -27,7 +27,6 @@ HEAVY = {
 LONGEST = 400  # lines of a module
 #: Longer modules, and why they are one room.
 LONGER = {
-    "options.py": "the table of options is data, and most of its lines",
     "store/ledger.py": "one file format: its schema, its migrations and its queries",
     "view/usage.py": "a table and a plot of the same totals",
 }

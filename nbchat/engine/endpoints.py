@@ -147,7 +147,7 @@ class Endpoints:
         """
         if self._fixed is not None and "endpoint" not in options.given:
             return _of(self._fixed, options)
-        described = self._config.endpoints.get(options.endpoint)
+        described = self._config.endpoints.get(options.endpoint or "")
         if isinstance(described, Transport):
             return _of(described, options)
         if options.endpoint == LOCAL:

@@ -20,8 +20,9 @@ from nbchat.notebook.history import gather_cells
 from nbchat.notebook.host import ShellHost
 from nbchat.notebook.interception import before_outputs
 from nbchat.notebook.last_error import carry_failure, last_error, prompt_about
+from nbchat.notebook.line import parse
 from nbchat.notebook.next_cell import put_below
-from nbchat.options import Options, parse
+from nbchat.options import Options
 from nbchat.view.echo import Echo
 from nbchat.view.live import view as live
 from nbchat.view.live.split import Acts

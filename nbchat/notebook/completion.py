@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, get_args
 
 from nbchat.models import KNOWN_MODELS, LOCAL, PLATFORMS
 from nbchat.notebook.commands import COMMANDS
-from nbchat.options import OPTIONS, Option, option_of
+from nbchat.notebook.line import option_of
+from nbchat.options import OPTIONS, Option
 
 __all__ = ["Found", "complete", "install", "uninstall"]
 

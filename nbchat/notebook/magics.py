@@ -21,8 +21,9 @@ from nbchat.config import Nbchat
 from nbchat.core.errors import OptionError
 from nbchat.notebook import commands, completion
 from nbchat.notebook.host import ShellHost
+from nbchat.notebook.line import help_text
 from nbchat.notebook.listener import unwatch, watch
-from nbchat.options import Option, help_text
+from nbchat.options import Option
 
 if TYPE_CHECKING:
     from nbchat.core.response import Response

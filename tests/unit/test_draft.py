@@ -15,7 +15,8 @@ from nbchat.core.errors import InputError, OptionError
 from nbchat.core.messages import Message
 from nbchat.engine.draft import Draft, compose, system_of
 from nbchat.engine.fitting import parts_of_text, refuse_too_long
-from nbchat.options import Options, parse
+from nbchat.notebook.line import parse
+from nbchat.options import Options
 
 
 def options(line: str = "") -> Options:

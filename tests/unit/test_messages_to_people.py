@@ -25,7 +25,8 @@ from nbchat.core.template import fill
 from nbchat.engine.draft import Draft
 from nbchat.engine.endpoints import Endpoints
 from nbchat.engine.fitting import refuse_too_long
-from nbchat.options import Options, parse
+from nbchat.notebook.line import parse
+from nbchat.options import Options
 from nbchat.store.prices import check_budget
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.transports.error_mapping import NothingCame, NotTheApi, explain

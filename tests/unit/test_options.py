@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nbchat.core.errors import OptionError
 from nbchat.models import DEFAULT_MODEL
-from nbchat.options import OPTIONS, Option, Options, flags, help_text, option_of, parse
+from nbchat.notebook.line import help_text, option_of, parse
+from nbchat.options import OPTIONS, Option, Options
 
 ONE_LINE: dict[str, tuple[dict[str, Any], str]] = {
     # the line: what it gives, and the prompt
@@ -84,8 +85,8 @@ WRONG = [
     ("--quiet=1 hi", "--quiet takes no value", "alone"),
     ("-m a -m b hi", "-m b", "once"),
     ("a << -o b hi", "-o b", "once"),
-    ("Tell me -m x", "-m stands behind", "--"),
-    ("Tell me --no-stream", "--no-stream stands behind", "--"),
+    ("Tell me -m x", "-m comes after", "--"),
+    ("Tell me --no-stream", "--no-stream comes after", "--"),
     ("1a << hi", "'1a'", "answer <<"),
     ("class << hi", "'class'", "answer <<"),
     ("-o a.b hi", "'a.b'", "-o answer"),
@@ -196,7 +197,8 @@ def test_one_word_for_a_list_is_a_list_of_one():
     [
         {"modle": "x"}, {"effort": "huge"}, {"max_tokens": 0}, {"max_tokens": True}, {"max_tokens": 1.5},
         {"max_tokens": "9"}, {"max_tokens": None}, {"stream": "no"}, {"stream": 0}, {"budget": -1}, {"budget": "1"},
-        {"model": None}, {"output": "not a name"}, {"output": "class"}, {"chat": None},
+        {"model": None}, {"model": 3}, {"system": ["Be brief."]}, {"stop": [3]}, {"stop": None},
+        {"output": "not a name"}, {"output": "class"}, {"chat": None},
     ],
     ids=str,
 )  # fmt: skip
@@ -232,6 +234,13 @@ def test_numbers_of_other_libraries_are_numbers():
 
     assert Options.of({"max_tokens": numpy.int64(5)}).max_tokens == 5
     assert Options.of({"budget": numpy.float64(0.5)}).budget == 0.5
+    assert type(Options.of({"max_tokens": numpy.int64(5)}).max_tokens) is int, "it becomes JSON"
+
+
+def test_python_may_pass_functions_and_types():
+    """A schema and tools need no name in the notebook's namespace."""
+    options = Options.of({"schema": dict, "tools": [print, "lookup"]})
+    assert (options.schema, options.tools) == (dict, (print, "lookup"))
 
 
 # The table itself
@@ -241,7 +250,8 @@ def test_names_and_flags_are_unique():
     """Each belongs to one row."""
     names = [option.name for option in OPTIONS]
     assert len(set(names)) == len(names)
-    assert len(set(flags())) == len(flags())
+    flags = [flag for option in OPTIONS for flag in option.flags]
+    assert len(set(flags)) == len(flags)
     assert all(name.isidentifier() for name in names)
 
 
