@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
 import re
 import warnings
@@ -9,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from traitlets import TraitError
 from traitlets.config import Config
 
@@ -16,7 +20,11 @@ from nbchat import ScriptedTransport, Session
 from nbchat.config import Nbchat
 from nbchat.core.errors import InputError, NbchatError, OptionError
 from nbchat.notebook import commands
+from nbchat.notebook.commands.command import Command, Group
+from nbchat.notebook.commands.words import split_words
 from nbchat.options import OPTIONS
+from nbchat.store.entries import start_of
+from nbchat.transports.cassette import MODES, SPEEDS
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import serving
 
@@ -86,7 +94,7 @@ def test_save_and_load_give_the_same_conversation(session, capsys, tmp_path: Pat
     assert other.conversation("main").to_dict() == session.conversation("main").to_dict()
     other.ask("Once more", cell="cell-one")
     assert [turn.stale for turn in other.conversation("main").turns] == [False, True, True]
-    assert "in the place of its 3" in do(other, capsys, f"load {file}")
+    assert "which replace the 3 it had" in do(other, capsys, f"load {file}")
     do(other, capsys, f"load {file} copy")
     assert len(other.conversation("copy")) == 3
 
@@ -162,6 +170,171 @@ def test_models_are_listed_with_window_limit_price_and_capabilities(capsys):
     assert "pdf" not in known
     assert re.search(r"\d+(\.\d+)? / \d+", known)
     assert re.match(r"claude-of-tomorrow +\? +\? +\? / \?", tomorrow)
+
+
+# --- words and arguments ----------------------------------------------------------------------------
+
+WORDS = {
+    "": [],
+    "  history   main ": ["history", "main"],
+    "save 'my chat.json'": ["save", "my chat.json"],
+    'save "my chat.json" main': ["save", "my chat.json", "main"],
+    'save "it\'s.json"': ["save", "it's.json"],
+    "save '' main": ["save", "", "main"],
+    "mcp add --header='A: b c' x": ["mcp", "add", "--header=A: b c", "x"],
+    'mcp add x python -c "print(\\"hi\\")"': ["mcp", "add", "x", "python", "-c", 'print("hi")'],
+    r"cassette C:\data\a.jsonl": ["cassette", r"C:\data\a.jsonl"],
+    r'cassette "C:\my data\new.jsonl"': ["cassette", r"C:\my data\new.jsonl"],
+    r"cassette 'C:\my data\new.jsonl'": ["cassette", r"C:\my data\new.jsonl"],
+    r"cassette \\server\share\a.jsonl": ["cassette", r"\\server\share\a.jsonl"],
+    r'cassette "\\server\my share\a.jsonl"': ["cassette", r"\\server\my share\a.jsonl"],
+    r'mcp add files server "C:\my data\"': ["mcp", "add", "files", "server", "C:\\my data\\"],
+}
+
+
+@pytest.mark.parametrize("line", WORDS)
+def test_quotation_marks_keep_spaces_and_backslashes_stay(line: str):
+    """Backslashes separate the folders of a Windows path; only \\" inside double quotes is a quotation mark."""
+    assert split_words(line) == WORDS[line]
+
+
+PATHS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\"'"), min_size=1)
+
+
+@given(PATHS.filter(lambda path: not path.endswith("\\")))
+@example(r"C:\Users\Nora\new tables\n.jsonl")
+def test_every_path_can_be_quoted(path: str):
+    assert split_words(f'save "{path}" main') == split_words(f"save '{path}' main") == ["save", path, "main"]
+
+
+@given(st.text(max_size=60))
+def test_no_line_breaks_the_splitter(line: str):
+    """It returns words, or says that a quotation mark is open; no other character is lost."""
+    with contextlib.suppress(OptionError):
+        kept = re.sub(r"[\s\"'\\]", "", "".join(split_words(line)))
+        assert kept == re.sub(r"[\s\"'\\]", "", line)
+
+
+WINDOWS = r"C:\data\new a.{}"
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_windows_path_arrives_whole(session, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quote: str):
+    """By save, load, cassette and csv. Here a backslash is an ordinary character of a file name."""
+    monkeypatch.chdir(tmp_path)
+    for kind, line in {
+        "json": "save {}",
+        "jsonl": "cassette {} --mode record",
+        "csv": "usage all csv {}",
+    }.items():
+        do(session, capsys, line.format(f"{quote}{WINDOWS.format(kind)}{quote}"))
+        if kind == "jsonl":
+            session.ask("Recorded")
+        assert (tmp_path / WINDOWS.format(kind)).is_file(), line
+    do(session, capsys, f"load {quote}{WINDOWS.format('json')}{quote} copy")
+    assert len(session.conversation("copy")) == 3
+    do(session, capsys, r"save C:\data\a.json")
+    assert (tmp_path / r"C:\data\a.json").is_file()
+
+
+def test_the_words_after_the_name_belong_to_the_server(session, capsys):
+    """With their options, their backslashes and their quotation marks; our own options come before the name."""
+    added: list[tuple[object, ...]] = []
+    session._mcp = SimpleNamespace(add=lambda *args, **named: added.append((*args, named)) or ("files.read",))
+    do(session, capsys, r"mcp add --approve=never files C:\Tools\server.exe --root 'C:\my data' --approve")
+    do(session, capsys, "mcp add --header 'A: b: c' --header B:d web https://example.org/mcp")
+    command = (r"C:\Tools\server.exe", "--root", r"C:\my data", "--approve")
+    assert added == [
+        ("files", command, {"headers": {}, "approve": "never"}),
+        ("web", "https://example.org/mcp", {"headers": {"A": "b: c", "B": "d"}, "approve": None}),
+    ]
+
+
+def all_commands() -> list[Command]:
+    """Every subcommand, with the actions of groups one by one."""
+    found: list[Command] = []
+    for command in commands.COMMANDS.values():
+        found += command.actions if isinstance(command, Group) else [command]
+    return found
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=lambda command: command.name)
+def test_a_function_takes_what_its_subcommand_declares(command: Command):
+    """By the same names in the same order, after the call itself."""
+    call, *parameters = inspect.signature(command.do).parameters.values()
+    assert call.name == "call"
+    assert [parameter.name for parameter in parameters] == [argument.name for argument in command.arguments]
+    for parameter, argument in zip(parameters, command.arguments, strict=True):
+        always = argument.required or argument.default is not None
+        expected = "tuple[str, ...]" if argument.takes != "one" else "str" if always else "str | None"
+        assert parameter.annotation == expected
+    assert command.help
+    assert not command.help.endswith(".")
+
+
+def test_the_usage_texts():
+    """They are made of the declarations."""
+    assert {name: command.usage for name, command in commands.COMMANDS.items()} == {
+        "show": "show [NAME]",
+        "history": "history [CHAT]",
+        "reset": "reset [CHAT]",
+        "forget": "forget N [CHAT]",
+        "fork": "fork NEW [CHAT]",
+        "save": "save FILE [CHAT]",
+        "load": "load FILE [CHAT]",
+        "cassette": "cassette [FILE|off] [--mode auto|replay|record|off] [--speed fast|real]",
+        "usage": "usage [run|today|week|month|year|all] [by day|model|notebook|chat] [csv FILE]",
+        "recover": "recover [NAME]",
+        "mcp": "mcp add [--approve WHEN] [--header 'NAME: VALUE'] NAME COMMAND…|URL, mcp list, mcp remove NAME",
+        "system": "system",
+        "models": "models [ENDPOINT]",
+        "endpoints": "endpoints",
+        "config": "config",
+        "doctor": "doctor",
+    }
+
+
+def test_choices_are_those_of_the_rooms_below():
+    """The declarations repeat them, because %load_ext imports no transports and no ledger."""
+    _, mode, speed = commands.COMMANDS["cassette"].arguments
+    assert (mode.choices, speed.choices) == (MODES, SPEEDS)
+    period, by, _ = commands.COMMANDS["usage"].arguments
+    ledger = Session(ScriptedTransport()).accounting.ledger
+    for group in by.choices:
+        ledger.totals(group, 0.0)
+    for name in period.choices:
+        assert name == "run" or start_of(name, 0.0) is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("forget", "%nbchat forget needs N", "Usage: %nbchat forget N [CHAT]"),
+        ("mcp add --approve ask", "%nbchat mcp add needs NAME and COMMAND…|URL", "Usage: %nbchat mcp add"),
+        ("mcp add files", "%nbchat mcp add needs COMMAND…|URL", "Usage: %nbchat mcp add"),
+        ("mcp add --aprove ask x y", "%nbchat mcp add: unknown option --aprove", "Did you mean --approve?"),
+        ("mcp add --approve x y", "--approve x: not one of ask, always, never", "Usage: %nbchat mcp add"),
+        ("mcp add --header x y z", "--header x: NAME: VALUE is needed", "For example"),
+        ("mcp lst", "%nbchat mcp lst: not one of add, list, remove", "Did you mean list?"),
+        ("mcp list all", "%nbchat mcp list: unexpected 'all'", "Usage: %nbchat mcp list"),
+        ("mcp remove", "%nbchat mcp remove needs NAME", "Usage: %nbchat mcp remove NAME"),
+        ("history main other", "%nbchat history: unexpected 'other'", "Usage: %nbchat history [CHAT]"),
+        ("cassette --mode", "%nbchat cassette: --mode needs a value: auto|replay", "Usage: %nbchat cassette"),
+        ("cassette a --mode rec", "--mode rec: not one of auto, replay, record, off", "Did you mean record?"),
+        ("cassette --mode auto --mode off", "%nbchat cassette: --mode is given twice", "Give it once."),
+        ("usage wek", "%nbchat usage wek: not one of run, today, week", "Did you mean week?"),
+        ("usage modell", "%nbchat usage modell: not one of run, today, week", "Usage: %nbchat usage"),
+        ("usage by modell", "by modell: not one of day, model", "Did you mean model?"),
+        ("save 'x", "%nbchat save 'x: a quotation mark is not closed", "Close it."),
+        ("hisory", "%nbchat hisory: there is no such subcommand", "Did you mean history?"),
+    ],
+)
+def test_wrong_arguments_are_named_with_a_way_out(session, capsys, line: str, message: str, hint: str):
+    """The message names the subcommand or the flag; the hint is the nearest word or the usage."""
+    with pytest.raises(OptionError) as refused:
+        do(session, capsys, line)
+    assert refused.value.message.startswith(message)
+    assert refused.value.hint.startswith(hint)
 
 
 # --- settings -------------------------------------------------------------------------------------

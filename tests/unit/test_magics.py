@@ -18,7 +18,8 @@ from traitlets.config import Config
 import nbchat
 from nbchat.core.errors import OptionError
 from nbchat.notebook.host import ShellHost
-from nbchat.notebook.magics import _keep_prompts, install, uninstall
+from nbchat.notebook.magics import install, uninstall
+from nbchat.notebook.prompts import keep_prompts
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,8 +38,8 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
 
 
 def transformed(cell: str) -> str:
-    """What _keep_prompts makes of a cell."""
-    return "".join(_keep_prompts(cell.splitlines(keepends=True)))
+    """What keep_prompts makes of a cell."""
+    return "".join(keep_prompts(cell.splitlines(keepends=True)))
 
 
 CALL = "get_ipython().run_line_magic('claude', {!r})\n"
@@ -170,7 +171,7 @@ def test_loading_twice_is_loading_once(shell: InteractiveShell):
     session = shell.nbchat.session
     install(shell)
     assert shell.nbchat.session is session
-    assert shell.input_transformers_cleanup.count(_keep_prompts) == 1
+    assert shell.input_transformers_cleanup.count(keep_prompts) == 1
     assert [type(one).__name__ for one in shell.configurables].count("Nbchat") == 1
 
 
@@ -182,7 +183,7 @@ def test_unloading_leaves_the_shell_as_it_was(shell: InteractiveShell):
     assert shell.find_line_magic("claude") is None
     assert shell.find_cell_magic("claude") is None
     assert shell.find_line_magic("nbchat") is None
-    assert _keep_prompts not in shell.input_transformers_cleanup
+    assert keep_prompts not in shell.input_transformers_cleanup
     assert "Nbchat" not in [type(one).__name__ for one in shell.configurables]
     assert shell.user_ns["_claude"].text == "Answer 1."
     install(shell)

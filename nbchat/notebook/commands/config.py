@@ -1,0 +1,19 @@
+"""``%nbchat config``: every setting and its source."""
+
+from __future__ import annotations
+
+from nbchat.notebook.commands.columns import align
+from nbchat.notebook.commands.command import Call, command
+
+__all__ = ["config"]
+
+
+@command("config", "every setting and where it came from")
+def config(call: Call) -> None:
+    """Print a table of all settings with their values and their sources."""
+    settings = call.session.config
+    rows = [
+        (name, repr(value), settings.sources.get(name, "default"))
+        for name, value in sorted(settings.settings().items())
+    ]
+    print(align(("setting", "value", "from"), rows))

@@ -1,0 +1,62 @@
+"""``%nbchat mcp add|list|remove``: servers that offer tools by the Model Context Protocol."""
+
+from __future__ import annotations
+
+from nbchat.core.errors import OptionError
+from nbchat.notebook.commands.arguments import Argument
+from nbchat.notebook.commands.columns import align
+from nbchat.notebook.commands.command import Call, Group, command
+from nbchat.options import APPROVALS
+
+__all__ = ["mcp"]
+
+
+# Options come before NAME: all words after NAME belong to the server's own command, with its own options.
+@command(
+    "mcp add",
+    "start a server, or connect to one",
+    Argument("approve", "WHEN", keyword="--approve", choices=APPROVALS),
+    Argument("headers", "'NAME: VALUE'", keyword="--header", takes="several"),
+    Argument("name", "NAME", required=True),
+    Argument("target", "COMMAND…|URL", required=True, takes="rest"),
+)
+def add(call: Call, approve: str | None, headers: tuple[str, ...], name: str, target: tuple[str, ...]) -> None:
+    """Start a server by its command, or connect to it by its URL, and print the names of its tools."""
+    is_url = len(target) == 1 and target[0].startswith(("http://", "https://"))
+    fields = dict(map(_header, headers))
+    tools = call.session.mcp.add(name, target[0] if is_url else target, headers=fields, approve=approve)
+    print(f"{name} offers {len(tools)} tools: {', '.join(tools) or 'none'}")
+    print(f"Let Claude use them with --tools {name}" + (f", or one with --tools {tools[0]}." if tools else "."))
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise OptionError(
+            f"--header {text}: NAME: VALUE is needed", "For example: --header 'Authorization: Bearer $TOKEN'"
+        )
+    return name.strip(), value.strip()
+
+
+@command("mcp list", "the servers and their tools")
+def list_servers(call: Call) -> None:
+    """Print a table of the servers."""
+    servers = call.session.mcp.list()
+    if not servers:
+        print("there are no MCP servers; %nbchat mcp add NAME command… (or a URL) adds one")
+        return
+    rows = []
+    for server in servers:
+        state = "runs" if server.running else f"ended: {server.problem}" if server.problem else "ended"
+        rows.append((server.name, state, server.target, ", ".join(server.tools) or "-"))
+    print(align(("server", "state", "target", "tools"), rows))
+
+
+@command("mcp remove", "stop a server", Argument("name", "NAME", completes="servers", required=True))
+def remove(call: Call, name: str) -> None:
+    """Stop a server and forget it."""
+    call.session.mcp.remove(name)
+    print(f"the MCP server {name} is stopped and forgotten")
+
+
+mcp = Group("mcp", "tools of MCP servers, for --tools NAME or NAME.TOOL", (add, list_servers, remove), list_servers)

@@ -1,0 +1,48 @@
+"""``%nbchat recover``: the answers of killed kernels."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from nbchat.core.errors import InputError, nearest
+from nbchat.notebook.commands.arguments import Argument
+from nbchat.notebook.commands.columns import align
+from nbchat.notebook.commands.command import Call, command
+
+if TYPE_CHECKING:
+    from nbchat.store.journal import JournalEntry
+
+__all__ = ["recover"]
+
+MAX_PROMPT_CHARACTERS = 50
+
+
+@command("recover", "answers whose kernel was killed", Argument("name", "NAME", completes="answers"))
+def recover(call: Call, name: str | None) -> None:
+    """List the answers that killed kernels left, or bind one to ``_claude`` and show it."""
+    journals = call.session.recording.journals
+    entries = {entry.name: entry for entry in journals.recoverable()}
+    if not entries:
+        print("nothing to recover: no kernel was killed in the middle of an answer")
+    elif name is None:
+        print(align(("name", "asked", "notebook", "characters", "prompt"), map(_row, entries.values())))
+        print("%nbchat recover NAME brings one back as _claude")
+    elif name not in entries:
+        raise InputError(
+            f"%nbchat recover {name}: there is no such answer",
+            nearest(name, entries) or f"There are: {', '.join(entries)}.",
+        )
+    else:
+        from nbchat.view.live.view import show
+
+        response = call.session.recover(entries[name])
+        call.shell.user_ns["_claude"] = response
+        show(response)
+        journals.discard(entries[name])
+
+
+def _row(entry: JournalEntry) -> tuple[str, ...]:
+    asked = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.at))
+    prompt = " ".join(entry.prompt.split())[:MAX_PROMPT_CHARACTERS]
+    return entry.name, asked, entry.notebook or "-", f"{len(entry.text):,}", prompt

@@ -1,0 +1,48 @@
+"""``%nbchat usage``: tokens and costs, from the ledger."""
+
+from __future__ import annotations
+
+import time
+
+from nbchat.notebook.commands.arguments import Argument
+from nbchat.notebook.commands.command import Call, command
+
+__all__ = ["usage"]
+
+
+@command(
+    "usage",
+    "tokens and costs; run: of this kernel, with the savings of replay",
+    Argument("period", choices=("run", "today", "week", "month", "year", "all"), default="month"),
+    Argument(
+        "by",
+        keyword="by",
+        choices=("day", "model", "notebook", "chat", "endpoint", "kind", "month", "status"),
+        suggested=("day", "model", "notebook", "chat"),
+        default="model",
+    ),
+    Argument("csv", "FILE", keyword="csv", completes="files"),
+)
+def usage(call: Call, period: str, by: str, csv: str | None) -> None:
+    """Show a plot and a table of a period, or write its requests to a CSV file."""
+    from nbchat.store.entries import start_of
+    from nbchat.view.live.view import publish
+    from nbchat.view.usage import joined, run_line, run_table, usage_plot, usage_table
+
+    accounting, ledger = call.session.accounting, call.session.accounting.ledger
+    if period == "run" and not csv:
+        publish(run_table(accounting.run))
+        return
+    since = accounting.began if period == "run" else start_of(period, time.time())
+    if csv:
+        print(f"{ledger.export_csv(csv, since)} requests are in {csv}")
+        return
+    if accounting.run:
+        print(run_line(accounting.run))
+    title = {"all": "all time", "today": "today"}.get(period, f"this {period}")
+    publish(
+        joined(
+            usage_plot(ledger.totals("day", since), title=f"Cost by day, {title}"),
+            usage_table(ledger.totals(by, since), by, title=f"Usage by {by}, {title}"),
+        )
+    )
