@@ -1,4 +1,4 @@
-"""``python -m nbchat record``: notebooks recorded anew, and saved as they replay."""
+"""``python -m nbchat``: ``record`` records notebooks again and saves them as they replay; ``demo`` runs one."""
 
 from __future__ import annotations
 
@@ -115,6 +115,8 @@ def test_a_notebook_that_does_not_replay_is_not_saved(
     [
         ("%nbchat cassette a.jsonl", ["a.jsonl"]),
         ("  %nbchat  cassette 'a b.jsonl' --mode auto\n%nbchat cassette sub/c.jsonl", ["a b.jsonl", "sub/c.jsonl"]),
+        ("%nbchat cassette --mode record a.jsonl", ["a.jsonl"]),
+        ("%nbchat cassette 'a.jsonl", []),
         ("%nbchat cassette", []),
         ("%nbchat cassette off", []),
         ("%nbchat cassette --mode replay", []),
@@ -124,3 +126,42 @@ def test_a_notebook_that_does_not_replay_is_not_saved(
 def test_the_cassettes_of_a_notebook_are_those_it_names(source: str, files: list[str]):
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     assert cassettes_of(page, Path("here")) == [Path("here") / file for file in files]
+
+
+def test_a_demo_prints_the_answers_and_saves_the_executed_notebook(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Sources, streams, results and answers in their order, each once; the notebook itself stays as it was."""
+    monkeypatch.setenv("NBCHAT_ENDPOINT", server.url)
+    page = page_of(tmp_path / "page.ipynb", LOAD, "print('printed')\n6 * 7", "%%claude\nOne?")
+    before = page.read_bytes()
+    assert main(["demo", str(page), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    order = ["> %load_ext nbchat", "> print('printed')", "\nprinted\n", "42", "> %%claude", "> One?", "Answer 1."]
+    assert [printed.count(text) for text in order] == [1] * len(order)
+    assert sorted(order, key=printed.index) == order
+    assert "1 answer of test-model: " in printed
+    assert page.read_bytes() == before
+    assert texts(tmp_path / "out" / "page.ipynb") == ["Answer 1."]
+    assert "Answer 1." in (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_demo_whose_cell_fails_says_which_error(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """On standard error, with what to do; nothing is saved."""
+    monkeypatch.setenv("NBCHAT_ENDPOINT", server.url)
+    page = page_of(tmp_path / "page.ipynb", "1 / 0")
+    assert main(["demo", str(page), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "page.ipynb failed: ZeroDivisionError: division by zero" in error
+    assert "python -m nbchat doctor" in error
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["demo", "record"])
+def test_a_file_that_is_not_a_notebook_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str):
+    (tmp_path / "page.ipynb").write_text("nothing")
+    for name in ("page.ipynb", "missing.ipynb"):
+        assert main([command, str(tmp_path / name)]) == 1
+        assert f"OptionError: the notebook {tmp_path / name} cannot be read" in capsys.readouterr().err
