@@ -1,7 +1,13 @@
-"""Settings: ``c.Nbchat.*`` in a configuration file, ``%config Nbchat.*``, and ``NBCHAT_*`` variables.
+"""Settings: ``c.Nbchat.*`` in a configuration file, ``NBCHAT_*`` variables, and ``%config Nbchat.*``.
 
-A line's option goes before what ``%config`` set, that before a variable of the environment, that
-before a configuration file, that before the default.
+The strongest source wins. From strong to weak:
+
+1. an option on the line of a cell, or a keyword of ``nbchat.ask``,
+2. a keyword of ``nbchat.Session``,
+3. ``%config Nbchat.NAME = …`` in the notebook,
+4. an ``NBCHAT_NAME`` variable of the environment,
+5. ``c.Nbchat.NAME = …`` in ``ipython_config.py``,
+6. the default.
 """
 
 from __future__ import annotations
@@ -21,35 +27,42 @@ from nbchat.options import OPTIONS, Option
 
 __all__ = ["Nbchat"]
 
+#: How similar a variable must be to one of ours to be reported as a typo. Other programs may have
+#: NBCHAT_… variables of their own, such as NBCHAT_CHROMIUM, and these must not cause a warning.
+TYPO_SIMILARITY = 0.75
+
 
 def _trait(option: Option) -> TraitType[Any, Any]:
-    help_of: dict[str, Any] = {"help": f"{option.help} ({', '.join(option.flags)})"}
-    may_be_none: dict[str, Any] = {"allow_none": option.default is None, **help_of}
+    """Return the trait of an option."""
+    help_text = f"{option.help} ({', '.join(option.flags)})"
+    # As a dict, because the overloads of the traits accept only a literal True or False.
+    common: dict[str, Any] = {"help": help_text, "allow_none": option.default is None}
     if option.choices:
-        return Enum(option.choices, option.default, **may_be_none)
+        return Enum(option.choices, option.default, **common)
     match option.kind:
         case "int":
-            return Int(option.default, min=1, **may_be_none)
+            return Int(option.default, min=1, **common)
         case "number":
-            return Float(option.default, min=0, **may_be_none)
+            return Float(option.default, min=0, **common)
         case "switch":
-            return Bool(option.default, **help_of)
+            return Bool(option.default, help=help_text)
         case "list":
-            return List(Unicode(), **help_of)
-    return Unicode(option.default, **may_be_none)
+            return List(Unicode(), help=help_text)
+    return Unicode(option.default, **common)
 
 
 def _read(trait: TraitType[Any, Any], text: str) -> Any:
-    """The value of a variable of the environment; a list may be one word."""
+    """Return the value of a variable of the environment; a single word is a list of one."""
     if isinstance(trait, List) and not text.lstrip().startswith("["):
         return [text]
     if isinstance(trait, Dict):
-        return ast.literal_eval(text)  # from_string does the same, with a warning about command lines
+        # Dict.from_string does the same, but warns that this form is deprecated on command lines.
+        return ast.literal_eval(text)
     return trait.from_string(text)
 
 
 def _wanted(trait: TraitType[Any, Any]) -> str:
-    """What a variable of the environment should hold."""
+    """Return a description of the values that a variable of the environment can have."""
     match trait:
         case Enum():
             return f"one of {', '.join(trait.values or ())}"
@@ -62,52 +75,68 @@ def _wanted(trait: TraitType[Any, Any]) -> str:
             return "a Python dict such as {'name': …}"
         case List():
             return "a word, or a Python list such as ['…']"
-    return "another text"
+    return "different text"
 
 
 class Nbchat(Configurable):
-    """The settings of nbchat. What the table of options has comes from there; the rest is here."""
+    """The settings of nbchat: the options of the table, and the settings below, which have no flag."""
 
     endpoints = Dict(
-        help="further endpoints: a name, and its base URL, {'base_url': …, 'api_key_env': 'NAME_OF_VARIABLE'} "
+        help="more endpoints: a name, and its base URL, {'base_url': …, 'api_key_env': 'NAME_OF_VARIABLE'} "
         "or a Transport"
     ).tag(config=True)
-    idle_timeout = Float(120.0, help="seconds that content of an answer may fail to come").tag(config=True)
-    max_retries = Int(2, min=0, help="further tries before the first event of an answer").tag(config=True)
-    local_model = Unicode(None, allow_none=True, help="the GGUF file of --endpoint local; else the built-in").tag(
-        config=True
-    )
+    idle_timeout = Float(120.0, help="seconds without new content after which an answer is given up").tag(config=True)
+    max_retries = Int(2, min=0, help="retries before the first event of an answer").tag(config=True)
+    local_model = Unicode(
+        None, allow_none=True, help="the GGUF file of --endpoint local; by default the built-in model"
+    ).tag(config=True)
 
     prices = Dict(
-        help="prices that genai-prices does not know: {model: {'input': …, 'output': …}}, US dollars a million tokens"
+        help="prices that genai-prices does not have: {model: {'input': …, 'output': …}}, "
+        "in US dollars per million tokens"
     ).tag(config=True)
-    cassette = Unicode(None, allow_none=True, help="the cassette every session begins with (%nbchat cassette)").tag(
+    cassette = Unicode(
+        None, allow_none=True, help="the cassette that every session starts with (%nbchat cassette)"
+    ).tag(config=True)
+    cassette_mode = Unicode(None, allow_none=True, help="auto, replay, record or off; overrides --mode").tag(
         config=True
     )
-    cassette_mode = Unicode(None, allow_none=True, help="auto, replay, record or off; goes before --mode").tag(
+    user = Unicode("", help="the user in telemetry; by default JupyterHub's user, and for Langfuse the login name").tag(
         config=True
     )
-    user = Unicode("", help="who asks, for telemetry; else JupyterHub's user, for Langfuse the login").tag(config=True)
-    ledger = Bool(True, help="whether usage is written into the ledger").tag(config=True)
-    journal = Bool(True, help="whether answers are kept on disk while they arrive").tag(config=True)
-    echo = Unicode(None, allow_none=True, help="a file that gets the text of every answer as it arrives").tag(
+    ledger = Bool(True, help="write usage into the ledger").tag(config=True)
+    journal = Bool(True, help="keep answers on disk while they arrive").tag(config=True)
+    echo = Unicode(None, allow_none=True, help="a file that receives the text of every answer as it arrives").tag(
         config=True
     )
 
+    # traitlets looks for traits in the namespace of the class, so the options are added while the class is built.
     locals().update({option.name: _trait(option).tag(config=True) for option in OPTIONS if option.setting})
 
     def __init__(self, environment: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        """Read the configuration file and the environment.
+
+        Args:
+            environment: the variables; None for those of this process.
+            **kwargs: as for traitlets' Configurable: ``parent`` or ``config`` has the configuration file.
+
+        Raises:
+            OptionError: a variable has a value that does not fit its setting.
+            TraitError: a value in the configuration file does not fit its setting.
+        """
         super().__init__(**kwargs)
-        #: Where each value that is not a default came from.
+        #: The source of each value that is not a default.
         self.sources: dict[str, str] = {}
         for name in self.class_trait_names(config=True):
             if name in self._config_keys():
                 self.sources[name] = "configuration file"
+        # After the file, because a variable wins over the file. Observed only from now on, so that every later
+        # change is one by %config.
         self._read_environment(os.environ if environment is None else environment)
         self.observe(self._note_change, names=self.class_trait_names(config=True))
 
     def settings(self) -> dict[str, Any]:
-        """All values by name."""
+        """Return all values by name; lists become tuples, as options have them."""
         values = {name: getattr(self, name) for name in self.class_trait_names(config=True)}
         return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
@@ -121,6 +150,7 @@ class Nbchat(Configurable):
         traits = self.traits(config=True)
         for name, trait in traits.items():
             variable = f"NBCHAT_{name.upper()}"
+            # An empty variable is one that is not set, as in most programs.
             if not (text := environment.get(variable, "")):
                 continue
             try:
@@ -132,27 +162,31 @@ class Nbchat(Configurable):
             self.sources[name] = variable
         for variable in environment:
             prefix, _, name = variable.partition("NBCHAT_")
-            if prefix or name.lower() in traits:
-                continue
-            # Others may have variables of their own; only what looks very much like one of ours is a typo.
-            for meant in difflib.get_close_matches(name.lower(), traits, n=1, cutoff=0.75):
-                said = f"nbchat: {variable} is no setting and was ignored. Did you mean NBCHAT_{meant.upper()}?"
-                warnings.warn_explicit(said, RuntimeWarning, "nbchat", 1)
+            if not prefix and name.lower() not in traits:
+                _warn_of_typo(variable, name.lower(), traits)
 
     def update_config(self, config: Any) -> None:
-        """Take what ``%config Nbchat.NAME = …`` gives.
+        """Apply ``%config Nbchat.NAME = …``.
 
         Raises:
-            OptionError: there is no such setting; the nearest is named. IPython shows it.
+            OptionError: there is no such setting; the hint is the nearest name. IPython shows the error.
         """
         self.check(config.get("Nbchat", {}))
         super().update_config(config)
 
     def check(self, keys: Mapping[str, Any]) -> None:
-        """Raise OptionError for a key that is no setting, naming the nearest."""
+        """Raise OptionError if a key is not the name of a setting; the hint is the nearest name."""
         for key in keys:
             if key not in self.class_trait_names(config=True):
                 raise OptionError(
                     f"c.Nbchat.{key}: there is no such setting",
                     nearest(key, self.class_trait_names(config=True)) or "%nbchat config lists them.",
                 )
+
+
+def _warn_of_typo(variable: str, name: str, traits: Mapping[str, Any]) -> None:
+    """Warn if the name in a variable of the environment is almost the name of a setting."""
+    for similar in difflib.get_close_matches(name, traits, n=1, cutoff=TYPO_SIMILARITY):
+        text = f"nbchat: {variable} is not a setting and was ignored. Did you mean NBCHAT_{similar.upper()}?"
+        # "nbchat" as the file name, because the line of this module would tell the user nothing.
+        warnings.warn_explicit(text, RuntimeWarning, "nbchat", 1)

@@ -407,7 +407,7 @@ def test_a_typo_names_the_nearest_key():
         settings.update_config(Config({"Nbchat": {"modle": "x"}}))
     assert "modle" in wrong.value.message
     assert wrong.value.hint == "Did you mean model?"
-    with pytest.warns(RuntimeWarning, match="NBCHAT_MODLE is no setting.*NBCHAT_MODEL"):
+    with pytest.warns(RuntimeWarning, match="NBCHAT_MODLE is not a setting.*NBCHAT_MODEL"):
         Nbchat(environment={"NBCHAT_MODLE": "x"})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
