@@ -349,6 +349,10 @@ class Options:
 
         Raises:
             OptionError: an option does not exist (the hint is the nearest name), or a value does not fit.
+
+        >>> options = Options.of({"stop": "END"}, settings={"max_tokens": 500})
+        >>> options.stop, options.max_tokens, options.chat
+        (('END',), 500, 'main')
         """
         for name in given:
             if name not in _BY_NAME:

@@ -45,6 +45,9 @@ def parse(line: str, *, has_body: bool = False) -> Parsed:
 
     Raises:
         OptionError: an option is unknown (the hint is the nearest one), or a value is missing or wrong.
+
+    >>> parse("answer << -m claude-opus-5-5 --stop END Tell me a story")
+    Parsed(given={'output': 'answer', 'model': 'claude-opus-5-5', 'stop': ('END',)}, prompt='Tell me a story')
     """
     given: dict[str, Any] = {}
     if binding := _BINDING.match(line):

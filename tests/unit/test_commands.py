@@ -1,8 +1,9 @@
-"""``%nbchat``: conversations, what there is, and the settings."""
+"""``%nbchat``: its subcommands, their arguments, and the settings."""
 
 from __future__ import annotations
 
 import contextlib
+import doctest
 import inspect
 import json
 import re
@@ -20,6 +21,7 @@ from nbchat import ScriptedTransport, Session
 from nbchat.config import Nbchat
 from nbchat.core.errors import InputError, NbchatError, OptionError
 from nbchat.notebook import commands
+from nbchat.notebook.commands import columns, words
 from nbchat.notebook.commands.command import Command, Group
 from nbchat.notebook.commands.words import split_words
 from nbchat.options import OPTIONS
@@ -39,13 +41,13 @@ def session() -> Session:
 
 
 def do(session: Session, capsys: pytest.CaptureFixture[str], line: str, **names: object) -> str:
-    """What ``%nbchat line`` prints."""
+    """Run ``%nbchat line`` and return the printed text."""
     commands.run(line, session, SimpleNamespace(user_ns=names))
     return capsys.readouterr().out
 
 
 def test_history_is_a_table_of_turns(session, capsys):
-    """Number, cell, model, tokens, whether stale, and the beginning of the prompt."""
+    """With the number, cell, model, tokens and state of each turn, and the beginning of its prompt."""
     head, *rows = do(session, capsys, "history").splitlines()
     assert head.split() == ["turn", "cell", "model", "tokens", "state", "prompt"]
     cells = [re.split(r"  +", row) for row in rows]
@@ -57,7 +59,7 @@ def test_history_is_a_table_of_turns(session, capsys):
 
 
 def test_history_of_cells_of_vs_code(session, capsys):
-    """Their ids are addresses; the end tells them apart. The second question of a cell has its number."""
+    """Their ids are addresses that differ at the end. The second question of a cell has a number."""
     session.ask("Hi", chat="vs", cell="vscode-notebook-cell:/home/me/long/way/a.ipynb#W3sZmlsZQ%3D%3D")
     session.ask("Hi", chat="vs", cell="0fd2c1aa-1111-2222#2")
     rows = do(session, capsys, "history vs").splitlines()[1:]
@@ -65,7 +67,7 @@ def test_history_of_cells_of_vs_code(session, capsys):
 
 
 def test_forget_takes_out_one_turn(session, capsys):
-    """Those after it are stale; the last one has none after it; a wrong number says what there is."""
+    """The turns after it become stale. The error for a wrong number tells the range."""
     assert "stale" in do(session, capsys, "forget 1")
     assert [turn.messages[0].text for turn in session.conversation("main").turns] == ["Again", "Third"]
     assert "stale" not in do(session, capsys, "forget 2")
@@ -102,7 +104,7 @@ def test_save_and_load_give_the_same_conversation(session, capsys, tmp_path: Pat
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"name": "x", "turns": [1]}', '{"name": "x", "turns": [{}]}', "\xff"]
 )
-def test_what_is_no_conversation_is_not_loaded(session, capsys, tmp_path: Path, content: str):
+def test_a_file_that_is_not_a_conversation_is_not_loaded(session, capsys, tmp_path: Path, content: str):
     """An InputError with the file, and the conversations stay as they were."""
     file = tmp_path / "chat.json"
     file.write_text(content, encoding="latin-1")
@@ -113,7 +115,7 @@ def test_what_is_no_conversation_is_not_loaded(session, capsys, tmp_path: Path, 
 
 
 def test_reset_takes_out_all(session, capsys):
-    """The conversation begins anew; the next request has no history."""
+    """The conversation is empty, and the next request has no history."""
     assert "3 turns" in do(session, capsys, "reset")
     session.ask("Hi")
     assert len(session.last.messages) == 2
@@ -128,8 +130,8 @@ def test_commands_follow_the_conversation_that_is_set(session, capsys):
 
 
 @pytest.mark.parametrize("line", ["history nome", "hisory", "forget", "forget 1 2 3", "history 'x", "fork"])
-def test_what_makes_no_sense_is_said(session, capsys, line):
-    """An error with the nearest name or the usage; nothing changes."""
+def test_a_wrong_line_raises_an_error_with_a_hint(session, capsys, line):
+    """The hint is the nearest name or the usage; no conversation changes."""
     with pytest.raises(NbchatError) as wrong:
         do(session, capsys, line)
     assert wrong.value.hint
@@ -137,7 +139,7 @@ def test_what_makes_no_sense_is_said(session, capsys, line):
 
 
 def test_the_system_prompt_is_shown_as_it_would_be_sent(session, capsys, tmp_path: Path):
-    """Words as they are; of a file or a variable its text and where it is from."""
+    """Text as it is. For a file or a variable, its text and its name."""
     assert "no system prompt" in do(session, capsys, "system")
     session.config.system = "Be brief."
     assert do(session, capsys, "system") == "Be brief.\n"
@@ -149,7 +151,7 @@ def test_the_system_prompt_is_shown_as_it_would_be_sent(session, capsys, tmp_pat
 
 
 def test_models_are_listed_with_window_limit_price_and_capabilities(capsys):
-    """From the Models API and the price list; what is not known is a question mark."""
+    """From the Models API and the price list. An unknown value is a question mark."""
     yes, no = {"supported": True}, {"supported": False}
     listed = [
         {"type": "model", "id": "claude-sonnet-5-5", "max_input_tokens": 1_000_000, "max_tokens": 64_000,
@@ -213,6 +215,13 @@ def test_no_line_breaks_the_splitter(line: str):
     with contextlib.suppress(OptionError):
         kept = re.sub(r"[\s\"'\\]", "", "".join(split_words(line)))
         assert kept == re.sub(r"[\s\"'\\]", "", line)
+
+
+@pytest.mark.parametrize("module", [words, columns], ids=lambda module: module.__name__)
+def test_the_examples_in_docstrings_run(module):
+    results = doctest.testmod(module)
+    assert results.attempted
+    assert not results.failed
 
 
 WINDOWS = r"C:\data\new a.{}"
@@ -341,7 +350,7 @@ def test_wrong_arguments_are_named_with_a_way_out(session, capsys, line: str, me
 
 
 def test_every_option_of_the_table_can_be_set():
-    """Those that make sense for more than one cell, by traitlets and by the environment."""
+    """If it makes sense for more than one cell: by traitlets and by the environment."""
     values = {"int": ("7", 7), "number": ("0.5", 0.5), "switch": ("1", True), "list": ("x", ["x"])}
     for option in OPTIONS:
         if not option.setting:
@@ -356,7 +365,7 @@ def test_every_option_of_the_table_can_be_set():
 
 
 def test_config_shows_every_value_and_where_it_came_from(capsys):
-    """The environment goes before a file, and %config before both."""
+    """The environment wins over a file, and %config over both."""
     settings = Nbchat(
         environment={"NBCHAT_EFFORT": "high", "NBCHAT_MODEL": "from-environment"},
         config=Config({"Nbchat": {"model": "from-file", "chat": "notes"}}),
@@ -373,7 +382,7 @@ def test_config_shows_every_value_and_where_it_came_from(capsys):
 
 
 def test_a_set_option_goes_into_requests_and_a_cells_own_goes_before_it():
-    """What is set is what is sent."""
+    """The value in the settings is sent."""
     transport = ScriptedTransport("Fine.", repeat=True)
     session = Session(transport, config=Nbchat(environment={"NBCHAT_EFFORT": "high", "NBCHAT_SYSTEM": "Be brief."}))
     session.ask("Hi")
@@ -387,7 +396,7 @@ def test_a_set_option_goes_into_requests_and_a_cells_own_goes_before_it():
     [("NBCHAT_EFFORT", "hihg"), ("NBCHAT_MAX_TOKENS", "many"), ("NBCHAT_MAX_TOKENS", "0"), ("NBCHAT_BUDGET", "-1")],
 )
 def test_a_wrong_value_names_its_variable(variable, text):
-    """With the value and what the setting is."""
+    """The message has the value too."""
     with pytest.raises(OptionError) as refused:
         Nbchat(environment={variable: text})
     assert variable in refused.value.message
@@ -395,13 +404,13 @@ def test_a_wrong_value_names_its_variable(variable, text):
 
 
 def test_a_wrong_value_of_a_choice_is_refused_where_it_is_set():
-    """Not first by the request."""
+    """The error comes from the assignment and not from the request."""
     with pytest.raises(TraitError, match="hihg"):
         Nbchat(environment={}).effort = "hihg"
 
 
 def test_a_typo_names_the_nearest_key():
-    """In a configuration file, by %config, and in the environment, where others may have names of their own."""
+    """In a configuration file, by %config, and in the environment, where other programs may have variables too."""
     settings = Nbchat(environment={})
     with pytest.raises(OptionError) as wrong:
         settings.update_config(Config({"Nbchat": {"modle": "x"}}))
@@ -415,7 +424,7 @@ def test_a_typo_names_the_nearest_key():
 
 
 def test_a_cassette_that_is_set_later_is_used(tmp_path: Path):
-    """``%config Nbchat.cassette`` and ``cassette_mode`` hold from then on."""
+    """``%config Nbchat.cassette`` and ``cassette_mode`` apply to the next request."""
     session = Session(ScriptedTransport("Fine."), config=Nbchat(environment={}))
     session.config.cassette = str(tmp_path / "c.jsonl")
     session.ask("Hi")

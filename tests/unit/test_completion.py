@@ -1,9 +1,10 @@
-"""Tab, without a front end: what is proposed at a place in a cell."""
+"""Tab, without a front end: the suggestions at a place in a cell."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -12,6 +13,7 @@ from traitlets.config import Config
 from nbchat import ScriptedTransport, Session
 from nbchat.config import Nbchat
 from nbchat.notebook.completion import complete, install, uninstall
+from nbchat.tools.mcp import ServerState
 
 
 @dataclass
@@ -25,7 +27,7 @@ def lookup(city: str) -> str:
 
 
 class Magics:
-    """What the shell holds of nbchat."""
+    """The attribute `nbchat` of the shell, as completion reads it."""
 
     def __init__(self, session: Session | None) -> None:
         self.settings = Nbchat(environment={})
@@ -54,7 +56,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
 
 
 def proposed(shell: InteractiveShell, marked: str) -> list[str] | None:
-    """What is proposed where ``|`` stands."""
+    """Return the suggestions at the place of ``|``."""
     before, after = marked.split("|")
     found = complete(shell, before + after, before.count("\n"), len(before.rpartition("\n")[2]))
     if found is None:
@@ -96,7 +98,18 @@ def proposed(shell: InteractiveShell, marked: str) -> list[str] | None:
         ("%nbchat usage we|", ["week"]),
         ("%nbchat usage week by m|", ["model"]),
         ("%nbchat show an|", ["answer"]),
+        ("%nbchat usage |", ["run", "today", "week", "month", "year", "all", "by", "csv"]),
+        ("%nbchat usage week |", ["by", "csv"]),
+        ("%nbchat usage csv sales.|", ["sales.csv"]),
+        ("%nbchat cassette x.jsonl |", ["--mode", "--speed"]),
+        ("%nbchat cassette --mode=re|", ["replay", "record"]),
+        ("%nbchat cassette --mode wrong |", []),
+        ("%nbchat history main |", []),
+        ("%nbchat mcp |", ["add", "list", "remove"]),
         ("%nbchat mcp r|", ["remove"]),
+        ("%nbchat mcp add --a|", ["--approve"]),
+        ("%nbchat mcp add --approve a|", ["ask", "always"]),
+        ("%nbchat mcp add files server --a|", []),
         ("%nbchat models v|", ["vertex"]),
     ],
 )
@@ -105,8 +118,17 @@ def test_what_is_proposed(shell, marked, expected):
     assert sorted(proposed(shell, marked) or []) == sorted(expected)
 
 
+def test_mcp_servers_and_their_tools_are_proposed(shell):
+    """For --tools next to functions, by the names that %nbchat mcp list shows; for removing only the servers."""
+    states = (ServerState("files", "server", ("files.read", "files.write"), running=True),)
+    shell.nbchat.existing_session._mcp = SimpleNamespace(list=lambda: states)
+    assert proposed(shell, "%%claude --tools f|") == ["files", "files.read", "files.write"]
+    assert proposed(shell, "%%claude --tools files.read,files.|") == ["files.write"]
+    assert proposed(shell, "%nbchat mcp remove |") == ["files"]
+
+
 def test_every_option_is_proposed_but_those_given(shell):
-    """After the magic and a space; an option that may be given again stays."""
+    """After the magic and a space. An option that can be repeated is still suggested."""
     found = proposed(shell, "%%claude --once --stop END |")
     assert {"--model", "--dry-run", "--stop"} <= set(found)
     assert "--once" not in found
@@ -115,7 +137,7 @@ def test_every_option_is_proposed_but_those_given(shell):
 
 
 def test_models_come_without_the_sdk(shell):
-    """Those known here, and the one that is set."""
+    """The built-in list, and the model in the settings."""
     shell.nbchat.settings.model = "claude-of-tomorrow"
     found = proposed(shell, "%%claude -m claude-|")
     assert {"claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5", "claude-of-tomorrow"} <= set(found)
@@ -131,7 +153,7 @@ def test_models_come_without_the_sdk(shell):
     ],
 )  # fmt: skip
 def test_elsewhere_nothing_is_proposed(shell, marked):
-    """Not in code, in other magics, in the prompt itself, behind a closed or escaped expression."""
+    """Not in code, in other magics, in the prompt itself, or after a closed or escaped expression."""
     assert not proposed(shell, marked)
 
 
@@ -148,12 +170,12 @@ def test_elsewhere_nothing_is_proposed(shell, marked):
     ],
 )
 def test_names_and_attributes_in_an_expression(shell, marked, expected):
-    """What IPython knows of the user's own values."""
+    """IPython completes the user's own values."""
     assert any(text.endswith(expected) or text == expected.lstrip(".") for text in proposed(shell, marked) or [])
 
 
 def test_the_users_own_names_come_first(shell):
-    """Before the built-in ones; no files and no magics, which are no expressions."""
+    """Before the built-in names. Files and magics are not expressions, so they are not suggested."""
     found = proposed(shell, "%%claude\n{{ |")
     assert {"sales", "role", "answer"} <= set(found[:10])
     assert not any(text.startswith("%") or text == "sales.csv" for text in found)
@@ -167,7 +189,7 @@ def test_without_a_session_none_is_made(shell):
 
 
 def test_it_is_installed_once_and_taken_out(shell):
-    """Two loads make one matcher; unloading leaves none."""
+    """Loading twice adds one matcher; unloading removes it."""
     before = list(shell.Completer.custom_matchers)
     install(shell)
     install(shell)

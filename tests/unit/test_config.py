@@ -1,4 +1,4 @@
-"""Settings: default < configuration file < environment < %config < the line; and where each came from."""
+"""Settings: default < configuration file < environment < %config < session < line; and the source of each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nbchat import ScriptedTransport, Session
 from nbchat.config import Nbchat
 from nbchat.options import OPTIONS, Options
 
-#: The places of a value of max_tokens, the weakest first: what Nbchat is told there.
+#: The places where max_tokens can be set, the weakest first.
 PLACES = ["default", "file", "environment", "%config", "session", "line"]
 
 
 @pytest.mark.parametrize("strongest", range(len(PLACES)))
 def test_each_place_goes_before_the_weaker_ones(strongest: int):
-    """With all weaker places set as well, the strongest decides what is sent."""
+    """All weaker places are set too, and the strongest decides which value is sent."""
     said = {place: 100 + number for number, place in enumerate(PLACES[: strongest + 1]) if number}
     file = Config({"Nbchat": {"max_tokens": said["file"]}}) if "file" in said else None
     environment = {"NBCHAT_MAX_TOKENS": str(said["environment"])} if "environment" in said else {}
@@ -35,7 +35,7 @@ def test_each_place_goes_before_the_weaker_ones(strongest: int):
 
 
 def test_a_setting_changed_between_cells_is_used_by_the_next():
-    """As %config is used."""
+    """%config is used that way."""
     transport = ScriptedTransport("Hi", repeat=True)
     session = Session(transport, config=Nbchat({}))
     session.ask("One")
@@ -45,7 +45,7 @@ def test_a_setting_changed_between_cells_is_used_by_the_next():
 
 
 def test_all_that_can_be_set_is_documented():
-    """The help of each is what %config Nbchat shows."""
+    """%config Nbchat shows the help of each setting."""
     for name, trait in Nbchat({}).traits(config=True).items():
         assert trait.help, name
     text = Nbchat.class_get_help()
@@ -54,7 +54,7 @@ def test_all_that_can_be_set_is_documented():
 
 
 def test_what_belongs_to_one_cell_cannot_be_set():
-    """A file that goes along with every cell, or a variable that every cell binds, is a mistake."""
+    """A file that every cell includes, or a variable that every cell binds, is a mistake."""
     names = set(Nbchat.class_trait_names(config=True))
     once = {option.name for option in OPTIONS if not option.setting}
     assert once == {"attach", "cells", "code", "dry_run", "explain", "fix", "output", "schema"}
@@ -89,14 +89,14 @@ def test_a_variable_of_each_kind(variable: str):
 
 
 def test_an_empty_variable_is_none():
-    """As everywhere in shells."""
+    """An empty variable counts as not set, as in most programs."""
     config = Nbchat({"NBCHAT_MODEL": "", "NBCHAT_MAX_TOKENS": ""})
     assert config.sources == {}
     assert Options.of({}, config.settings()).max_tokens == 8192
 
 
 def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch):
-    """Unless a test gives another."""
+    """Unless a test passes another one."""
     monkeypatch.setenv("NBCHAT_MODEL", "claude-of-the-shell")
     assert Nbchat().model == "claude-of-the-shell"
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    """A shell with the extension and an answer; the SDK is not loaded behind it."""
+    """A shell with the extension and scripted answers. No thread imports the SDK."""
     monkeypatch.setattr("nbchat.notebook.magics._preload", lambda: None)
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
@@ -38,7 +38,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
 
 
 def transformed(cell: str) -> str:
-    """What keep_prompts makes of a cell."""
+    """Return a cell as keep_prompts rewrites it."""
     return "".join(keep_prompts(cell.splitlines(keepends=True)))
 
 
@@ -62,7 +62,7 @@ CALL = "get_ipython().run_line_magic('claude', {!r})\n"
     ],
 )
 def test_prompts_that_ipython_would_take_for_something_else(cell: str, kept: str):
-    """Help, an empty body, an assignment of None."""
+    """Calls for help, cell magics with an empty body, assignments of None."""
     assert transformed(cell) == kept
 
 
@@ -95,14 +95,14 @@ def test_all_other_lines_stay_as_they_are(cell: str):
 
 @given(st.text(alphabet="%claude? =x'\"\n()#\\\t", max_size=60))
 def test_the_transformer_never_fails_and_is_stable(cell: str):
-    """Whatever is typed; and once is enough."""
+    """For any text. A second run changes nothing."""
     once = transformed(cell)
     assert transformed(once) == once
 
 
 @given(st.text(min_size=1).filter(lambda text: len(text.splitlines()) == 1 and text.strip() == text))
 def test_any_one_line_prompt_arrives_whole(prompt: str):
-    """The line is Python text whose value is the prompt."""
+    """The rewritten line is a Python call with the prompt as a string."""
     called: list[str] = []
     shell = SimpleNamespace(run_line_magic=lambda name, line: called.append(line))
     exec(transformed(f"%claude {prompt}?"), {"get_ipython": lambda: shell})
@@ -123,7 +123,7 @@ def test_a_line_is_answered_and_bound(shell: InteractiveShell, capsys: pytest.Ca
 
 
 def test_a_dry_run_assigns_nothing_that_was_answered(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
-    """The last Response is not the answer of a line that asked nothing."""
+    """The line asked nothing, so the last Response is not its answer."""
     shell.run_cell("%claude hello")
     shell.run_cell("r = %claude --dry-run hello")
     assert shell.user_ns["r"] is None
@@ -131,7 +131,7 @@ def test_a_dry_run_assigns_nothing_that_was_answered(shell: InteractiveShell, ca
 
 
 def test_an_error_does_not_bind_and_is_two_lines(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
-    """Nothing was sent, so nothing changed."""
+    """Nothing was sent, so no variable changed."""
     result = shell.run_cell("%claude --modle x hello")
     assert isinstance(result.error_in_exec, OptionError)
     assert "_claude" not in shell.user_ns
@@ -141,7 +141,7 @@ def test_an_error_does_not_bind_and_is_two_lines(shell: InteractiveShell, capsys
 
 
 def test_an_interrupt_before_anything_was_sent_says_so(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch):
-    """It is no traceback through this library either."""
+    """There is no traceback through this library."""
 
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -176,7 +176,7 @@ def test_loading_twice_is_loading_once(shell: InteractiveShell):
 
 
 def test_unloading_leaves_the_shell_as_it_was(shell: InteractiveShell):
-    """But for variables; and a later load goes on where it was."""
+    """Except for variables. Loading it again continues with the same session."""
     shell.run_cell("%claude hello")
     session = shell.nbchat.session
     uninstall(shell)
@@ -191,7 +191,7 @@ def test_unloading_leaves_the_shell_as_it_was(shell: InteractiveShell):
 
 
 def test_the_help_follows_the_settings(shell: InteractiveShell):
-    """It tells what holds now."""
+    """It shows the current values."""
     shell.nbchat.settings.model = "another-model"
     shell.run_line_magic("config", "Nbchat.max_tokens = 77")
     help_now = shell.find_cell_magic("claude").__doc__
@@ -212,7 +212,7 @@ def test_the_help_follows_the_settings(shell: InteractiveShell):
 def test_wrong_settings_are_said_at_loading(
     settings: dict[str, Any], variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Whoever wrote them sees the name; nothing is installed."""
+    """The error has the name of the setting, and nothing is installed."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     bare = InteractiveShell(config=Config({"Nbchat": settings}))
@@ -224,7 +224,7 @@ def test_wrong_settings_are_said_at_loading(
 
 
 def test_a_first_question_at_once_after_loading(tmp_path: Path):
-    """The background import and the cell's own do not hinder each other; in a fresh process."""
+    """The import in the background and that of the cell do not block each other. In a fresh process."""
     code = (
         "from IPython.core.interactiveshell import InteractiveShell\n"
         "shell = InteractiveShell.instance()\n"

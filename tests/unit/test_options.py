@@ -1,16 +1,19 @@
-"""The line of a cell: options first, the prompt after them, and nothing accepted and ignored."""
+"""The options of a cell: the line, the values from Python, and the table itself."""
 
 from __future__ import annotations
 
 import contextlib
+import doctest
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from nbchat import options as table
 from nbchat.core.errors import OptionError
 from nbchat.models import DEFAULT_MODEL
+from nbchat.notebook import line as line_of_options
 from nbchat.notebook.line import help_text, option_of, parse
 from nbchat.options import OPTIONS, Option, Options
 
@@ -54,20 +57,20 @@ ONE_LINE: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("line", ONE_LINE)
 def test_a_line_is_taken_apart(line: str):
-    """Into options and a prompt."""
+    """The result is options and a prompt."""
     parsed = parse(line)
     assert (parsed.given, parsed.prompt) == ONE_LINE[line]
 
 
 def test_with_a_cell_below_a_list_takes_all_words():
-    """The prompt is below, so the words are files; on one line only the next word is."""
+    """The prompt is below the line, so all words are files. Without a body, only the next word is."""
     assert parse("--attach a.csv 'b c.pdf' -m x", has_body=True).given == {"attach": ("a.csv", "b c.pdf"), "model": "x"}
     assert parse("--attach a.csv b.csv", has_body=True).given == {"attach": ("a.csv", "b.csv")}
     assert parse("--attach a.csv -- Sum it up", has_body=True) == parse("--attach a.csv Sum it up")
     assert parse("--attach a.csv Sum it up").prompt == "Sum it up"
 
 
-#: Lines, what is named, and a part of what to do.
+#: Lines, a part of the message, and a part of the hint.
 WRONG = [
     ("--modle x", "--modle", "--model"),
     ("--qiet", "--qiet", "--quiet"),
@@ -98,7 +101,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("line", "named", "way"), WRONG)
 def test_what_is_wrong_is_named_with_a_way_out(line: str, named: str, way: str):
-    """Nothing is guessed, and nothing is sent as text that was meant as an option."""
+    """No option is guessed, and no option is sent as text."""
     with pytest.raises(OptionError) as caught:
         parse(line)
     assert named in caught.value.message
@@ -106,7 +109,7 @@ def test_what_is_wrong_is_named_with_a_way_out(line: str, named: str, way: str):
 
 
 def values(option: Option) -> st.SearchStrategy[Any]:
-    """Values that a line can give an option."""
+    """Return a strategy for the values that a line can give an option."""
     if option.choices:
         return st.sampled_from(option.choices)
     words = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=12)
@@ -127,7 +130,7 @@ def quoted(value: Any) -> str:
 
 @st.composite
 def chosen(draw: Any) -> tuple[dict[str, Any], list[str]]:
-    """Some options, and the words that give them, by any of their flags."""
+    """Draw some options, and the words of a line that gives them by any of their flags."""
     given: dict[str, Any] = {}
     words: list[str] = []
     for option in draw(st.lists(st.sampled_from(OPTIONS), max_size=6, unique_by=lambda option: option.name)):
@@ -143,7 +146,7 @@ def chosen(draw: Any) -> tuple[dict[str, Any], list[str]]:
 @example(({"stop": ("--retry",)}, ['--stop "--retry"']), "")
 @example(({"system": "-m"}, ["--system=-m"]), "")
 def test_every_option_comes_back_as_it_was_given(options: tuple[dict[str, Any], list[str]], prompt: str):
-    """Whatever is in its value: the line says the same as the words of Python."""
+    """For any value: the line gives the same options as a call from Python."""
     known, words = options
     parsed = parse(" ".join([*words, prompt]))
     assert parsed.given == known
@@ -153,7 +156,7 @@ def test_every_option_comes_back_as_it_was_given(options: tuple[dict[str, Any], 
 
 @given(st.text(max_size=60), st.booleans())
 def test_no_line_breaks_the_parser(line: str, has_body: bool):
-    """It gives options or says what is wrong."""
+    """It returns options or raises OptionError."""
     with contextlib.suppress(OptionError):
         parsed = parse(line, has_body=has_body)
         assert all(option_of_name(name) for name in parsed.given)
@@ -167,7 +170,7 @@ def option_of_name(name: str) -> bool:
 
 
 def test_defaults_are_the_tables():
-    """An option that was not given has what the table says."""
+    """An option that was not given has the default of the table."""
     options = Options.of({})
     for option in OPTIONS:
         assert getattr(options, option.name) == (() if option.kind == "list" else option.default)
@@ -176,7 +179,7 @@ def test_defaults_are_the_tables():
 
 
 def test_given_goes_before_set_and_set_before_default():
-    """And what is given is known as such."""
+    """`given` has the names that the request gave itself."""
     options = Options.of({"model": "mine"}, {"model": "set", "max_tokens": 5, "of_another": 1})
     assert (options.model, options.max_tokens, options.chat) == ("mine", 5, "main")
     assert options.given == {"model"}
@@ -187,7 +190,7 @@ def test_given_goes_before_set_and_set_before_default():
 
 
 def test_one_word_for_a_list_is_a_list_of_one():
-    """A text is not taken apart into letters."""
+    """A text is not split into characters."""
     assert Options.of({"stop": "END"}).stop == ("END",)
     assert Options.of({"stop": ["A", "B"]}).stop == ("A", "B")
 
@@ -203,7 +206,7 @@ def test_one_word_for_a_list_is_a_list_of_one():
     ids=str,
 )  # fmt: skip
 def test_what_python_gives_is_checked_as_well(given: dict[str, Any]):
-    """Before a service would refuse it, or worse, take it."""
+    """The error comes before the request, and not from the service."""
     with pytest.raises(OptionError) as caught:
         Options.of(given)
     assert next(iter(given)) in caught.value.message
@@ -224,12 +227,12 @@ def test_what_python_gives_is_checked_as_well(given: dict[str, Any]):
     ids=str,
 )
 def test_what_python_may_give(given: dict[str, Any]):
-    """None is "not set" where that is the default."""
+    """None means "not set" if it is the default."""
     assert Options.of(given).own() == given
 
 
 def test_numbers_of_other_libraries_are_numbers():
-    """A notebook takes them out of tables."""
+    """Users read them from tables."""
     import numpy
 
     assert Options.of({"max_tokens": numpy.int64(5)}).max_tokens == 5
@@ -247,7 +250,7 @@ def test_python_may_pass_functions_and_types():
 
 
 def test_names_and_flags_are_unique():
-    """Each belongs to one row."""
+    """Each belongs to one option."""
     names = [option.name for option in OPTIONS]
     assert len(set(names)) == len(names)
     flags = [flag for option in OPTIONS for flag in option.flags]
@@ -257,7 +260,7 @@ def test_names_and_flags_are_unique():
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_row_is_whole(option: Option):
-    """What help, completion and settings need of it."""
+    """It has all that help, completion and settings need."""
     assert option.help
     assert not option.help.endswith(".")
     assert option.kind in ("text", "name", "int", "number", "switch", "list")
@@ -271,7 +274,7 @@ def test_every_row_is_whole(option: Option):
 
 
 def test_every_option_is_in_the_help():
-    """By all of its flags, with its value; and what is set is shown."""
+    """With all of its flags and its value; a value from the settings is shown."""
     text = help_text(lambda option: "claude-set" if option.name == "model" else option.default)
     for option in OPTIONS:
         for flag in option.flags:
@@ -280,3 +283,10 @@ def test_every_option_is_in_the_help():
             assert option.metavar in text
     assert "(now: claude-set)" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("module", [table, line_of_options], ids=lambda module: module.__name__)
+def test_the_examples_in_docstrings_run(module: Any):
+    results = doctest.testmod(module)
+    assert results.attempted
+    assert not results.failed
