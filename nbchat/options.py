@@ -286,7 +286,7 @@ class Options:
         metavar="WHEN",
         default=None,
         choices=APPROVALS,
-        help="approval of tool calls: ask before each, always allow, never allow; by default, "
+        help="tool calls: ask (before each), always (run without asking) or never (refuse); by default "
         "only run_python and MCP tools ask",
     )
     max_rounds: int = option(

@@ -155,8 +155,7 @@ def help_text(current: Callable[[Option], Any] = lambda option: option.default) 
         left = ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "")
         value = current(option)
         shown = f" (now: {value})" if value and option.kind != "switch" else ""
-        wrapped = textwrap.wrap(option.help + shown, 70, subsequent_indent=" " * 30)
-        rows.append(f"  {left:<27} " + "\n".join(wrapped))
+        rows.append(f"  {left:<27} " + f"\n{' ' * 30}".join(textwrap.wrap(option.help + shown, 70)))
     return """Ask Claude: the cell below is the prompt, the answer streams into the output.
 
   %%claude [NAME <<] [options]
