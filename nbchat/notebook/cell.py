@@ -25,7 +25,7 @@ from nbchat.notebook.next_cell import put_below
 from nbchat.options import Options
 from nbchat.view.echo import Echo
 from nbchat.view.live import view as live
-from nbchat.view.live.split import Acts
+from nbchat.view.live.split import SplitView
 
 __all__ = ["run"]
 
@@ -121,7 +121,7 @@ def _views(host: ShellHost, session: Session, options: Options, cost: Any) -> li
 
     # A terminal prints things in the order they come. In a notebook, what a tool prints belongs under its call.
     in_notebook = getattr(host.shell, "kernel", None) is not None and not options.quiet
-    shown = (Acts(lambda: views()[0], partial(before_outputs, host.shell)),) if in_notebook else views()
+    shown = (SplitView(lambda: views()[0], partial(before_outputs, host.shell)),) if in_notebook else views()
     echo = session.config.echo
     return [*shown, Echo(echo)] if echo else list(shown)
 

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["Pace"]
+__all__ = ["RateLimit"]
 
 #: Seconds between two updates, at least: an eye needs no more than this.
-GAP = 0.05
+MIN_INTERVAL_S = 0.05
 #: An update waits for this many times what the last one took, so drawing takes a ninth at most,
-SHARE = 8
+DRAWING_COST_FACTOR = 8
 #: but never longer than this, in seconds.
-LONGEST = 2.0
+MAX_INTERVAL_S = 2.0
 #: Messages in any one second before an update; one update has three, so that it makes 25.
-MOST = 22
+MAX_MESSAGES_PER_S = 22
 
 
-class Pace:
+class RateLimit:
     """Says how long to wait before the next update. Times are seconds of one monotonic clock.
 
-    ``gap`` is the least time between two updates.
+    ``interval`` is the least time between two updates.
     """
 
-    def __init__(self, gap: float = GAP) -> None:
-        self._gap = gap
+    def __init__(self, interval: float = MIN_INTERVAL_S) -> None:
+        self._min_interval = interval
         self._free_at = float("-inf")
         self._sent: deque[tuple[float, int]] = deque()  # of the last second: when, how many messages
 
     def wait(self, now: float) -> float:
         """Seconds until an update may begin; 0 when it may now."""
         free_at = self._free_at
-        over = self._count(now) - MOST
+        over = self._count(now) - MAX_MESSAGES_PER_S
         for when, messages in self._sent:
             if over <= 0:
                 break
@@ -42,10 +42,10 @@ class Pace:
         """Count an update that sent so many messages and took ``cost`` seconds of the processor."""
         if messages:
             self._sent.append((now, messages))
-        gap = max(self._gap, min(SHARE * cost, LONGEST))
-        if self._count(now) > MOST / 2:  # spread what is left of the second
-            gap = max(gap, messages / MOST)
-        self._free_at = now + gap
+        interval = max(self._min_interval, min(DRAWING_COST_FACTOR * cost, MAX_INTERVAL_S))
+        if self._count(now) > MAX_MESSAGES_PER_S / 2:  # spread what is left of the second
+            interval = max(interval, messages / MAX_MESSAGES_PER_S)
+        self._free_at = now + interval
 
     def _count(self, now: float) -> int:
         while self._sent and self._sent[0][0] <= now - 1.0:

@@ -16,36 +16,36 @@ Cost: TypeAlias = Callable[[Usage, str], "float | None"]
 """The cost of a usage with a model, in US dollars, or None where no price is known."""
 
 #: Characters a token, about (https://platform.claude.com/docs/en/about-claude/glossary#tokens).
-LETTERS = 4
+CHARACTERS_PER_TOKEN = 4
 
 
 class Status:
     """Counts what arrives: model, elapsed time, tokens, speed, cost, and what is waited for."""
 
     def __init__(self, began: float, cost: Cost | None = None) -> None:
-        self._began, self._cost = began, cost
+        self._began_at, self._cost = began, cost
         self.model = ""
         self._notices: dict[str, str] = {}
-        self._first: float | None = None
-        self._asked: int | None = None  # letters of the prompt; None where they do not tell its tokens
-        self._letters = 0  # of the round that is arriving
+        self._first_at: float | None = None
+        self._prompt_characters: int | None = None  # characters of the prompt; None where they do not tell its tokens
+        self._characters = 0  # of the round that is arriving
         self._usage = Usage()  # of the rounds that ended
 
     def begin(self, request: Request) -> None:
         """Take what is asked."""
         self.model = request.model
         if any(isinstance(block, OpaqueBlock) for message in request.messages for block in message.content):
-            self._asked = None
+            self._prompt_characters = None
             return
         system = request.system or ""
         asked = system if isinstance(system, str) else "".join(str(part.get("text", "")) for part in system)
-        self._asked = len(asked) + sum(len(message.text) for message in request.messages)
+        self._prompt_characters = len(asked) + sum(len(message.text) for message in request.messages)
 
-    def count(self, letters: int, now: float) -> None:
-        """Count letters of the answer."""
-        if self._first is None:
-            self._first = now
-        self._letters += letters
+    def count(self, characters: int, now: float) -> None:
+        """Count characters of the answer."""
+        if self._first_at is None:
+            self._first_at = now
+        self._characters += characters
 
     def take(self, chunk: StreamChunk, now: float) -> None:
         """Take any chunk."""
@@ -53,7 +53,7 @@ class Status:
             case OutputText(text=text) | Thinking(text=text) | ToolInput(partial_json=text):
                 self.count(len(text), now)
             case ResponseChunk(usage=usage):
-                self._usage, self._letters = self._usage + usage, 0
+                self._usage, self._characters = self._usage + usage, 0
                 self.model = chunk.message.get("model") or self.model
             case Notice(text=text, about=about):
                 self._notices[about] = text
@@ -61,7 +61,7 @@ class Status:
     @property
     def waiting(self) -> bool:
         """Whether nothing of the answer is there yet."""
-        return self._first is None
+        return self._first_at is None
 
     @property
     def notice(self) -> str:
@@ -70,24 +70,28 @@ class Status:
 
     def line(self, now: float, ended: bool = False) -> str:
         """The line: ``claude-sonnet-5-5 · 12 s · ~340 tokens · 28 tokens/s · ~$0.0052``."""
-        parts = [self.model, _elapsed(now - self._began)]
-        running = -(-self._letters // LETTERS)
+        parts = [self.model, _elapsed(now - self._began_at)]
+        running = -(-self._characters // CHARACTERS_PER_TOKEN)
         tokens = self._usage.completion_tokens + running
-        if self._first is None:
+        if self._first_at is None:
             parts.append("" if ended else "waiting for the first word")
         elif tokens:
             about = "~" if running or self._usage.estimated else ""
             parts.append(f"{about}{tokens:,} tokens")
-            if now - self._first >= 1:
-                parts.append(f"{tokens / (now - self._first):.0f} tokens/s")
-            parts.append(self._priced(running))
+            if now - self._first_at >= 1:
+                parts.append(f"{tokens / (now - self._first_at):.0f} tokens/s")
+            parts.append(self._cost_so_far(running))
         parts.append(self.notice)
         return " · ".join(part for part in parts if part)
 
-    def _priced(self, running: int) -> str:
-        if self._cost is None or (running and self._asked is None):
+    def _cost_so_far(self, running: int) -> str:
+        if self._cost is None or (running and self._prompt_characters is None):
             return ""
-        arriving = Usage(input_tokens=-(-(self._asked or 0) // LETTERS), output_tokens=running) if running else Usage()
+        arriving = (
+            Usage(input_tokens=-(-(self._prompt_characters or 0) // CHARACTERS_PER_TOKEN), output_tokens=running)
+            if running
+            else Usage()
+        )
         cost = self._cost(self._usage + arriving, self.model)
         return "" if cost is None else f"{'~' if running else ''}${cost:.4f}"
 

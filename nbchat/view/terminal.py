@@ -28,7 +28,7 @@ from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.view.html.render import marker, result_text
 from nbchat.view.html.safe import neutral
-from nbchat.view.rate import Pace
+from nbchat.view.rate import RateLimit
 from nbchat.view.status import Cost, Status
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["TerminalView", "visible"]
 
 #: Seconds between two frames: 12 a second.
-GAP = 1 / 12
+FRAME_INTERVAL_S = 1 / 12
 #: What a tool answered is shown up to here, in lines and characters.
 LONGEST_RESULT = (20, 2_000)
 
@@ -68,43 +68,43 @@ class TerminalView:
         from rich.console import Console
 
         self._console = console or Console(highlight=False, soft_wrap=False)
-        self._moves = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._is_terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._clock = clock
         self._status = Status(clock(), cost)
         self._live: Live | None = None
         self._lock = threading.RLock()  # the clock draws in a thread of its own
-        self._kind = ""  # of the open text: text, thinking, call
+        self._open_kind = ""  # of the open text: text, thinking, call
         self._open = ""
-        self._pace = Pace(GAP)
-        self._below = ""  # the kind of what was printed last
-        self._written = ""  # the last that was written without a terminal
+        self._rate = RateLimit(FRAME_INTERVAL_S)
+        self._last_kind = ""  # the kind of what was printed last
+        self._last_text = ""  # the last that was written without a terminal
         self._sources: dict[tuple[str, str], int] = {}
 
     def begin(self, request: Request) -> None:
         """Show that the request is on its way."""
         self._status.begin(request)
-        if self._moves:
+        if self._is_terminal:
             with self._lock:
-                self._go_live()
+                self._start_live()
 
     def feed(self, chunk: StreamChunk) -> None:
         """Take one chunk."""
         self._status.take(chunk, self._clock())
         match chunk:
             case OutputText(text=text):
-                self._grow("text", text)
+                self._add_text("text", text)
             case Thinking(text=text) if text:
-                self._grow("thinking", text)
+                self._add_text("thinking", text)
             case ToolInput(partial_json=text):
-                self._grow("call", text)
+                self._add_text("call", text)
             case BlockStart(block=ToolUseBlock(name=name)):
                 self._flush()
-                if self._moves:
-                    self._kind, self._open = "call", f"{visible(name)} "
+                if self._is_terminal:
+                    self._open_kind, self._open = "call", f"{visible(name)} "
             case BlockStart(block=block) if block.type != "text":
                 self._flush()
             case BlockStop(block=ToolUseBlock() as call):
-                self._drop()
+                self._discard_open()
                 self._print_call(call)
             case BlockStop(block=TextBlock(citations=citations)) if citations:
                 self._cite(citations)
@@ -117,96 +117,96 @@ class TerminalView:
             case ResponseChunk():
                 # Tools may run now, and print, or ask on the same terminal.
                 self._flush()
-                self._rest()
+                self._stop_live()
 
     def settle(self, response: Response) -> None:
         """Print what is left, the sources, and how it ended."""
         try:
             self._flush()
         finally:
-            self._rest()
+            self._stop_live()
         self._print_sources()
         if said := marker(response.status, response.stop_reason, response.stop_details):
             self._print(said, "yellow")
-        if self._moves:
+        if self._is_terminal:
             self._print(self._status.line(self._clock(), ended=True), "dim")
-        elif self._written and not self._written.endswith("\n"):
+        elif self._last_text and not self._last_text.endswith("\n"):
             self._write("\n")
 
     # What is open
 
-    def _grow(self, kind: str, text: str) -> None:
-        if kind != self._kind:
+    def _add_text(self, kind: str, text: str) -> None:
+        if kind != self._open_kind:
             self._flush()
-            self._kind = kind
-        if not self._moves:
+            self._open_kind = kind
+        if not self._is_terminal:
             if kind == "text":
                 self._write(visible(text))
             return
         self._open += visible(text)
         with self._lock:  # also for asking: the clock's thread may draw just now
-            if not self._pace.wait(self._clock()):
+            if not self._rate.wait(self._clock()):
                 began = time.thread_time()
-                self._go_live()
+                self._start_live()
                 if kind != "text" or not self._print_finished():
                     self._draw()
-                self._pace.spend(0, time.thread_time() - began, self._clock())
+                self._rate.spend(0, time.thread_time() - began, self._clock())
 
     def _print_finished(self) -> bool:
         """Print the blocks that no later text can change; says whether there were any."""
         end = finished(self._open)
         done, self._open = self._open[:end], self._open[end:]
         if done.strip():
-            self._put(_markdown(done), "text")
+            self._print_above(_markdown(done), "text")
         return bool(done.strip())
 
     def _flush(self) -> None:
         """Print the open text, as it will not go on."""
         with self._lock:
             text, self._open = self._open, ""
-            kind, self._kind = self._kind, ""
-            if self._moves and text.strip():
-                self._put(_markdown(text) if kind == "text" else _dim(text), kind)
+            kind, self._open_kind = self._open_kind, ""
+            if self._is_terminal and text.strip():
+                self._print_above(_markdown(text) if kind == "text" else _dim(text), kind)
 
-    def _drop(self) -> None:
-        self._open, self._kind = "", ""
+    def _discard_open(self) -> None:
+        self._open, self._open_kind = "", ""
 
     # What is live
 
-    def _go_live(self) -> None:
+    def _start_live(self) -> None:
         if self._live is None:
             from rich.live import Live
 
             self._live = live = Live(
-                get_renderable=self._frame, console=self._console, auto_refresh=False, transient=True
+                get_renderable=self._render_frame, console=self._console, auto_refresh=False, transient=True
             )
             live.start()
-            threading.Thread(target=self._tick, args=(live,), name="nbchat-view", daemon=True).start()
+            threading.Thread(target=self._redraw_while_idle, args=(live,), name="nbchat-view", daemon=True).start()
 
-    def _tick(self, live: Live) -> None:
+    def _redraw_while_idle(self, live: Live) -> None:
         """Draw while nothing arrives: the clock goes on, and the last letters are seen."""
         while self._live is live:
-            time.sleep(GAP)
+            time.sleep(FRAME_INTERVAL_S)
             with self._lock:
-                if self._live is live and not self._pace.wait(self._clock()):
+                if self._live is live and not self._rate.wait(self._clock()):
                     self._draw()
 
     def _draw(self) -> None:
         began = time.thread_time()
         if self._live is not None:
             self._live.refresh()
-        self._pace.spend(0, time.thread_time() - began, self._clock())
+        self._rate.spend(0, time.thread_time() - began, self._clock())
 
-    def _rest(self) -> None:
+    def _stop_live(self) -> None:
         with self._lock:
             live, self._live = self._live, None
             if live is not None:
                 live.stop()
 
-    def _frame(self) -> RenderableType:
+    def _render_frame(self) -> RenderableType:
         from rich.console import Group
 
-        text, kind = self._open, self._kind
+        text, kind = self._open, self._open_kind
         line = _dim(self._status.line(self._clock()))
         if not text.strip():
             return line
@@ -232,7 +232,7 @@ class TerminalView:
             title = str(citation.get("title") or citation.get("document_title") or address or "Source")
             number = self._sources.setdefault((title, address), len(self._sources) + 1)
             numbers += [number] if number not in numbers else []
-        self._grow("text", "".join(f" \\[{number}]" if self._moves else f" [{number}]" for number in numbers))
+        self._add_text("text", "".join(f" \\[{number}]" if self._is_terminal else f" [{number}]" for number in numbers))
 
     def _print_sources(self) -> None:
         if self._sources:
@@ -241,25 +241,25 @@ class TerminalView:
 
     def _print(self, text: str, style: str) -> None:
         """Print the text on lines of its own."""
-        if self._moves:
+        if self._is_terminal:
             from rich.text import Text
 
-            self._put(Text(text, style=style), "note")
+            self._print_above(Text(text, style=style), "note")
         else:
-            self._write(("\n" if self._written and not self._written.endswith("\n") else "") + text + "\n")
+            self._write(("\n" if self._last_text and not self._last_text.endswith("\n") else "") + text + "\n")
 
-    def _put(self, shown: RenderableType, kind: str) -> None:
+    def _print_above(self, shown: RenderableType, kind: str) -> None:
         """Print above the open block, in one go with a frame that no longer has it."""
         with self._lock, self._console:
             self._draw()
-            if self._below and (kind == "text" or self._below == "text"):
+            if self._last_kind and (kind == "text" or self._last_kind == "text"):
                 self._console.print()
             self._console.print(_Lines(shown))
-            self._below = kind
+            self._last_kind = kind
 
     def _write(self, text: str) -> None:
         if text:
-            self._written = text
+            self._last_text = text
             self._console.file.write(text)
             self._console.file.flush()
 

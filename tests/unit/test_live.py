@@ -24,7 +24,7 @@ from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
 from nbchat.view.live import view as live
-from nbchat.view.live.parts import Picture
+from nbchat.view.live.parts import Parts
 from nbchat.view.live.view import FinalView, LiveView, output_metadata, views
 from nbchat.view.live.widgets import WIDGET_VIEW
 from nbchat.view.status import Status
@@ -276,8 +276,8 @@ def test_no_message_grows_with_the_answer(page):
 
 
 def test_a_view_that_fails_still_ends_in_the_answer(page, monkeypatch, caplog):
-    """The answer outranks the picture."""
-    monkeypatch.setattr(live.Stage, "segment", lambda *_: 1 / 0)
+    """The answer outranks the live view."""
+    monkeypatch.setattr(live.WidgetBox, "segment", lambda *_: 1 / 0)
     view = begun()
     view.feed(OutputText(0, "Hello"))
     wait_for(lambda: "the live view failed" in caplog.text)
@@ -364,22 +364,22 @@ def test_the_cell_id_is_found_where_front_ends_put_it():
 def test_the_first_word_is_not_waited_for_once_it_is_there():
     """The line changes with it, and not when a second is over."""
     lines: list[str] = []
-    stage = SimpleNamespace(
+    widgets = SimpleNamespace(
         sent=0,
         segments=0,
         show=lambda: None,
-        say=lambda line, announced: lines.append(line),
+        set_status=lambda line, announced: lines.append(line),
         column=SimpleNamespace(add=lambda value: value),
         set=lambda widget, value: None,
     )
     status = Status(0.0)
     status.begin(REQUEST)
-    picture: Any = Picture(stage, status)
-    picture.show(0.0)
+    parts: Any = Parts(widgets, status)
+    parts.show(0.0)
     assert lines == ["claude-x · 0 s · waiting for the first word"]
-    picture.take([OutputText(0, "Hello")], 0.1)
-    picture.show(0.1)
+    parts.take([OutputText(0, "Hello")], 0.1)
+    parts.show(0.1)
     assert lines[1:] == ["claude-x · 0 s · ~2 tokens"]
-    picture.take([OutputText(0, " and more")], 0.2)
-    picture.show(0.2)
+    parts.take([OutputText(0, " and more")], 0.2)
+    parts.show(0.2)
     assert len(lines) == 2

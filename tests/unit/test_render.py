@@ -332,7 +332,7 @@ def test_feeding_does_not_parse(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(10_000):
         stream.feed("x = 1\n")
         stream.advance()
-    long_looks = [size for size in looks if size > 2 * markdown.LONG]
+    long_looks = [size for size in looks if size > 2 * markdown.LONG_PIECE_CHARACTERS]
     assert sum(long_looks) < 15 * 60_000
 
 

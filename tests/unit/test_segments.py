@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
-from nbchat.view.live.segments import FIRST, FULL, LONG_BLOCK, LONGEST_WAIT, LOOSENED, SEAM, Letters, Segments
+from nbchat.view.live.segments import (
+    FULL_SEGMENT_BYTES,
+    LONG_BLOCK_BYTES,
+    MARGIN_GUARD,
+    MAX_LOOSENED_PER_UPDATE,
+    MAX_WAIT_S,
+    SMALL_SEGMENTS,
+    PlainTextStream,
+    Segments,
+)
 
 PIECES = st.lists(
     st.sampled_from(
@@ -81,13 +90,13 @@ class Row:
     def closed(self) -> int:
         """How many values may not change any more: what is sealed, but for a list that is open or became loose."""
         segments = self.segments
-        listed = [part.place for part in segments._list] + [place for place, _ in segments._loosened]
+        listed = [part.place for part in segments._list_values] + [place for place, _ in segments._loosened]
         return min([segments.place, *listed])
 
     @property
     def html(self) -> str:
         """The values as one, where code was parted too."""
-        joined = "".join(self.values).replace(SEAM, "")
+        joined = "".join(self.values).replace(MARGIN_GUARD, "")
         joined = re.sub(_LIST_SEAM, "", re.sub(_TABLE_SEAM, "", re.sub(_SEAM, "&#10;", joined)))
         return joined.replace("nbchat-goes-on ", "").replace(' class="nbchat-goes-on"', "")
 
@@ -98,7 +107,7 @@ def uncoloured(html: str) -> str:
 
 
 @pytest.mark.parametrize("long_block", [1, 10_000])
-@pytest.mark.parametrize("sealed", [0, FIRST])
+@pytest.mark.parametrize("sealed", [0, SMALL_SEGMENTS])
 def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
     """At any time the values in a row are the HTML of the text so far, whichever way it was cut."""
 
@@ -118,7 +127,7 @@ def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
         assert uncoloured(row.html) == uncoloured(render_markdown(text))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbchat.view.live.segments.LONG_BLOCK", long_block)
+        patch.setattr("nbchat.view.live.segments.LONG_BLOCK_BYTES", long_block)
         check()
 
 
@@ -138,7 +147,7 @@ def test_a_sealed_value_never_changes(long_block):
             assert row.values[: len(before)] == before
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nbchat.view.live.segments.LONG_BLOCK", long_block)
+        patch.setattr("nbchat.view.live.segments.LONG_BLOCK_BYTES", long_block)
         check()
 
 
@@ -149,7 +158,7 @@ def test_lines_of_long_block_are_sealed_while_it_is_written():
     for number in range(120):
         row.write(f"value_{number} = compute({number})  # {number}\n", number)
     assert row.closed >= 5
-    assert max(map(len, row.values)) < 3 * LONG_BLOCK
+    assert max(map(len, row.values)) < 3 * LONG_BLOCK_BYTES
     row.segments.feed("```\nAfter it.\n")
     row.segments.close()
     row.show(1e9)
@@ -167,7 +176,7 @@ def test_rows_of_a_long_table_are_sealed_while_it_is_written():
         text += line
         row.write(line, number)
     assert row.closed >= 5
-    assert max(map(len, row.values)) < 3 * LONG_BLOCK
+    assert max(map(len, row.values)) < 3 * LONG_BLOCK_BYTES
     body_rows = [value.count("<tr>") - value.count("<thead>") for value in row.values]
     assert all(count % 2 == 0 for count in body_rows[:-1])
     row.segments.feed("\nAfter it.\n")
@@ -193,7 +202,7 @@ def test_items_of_a_long_list_are_sent_once_while_it_is_written():
     row.segments.feed(text)
     text += listing(row, 101, 220)
     assert row.segments.place >= 5
-    assert max(map(len, row.values)) < 3 * LONG_BLOCK
+    assert max(map(len, row.values)) < 3 * LONG_BLOCK_BYTES
     before = row.values[: row.segments.place]
     text += listing(row, 220, 300)
     assert row.values[: len(before)] == before
@@ -214,7 +223,7 @@ def test_a_list_that_becomes_loose_is_sent_anew(late):
     row.segments.feed("\n250. The last one")
     row.segments.close() if late else row.segments.advance()
     row.show(1e6)
-    assert row.sent - sent == LOOSENED
+    assert row.sent - sent == MAX_LOOSENED_PER_UPDATE
     row.show_all(1e6)
     assert row.html == render_markdown(text + "\n250. The last one")
     assert all("<p>" in value and "<p>" not in then for value, then in zip(row.values, tight, strict=False))
@@ -226,19 +235,19 @@ def test_a_finished_block_is_sealed_at_once():
     row.segments.feed("One paragraph.\n\nAnd the next")
     row.segments.advance()
     row.show(0.0)
-    assert row.values == ["<p>One paragraph.</p>\n" + SEAM, SEAM + "<p>And the next</p>\n"]
+    assert row.values == ["<p>One paragraph.</p>\n" + MARGIN_GUARD, MARGIN_GUARD + "<p>And the next</p>\n"]
     assert row.closed == 1
 
 
 def test_many_blocks_share_a_segment_when_there_are_many_segments():
     """A long answer is a few hundred widgets and not thousands."""
-    row = Row(Segments(MarkdownStream()), sealed=FIRST)
+    row = Row(Segments(MarkdownStream()), sealed=SMALL_SEGMENTS)
     for now in range(200):
         row.segments.feed("Some forty characters are in this one.\n\n")
         row.segments.advance()
         row.show(float(now))
-    assert all(len(value) >= FULL for value in row.values[: row.closed])
-    assert len(row.values) < 200 * 60 / FULL
+    assert all(len(value) >= FULL_SEGMENT_BYTES for value in row.values[: row.closed])
+    assert len(row.values) < 200 * 60 / FULL_SEGMENT_BYTES
 
 
 def test_nothing_new_is_not_sent():
@@ -259,7 +268,7 @@ def test_first_words_are_due_at_once_and_small_growth_waits():
     segments.show(5.0, 0)
     assert segments.due == float("inf")
     segments.feed("y" * 4)
-    assert segments.due == 5.0 + LONGEST_WAIT
+    assert segments.due == 5.0 + MAX_WAIT_S
     segments.feed("y" * 40)
     assert segments.due == float("-inf")
 
@@ -293,7 +302,7 @@ def test_one_endless_block_costs_bytes_linear_in_its_length(begin, line):
 
 def test_letters_are_cut_anywhere_and_shown_as_they_came():
     """The arguments of a tool are one long line as a rule; hostile text is escaped."""
-    letters = Letters(size=4)
+    letters = PlainTextStream(size=4)
     for piece in ("ab", "<script>", "cd"):
         letters.feed(piece)
     shown = "".join(letters.advance()) + letters.tail()
@@ -304,7 +313,7 @@ def test_letters_are_cut_anywhere_and_shown_as_they_came():
 def test_letters_that_are_whole_become_what_they_are():
     """Code as code, in the place of the letters; not where a part of them was finished before."""
     for size, becomes in ((10, True), (4, False)):
-        row = Row(Segments(Letters(size=size)))
+        row = Row(Segments(PlainTextStream(size=size)))
         row.segments.feed("x = 1")
         row.show(0.0)
         row.segments.end(lambda: "<pre>x = 1</pre>")
@@ -319,7 +328,7 @@ def test_letters_that_are_whole_become_what_they_are():
 
 def test_html_that_is_added_stands_behind_the_text():
     """A result stands behind the call's arguments."""
-    row = Row(Segments(Letters()))
+    row = Row(Segments(PlainTextStream()))
     row.segments.feed("{}")
     row.segments.add("<p>42</p>")
     row.show(0.0)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.errors import InputError, OptionError, ParseError, RefusedError, SchemaError, TruncatedError
 from nbchat.engine.structured import ForcedAnswer, read_sofar, table
-from nbchat.view.html.typed_table import ROWS, Table, render_value
+from nbchat.view.html.typed_table import MAX_ROWS, TypedTable, render_value
 
 
 @dataclasses.dataclass
@@ -294,7 +294,7 @@ def test_what_a_value_is_shown_as():
     assert "7" in render_value(7)
     assert render_value(None) == ""
     assert "{&quot;c&quot;" in render_value({"a": {"c": 1}}) or '{"c": 1}' in render_value({"a": {"c": 1}})
-    assert "… 5 more rows" in render_value([{"a": n} for n in range(ROWS + 5)])
+    assert "… 5 more rows" in render_value([{"a": n} for n in range(MAX_ROWS + 5)])
 
 
 @pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", '<img src=x onerror="alert(1)">', "$x$ <b>b</b>"])
@@ -310,7 +310,7 @@ def test_text_of_the_model_stays_text(hostile: str):
 def test_the_table_grows_with_the_text():
     """What an unfinished JSON text says so far, row by row; the last picture is the whole."""
     seen = []
-    table = Table(read_sofar)
+    table = TypedTable(read_sofar)
     for piece in (GOOD[at : at + 7] for at in range(0, len(GOOD), 7)):
         table.feed(piece)
         assert table.advance() == []

@@ -27,7 +27,7 @@ from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
 from nbchat.view.html.markdown import render_markdown
-from nbchat.view.rate import LONGEST
+from nbchat.view.rate import MAX_INTERVAL_S
 from nbchat.view.terminal import TerminalView, finished, visible
 from tests.support.waiting import wait_for
 
@@ -180,7 +180,7 @@ def test_at_most_12_frames_a_second(monkeypatch):
     seconds = now[0] - 100.0
     for begin in drawn:
         assert sum(begin <= at < begin + 1.0 for at in drawn) <= 12
-    assert len(drawn) > seconds / LONGEST, "none of this counts where nothing is drawn"
+    assert len(drawn) > seconds / MAX_INTERVAL_S, "none of this counts where nothing is drawn"
     view.settle(Response(text="word"))
 
 

@@ -14,7 +14,16 @@ from __future__ import annotations
 import itertools
 import re
 
-__all__ = ["after", "between", "in_list", "last_cut", "parted", "shown_end", "units", "up_to"]
+__all__ = [
+    "count_units",
+    "html_after",
+    "html_between",
+    "html_up_to",
+    "is_in_list",
+    "last_cut",
+    "shown_length",
+    "split_at",
+]
 
 _TAG = re.compile(r"<[^>]*>")
 NEWLINE, ROW_END, ITEM_END = "&#10;", "</tr>\n", "</li>\n"
@@ -24,7 +33,7 @@ _LIST = re.compile(f"<(?P<end>/?)[uo]l\\b[^>]*>|{ITEM_END}")
 _START = re.compile(r' start="(-?\d+)"')
 #: Classes of the two sides of a cut: a style sheet takes the margins of code and lists away there,
 #: and makes one table of the parts.
-GOES_ON, WENT_ON = "nbchat-goes-on", "nbchat-went-on"
+CLASS_BEFORE_CUT, CLASS_AFTER_CUT = "nbchat-goes-on", "nbchat-went-on"
 
 
 def last_cut(html: str) -> int:
@@ -72,7 +81,7 @@ def _list(html: str, before: int) -> tuple[int, list[int]]:
     return begin, ends
 
 
-def shown_end(html: str) -> int:
+def shown_length(html: str) -> int:
     """Where the last letter is, in HTML that ends in code, a table or a list."""
     if html.endswith(TABLE_END):
         return html.rindex(ROW_END)
@@ -81,58 +90,58 @@ def shown_end(html: str) -> int:
     return len(html.rstrip("\n").removesuffix(CODE_END).removesuffix("</span>").removesuffix("</em>"))
 
 
-def units(html: str, cut: int) -> int:
+def count_units(html: str, cut: int) -> int:
     """How many lines of code, rows and items there are up to a cut."""
     return sum(1 for _ in _UNIT.finditer(html, 0, cut)) + 1
 
 
-def up_to(html: str, count: int) -> str:
+def html_up_to(html: str, count: int) -> str:
     """The HTML up to the end of an item that is the last of so many lines of code, rows and items."""
     return html[: _nth_cut(html, count) + len(ITEM_END)]
 
 
-def in_list(html: str, cut: int) -> bool:
+def is_in_list(html: str, cut: int) -> bool:
     """Whether a cut is one between two items."""
     return html.startswith(ITEM_END, cut)
 
 
-def parted(html: str, cut: int) -> tuple[str, str]:
+def split_at(html: str, cut: int) -> tuple[str, str]:
     """The HTML in front of a cut and behind it, each a whole by itself."""
     if html.startswith(ROW_END, cut):
         table, end = html.rfind("<table", 0, cut), cut + len(ROW_END)
         inner = html.index(">", table) + 1
-        front = html[:table] + _classed(html[table:inner], GOES_ON) + html[inner:end] + TABLE_END
-        return front, _classed("<table>", WENT_ON) + "\n<tbody>\n" + html[end:]
-    if in_list(html, cut):
+        front = html[:table] + _with_class(html[table:inner], CLASS_BEFORE_CUT) + html[inner:end] + TABLE_END
+        return front, _with_class("<table>", CLASS_AFTER_CUT) + "\n<tbody>\n" + html[end:]
+    if is_in_list(html, cut):
         begin, ends = _list(html, cut)
         inner, end = html.index(">", begin) + 1, cut + len(ITEM_END)
         opening, kind = html[begin:inner], html[begin + 1 : begin + 3]
-        front = html[:begin] + _classed(opening, GOES_ON) + html[inner:end] + f"</{kind}>\n"
+        front = html[:begin] + _with_class(opening, CLASS_BEFORE_CUT) + html[inner:end] + f"</{kind}>\n"
         first = int(found[1]) if (found := _START.search(opening)) else 1
         start = f' start="{first + len(ends) + 1}"' if kind == "ol" else ""
-        return front, _classed(f"<{kind}{start}>", WENT_ON) + html[end - 1 :]
+        return front, _with_class(f"<{kind}{start}>", CLASS_AFTER_CUT) + html[end - 1 :]
     block, inner = _block(html, cut)
     *_, tag = ["", *_TAG.findall(html, inner, cut)]
     tag = "" if tag.startswith("</") else tag
     closing = f"</{tag[1:-1].split()[0]}>" if tag else ""
-    front = html[:block] + _classed(html[block:inner], GOES_ON) + html[inner:cut] + closing + CODE_END
-    return front, _classed(html[block:inner], WENT_ON) + tag + html[cut + len(NEWLINE) :]
+    front = html[:block] + _with_class(html[block:inner], CLASS_BEFORE_CUT) + html[inner:cut] + closing + CODE_END
+    return front, _with_class(html[block:inner], CLASS_AFTER_CUT) + tag + html[cut + len(NEWLINE) :]
 
 
-def after(html: str, count: int) -> str:
+def html_after(html: str, count: int) -> str:
     """The HTML behind so many lines of code, rows and items, a whole by itself."""
     cut = _nth_cut(html, count) if count else -1
-    return html if cut < 0 else parted(html, cut)[1]
+    return html if cut < 0 else split_at(html, cut)[1]
 
 
-def between(html: str, first: int, last: int) -> str:
+def html_between(html: str, first: int, last: int) -> str:
     """The HTML behind the first so many lines of code, rows and items up to the last, a whole by itself."""
-    rest = after(html, first)
-    return parted(rest, _nth_cut(rest, last - first))[0]
+    rest = html_after(html, first)
+    return split_at(rest, _nth_cut(rest, last - first))[0]
 
 
 def _nth_cut(html: str, count: int) -> int:
-    """The cut with so many :func:`units`, -1 if there are fewer."""
+    """The cut with so many :func:`count_units`, -1 if there are fewer."""
     found = next(itertools.islice(_UNIT.finditer(html), count - 1, None), None)
     return found.start() if found else -1
 
@@ -143,7 +152,7 @@ def _block(html: str, cut: int) -> tuple[int, int]:
     return html.rfind("<div", 0, pre), html.index(">", html.index("<code", pre)) + 1
 
 
-def _classed(opening: str, name: str) -> str:
+def _with_class(opening: str, name: str) -> str:
     if "class=" in opening:
         return opening.replace('class="', f'class="{name} ', 1)
     return f'{opening[:-1]} class="{name}">'

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["ENVIRONMENTS", "add_formulas", "harmless", "typeset"]
 
 #: The longest formula, in characters; longer ones are text.
-LONGEST = 4_000
+MAX_CHARACTERS = 4_000
 #: The longest formula, in lines.
-MOST_LINES = 60
+MAX_LINES = 60
 #: The deepest nesting of braces.
-DEEPEST = 40
+MAX_BRACE_DEPTH = 40
 #: How far macros may move or stretch things in one formula, all together, in em.
-FARTHEST = 40.0
+MAX_STRETCH_EM = 40.0
 
 #: MathJax 3.2 macros that are shown as code instead, in lower case: by what they could do.
 _DENIED = (
@@ -68,7 +68,7 @@ _OUTERMOST = (
 )
 OUTERMOST = frozenset(_OUTERMOST.split())
 
-_PIECE = re.compile(r"\\(?P<word>[A-Za-z]+)|\\(?P<sign>[^A-Za-z])|(?P<brace>[{}])|(?P<broken>\\\Z)", re.DOTALL)
+_TOKEN = re.compile(r"\\(?P<word>[A-Za-z]+)|\\(?P<sign>[^A-Za-z])|(?P<brace>[{}])|(?P<broken>\\\Z)", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\s*\{([A-Za-z]+\*?)\}")
 _COLOUR = re.compile(r"\s*\{\s*(?:[A-Za-z]{1,20}|#[0-9A-Fa-f]{3,6})\s*\}")
 _LENGTH = re.compile(r"(?P<count>\d+(?:[.,]\d*)?|[.,]\d+)\s*(?P<unit>em|ex|pt|pc|px|in|cm|mm|mu|bp|dd|cc|sp)")
@@ -81,13 +81,13 @@ _EM = {"em": 1.0, "ex": 0.5, "pt": 0.1, "pc": 1.2, "px": 0.0625, "in": 7.2, "cm"
 
 def harmless(source: str) -> bool:
     """Whether MathJax may typeset this TeX, given without its delimiters."""
-    if not source.strip() or len(source) > LONGEST:
+    if not source.strip() or len(source) > MAX_CHARACTERS:
         return False
     depth = 0
-    for piece in _PIECE.finditer(source):
+    for piece in _TOKEN.finditer(source):
         if brace := piece["brace"]:
             depth += 1 if brace == "{" else -1
-            if not 0 <= depth <= DEEPEST:
+            if not 0 <= depth <= MAX_BRACE_DEPTH:
                 return False
         elif word := piece["word"]:
             if word.lower() in DENIED:
@@ -100,7 +100,7 @@ def harmless(source: str) -> bool:
                 return False
         elif piece["sign"] in tuple("()[]") or piece["broken"] is not None:
             return False
-    return depth == 0 and (not _MOVES.search(source) or _stretch(source) <= FARTHEST)
+    return depth == 0 and (not _MOVES.search(source) or _stretch(source) <= MAX_STRETCH_EM)
 
 
 def _stretch(source: str) -> float:
@@ -108,7 +108,7 @@ def _stretch(source: str) -> float:
     return sum(
         float(length["count"].replace(",", ".")[:9]) * _EM.get(length["unit"], 1.0)
         if len(length["count"]) < 9
-        else FARTHEST * 2
+        else MAX_STRETCH_EM * 2
         for length in _LENGTH.finditer(source)
     )
 
@@ -129,9 +129,9 @@ _AMOUNT = re.compile(
 _TEX = re.compile(r"[\\^_={}<>+*|]")
 
 
-def _find(text: str, closer: str, start: int, stop: int) -> int:
+def _find_closer(text: str, closer: str, start: int, stop: int) -> int:
     """Where ``closer`` is next, not behind a backslash of its own; -1 without, or at a blank line."""
-    stop = min(stop, start + LONGEST)
+    stop = min(stop, start + MAX_CHARACTERS)
     at = start
     while (at := text.find(closer, at, stop)) >= 0:
         behind = at
@@ -143,12 +143,12 @@ def _find(text: str, closer: str, start: int, stop: int) -> int:
     return -1
 
 
-def _dollar(text: str, start: int, stop: int) -> int:
+def _closing_dollar(text: str, start: int, stop: int) -> int:
     """Where the ``$`` that closes the one at ``start`` is; -1 when it is money."""
     before = text[start - 1 : start]
     if (before.isascii() and before.isalnum()) or text[start + 1 : start + 2].isspace():
         return -1
-    end = _find(text, "$", start + 1, stop)
+    end = _find_closer(text, "$", start + 1, stop)
     if end <= start + 1 or text[end - 1].isspace():
         return -1
     after = text[end + 1 : end + 2] if end + 1 < stop else ""
@@ -164,9 +164,9 @@ def _inline(state: StateInline, silent: bool) -> bool:
         return False
     opener = text[start : start + 2]
     if opener in _CLOSERS and start + 2 <= stop:
-        size, end = 2, _find(text, _CLOSERS[opener], start + 2, stop)
+        size, end = 2, _find_closer(text, _CLOSERS[opener], start + 2, stop)
     elif opener[0] == "$":
-        size, end, opener = 1, _dollar(text, start, stop), "$"
+        size, end, opener = 1, _closing_dollar(text, start, stop), "$"
     else:
         return False
     if end < 0 or not text[start + size : end].strip():
@@ -205,7 +205,7 @@ def _block(state: StateBlock, start: int, stop: int, silent: bool) -> bool:
             return False
         here = opening.end() if line == start else state.bMarks[line] + state.tShift[line]
         text = state.src[here : state.eMarks[line]]
-        end = _find(text, closer, 0, len(text))
+        end = _find_closer(text, closer, 0, len(text))
         if end >= 0:
             if text[end + len(closer) :].strip():
                 return False
@@ -213,7 +213,7 @@ def _block(state: StateBlock, start: int, stop: int, silent: bool) -> bool:
             break
         lines.append(text)
         size += len(text)
-        if size > LONGEST or len(lines) > MOST_LINES:
+        if size > MAX_CHARACTERS or len(lines) > MAX_LINES:
             return False
     else:
         return False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["code_html"]
 
 #: Longer code is shown without colours, in characters.
-LONGEST = 200_000
+MAX_COLOURED_CHARACTERS = 200_000
 
 #: Languages that are coloured, by all their names; the first is the pygments lexer's. The name
 #: comes from the model, and not every one of pygments' hundreds of lexers is quick on hostile text.
@@ -39,7 +39,7 @@ def _lexer(name: str) -> Any:
 
 
 #: Stands for the classes of comments, which are set in italics and not in a colour.
-COMMENT = "c"
+COMMENT_CLASS = "c"
 
 
 @functools.cache
@@ -51,7 +51,7 @@ def _class_of() -> Callable[[Any], str]:
         while kind not in STANDARD_TYPES:
             kind = kind.parent
         if kind in Comment:
-            return COMMENT
+            return COMMENT_CLASS
         name: str = STANDARD_TYPES[kind]
         return name if name in CODE_CLASSES else ""
 
@@ -65,7 +65,7 @@ def code_html(source: str, language: str = "") -> str:
     its own Markdown has them, and colours what is under ``highlight``.
     """
     inner = None
-    if (name := LANGUAGES.get(language.lower())) and len(source) <= LONGEST:
+    if (name := LANGUAGES.get(language.lower())) and len(source) <= MAX_COLOURED_CHARACTERS:
         try:
             inner = _coloured(source, name)
         except Exception:  # a lexer's fault costs the colours, not the code
@@ -89,6 +89,6 @@ def _coloured(source: str, name: str) -> str:
 
 
 def _styled(style: str, text: str) -> str:
-    if style == COMMENT:
+    if style == COMMENT_CLASS:
         return f"<em>{text}</em>"
     return f'<span class="{style}">{text}</span>' if style else text

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["MarkdownStream", "render_markdown"]
 
 #: Blocks nest this deep, a list and its item counting as two; deeper text is shown as it came.
-DEEPEST_BLOCK = 20
+MAX_BLOCK_DEPTH = 20
 #: Emphasis and the like nest this deep; a deeper line is shown as it came.
-DEEPEST_INLINE = 20
+MAX_INLINE_DEPTH = 20
 #: Characters that searches for the end of a link may look at in one paragraph, all together:
 #: without a limit ``[[[[[…`` takes a time quadratic in its length.
-LINK_SEARCH = 10_000_000
+MAX_LINK_SEARCH_CHARACTERS = 10_000_000
 #: An open piece longer than this is looked at again only when it grew by a tenth.
-LONG = 4_000
+LONG_PIECE_CHARACTERS = 4_000
 
 
 def render_markdown(text: str) -> str:
@@ -62,7 +62,7 @@ class MarkdownStream:
         self._fed: list[str] = []
         self._open = ""
         self._looked_at = 0
-        self._known: dict[str, Any] = {"references": {}, "addresses": {}}
+        self._env: dict[str, Any] = {"references": {}, "addresses": {}}
 
     def feed(self, text: str) -> None:
         """Take some more text."""
@@ -71,7 +71,7 @@ class MarkdownStream:
     def cite(self, number: int, address: str | None = None) -> None:
         """Put ``[number]``, with a link, after the text so far (before white space at its end)."""
         self._gather()
-        self._known["addresses"][str(number)] = address
+        self._env["addresses"][str(number)] = address
         body = self._open.rstrip()
         space = self._open[len(body) :]
         mark = f"[\ufdd0{number}\ufdd1]"
@@ -86,7 +86,7 @@ class MarkdownStream:
         """Finish the pieces that no later text can change; gives their HTML, which ``finished`` now has too."""
         self._gather()
         grown = len(self._open) - self._looked_at
-        if not grown or (len(self._open) > LONG and grown * 10 < self._looked_at):
+        if not grown or (len(self._open) > LONG_PIECE_CHARACTERS and grown * 10 < self._looked_at):
             return []
         if "\n" not in self._open[max(self._looked_at - 1, 0) :]:  # no line ended, none began
             return []
@@ -97,8 +97,8 @@ class MarkdownStream:
     def tail(self) -> str:
         """The HTML of what is not finished, as if the text ended here."""
         self._gather()
-        known = {**self._known, "references": dict(self._known["references"])}
-        return "".join(_render(piece, known) for piece in _pieces(self._ended(), closed=True))
+        env = {**self._env, "references": dict(self._env["references"])}
+        return "".join(_render(piece, env) for piece in _pieces(self._ended(), closed=True))
 
     def close(self) -> list[str]:
         """The text is whole: finish the rest. Gives its HTML."""
@@ -113,7 +113,7 @@ class MarkdownStream:
         elif closed:
             self._open = ""
         self._looked_at = len(self._open)
-        new = [_render(piece, self._known) for piece in pieces]
+        new = [_render(piece, self._env) for piece in pieces]
         self.finished += new
         return new
 
@@ -182,15 +182,15 @@ def _pieces(text: str, closed: bool) -> list[_Piece]:
     ]
 
 
-def _render(piece: _Piece, known: dict[str, Any]) -> str:
-    """The HTML of a piece; its reference definitions join what is ``known``."""
+def _render(piece: _Piece, env: dict[str, Any]) -> str:
+    """The HTML of a piece; its reference definitions join those in ``env``."""
     if not piece.source.strip():
         return ""
     try:
         parser = _parser()
         _check(piece.tokens)
-        _parse_inside(piece.tokens, known, parser)
-        html = parser.renderer.render(piece.tokens, parser.options, known)
+        _parse_inside(piece.tokens, env, parser)
+        html = parser.renderer.render(piece.tokens, parser.options, env)
         return clean(html.replace("\ufdd0", "").replace("\ufdd1", ""))
     except Exception:
         return clean(f"<pre>{escape(piece.source.strip(chr(10)))}</pre>\n")
@@ -199,7 +199,7 @@ def _render(piece: _Piece, known: dict[str, Any]) -> str:
 def _check(tokens: Sequence[Token]) -> None:
     if not tokens:
         raise ValueError("the parser found nothing in a text")
-    if any(token.level >= DEEPEST_BLOCK - 1 for token in tokens):
+    if any(token.level >= MAX_BLOCK_DEPTH - 1 for token in tokens):
         raise ValueError("nested too deep: the parser would leave out what is inside")
 
 
@@ -210,23 +210,23 @@ _TASK = re.compile(r"\[([ xX])\](?=\s)")
 _BREAK = re.compile(r"<br[ ]?/?>", re.IGNORECASE)
 
 
-def _parse_inside(tokens: Sequence[Token], known: dict[str, Any], parser: MarkdownIt) -> None:
+def _parse_inside(tokens: Sequence[Token], env: dict[str, Any], parser: MarkdownIt) -> None:
     """Parse the text of the blocks, and make of it what CommonMark does not know.
 
-    A reference definition joins what is ``known`` when it is its turn, so that nothing before it changes.
+    A reference definition joins those in ``env`` when it is its turn, so that nothing before it changes.
     """
     from markdown_it.rules_core import StateCore, text_join
 
     for token in tokens:
         if token.type == "definition":
-            known["references"].setdefault(token.meta["id"], {"title": "", "href": token.meta["url"]})
+            env["references"].setdefault(token.meta["id"], {"title": "", "href": token.meta["url"]})
         elif token.type == "inline":
-            known["searched"] = 0
+            env["searched"] = 0
             token.children = []
-            parser.inline.parse(token.content, parser, known, token.children)
-            if any(child.level > DEEPEST_INLINE for child in token.children):
+            parser.inline.parse(token.content, parser, env, token.children)
+            if any(child.level > MAX_INLINE_DEPTH for child in token.children):
                 token.children = [_text(token.content)]
-    text_join(StateCore("", parser, known, list(tokens)))
+    text_join(StateCore("", parser, env, list(tokens)))
     for index, token in enumerate(tokens):
         if token.type == "inline" and token.children:
             if index > 1 and tokens[index - 2].type == "list_item_open":
@@ -292,7 +292,7 @@ def _mark_task(first: Token) -> None:
 def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": DEEPEST_BLOCK, "inline_definitions": True})
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_BLOCK_DEPTH, "inline_definitions": True})
     parser.enable(["table", "strikethrough"])
     add_formulas(parser)
     parser.inline.ruler.before("link", "citation", _citation)
@@ -306,13 +306,13 @@ def _parser() -> MarkdownIt:
 
 
 def _bound(parser: MarkdownIt, name: str) -> None:
-    """Make a rule give up when its failed searches in a paragraph add up to LINK_SEARCH."""
+    """Make a rule give up when its failed searches in a paragraph add up to MAX_LINK_SEARCH_CHARACTERS."""
     from markdown_it.rules_inline import image, link
 
     rule = {"link": link, "image": image}[name]
 
     def bounded(state: StateInline, silent: bool) -> bool:
-        if state.src[state.pos] not in "![" or state.env["searched"] > LINK_SEARCH:
+        if state.src[state.pos] not in "![" or state.env["searched"] > MAX_LINK_SEARCH_CHARACTERS:
             return False
         if rule(state, silent):
             return True
@@ -335,7 +335,7 @@ def _citation(state: StateInline, silent: bool) -> bool:
     return True
 
 
-def _fence(self: Any, tokens: Sequence[Token], index: int, options: Any, known: Any) -> str:
+def _fence(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     source = tokens[index].content.removesuffix("\n")
     words = tokens[index].info.split(maxsplit=1)
     return code_html(_unmarked(source), words[0].strip("{}.") if words else "")
@@ -345,34 +345,34 @@ def _unmarked(text: str) -> str:
     return _MARK.sub(r"[\1]", text)
 
 
-def _image(self: Any, tokens: Sequence[Token], index: int, options: Any, known: Any) -> str:
+def _image(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     token = tokens[index]
-    alt = self.renderInlineAsText(token.children or [], options, known)
+    alt = self.renderInlineAsText(token.children or [], options, env)
     text = escape(f"[image: {alt}]" if alt else "[image]")
     return text if token.meta.get("linked") else link_html(str(token.attrs["src"]), text)
 
 
-def _link_open(self: Any, tokens: Sequence[Token], index: int, options: Any, known: Any) -> str:
+def _link_open(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     return link_html(str(tokens[index].attrs["href"]), "").removesuffix("</a>")
 
 
-def _bare_link(self: Any, tokens: Sequence[Token], index: int, options: Any, known: Any) -> str:
+def _bare_link(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     address = tokens[index].content
     return link_html(address, escape(address))
 
 
-def _definition(self: Any, tokens: Sequence[Token], index: int, options: Any, known: Any) -> str:
+def _definition(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     about = tokens[index].meta
     title = f" “{escape(about['title'])}”" if about["title"] else ""
     return f"<p>[{escape(about['label'])}]: {link_html(about['url'], escape(about['url']))}{title}</p>\n"
 
 
-def _cited(self: Any, tokens: Sequence[Token], index: int, options: Any, known: Any) -> str:
+def _cited(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     number = tokens[index].content
-    return f"<sup>{link_html(known['addresses'].get(number), f'[{number}]')}</sup>"
+    return f"<sup>{link_html(env['addresses'].get(number), f'[{number}]')}</sup>"
 
 
-def _cell(self: Any, tokens: Sequence[Token], index: int, options: Any, known: Any) -> str:
+def _cell(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     if not tokens[index + 1].content:  # a short row of a wide table has many of these
         return f"<{tokens[index].tag}>"
     # JupyterLab's own style sheet has the cells of HTML outputs to the right.

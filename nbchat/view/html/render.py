@@ -45,11 +45,11 @@ __all__ = [
 ]
 
 #: What a tool answered is shown up to here, in characters; ``response.messages`` has all of it.
-LONGEST_RESULT = 20_000
+MAX_RESULT_CHARACTERS = 20_000
 #: A quotation in the list of sources, in characters.
-LONGEST_QUOTE = 200
+MAX_QUOTE_CHARACTERS = 200
 #: A result of one line and so many characters is said in the head of its part.
-SHORT_RESULT = 80
+SHORT_RESULT_CHARACTERS = 80
 #: Tools whose calls are shown open, as what they do is the user's own work.
 CODE_TOOLS = frozenset({"run_python"})
 
@@ -134,7 +134,7 @@ def render_tool_call(
 def render_tool_result(result: str, is_error: bool = False) -> str:
     """What a tool answered, collapsed, where it does not stand in the card of its call."""
     head, line = "Error" if is_error else "Result", result.strip()
-    short = f"{head}: {line}" if line and "\n" not in line and len(line) <= SHORT_RESULT else head
+    short = f"{head}: {line}" if line and "\n" not in line and len(line) <= SHORT_RESULT_CHARACTERS else head
     return details(short, clean(_result_html(result)))
 
 
@@ -174,8 +174,8 @@ def outcome_html(result: str, is_error: bool) -> str:
 
 
 def _result_html(result: str) -> str:
-    more = len(result) - LONGEST_RESULT
-    shown = result[:LONGEST_RESULT] if more > 0 else result
+    more = len(result) - MAX_RESULT_CHARACTERS
+    shown = result[:MAX_RESULT_CHARACTERS] if more > 0 else result
     language = "json" if more <= 0 and shown[:1] in ("{", "[") and _is_json(shown) else ""
     note = f"<p><em>… {more:,} more characters</em></p>\n" if more > 0 else ""
     return code_html(shown.rstrip("\n"), language) + note
@@ -260,8 +260,8 @@ class Sources:
         key = (citation.get("document_index"), _address(citation), _title(citation), place)
         if key not in self._items:
             quote = " ".join(str(citation.get("cited_text") or "").split())
-            if len(quote) > LONGEST_QUOTE:
-                quote = quote[: LONGEST_QUOTE - 1].rstrip() + "…"
+            if len(quote) > MAX_QUOTE_CHARACTERS:
+                quote = quote[: MAX_QUOTE_CHARACTERS - 1].rstrip() + "…"
             self._items[key] = (
                 link_html(_address(citation), escape(_title(citation)))
                 + (f", {escape(place)}" if place else "")

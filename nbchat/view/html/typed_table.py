@@ -14,12 +14,12 @@ from typing import Any
 
 from nbchat.view.html.safe import clean, escape
 
-__all__ = ["Table", "render_value"]
+__all__ = ["TypedTable", "render_value"]
 
 #: Rows and columns that are shown; ``response.parsed`` has all of them.
-ROWS, COLUMNS = 200, 30
+MAX_ROWS, MAX_COLUMNS = 200, 30
 #: Characters of one cell.
-CELL = 2_000
+MAX_CELL_CHARACTERS = 2_000
 
 
 def render_value(value: Any) -> str:
@@ -30,24 +30,24 @@ def render_value(value: Any) -> str:
     if isinstance(plain, list) and plain and all(isinstance(row, dict) for row in plain):
         return clean(_rows(plain))
     if isinstance(plain, list):
-        items = "".join(f"<li>{_cell(item)}</li>\n" for item in plain[:ROWS])
-        return clean(f"<ol>\n{items}</ol>\n{_more(len(plain) - ROWS, 'items')}")
+        items = "".join(f"<li>{_cell(item)}</li>\n" for item in plain[:MAX_ROWS])
+        return clean(f"<ol>\n{items}</ol>\n{_more(len(plain) - MAX_ROWS, 'items')}")
     if isinstance(plain, dict):
         fields = list(plain.items())
-        body = "".join(f"<tr><th>{escape(name)}</th><td>{_cell(part)}</td></tr>\n" for name, part in fields[:ROWS])
-        return clean(f"<table>\n<tbody>\n{body}</tbody>\n</table>\n{_more(len(fields) - ROWS, 'fields')}")
+        body = "".join(f"<tr><th>{escape(name)}</th><td>{_cell(part)}</td></tr>\n" for name, part in fields[:MAX_ROWS])
+        return clean(f"<table>\n<tbody>\n{body}</tbody>\n</table>\n{_more(len(fields) - MAX_ROWS, 'fields')}")
     return clean(f"<p>{_cell(plain)}</p>\n")
 
 
 def _rows(rows: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th>{escape(name)}</th>" for name in names[:COLUMNS])
+    head = "".join(f"<th>{escape(name)}</th>" for name in names[:MAX_COLUMNS])
     body = "".join(
-        "<tr>" + "".join(f"<td>{_cell(row.get(name))}</td>" for name in names[:COLUMNS]) + "</tr>\n"
-        for row in rows[:ROWS]
+        "<tr>" + "".join(f"<td>{_cell(row.get(name))}</td>" for name in names[:MAX_COLUMNS]) + "</tr>\n"
+        for row in rows[:MAX_ROWS]
     )
     table = f"<table>\n<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
-    return table + _more(len(rows) - ROWS, "rows") + _more(len(names) - COLUMNS, "columns")
+    return table + _more(len(rows) - MAX_ROWS, "rows") + _more(len(names) - MAX_COLUMNS, "columns")
 
 
 def _more(count: int, what: str) -> str:
@@ -63,7 +63,7 @@ def _cell(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, default=str)
     else:
         text = str(value)
-    return escape(text if len(text) <= CELL else text[: CELL - 1] + "…")
+    return escape(text if len(text) <= MAX_CELL_CHARACTERS else text[: MAX_CELL_CHARACTERS - 1] + "…")
 
 
 def _plain(value: Any) -> Any:
@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class Table:
+class TypedTable:
     """The text of a structured answer as a table that grows; ``read`` gives the value of a text so far."""
 
     def __init__(self, read: Callable[[str], Any]) -> None:

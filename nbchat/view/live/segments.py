@@ -15,32 +15,41 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from nbchat.view.html.cutting import after, between, in_list, last_cut, parted, shown_end, units, up_to
+from nbchat.view.html.cutting import (
+    count_units,
+    html_after,
+    html_between,
+    html_up_to,
+    is_in_list,
+    last_cut,
+    shown_length,
+    split_at,
+)
 from nbchat.view.html.safe import escape
 
-__all__ = ["Growing", "Letters", "Segments"]
+__all__ = ["PlainTextStream", "Segments", "TextStream"]
 
 #: An open value is sent again when it has grown by this much of itself.
-GROWTH = 0.1
+MIN_GROWTH = 0.1
 #: What has not been sent after this many seconds is sent, however little it is; a value of n
-#: bytes waits for n / PATIENCE seconds, so that waiting never costs more than PATIENCE bytes a second.
-LONGEST_WAIT = 0.25
-PATIENCE = 8192
+#: bytes waits for n / WAIT_BYTES_PER_S seconds, so that waiting never costs more than WAIT_BYTES_PER_S bytes a second.
+MAX_WAIT_S = 0.25
+WAIT_BYTES_PER_S = 8192
 #: The first segments of a view are sealed at every block, later ones when they hold this many
 #: bytes: a long answer is then a hundred widgets and not thousands.
-FIRST = 24
-FULL = 2000
+SMALL_SEGMENTS = 24
+FULL_SEGMENT_BYTES = 2000
 #: Code, a table or a list that is being written is parted when there are this many bytes of it.
-LONG_BLOCK = 2000
+LONG_BLOCK_BYTES = 2000
 #: Values of a list that has become loose which are sent at a time.
-LOOSENED = 2
+MAX_LOOSENED_PER_UPDATE = 2
 #: It keeps headings from being the first or last child of a segment, where style sheets give
 #: them other margins.
-SEAM = "<i hidden></i>"
+MARGIN_GUARD = "<i hidden></i>"
 
 
-class Growing(Protocol):
-    """A text that grows, as HTML: :class:`nbchat.view.html.markdown.MarkdownStream` and :class:`Letters`."""
+class TextStream(Protocol):
+    """A text that grows, as HTML: :class:`nbchat.view.html.markdown.MarkdownStream` and :class:`PlainTextStream`."""
 
     def feed(self, text: str) -> None: ...
     def advance(self) -> list[str]: ...
@@ -48,7 +57,7 @@ class Growing(Protocol):
     def close(self) -> list[str]: ...
 
 
-class Letters:
+class PlainTextStream:
     """Plain text that grows, finished every ``size`` characters; for the arguments of a tool."""
 
     def __init__(self, size: int = 4096) -> None:
@@ -66,10 +75,10 @@ class Letters:
         whole = len(self._open) // self._size * self._size
         done, self._open = self._open[:whole], self._open[whole:]
         self._sealed = self._sealed or bool(done)
-        return [_letters(done)] if done else []
+        return [_plain_html(done)] if done else []
 
     def tail(self) -> str:
-        return self._html or _letters(self._open)
+        return self._html or _plain_html(self._open)
 
     def close(self) -> list[str]:
         done = self.tail()
@@ -77,7 +86,7 @@ class Letters:
         return [done] if done else []
 
 
-def _letters(text: str) -> str:
+def _plain_html(text: str) -> str:
     return f'<code class="nbchat-letters">{escape(text)}</code>' if text else ""
 
 
@@ -97,31 +106,31 @@ class Segments:
     value in the row: those before it are sealed, and never sent again but for a list's.
     """
 
-    def __init__(self, text: Growing, first: bool = False) -> None:
+    def __init__(self, text: TextStream, first: bool = False) -> None:
         self.text = text
         self.place = 0
-        self._first = first
+        self._at_start = first
         self._ready = ""  # finished, in the open value
         self._closed = False  # whether a block closed since the last picture
         self._sent = ""
         self._sent_at: float | None = None
-        self._fed = self._grown = 0  # characters: in all, and since the last picture
-        self._html = 0  # bytes of the sealed values
+        self._fed = self._unsent = 0  # characters: in all, and since the last picture
+        self._sealed_bytes = 0  # bytes of the sealed values
         self._tail = ""  # what is open, in the last picture
-        self._units = 0  # lines, rows and items of the open block that are sealed
-        self._list: list[_ListPart] = []  # the values that are sealed of an open list,
-        self._before = ""  # and the HTML up to the end of them
+        self._sealed_units = 0  # lines, rows and items of the open block that are sealed
+        self._list_values: list[_ListPart] = []  # the values that are sealed of an open list,
+        self._list_prefix = ""  # and the HTML up to the end of them
         self._loosened: list[tuple[int, str]] = []  # what they have become, until it is sent
 
     def feed(self, text: str) -> None:
         """Take some more text."""
         self.text.feed(text)
         self._fed += len(text)
-        self._grown += len(text)
+        self._unsent += len(text)
 
     def end(self, look: Callable[[], str]) -> None:
         """The text is whole, and ``look`` gives the HTML that letters of it become."""
-        if isinstance(self.text, Letters):
+        if isinstance(self.text, PlainTextStream):
             self.text.end(look)
             self._closed = True
 
@@ -132,15 +141,15 @@ class Segments:
     @property
     def due(self) -> float:
         """The time from which on it is worth sending: -inf is now, inf is never, as nothing is new."""
-        if self._closed or self._loosened or (self._grown and self._sent_at is None):
+        if self._closed or self._loosened or (self._unsent and self._sent_at is None):
             return -math.inf
-        if not self._grown or self._sent_at is None:
+        if not self._unsent or self._sent_at is None:
             return math.inf
         size = len(self._sent)
-        letter = (self._html + size) / max(1, self._fed - self._grown)  # bytes of HTML for a character
-        if self._grown * max(1.0, letter) >= GROWTH * size:
+        letter = (self._sealed_bytes + size) / max(1, self._fed - self._unsent)  # bytes of HTML for a character
+        if self._unsent * max(1.0, letter) >= MIN_GROWTH * size:
             return -math.inf
-        return self._sent_at + max(LONGEST_WAIT, size / PATIENCE)
+        return self._sent_at + max(MAX_WAIT_S, size / WAIT_BYTES_PER_S)
 
     def advance(self) -> None:
         """Look for blocks that have closed."""
@@ -157,21 +166,21 @@ class Segments:
             html = self.text.tail()
             tail = self._rest(html)
         if self._loosened:
-            some, self._loosened = self._loosened[:LOOSENED], self._loosened[LOOSENED:]
+            some, self._loosened = self._loosened[:MAX_LOOSENED_PER_UPDATE], self._loosened[MAX_LOOSENED_PER_UPDATE:]
             return some
-        self._grown, self._closed, self._sent_at = 0, False, now
-        if self._ready and len(self._ready) >= (FULL if sealed >= FIRST else 1):
-            return self._seal(self._ready + SEAM, tail)
-        cut = last_cut(tail) if len(tail) > LONG_BLOCK else 0
-        if cut and cut >= shown_end(self._tail):  # else lines that were shown would blink
-            front, back = parted(tail, cut)
-            last = self._units + units(tail, cut)
-            if in_list(tail, cut):
-                self._list.append(_ListPart(self.place, self._seamed(self._ready), self._units, last))
-                self._before = up_to(html, last)
-            self._units = last
+        self._unsent, self._closed, self._sent_at = 0, False, now
+        if self._ready and len(self._ready) >= (FULL_SEGMENT_BYTES if sealed >= SMALL_SEGMENTS else 1):
+            return self._seal(self._ready + MARGIN_GUARD, tail)
+        cut = last_cut(tail) if len(tail) > LONG_BLOCK_BYTES else 0
+        if cut and cut >= shown_length(self._tail):  # else lines that were shown would blink
+            front, back = split_at(tail, cut)
+            last = self._sealed_units + count_units(tail, cut)
+            if is_in_list(tail, cut):
+                self._list_values.append(_ListPart(self.place, self._guarded(self._ready), self._sealed_units, last))
+                self._list_prefix = html_up_to(html, last)
+            self._sealed_units = last
             return self._seal(self._ready + front, back)
-        value = self._seamed(self._ready + tail)
+        value = self._guarded(self._ready + tail)
         self._tail = tail
         if value == self._sent:
             return []
@@ -180,17 +189,19 @@ class Segments:
 
     def _rest(self, html: str) -> str:
         """What of the open block is not sealed; what is sealed of a list is to be sent again if it became loose."""
-        if self._list and not html.startswith(self._before):
-            self._before = up_to(html, self._list[-1].last)
-            self._loosened = [(part.place, part.lead + between(html, part.first, part.last)) for part in self._list]
-        return after(html, self._units)
+        if self._list_values and not html.startswith(self._list_prefix):
+            self._list_prefix = html_up_to(html, self._list_values[-1].last)
+            self._loosened = [
+                (part.place, part.lead + html_between(html, part.first, part.last)) for part in self._list_values
+            ]
+        return html_after(html, self._sealed_units)
 
     def _seal(self, html: str, tail: str) -> list[tuple[int, str]]:
         """The open value is a segment now; what is open goes into a new one."""
-        value = self._seamed(html)
-        self._html += len(value)
-        self._ready, self._first, self._tail = "", False, tail
-        self._sent = self._seamed(tail)
+        value = self._guarded(html)
+        self._sealed_bytes += len(value)
+        self._ready, self._at_start, self._tail = "", False, tail
+        self._sent = self._guarded(tail)
         self.place += 1
         more = [(self.place, self._sent)] if tail else []
         return [(self.place - 1, value), *more]
@@ -202,9 +213,9 @@ class Segments:
     def _take(self, done: list[str]) -> None:
         if html := "".join(done):
             self._ready += self._rest(html)
-            self._units, self._tail = 0, ""
-            self._list.clear()
+            self._sealed_units, self._tail = 0, ""
+            self._list_values.clear()
             self._closed = True
 
-    def _seamed(self, html: str) -> str:
-        return html if self._first or not html else SEAM + html
+    def _guarded(self, html: str) -> str:
+        return html if self._at_start or not html else MARGIN_GUARD + html

@@ -3,7 +3,7 @@
 The law of the live view, measured in a browser:
 
 1. :meth:`LiveView.feed` appends, and nothing else; a thread draws. So a stream that stands still
-   still shows its last letters, and an interrupt never hits a picture half drawn.
+   still shows its last characters, and an interrupt never hits a page half drawn.
 2. Text that no later text can change is sent once, as a segment, and never again (a long list once
    more, if a blank line makes its items loose ones). Only the open tail is sent anew: when 50 ms
    and 8 times the cost of the last drawing have passed, and it has grown by a tenth, or a block has
@@ -29,9 +29,9 @@ from nbchat.core.chunks import BlockStart, Notice, StreamChunk
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
 from nbchat.view.html.render import escape, render_markdown, render_response
-from nbchat.view.live.parts import Picture, Read
-from nbchat.view.live.widgets import Stage, load_widgets
-from nbchat.view.rate import Pace
+from nbchat.view.live.parts import Parts, Read
+from nbchat.view.live.widgets import WidgetBox, load_widgets
+from nbchat.view.rate import RateLimit
 from nbchat.view.status import Cost, Status
 
 __all__ = ["FinalView", "LiveView", "cell_id", "output_metadata", "preload", "publish", "show", "views"]
@@ -154,13 +154,13 @@ class FinalView:
 # --- while it arrives ---------------------------------------------------------------------------
 
 #: Seconds without a first word until the box is shown, so that an error at once leaves no trace.
-PATIENT = 0.25
+FIRST_DISPLAY_WAIT_S = 0.25
 #: The name of the threads that draw.
-DRAWING = "nbchat-view"
-#: An answer of so many letters shows its last ones before its final output is rendered.
-LONG = 8_000
-#: Blocks that begin with their first letters.
-_SILENT = ("text", "thinking")
+DRAWING_THREAD = "nbchat-view"
+#: An answer of so many characters shows its last ones before its final output is rendered.
+LONG_ANSWER_CHARACTERS = 8_000
+#: Blocks that begin with their first characters.
+_EMPTY_AT_START = ("text", "thinking")
 
 
 class LiveView:
@@ -175,13 +175,13 @@ class LiveView:
     ) -> None:
         self._clock, self._read = clock, read
         self._status = Status(clock(), cost)
-        self._pace = Pace()
+        self._rate = RateLimit()
         self._pending: list[StreamChunk] = []
-        self._idle = False  # whether the drawing thread waits for the next chunk
-        self._news, self._ending = threading.Event(), threading.Event()
+        self._thread_waits = False  # whether the drawing thread waits for the next chunk
+        self._arrived, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        self._stage: Stage | None = None
-        self._picture: Picture | None = None
+        self._widgets: WidgetBox | None = None
+        self._parts: Parts | None = None
 
     def begin(self, request: Request) -> None:
         """Make the box, in the background: the request is on its way meanwhile."""
@@ -189,97 +189,97 @@ class LiveView:
         if self._thread is None:
             # A thread that has this context has this cell as the parent of what it publishes.
             context = contextvars.copy_context()
-            self._thread = threading.Thread(target=context.run, args=(self._draw,), name=DRAWING, daemon=True)
+            self._thread = threading.Thread(target=context.run, args=(self._draw,), name=DRAWING_THREAD, daemon=True)
             self._thread.start()
 
     def feed(self, chunk: StreamChunk) -> None:
         """Take one chunk."""
         if (
             type(chunk) is BlockStart
-            and chunk.block.type in _SILENT
+            and chunk.block.type in _EMPTY_AT_START
             and (not chunk.index or chunk.block.type == "text")
         ):
-            return  # it shows nothing: its first letters would wait for the end of the update it makes
+            return  # it shows nothing: its first characters would wait for the end of the update it makes
         self._pending.append(chunk)
-        if self._idle:
-            self._idle = False
-            self._news.set()
+        if self._thread_waits:
+            self._thread_waits = False
+            self._arrived.set()
 
     def settle(self, response: Response) -> None:
         """Put the final output in the place of the box."""
         self._ending.set()
-        self._news.set()
+        self._arrived.set()
         try:
             if self._thread is not None:
                 self._thread.join(2.0)
         finally:
-            stage, bundle = self._stage, _bundle(response)
-            shown = stage.display_id if stage is not None and stage.shown else None
+            widgets, bundle = self._widgets, _bundle(response)
+            shown = widgets.display_id if widgets is not None and widgets.shown else None
             if shown or bundle:
                 _publish(response, bundle, shown)
-            if stage is not None:
-                stage.close()
+            if widgets is not None:
+                widgets.close()
 
     # In the drawing thread:
 
     def _draw(self) -> None:
         try:
-            self._stage = stage = Stage()
-            self._picture = Picture(stage, self._status, self._read)
-            self._pace.spend(stage.sent, 0.0, self._clock())
+            self._widgets = widgets = WidgetBox()
+            self._parts = Parts(widgets, self._status, self._read)
+            self._rate.spend(widgets.sent, 0.0, self._clock())
             render_markdown("`a`")  # the first use of a parser costs more than many later ones
             self._wait_for_first()
             while not self._ending.is_set():
                 self._update()
-                self._rest()
+                self._wait_for_next()
             self._update_last()
         except Exception:
-            # The final output still comes; an answer is not lost for its picture.
+            # The final output still comes; an answer is not lost with its live view.
             log.warning("the live view failed; the answer is shown when it is whole", exc_info=True)
 
     def _wait_for_first(self) -> None:
         """Until there is something to show, or it has been long in coming; a notice alone can wait for it."""
-        until = time.monotonic() + PATIENT
+        until = time.monotonic() + FIRST_DISPLAY_WAIT_S
         while all(type(chunk) is Notice for chunk in self._pending[:]):
             seen, left = len(self._pending), until - time.monotonic()
             if left <= 0 or self._ending.is_set():
                 return
-            self._idle = True
+            self._thread_waits = True
             if len(self._pending) == seen:
-                self._news.wait(left)
-            self._idle = False
-            self._news.clear()
+                self._arrived.wait(left)
+            self._thread_waits = False
+            self._arrived.clear()
 
-    def _sleep_until_news(self, seconds: float) -> None:
-        self._idle = True
+    def _sleep_until_chunk(self, seconds: float) -> None:
+        self._thread_waits = True
         if not self._pending:
-            self._news.wait(seconds)
-        self._idle = False
-        self._news.clear()
+            self._arrived.wait(seconds)
+        self._thread_waits = False
+        self._arrived.clear()
 
     def _update(self) -> None:
-        assert self._stage is not None
-        assert self._picture is not None
-        sent, began, now = self._stage.sent, time.thread_time(), self._clock()
-        taken, rest = self._picture.take(self._pending[:], now)
+        assert self._widgets is not None
+        assert self._parts is not None
+        sent, began, now = self._widgets.sent, time.thread_time(), self._clock()
+        taken, rest = self._parts.take(self._pending[:], now)
         self._pending[:taken] = rest  # in the same list: the other thread appends to it
-        self._picture.show(now)
-        self._pace.spend(self._stage.sent - sent, time.thread_time() - began, self._clock())
+        self._parts.show(now)
+        self._rate.spend(self._widgets.sent - sent, time.thread_time() - began, self._clock())
 
     def _update_last(self) -> None:
-        """Show the last letters of a long answer: its final output takes a while to render, here and there."""
-        assert self._picture is not None
-        if self._picture.letters >= LONG:
-            _, rest = self._picture.take(self._pending[:], self._clock())
+        """Show the last characters of a long answer: its final output takes a while to render, here and there."""
+        assert self._parts is not None
+        if self._parts.characters >= LONG_ANSWER_CHARACTERS:
+            _, rest = self._parts.take(self._pending[:], self._clock())
             if not rest:
-                self._picture.flush(self._clock())
+                self._parts.flush(self._clock())
 
-    def _rest(self) -> None:
+    def _wait_for_next(self) -> None:
         """Until the next update may be, and there is something for it."""
-        assert self._picture is not None
-        self._ending.wait(self._pace.wait(self._clock()))
+        assert self._parts is not None
+        self._ending.wait(self._rate.wait(self._clock()))
         while not self._pending and not self._ending.is_set():
-            pause = self._picture.due - self._clock()
+            pause = self._parts.due - self._clock()
             if pause <= 0:
                 return
-            self._sleep_until_news(pause)
+            self._sleep_until_chunk(pause)

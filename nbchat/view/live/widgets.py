@@ -19,19 +19,19 @@ from nbchat.view.html.safe import NO_FORMULAS, escape
 if TYPE_CHECKING:
     from ipywidgets import HTML, VBox
 
-__all__ = ["WIDGET_VIEW", "Column", "Segment", "Stage", "dressed", "load_widgets"]
+__all__ = ["WIDGET_VIEW", "Column", "Segment", "WidgetBox", "load_widgets", "wrap_segment"]
 
 Segment: TypeAlias = "HTML"
 """The widget of a piece of the answer."""
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 #: What the front end gives its own rendered HTML.
-CLASSES = ("nbchat-live", "jp-RenderedHTMLCommon", "jp-RenderedHTML")
+BOX_CLASSES = ("nbchat-live", "jp-RenderedHTMLCommon", "jp-RenderedHTML")
 #: Widgets in one box: what is sent when a box gets another one names all that are in it.
-CROWD = 24
+MAX_WIDGETS_PER_BOX = 24
 #: Widgets that are closed at the end of an answer, and of the others so many a second.
-CLOSED_AT_ONCE = 40
-CLOSED_A_SECOND = 20
+CLOSED_AT_END = 40
+CLOSED_PER_S = 20
 #: Takes the widgets' own boxes out of the layout, so that blocks stand as in one piece of HTML, and
 #: hides what is in a fold until its head is opened: the head is never sent again and stays as it is.
 #: Row groups of a table that is in several widgets stand beside each other, and so in one table
@@ -69,14 +69,14 @@ def load_widgets() -> None:
     import ipywidgets  # noqa: F401
 
 
-class Stage:
+class WidgetBox:
     """The widgets of one answer: a box of columns and a status line. Counts what it sends."""
 
     def __init__(self) -> None:
         import ipywidgets
 
         self._ipywidgets = ipywidgets
-        self._made: list[Any] = []
+        self._all: list[Any] = []
         self.sent = 0
         self.segments = 0
         self.shown = False
@@ -87,7 +87,7 @@ class Stage:
         self._status = self._html("")
         middle = self.box((), ("nbchat-answer",))
         self.column = Column(self, middle)
-        self._root = self.box((self._html(STYLE), middle, self._status), CLASSES)
+        self._root = self.box((self._html(STYLE), middle, self._status), BOX_CLASSES)
 
     def segment(self, value: str) -> Segment:
         """A new piece of the answer; it belongs into a column."""
@@ -103,10 +103,10 @@ class Stage:
         self.sent += 1
         widget.value = value
 
-    def say(self, line: str, announced: bool) -> None:
+    def set_status(self, line: str, announced: bool) -> None:
         """Show the status line, and tell those who listen if it says more than numbers."""
         role = ' role="status"' if announced else ""
-        self.set(self._status, dressed(f'<div class="nbchat-status"{role}>{escape(line)}</div>', False))
+        self.set(self._status, wrap_segment(f'<div class="nbchat-status"{role}>{escape(line)}</div>', False))
 
     def fold(self, head: str, open: bool = False) -> Column:
         """A new column at the end, behind a head that opens and closes it."""
@@ -131,7 +131,7 @@ class Stage:
 
         Each takes a browser about a millisecond, so those of a long answer are closed little by little.
         """
-        now, later = self._made[:CLOSED_AT_ONCE], self._made[CLOSED_AT_ONCE:]
+        now, later = self._all[:CLOSED_AT_END], self._all[CLOSED_AT_END:]
         for widget in now:
             widget.close()
         if later:
@@ -142,18 +142,18 @@ class Stage:
         return self._count(self._ipywidgets.HTMLMath(value, layout=self._layout, style=self._look))
 
     def _count(self, widget: Any) -> Any:
-        self._made.append(widget)
+        self._all.append(widget)
         self.sent += 1
         return widget
 
 
 def _close(widgets: list[Any]) -> None:
     for widget in widgets:
-        time.sleep(1 / CLOSED_A_SECOND)
+        time.sleep(1 / CLOSED_PER_S)
         widget.close()
 
 
-def dressed(value: str, finished: bool) -> str:
+def wrap_segment(value: str, finished: bool) -> str:
     """The value of a segment as it goes into its widget.
 
     MathJax is kept away from all but formulas here, as it looks at a widget and not at what is
@@ -167,20 +167,20 @@ def dressed(value: str, finished: bool) -> str:
 class Column:
     """Widgets below each other. A full box gets a box as its last child, so that no message names them all."""
 
-    def __init__(self, stage: Stage, box: VBox) -> None:
-        self._stage, self._box = stage, box
+    def __init__(self, widgets: WidgetBox, box: VBox) -> None:
+        self._widgets, self._box = widgets, box
 
     def add(self, value: str) -> Segment:
         """A new segment at the end."""
-        segment = self._stage.segment(value)
+        segment = self._widgets.segment(value)
         self.put(segment)
         return segment
 
     def put(self, widget: Any) -> None:
         """Put the widget at the end."""
-        full = self._box if len(self._box.children) >= CROWD else None
+        full = self._box if len(self._box.children) >= MAX_WIDGETS_PER_BOX else None
         if full is not None:
-            widget = self._box = self._stage.box((widget,))
+            widget = self._box = self._widgets.box((widget,))
         box = full or self._box
         box.children = (*box.children, widget)
-        self._stage.sent += 1
+        self._widgets.sent += 1

@@ -12,7 +12,7 @@ from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.request import Request
 from nbchat.view.html.render import tool_results
-from nbchat.view.live.split import Acts
+from nbchat.view.live.split import SplitView
 
 #: From here on the tool shows nothing.
 SILENT = 100
@@ -97,7 +97,7 @@ def ask(screen: Screen, *answers: Any, **more: Any) -> Response:
         return n * 10
 
     session = Session(ScriptedTransport(*answers))
-    return session.ask("go", tools=[work], sinks=[Acts(screen.view, screen.watch)], **more)
+    return session.ask("go", tools=[work], sinks=[SplitView(screen.view, screen.watch)], **more)
 
 
 def test_a_turn_without_calls_is_one_view(screen: Screen):
@@ -155,7 +155,7 @@ def test_calls_that_are_not_run_are_shown_at_the_end(screen: Screen):
     """Nobody answers them: the user passed the tools by hand, say."""
     transport = ScriptedTransport(["Two calls.", call(1), call(2)])
     Session(transport).ask(
-        "go", sinks=[Acts(screen.view, screen.watch)], param='tools=[{"name": "work", "input_schema": {}}]'
+        "go", sinks=[SplitView(screen.view, screen.watch)], param='tools=[{"name": "work", "input_schema": {}}]'
     )
     assert screen.shown == ["Two calls. call:1 call:2"]
 
