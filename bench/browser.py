@@ -375,7 +375,7 @@ def measure(
     """Run one cell and return its figures."""
     name = f"{technique}-{kind}-{deltas}-{rate}.ipynb".replace(" ", "-")
     cell = CELLS[technique].replace("{what}", f"{kind} {deltas} {rate}")
-    server.write(name, SETUP, WARM, cell, "print(ended)", "live.show(_claude)")
+    server.write(name, SETUP, WARM, cell, "print(ended)", "from nbchat.view.final import show\nshow(_claude)")
     page.open(name)
     for _ in range(2):
         run_next(page)

@@ -88,7 +88,7 @@ def test_core_has_no_clock_no_environment_and_no_chance(module: str):
 #: Which module may import what; import-linter cannot tell a package's parts apart where they are outside.
 DOORS = {
     "IPython.core.magic": {"notebook/magics.py"},
-    "IPython.display": {"view/live/view.py", "view/live/widgets.py"},
+    "IPython.display": {"view/final.py", "view/live/widgets.py"},
     "ipywidgets": {"view/live/widgets.py"},
     "anthropic": {"transports/claude/client.py"},
     "httpx2": set(),

@@ -1,4 +1,4 @@
-"""The echo: the text of answers into a file as it arrives, for whoever follows that file."""
+"""The echo: a file that receives the text of answers as it arrives, for ``tail -f`` in a terminal."""
 
 from __future__ import annotations
 
@@ -12,19 +12,28 @@ __all__ = ["Echo"]
 
 
 class Echo:
-    """A sink that appends the text of an answer to ``path`` as it arrives, and a blank line at its end."""
+    """A sink that appends the text of an answer to a file, and a blank line after the answer.
+
+    Args:
+        path: the file. ``~`` stands for the home folder.
+
+    Raises:
+        OSError: the file cannot be opened for writing.
+    """
 
     def __init__(self, path: str) -> None:
         self._file = Path(path).expanduser().open("a", encoding="utf-8")
 
     def begin(self, request: Request) -> None:
-        """Write nothing yet."""
+        """Write nothing: the file holds answers only."""
 
     def feed(self, chunk: StreamChunk) -> None:
+        """Append the text of one chunk."""
         if isinstance(chunk, OutputText):
             self._file.write(chunk.text)
-            self._file.flush()
+            self._file.flush()  # whoever follows the file reads along
 
     def settle(self, response: Response) -> None:
+        """Append a blank line and close the file."""
         with self._file:
             self._file.write("\n\n")

@@ -21,7 +21,7 @@ from nbchat.core.usage import Usage
 from nbchat.engine.accounting import Accounting
 from nbchat.engine.session import use_session
 from nbchat.transports.claude import ClaudeTransport
-from nbchat.view.live.view import output_metadata
+from nbchat.view.final import output_metadata
 from nbchat.view.usage import run_line, run_table
 from tests.support import server as api
 

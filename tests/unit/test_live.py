@@ -23,9 +23,11 @@ from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ThinkingBlock,
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
+from nbchat.view import final
+from nbchat.view.final import FinalView, output_metadata
 from nbchat.view.live import view as live
 from nbchat.view.live.parts import Parts
-from nbchat.view.live.view import FinalView, LiveView, output_metadata, views
+from nbchat.view.live.view import LiveView, views
 from nbchat.view.live.widgets import WIDGET_VIEW
 from nbchat.view.status import Status
 from tests.support.waiting import wait_for
@@ -293,7 +295,7 @@ def test_a_renderer_that_fails_still_shows_the_text(page, monkeypatch):
     def fail(response: Response) -> Any:
         raise ValueError("a fault")
 
-    monkeypatch.setattr(live, "render_response", fail)
+    monkeypatch.setattr(final, "render_response", fail)
     FinalView().settle(answer("<b>bold</b>"))
     assert page.outputs[0]["data"]["text/html"] == "<pre>&lt;b&gt;bold&lt;/b&gt;</pre>"
 

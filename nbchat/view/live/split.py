@@ -21,7 +21,8 @@ from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ToolUse
 from nbchat.core.parser import ChatStreamParser, events_of
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
-from nbchat.view.live.view import DRAWING_THREAD, FinalView
+from nbchat.view.final import FinalView
+from nbchat.view.live.view import DRAWING_THREAD
 
 __all__ = ["OutputHook", "SplitView"]
 
@@ -48,7 +49,8 @@ class SplitView:
 
     def begin(self, request: Request) -> None:
         self._request = request
-        _begin(self._view, request)
+        if self._view is not None:
+            self._view.begin(request)
 
     def feed(self, chunk: StreamChunk) -> None:
         if isinstance(chunk, ToolResult):
@@ -104,18 +106,12 @@ class SplitView:
                 self._result_before = [OpaqueBlock(data)]
                 self._view = self._new_view()
                 if self._request is not None:
-                    _begin(self._view, self._request)
+                    self._view.begin(self._request)
                 self._view.feed(replace(chunk, tool_use_id=""))
                 for other in _chunks_of(self._blocks):
                     self._view.feed(other)
         if not self._calls:
             self._hooked.close()
-
-
-def _begin(view: Sink | None, request: Request) -> None:
-    begin = getattr(view, "begin", None)
-    if begin is not None:
-        begin(request)
 
 
 def _chunks_of(blocks: Sequence[Block]) -> list[StreamChunk]:

@@ -28,13 +28,14 @@ from typing import Any
 from nbchat.core.chunks import BlockStart, Notice, StreamChunk
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
-from nbchat.view.html.render import escape, render_markdown, render_response
+from nbchat.view.final import FinalView, final_bundle, publish_response
+from nbchat.view.html.markdown import render_markdown
 from nbchat.view.live.parts import Parts, Read
 from nbchat.view.live.widgets import WidgetBox, load_widgets
 from nbchat.view.rate import RateLimit
 from nbchat.view.status import Cost, Status
 
-__all__ = ["FinalView", "LiveView", "cell_id", "output_metadata", "preload", "publish", "show", "views"]
+__all__ = ["LiveView", "cell_id", "preload", "views"]
 
 log = logging.getLogger("nbchat.view")
 
@@ -83,75 +84,6 @@ def preload() -> None:
     except Exception:
         log.debug("preloading failed; the first answer will say why", exc_info=True)
 
-
-# --- the final output ---------------------------------------------------------------------------
-
-
-def show(response: Response) -> None:
-    """Display an answer again: the final output alone."""
-    _publish(response, _bundle(response))
-
-
-def publish(bundle: dict[str, Any]) -> None:
-    """Publish a mimebundle of the renderer's own."""
-    from IPython.display import publish_display_data
-
-    publish_display_data(bundle)
-
-
-def output_metadata(response: Response) -> dict[str, Any]:
-    """What the notebook keeps beside the answer, or {} for a part of one. No prompt, and nothing of a key.
-
-    Times are left out: two runs of a recorded answer make the same notebook.
-    """
-    if not (response.id or response.model or response.digest):
-        return {}
-    about = {
-        "id": response.id,
-        "model": response.model,
-        "status": response.status,
-        "usage": response.usage.to_dict(),
-        "cost": response.cost,
-        "digest": response.digest,
-        "replayed": response.replayed or None,
-    }
-    return {"nbchat": {key: value for key, value in about.items() if value not in (None, "")}}
-
-
-def _publish(response: Response, bundle: dict[str, Any], display_id: str | None = None) -> None:
-    """Publish the final output, in the place of the output with that display id if there is one."""
-    from IPython.display import publish_display_data
-
-    place = {"transient": {"display_id": display_id}, "update": True} if display_id else {}
-    publish_display_data(bundle, output_metadata(response) if bundle else {}, **place)
-
-
-def _bundle(response: Response) -> dict[str, Any]:
-    """The final mimebundle; an answer that the renderer fails on is shown as it came."""
-    if not response.blocks and response.status == "error":
-        return {}  # the error itself follows, and says all there is
-    try:
-        return render_response(response)
-    except Exception:
-        log.exception("an answer could not be rendered and is shown as plain text")
-        return {"text/html": f"<pre>{escape(response.text)}</pre>", "text/plain": response.text}
-
-
-class FinalView:
-    """Shows the final output and nothing before it."""
-
-    def begin(self, request: Request) -> None:
-        pass
-
-    def feed(self, chunk: StreamChunk) -> None:
-        pass
-
-    def settle(self, response: Response) -> None:
-        if bundle := _bundle(response):
-            _publish(response, bundle)
-
-
-# --- while it arrives ---------------------------------------------------------------------------
 
 #: Seconds without a first word until the box is shown, so that an error at once leaves no trace.
 FIRST_DISPLAY_WAIT_S = 0.25
@@ -213,10 +145,10 @@ class LiveView:
             if self._thread is not None:
                 self._thread.join(2.0)
         finally:
-            widgets, bundle = self._widgets, _bundle(response)
+            widgets, bundle = self._widgets, final_bundle(response)
             shown = widgets.display_id if widgets is not None and widgets.shown else None
             if shown or bundle:
-                _publish(response, bundle, shown)
+                publish_response(response, bundle, shown)
             if widgets is not None:
                 widgets.close()
 

@@ -1,0 +1,93 @@
+"""The final output of an answer: what stays in the notebook.
+
+It is one plain output with safe ``text/html`` and ``text/plain``, without a widget and without a
+script. This module and :mod:`nbchat.view.live.widgets` are the only doors to IPython.display.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from nbchat.core.chunks import StreamChunk
+from nbchat.core.request import Request
+from nbchat.core.response import Response
+from nbchat.view.html.render import render_response
+from nbchat.view.html.safe import escape
+
+__all__ = ["FinalView", "final_bundle", "output_metadata", "publish", "publish_response", "show"]
+
+log = logging.getLogger("nbchat.view")
+
+
+class FinalView:
+    """A sink that shows the final output and nothing before the end."""
+
+    def begin(self, request: Request) -> None:
+        """Show nothing."""
+
+    def feed(self, chunk: StreamChunk) -> None:
+        """Show nothing."""
+
+    def settle(self, response: Response) -> None:
+        """Show the final output."""
+        if bundle := final_bundle(response):
+            publish_response(response, bundle)
+
+
+def show(response: Response) -> None:
+    """Display the final output of an answer again."""
+    publish_response(response, final_bundle(response))
+
+
+def publish(bundle: dict[str, Any]) -> None:
+    """Publish a mimebundle that this package rendered."""
+    from IPython.display import publish_display_data
+
+    publish_display_data(bundle)
+
+
+def publish_response(response: Response, bundle: dict[str, Any], display_id: str | None = None) -> None:
+    """Publish the final output of an answer.
+
+    Args:
+        response: the answer that the metadata describes.
+        bundle: the mimebundle of :func:`final_bundle`. {} empties the output with that display id.
+        display_id: the output to replace. Without one, the bundle becomes a new output.
+    """
+    from IPython.display import publish_display_data
+
+    target = {"transient": {"display_id": display_id}, "update": True} if display_id else {}
+    publish_display_data(bundle, output_metadata(response) if bundle else {}, **target)
+
+
+def final_bundle(response: Response) -> dict[str, Any]:
+    """Return the final mimebundle of an answer, or {} if there is nothing to show."""
+    if not response.blocks and response.status == "error":
+        return {}  # IPython shows the error itself right after this, and the error says it all
+    try:
+        return render_response(response)
+    except Exception:
+        # A fault in the renderer must not cost the user an answer that was paid for.
+        log.exception("an answer could not be rendered and is shown as plain text")
+        return {"text/html": f"<pre>{escape(response.text)}</pre>", "text/plain": response.text}
+
+
+def output_metadata(response: Response) -> dict[str, Any]:
+    """Return what the notebook keeps next to an answer, or {} for one part of an answer.
+
+    It contains no prompt and no key. It contains no times either: two runs of a recorded answer must
+    write the same notebook, byte for byte.
+    """
+    if not (response.id or response.model or response.digest):
+        return {}
+    fields = {
+        "id": response.id,
+        "model": response.model,
+        "status": response.status,
+        "usage": response.usage.to_dict(),
+        "cost": response.cost,
+        "digest": response.digest,
+        "replayed": response.replayed or None,
+    }
+    return {"nbchat": {name: value for name, value in fields.items() if value not in (None, "")}}
