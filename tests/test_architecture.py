@@ -28,7 +28,6 @@ LONGEST = 400  # lines of a module
 #: Longer modules, and why they are one room.
 LONGER = {
     "store/ledger.py": "one file format: its schema, its migrations and its queries",
-    "view/usage.py": "a table and a plot of the same totals",
 }
 HARD_LIMIT = 650
 VAGUE = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "base", "misc"}

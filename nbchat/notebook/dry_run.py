@@ -9,9 +9,9 @@ from typing import Any
 from nbchat.content.blocks import human_size
 from nbchat.content.sizes import estimate_tokens
 from nbchat.core.messages import Message
+from nbchat.core.money import dollars
 from nbchat.engine.fitting import parts_of_text
 from nbchat.engine.session import Prepared, Session
-from nbchat.store.prices import dollars
 
 __all__ = ["describe"]
 

@@ -20,13 +20,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat.core.errors import BudgetError
+from nbchat.core.money import dollars
 from nbchat.core.usage import Usage
 from nbchat.models import DEFAULT_MODEL, FREE, PLATFORMS, Model
 
 if TYPE_CHECKING:
     from genai_prices.types import PriceCalculation
 
-__all__ = ["Overrides", "check_budget", "cost_of", "dollars", "estimate_cost", "preload"]
+__all__ = ["Overrides", "check_budget", "cost_of", "estimate_cost", "preload"]
 
 #: The user's own prices, by model: US dollars per million tokens as ``input``, ``output``, ``cache_read``,
 #: ``cache_write`` and ``cache_write_1h``, and US dollars per thousand searches as ``web_search``.
@@ -263,16 +264,3 @@ def check_budget(
             "or raise --budget (c.Nbchat.budget).",
             **amounts,
         )
-
-
-def dollars(amount: float | None) -> str:
-    """Return an amount for people: with cents from one dollar on, else with four digits.
-
-    >>> dollars(12.5), dollars(0.0042), dollars(None)
-    ('$12.50', '$0.0042', 'unknown')
-    """
-    if amount is None:
-        return "unknown"
-    if amount == 0 or amount >= 1:
-        return f"${amount:,.2f}"
-    return f"${amount:.4f}" if amount >= 0.00005 else "<$0.0001"

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from nbchat.core.chunks import Notice, OutputText, ResponseChunk, StreamChunk, Thinking, ToolInput
 from nbchat.core.messages import OpaqueBlock
+from nbchat.core.money import dollars
 from nbchat.core.request import Request
 from nbchat.core.usage import Usage
 
@@ -93,7 +94,7 @@ class Status:
             else Usage()
         )
         cost = self._cost(self._usage + arriving, self.model)
-        return "" if cost is None else f"{'~' if running else ''}${cost:.4f}"
+        return "" if cost is None else f"{'~' if running and not dollars(cost).startswith('<') else ''}{dollars(cost)}"
 
 
 def _elapsed(seconds: float) -> str:

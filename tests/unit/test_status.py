@@ -39,9 +39,9 @@ def test_a_round_that_ended_is_counted_as_the_endpoint_did():
     status = Status(0.0, price)
     status.begin(REQUEST)
     status.take(OutputText(0, "a" * 40), 1.0)
-    assert "~$2.0000" in status.line(1.5)  # 100 tokens in, 10 out
+    assert "~$2.00" in status.line(1.5)  # 100 tokens in, 10 out
     status.take(ResponseChunk({"model": "claude-x-1"}, (), Usage(input_tokens=50, output_tokens=20)), 2.0)
-    assert status.line(2.0) == "claude-x-1 · 2 s · 20 tokens · 20 tokens/s · $2.5000"
+    assert status.line(2.0) == "claude-x-1 · 2 s · 20 tokens · 20 tokens/s · $2.50"
 
 
 def test_no_price_is_guessed_for_what_letters_do_not_tell():

@@ -14,7 +14,8 @@ from nbchat.core.entries import Entry, Total
 from nbchat.core.errors import InputError
 from nbchat.core.usage import Usage
 from nbchat.store.ledger import Ledger
-from nbchat.view.usage import joined, usage_frame, usage_plot, usage_table
+from nbchat.view.plot import usage_plot
+from nbchat.view.usage import joined, usage_frame, usage_table
 
 
 def total(*group: str, cost: float = 0.25, **known: Any) -> Total:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbchat.view.html.safe import clean, escape
+from nbchat.view.tables import html_table
 
 __all__ = ["TypedTable", "render_value"]
 
@@ -34,19 +35,16 @@ def render_value(value: Any) -> str:
         return clean(f"<ol>\n{items}</ol>\n{_more(len(plain) - MAX_ROWS, 'items')}")
     if isinstance(plain, dict):
         fields = list(plain.items())
-        body = "".join(f"<tr><th>{escape(name)}</th><td>{_cell(part)}</td></tr>\n" for name, part in fields[:MAX_ROWS])
-        return clean(f"<table>\n<tbody>\n{body}</tbody>\n</table>\n{_more(len(fields) - MAX_ROWS, 'fields')}")
+        rows = [f"<th>{escape(name)}</th><td>{_cell(part)}</td>" for name, part in fields[:MAX_ROWS]]
+        return clean(html_table(rows, line_end="\n") + _more(len(fields) - MAX_ROWS, "fields"))
     return clean(f"<p>{_cell(plain)}</p>\n")
 
 
 def _rows(rows: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th>{escape(name)}</th>" for name in names[:MAX_COLUMNS])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_cell(row.get(name))}</td>" for name in names[:MAX_COLUMNS]) + "</tr>\n"
-        for row in rows[:MAX_ROWS]
-    )
-    table = f"<table>\n<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
+    body = ["".join(f"<td>{_cell(row.get(name))}</td>" for name in names[:MAX_COLUMNS]) for row in rows[:MAX_ROWS]]
+    table = html_table(body, head=head, line_end="\n")
     return table + _more(len(rows) - MAX_ROWS, "rows") + _more(len(names) - MAX_COLUMNS, "columns")
 
 
