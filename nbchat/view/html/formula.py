@@ -14,6 +14,7 @@ see goes out as ``\(…\)`` or ``\[…\]``, so that a dollar inside needs no tho
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_block import StateBlock
     from markdown_it.rules_inline import StateInline
+    from markdown_it.token import Token
 
 __all__ = ["ENVIRONMENTS", "add_formulas", "harmless", "typeset"]
 
@@ -232,13 +234,13 @@ def _block(state: StateBlock, start: int, stop: int, silent: bool) -> bool:
 def add_formulas(parser: MarkdownIt) -> None:
     """Teach a Markdown parser formulas, and its renderer to typeset them."""
 
-    def inline(self: object, tokens: list, index: int, options: object, env: object) -> str:
+    def inline(self: object, tokens: Sequence[Token], index: int, options: object, env: object) -> str:
         token = tokens[index]
-        return typeset(token.content, (token.markup, token.info), token.meta["display"])
+        return typeset(token.content, (token.markup, token.info), display=token.meta["display"])
 
-    def block(self: object, tokens: list, index: int, options: object, env: object) -> str:
+    def block(self: object, tokens: Sequence[Token], index: int, options: object, env: object) -> str:
         token = tokens[index]
-        return f"<p>{typeset(token.content, (token.markup, token.info), True)}</p>\n"
+        return f"<p>{typeset(token.content, (token.markup, token.info), display=True)}</p>\n"
 
     parser.inline.ruler.before("escape", "formula", _inline)
     parser.block.ruler.before(
