@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,27 +32,20 @@ from nbchat.tools.answer_type import AnswerType
 
 __all__ = [
     "ForcedAnswer",
-    "Growing",
     "answer_tool",
     "asked_again",
     "correction",
     "forces_answer",
     "instruction",
     "output_format",
-    "partial",
     "plain",
     "read_answer",
-    "read_sofar",
     "response_table",
     "shaped",
     "table",
 ]
 
 _FORCED_TOOL = {"type": "tool", "name": "answer"}
-
-
-#: The exceptions of the json module: for a text that is not JSON, and for one that is nested too deeply.
-_UNREADABLE = (ValueError, RecursionError)
 
 
 # -- asking ---------------------------------------------------------------------------------------
@@ -243,64 +235,3 @@ def _row(item: Any) -> dict[str, Any]:
     else:
         fields = {"value": item}
     return {key: part.value if isinstance(part, enum.Enum) else part for key, part in fields.items()}
-
-
-# -- showing --------------------------------------------------------------------------------------
-
-
-def partial(text: str) -> Any:
-    """What an unfinished JSON text says so far, as plain values; None before anything does.
-
-    An unfinished text or number is what has come of it; an unfinished ``true`` is left out.
-    """
-    from pydantic_core import from_json
-
-    start = re.search(r"[{\[]", text)
-    if start is None:
-        return None
-    body = text[start.start() :] if start.start() else text
-    try:
-        return from_json(body, allow_partial="trailing-strings")
-    except ValueError:
-        pass
-    try:
-        # Prose or a fence may stand behind the value.
-        return json.JSONDecoder().raw_decode(body)[0]
-    except _UNREADABLE:
-        return None
-
-
-class Growing:
-    """The values of a JSON text that arrives in pieces, for the live view.
-
-    The text is read again only when it has grown by a tenth since the last time, so that all the
-    readings together cost no more than eleven of the whole text, however many pieces it came in.
-    """
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._length = 0
-        self._due = 1
-
-    def feed(self, piece: str) -> Any:
-        """Take a piece; give the value so far where it was read anew, else None."""
-        self._pieces.append(piece)
-        self._length += len(piece)
-        if self._length < self._due:
-            return None
-        return self.value()
-
-    def value(self) -> Any:
-        """The value so far, read now. A root that was wrapped for the API is unwrapped."""
-        text = "".join(self._pieces)
-        self._pieces = [text]
-        self._due = self._length + max(self._length // 10, 16)
-        found = partial(text)
-        if isinstance(found, dict) and len(found) == 1 and isinstance(found.get("items"), list):
-            return found["items"]
-        return found
-
-
-def read_sofar(text: str) -> Any:
-    """What an unfinished answer says so far, as plain values; None before it says anything."""
-    return Growing().feed(text)

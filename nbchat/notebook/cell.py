@@ -14,7 +14,6 @@ from nbchat.core.errors import InputError
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
 from nbchat.engine.session import Prepared, Session
-from nbchat.engine.structured import read_sofar
 from nbchat.notebook.dry_run import describe
 from nbchat.notebook.history import gather_cells
 from nbchat.notebook.host import ShellHost
@@ -114,10 +113,10 @@ def _attachments(host: ShellHost, options: Options) -> list[Carried]:
 
 def _views(host: ShellHost, session: Session, options: Options, cost: Any) -> list[Sink]:
     """Return the sinks that show the answer."""
-    read = read_sofar if options.schema is not None else None
+    typed = options.schema is not None
 
     def views() -> tuple[Sink, ...]:
-        return live.views(host.shell, cell_id=host.cell_id(), quiet=options.quiet, cost=cost, read=read)
+        return live.views(host.shell, cell_id=host.cell_id(), quiet=options.quiet, cost=cost, typed=typed)
 
     # A terminal prints things in the order they come. In a notebook, what a tool prints belongs under its call.
     in_notebook = getattr(host.shell, "kernel", None) is not None and not options.quiet

@@ -17,12 +17,10 @@ from hypothesis import strategies as st
 
 from nbchat.core.errors import InputError, OptionError, ParseError, SchemaError
 from nbchat.engine.structured import (
-    Growing,
     answer_tool,
     correction,
     instruction,
     output_format,
-    partial,
     table,
 )
 from nbchat.tools.answer_type import AnswerType
@@ -333,74 +331,6 @@ def test_an_instance_fits_the_schema_that_was_sent(value):
 
     plain = json.loads(pydantic.TypeAdapter(Person).dump_json(value))
     jsonschema.validate(plain, schema_of(Person))
-
-
-# -- while it arrives -----------------------------------------------------------------------------
-
-
-def test_partial_says_what_is_there_so_far():
-    assert partial("") is None
-    assert partial("Here: ") is None
-    assert partial("{") == {}
-    assert partial('{"items": [{"name": "Ad') == {"items": [{"name": "Ad"}]}
-    assert partial('```json\n{"a": 1, "b": tr') == {"a": 1}
-    assert partial('```json\n{"a": 1}\n```\nThat is all.') == {"a": 1}
-    assert partial("{no json") is None
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-1000, 1000) | words,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
-    max_leaves=10,
-)
-
-
-@given(st.dictionaries(words, json_values, max_size=4), st.data())
-@settings(max_examples=60)
-def test_partial_of_any_prefix_is_a_part_of_the_whole(value, data):
-    text = json.dumps(value)
-    prefix = text[: data.draw(st.integers(1, len(text)))]
-    sofar = partial(prefix)
-    assert sofar is not None
-    assert _is_part(sofar, value)
-
-
-def _is_part(part: Any, whole: Any) -> bool:
-    if isinstance(part, dict) and isinstance(whole, dict):
-        return all(key in whole and _is_part(value, whole[key]) for key, value in part.items())
-    if isinstance(part, list) and isinstance(whole, list):
-        return len(part) <= len(whole) and all(map(_is_part, part, whole))
-    if isinstance(part, str) and isinstance(whole, str):
-        return whole.startswith(part)
-    return part == whole or (type(part) is type(whole) is int and str(whole).startswith(str(part)))
-
-
-def test_growing_reads_a_bounded_multiple_of_the_text(monkeypatch):
-    """1 MB in 10,000 pieces: the characters read are at most 11 times those that came."""
-    from nbchat.engine import structured
-
-    read = []
-    monkeypatch.setattr(structured, "partial", lambda text: read.append(len(text)) or partial(text))
-    rows = [{"name": f"person {n}", "note": "x" * 60} for n in range(11_000)]
-    text = json.dumps({"items": rows})
-    assert len(text) > 1_000_000
-    growing, seen = Growing(), 0
-    size = len(text) // 10_000
-    for start in range(0, len(text), size):
-        value = growing.feed(text[start : start + size])
-        if value is not None:
-            assert len(value) >= seen
-            seen = len(value)
-    assert growing.value() == rows
-    assert len(read) < 200
-    assert sum(read) <= 12 * len(text)
-
-
-def test_growing_gives_values_early_and_the_last_one_whole():
-    growing = Growing()
-    given_values = [growing.feed(piece) for piece in ('{"na', 'me": "A', "da", '", "age": 3', "6}")]
-    assert given_values[0] == {}
-    assert growing.value() == {"name": "Ada", "age": 36}
 
 
 # -- as a table -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.errors import InputError, OptionError, ParseError, RefusedError, SchemaError, TruncatedError
-from nbchat.engine.structured import ForcedAnswer, read_sofar, table
+from nbchat.engine.structured import ForcedAnswer, table
 from nbchat.view.html.typed_table import MAX_ROWS, TypedTable, render_value
 
 
@@ -308,9 +308,9 @@ def test_text_of_the_model_stays_text(hostile: str):
 
 
 def test_the_table_grows_with_the_text():
-    """What an unfinished JSON text says so far, row by row; the last picture is the whole."""
+    """What an unfinished JSON text says so far, row by row; the last one is the whole."""
     seen = []
-    table = TypedTable(read_sofar)
+    table = TypedTable()
     for piece in (GOOD[at : at + 7] for at in range(0, len(GOOD), 7)):
         table.feed(piece)
         assert table.advance() == []

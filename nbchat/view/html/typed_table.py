@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from nbchat.view.html.partial_json import value_so_far
 from nbchat.view.html.safe import clean, escape
 from nbchat.view.tables import html_table
 
@@ -80,22 +81,25 @@ def _plain(value: Any) -> Any:
 
 
 class TypedTable:
-    """The text of a structured answer as a table that grows; ``read`` gives the value of a text so far."""
+    """The JSON text of a typed answer as a table that grows."""
 
-    def __init__(self, read: Callable[[str], Any]) -> None:
-        self._read = read
+    def __init__(self) -> None:
         self._pieces: list[str] = []
 
     def feed(self, text: str) -> None:
+        """Take some more text."""
         self._pieces.append(text)
 
     def advance(self) -> list[str]:
+        """Return []: until the answer ends, a later row may still add a column to all rows."""
         return []
 
     def tail(self) -> str:
-        return render_value(self._read("".join(self._pieces))) if self._pieces else ""
+        """Return the table as far as the text has arrived."""
+        return render_value(value_so_far("".join(self._pieces))) if self._pieces else ""
 
     def close(self) -> list[str]:
-        done = self.tail()
+        """Return the whole table as finished HTML."""
+        html = self.tail()
         self._pieces.clear()
-        return [done] if done else []
+        return [html] if html else []

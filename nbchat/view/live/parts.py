@@ -7,8 +7,8 @@ calls. Times are seconds of one monotonic clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nbchat.core.chunks import (
     BlockStart,
@@ -26,21 +26,18 @@ from nbchat.view.html.render import (
     CODE_TOOLS,
     Sources,
     arguments_html,
-    clean,
     outcome_html,
     render_opaque,
     render_tool_result,
     result_text,
 )
+from nbchat.view.html.safe import clean
 from nbchat.view.html.typed_table import TypedTable
 from nbchat.view.live.segments import PlainTextStream, Segments, TextStream
 from nbchat.view.live.widgets import Segment, WidgetBox, wrap_segment
 from nbchat.view.status import Status
 
-__all__ = ["Parts", "Read"]
-
-Read: TypeAlias = Callable[[str], Any]
-"""Gives the value of a JSON text that is not whole yet."""
+__all__ = ["Parts"]
 
 #: Seconds between two status lines.
 STATUS_INTERVAL_S = 1.0
@@ -53,8 +50,8 @@ MAX_MESSAGES_PER_UPDATE = 5
 class Parts:
     """The parts of an answer in a widget box: text, and folds of thinking and of tool calls."""
 
-    def __init__(self, widgets: WidgetBox, status: Status, read: Read | None = None) -> None:
-        self._widgets, self._status, self._read = widgets, status, read
+    def __init__(self, widgets: WidgetBox, status: Status, typed: bool = False) -> None:
+        self._widgets, self._status, self._typed = widgets, status, typed
         self._sources = Sources()
         self._open_part: Part | None = None  # the one that grows
         self._calls: dict[str, Part] = {}
@@ -125,7 +122,7 @@ class Parts:
                 self._part_of("text", now).cite(self._sources, citations)
             case BlockStop(block=OpaqueBlock(data=data)):
                 self._add_opaque(data, now)
-            case ResponseChunk() if self._read is not None:
+            case ResponseChunk() if self._typed:
                 self._end(now)  # a further try is a further table
             case ToolResult():
                 self._add_result(chunk.tool_use_id, [block.to_dict() for block in chunk.content], chunk.is_error, now)
@@ -134,7 +131,7 @@ class Parts:
         """The part that grows, if it is of that kind; else it ends and another begins."""
         if self._open_part is None or self._open_part.kind != kind:
             self._end(now)
-            text = TypedTable(self._read) if self._read is not None and kind == "text" else None
+            text = TypedTable() if self._typed and kind == "text" else None
             self._open_part = Part(self._widgets, kind, head, text=text)
         return self._open_part
 

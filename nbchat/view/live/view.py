@@ -30,7 +30,7 @@ from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
 from nbchat.view.final import FinalView, final_bundle, publish_response
 from nbchat.view.html.markdown import render_markdown
-from nbchat.view.live.parts import Parts, Read
+from nbchat.view.live.parts import Parts
 from nbchat.view.live.widgets import WidgetBox, load_widgets
 from nbchat.view.rate import RateLimit
 from nbchat.view.status import Cost, Status
@@ -56,12 +56,12 @@ def views(
     cell_id: str | None,
     quiet: bool = False,
     cost: Cost | None = None,
-    read: Read | None = None,
+    typed: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Sink, ...]:
     """The view that fits where this runs, as sinks of one answer.
 
-    ``quiet`` shows nothing; ``read`` is as in :class:`LiveView`. Without a kernel it is a terminal.
+    ``quiet`` shows nothing; ``typed`` is as in :class:`LiveView`. Without a kernel it is a terminal.
     Without a cell id (nbclient, nbval, papermill) or under pytest nothing is live, so that what is
     saved can be compared.
     """
@@ -73,7 +73,7 @@ def views(
         return (TerminalView(cost=cost),)
     if cell_id is None or environ.get("PYTEST_VERSION") or environ.get("PYTEST_CURRENT_TEST"):
         return (FinalView(),)
-    return (LiveView(cost=cost, read=read),)
+    return (LiveView(cost=cost, typed=typed),)
 
 
 def preload() -> None:
@@ -98,14 +98,14 @@ _EMPTY_AT_START = ("text", "thinking")
 class LiveView:
     """Shows an answer in a widget while it arrives, and its final output at the end.
 
-    ``cost`` prices the status line. ``read`` gives the value of a JSON text so far: the text is then
-    shown as a table. ``clock`` gives seconds and never goes back.
+    ``cost`` prices the status line. ``typed`` says that the text is the JSON of a typed answer: the text is
+    then shown as a table. ``clock`` gives seconds and never goes back.
     """
 
     def __init__(
-        self, *, cost: Cost | None = None, read: Read | None = None, clock: Callable[[], float] = time.monotonic
+        self, *, cost: Cost | None = None, typed: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._clock, self._read = clock, read
+        self._clock, self._typed = clock, typed
         self._status = Status(clock(), cost)
         self._rate = RateLimit()
         self._pending: list[StreamChunk] = []
@@ -157,7 +157,7 @@ class LiveView:
     def _draw(self) -> None:
         try:
             self._widgets = widgets = WidgetBox()
-            self._parts = Parts(widgets, self._status, self._read)
+            self._parts = Parts(widgets, self._status, self._typed)
             self._rate.spend(widgets.sent, 0.0, self._clock())
             render_markdown("`a`")  # the first use of a parser costs more than many later ones
             self._wait_for_first()
