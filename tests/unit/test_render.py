@@ -268,7 +268,7 @@ def test_a_fault_of_the_parser_shows_the_text(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(markdown, "_parse_inside", fail)
     assert render_markdown("<b>\n\nx") == "<pre>&lt;b&gt;</pre>\n<pre>x</pre>\n"
-    monkeypatch.setattr(markdown, "_parser", fail)
+    monkeypatch.setattr(markdown, "markdown_parser", fail)
     assert render_markdown("<b>\n\nx") == "<pre>&lt;b&gt;&#10;&#10;x</pre>\n"
 
 

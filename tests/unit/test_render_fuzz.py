@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from markup import audit
 from payloads import PAYLOADS
 
-from nbchat.view.html.markdown import MarkdownStream, _parser, render_markdown
+from nbchat.view.html.markdown import MarkdownStream, render_markdown
+from nbchat.view.html.parser import markdown_parser
 from nbchat.view.html.render import details, render_citations, render_thinking, render_tool_call
 
 WORDS = st.sampled_from(
@@ -152,7 +153,7 @@ def test_citations_do_not_depend_on_the_split(parts: list[tuple[str, bool]]) -> 
 @given(MARKDOWN.filter(lambda text: "]:" not in text))
 def test_cutting_does_not_change_the_meaning(text: str) -> None:
     """Without reference definitions, the pieces are what the parser makes of the whole text."""
-    parser = _parser()
+    parser = markdown_parser()
     stream = MarkdownStream()
     stream.feed(text)
     stream._gather()

@@ -1,67 +1,86 @@
-"""Markdown to safe HTML, whole or as it grows.
+"""Markdown to safe HTML, of a whole text or of a text that grows.
 
-CommonMark with tables, strikethrough, task lists, bare links and formulas; raw HTML is text, an
-image is a link to it, code is coloured. What comes out went through :func:`nbchat.view.html.safe.clean`.
+The dialect is CommonMark with tables, strikethrough, task lists, bare links and formulas. All HTML
+that this module returns went through :func:`nbchat.view.html.safe.clean`.
 
-One text gives one HTML, whichever way it came. It is cut into *pieces* at each line that
-follows a blank line and begins a new top-level block: no later line can reach back over such a
-cut, as every look-ahead of the parser (a table's second line, a setext underline, the title of a
-reference, the end of a formula) stops at a blank line, and the blocks that do not (lists,
-quotes, fences, indented code) would have taken the line. The one thing in Markdown that
-reaches back further is a reference definition. Here it counts only for what comes after it,
-and it shows: a definition is a line of its own with its link, a reference before it stays as
-it was written, and nothing that was shown changes.
+The law: one text has one HTML, no matter in which pieces the text arrived.
+
+While a text grows, everything that no later text can change is *finished*. To find it, the text is
+cut into pieces. A cut is before a line that follows a blank line and begins a new top-level block.
+No later line can reach back over a cut:
+
+- Each look-ahead of the parser stops at a blank line: for the second line of a table, for the
+  underline of a heading, for the title of a reference, for the end of a formula.
+- The blocks that do continue after a blank line (lists, quotes, fences, indented code) would have
+  taken the line as their own, so the line would not begin a top-level block.
+
+One thing in Markdown reaches back further: a reference definition changes all links that name the
+reference, even those far above. Here a definition counts only for the text after the definition.
+A reference above it stays as it was written, so nothing changes that was shown. The definition
+itself is shown as a line with its link.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbchat.view.html.formula import add_formulas
-from nbchat.view.html.highlight import code_html
-from nbchat.view.html.safe import allowed_address, clean, escape, link_html, neutral
+from nbchat.view.html.parser import MAX_BLOCK_DEPTH, citation_mark, markdown_parser
+from nbchat.view.html.safe import allowed_address, clean, escape, neutral
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
-    from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-__all__ = ["MarkdownStream", "render_markdown"]
+__all__ = ["MarkdownStream", "normalized", "render_markdown", "rendered_tokens"]
 
-#: Blocks nest this deep, a list and its item counting as two; deeper text is shown as it came.
-MAX_BLOCK_DEPTH = 20
-#: Emphasis and the like nest this deep; a deeper line is shown as it came.
+#: The deepest nesting of emphasis and the like. A deeper line is shown as its source.
 MAX_INLINE_DEPTH = 20
-#: Characters that searches for the end of a link may look at in one paragraph, all together:
-#: without a limit ``[[[[[…`` takes a time quadratic in its length.
-MAX_LINK_SEARCH_CHARACTERS = 10_000_000
-#: An open piece longer than this is looked at again only when it grew by a tenth.
+#: An open piece of more characters is parsed again only when the piece has grown by a tenth.
 LONG_PIECE_CHARACTERS = 4_000
 
 
 def render_markdown(text: str) -> str:
-    """Safe HTML of a whole Markdown text: blocks, with nothing around them. Never raises."""
+    """Return the safe HTML of a whole Markdown text: blocks without an element around them. Never raises."""
     stream = MarkdownStream()
     stream.feed(text)
     stream.close()
     return "".join(stream.finished)
 
 
+def normalized(text: str) -> str:
+    """Return the text as the parser reads it: newlines only, and no characters that act unseen."""
+    return neutral(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def rendered_tokens(text: str) -> list[Token]:
+    """Return the block tokens that the page renders of a whole :func:`normalized` text.
+
+    A piece that the page shows as its source, for example because it nests too deep, has none.
+    """
+    tokens: list[Token] = []
+    for piece in _pieces(text, closed=True):
+        try:
+            _check(piece.tokens)
+        except ValueError:
+            continue
+        tokens += piece.tokens
+    return tokens
+
+
 class MarkdownStream:
     """Markdown that grows: pieces that are finished, and an open tail.
 
-    ``finished`` only ever grows at its end. At any time ``"".join(finished) + tail()`` is
-    ``render_markdown`` of what was fed. Feeding only appends; :meth:`advance` parses.
+    ``finished`` only ever grows at its end. At any time ``"".join(finished) + tail()`` equals
+    ``render_markdown`` of the text so far. Feeding only appends; :meth:`advance` parses.
     """
 
     def __init__(self) -> None:
         self.finished: list[str] = []
         self._fed: list[str] = []
         self._open = ""
-        self._looked_at = 0
+        self._parsed_length = 0
         self._env: dict[str, Any] = {"references": {}, "addresses": {}}
 
     def feed(self, text: str) -> None:
@@ -74,34 +93,39 @@ class MarkdownStream:
         self._env["addresses"][str(number)] = address
         body = self._open.rstrip()
         space = self._open[len(body) :]
-        mark = f"[\ufdd0{number}\ufdd1]"
-        if body.endswith("|"):
+        if body.endswith("|"):  # the end of a table row: the mark belongs into the last cell
             body, space = body[:-1].rstrip(), " |" + space
-        last = body[body.rfind("\n") + 1 :]
-        if _MARKUP_LINE.match(last):  # after a fence, a rule or an underline text would undo it
+        last_line = body[body.rfind("\n") + 1 :]
+        if _MARKUP_LINE.match(last_line):  # text after a closing fence, a rule or an underline would undo it
             body += "\n\n"
-        self._open = body + mark + space
+        self._open = body + citation_mark(number) + space
 
     def advance(self) -> list[str]:
-        """Finish the pieces that no later text can change; gives their HTML, which ``finished`` now has too."""
+        """Finish the pieces that no later text can change, and return their HTML.
+
+        The HTML is appended to ``finished`` too.
+        """
         self._gather()
-        grown = len(self._open) - self._looked_at
-        if not grown or (len(self._open) > LONG_PIECE_CHARACTERS and grown * 10 < self._looked_at):
+        # This runs for every update of the live view, so the cheap checks come first: parsing an
+        # open piece of 50 kB again for each word would take most of the time.
+        growth = len(self._open) - self._parsed_length
+        if not growth or (len(self._open) > LONG_PIECE_CHARACTERS and growth * 10 < self._parsed_length):
             return []
-        if "\n" not in self._open[max(self._looked_at - 1, 0) :]:  # no line ended, none began
+        if "\n" not in self._open[max(self._parsed_length - 1, 0) :]:  # no line has ended since
             return []
         if not _may_be_cut(self._open):
             return []
         return self._finish(closed=False)
 
     def tail(self) -> str:
-        """The HTML of what is not finished, as if the text ended here."""
+        """Return the HTML of the text that is not finished, as if the text ended here."""
         self._gather()
+        # A copy: a definition in the open text may still change, and must not count later on.
         env = {**self._env, "references": dict(self._env["references"])}
         return "".join(_render(piece, env) for piece in _pieces(self._ended(), closed=True))
 
     def close(self) -> list[str]:
-        """The text is whole: finish the rest. Gives its HTML."""
+        """Finish the rest, because the text is whole, and return its HTML."""
         self._gather()
         self._open = self._ended()
         return self._finish(closed=True)
@@ -112,20 +136,22 @@ class MarkdownStream:
             self._open = pieces.pop().source
         elif closed:
             self._open = ""
-        self._looked_at = len(self._open)
-        new = [_render(piece, self._env) for piece in pieces]
-        self.finished += new
-        return new
+        self._parsed_length = len(self._open)
+        html = [_render(piece, self._env) for piece in pieces]
+        self.finished += html
+        return html
 
     def _gather(self) -> None:
-        """Move what was fed to the open text. A carriage return waits for the newline it may belong to."""
+        """Move the text that was fed to the open text.
+
+        A carriage return at the end waits: the next character may be the newline of the same line end.
+        """
         if self._fed:
             text = self._open[-1:] * self._open.endswith("\r") + "".join(self._fed)
             self._open = self._open.removesuffix("\r")
             self._fed.clear()
             waiting = "\r" if text.endswith("\r") else ""
-            text = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n")
-            self._open += neutral(text) + waiting
+            self._open += normalized(text.removesuffix("\r")) + waiting
 
     def _ended(self) -> str:
         return self._open.replace("\r", "\n")
@@ -134,7 +160,7 @@ class MarkdownStream:
 _MARKUP_LINE = re.compile(r"[\s\-*_=`~:$>\\\]]*(?:[`~]{3,}.*)?\Z")
 
 
-# --- pieces -------------------------------------------------------------------------------------
+# --- pieces ---------------------------------------------------------------------------------------
 
 
 class _Piece(NamedTuple):
@@ -147,21 +173,24 @@ _OPEN_FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})")
 
 
 def _may_be_cut(text: str) -> bool:
-    """A cheap look: is there a blank line with a line after it, and is what begins here no open fence?"""
+    """Return False if a cheap check shows that no piece of the text is finished.
+
+    A piece needs a blank line with a line after it, and a fence at the beginning needs its end.
+    """
     if not _BLANK_LINE.search(text):
         return False
-    if opened := _OPEN_FENCE.match(text):
-        return re.search(rf"\n {{0,3}}{opened['fence']}", text) is not None
+    if opening := _OPEN_FENCE.match(text):
+        return re.search(rf"\n {{0,3}}{opening['fence']}", text) is not None
     return True
 
 
 def _pieces(text: str, closed: bool) -> list[_Piece]:
-    """The pieces of a text. Unless ``closed``, the last one is open, as it may still change."""
+    """Return the pieces of a text. Unless ``closed``, the last piece is open: it may still change."""
     tokens: list[Token] = []
     try:
-        parser = _parser()
+        parser = markdown_parser()
         parser.block.parse(text, parser, {"references": {}}, tokens)
-    except Exception:  # a fault of the parser: all of it is one piece, shown as it came
+    except Exception:  # a fault of the parser: the page shows the whole text as its source
         return [_Piece(text, ())]
     *whole, rest = text.split("\n")
     lines = [line + "\n" for line in whole] + [rest] * bool(rest)
@@ -172,7 +201,8 @@ def _pieces(text: str, closed: bool) -> list[_Piece]:
         line = token.map[0]
         if not line or lines[line - 1].strip():
             continue
-        # A line that has not ended may still become anything, unless it begins with a letter.
+        # A line that has not ended may still become anything: "1" may become an item of the list
+        # above, "-" a rule. Only a line that begins with a letter is sure to begin a paragraph.
         if closed or lines[line].endswith("\n") or lines[line][0].isalpha():
             cuts.append((line, index))
     ends = [*cuts[1:], (len(lines), len(tokens))]
@@ -183,27 +213,30 @@ def _pieces(text: str, closed: bool) -> list[_Piece]:
 
 
 def _render(piece: _Piece, env: dict[str, Any]) -> str:
-    """The HTML of a piece; its reference definitions join those in ``env``."""
+    """Return the HTML of a piece. The reference definitions of the piece are added to ``env``."""
     if not piece.source.strip():
         return ""
     try:
-        parser = _parser()
+        parser = markdown_parser()
         _check(piece.tokens)
         _parse_inside(piece.tokens, env, parser)
         html = parser.renderer.render(piece.tokens, parser.options, env)
         return clean(html.replace("\ufdd0", "").replace("\ufdd1", ""))
     except Exception:
+        # A fault in a rule, or a text that nests too deep: the reader gets the source of the piece.
         return clean(f"<pre>{escape(piece.source.strip(chr(10)))}</pre>\n")
 
 
 def _check(tokens: Sequence[Token]) -> None:
+    """Raise ValueError if the parser has left something of the text out."""
     if not tokens:
         raise ValueError("the parser found nothing in a text")
+    # The parser drops without a word what nests deeper than its limit.
     if any(token.level >= MAX_BLOCK_DEPTH - 1 for token in tokens):
         raise ValueError("nested too deep: the parser would leave out what is inside")
 
 
-# --- inside a block -----------------------------------------------------------------------------
+# --- inside a block -------------------------------------------------------------------------------
 
 _BARE_LINK = re.compile(r"(?<![\w/@.:-])https?://[^\s<>\"`\\]+", re.IGNORECASE)
 _TASK = re.compile(r"\[([ xX])\](?=\s)")
@@ -211,9 +244,10 @@ _BREAK = re.compile(r"<br[ ]?/?>", re.IGNORECASE)
 
 
 def _parse_inside(tokens: Sequence[Token], env: dict[str, Any], parser: MarkdownIt) -> None:
-    """Parse the text of the blocks, and make of it what CommonMark does not know.
+    """Parse the text inside the blocks, then add what CommonMark does not know: links, tasks, breaks.
 
-    A reference definition joins those in ``env`` when it is its turn, so that nothing before it changes.
+    Blocks are parsed in their order, and a reference definition is added to ``env`` when its turn
+    comes. So a definition changes nothing that is before it.
     """
     from markdown_it.rules_core import StateCore, text_join
 
@@ -235,9 +269,12 @@ def _parse_inside(tokens: Sequence[Token], env: dict[str, Any], parser: Markdown
 
 
 def _inside(children: list[Token], cell: bool) -> list[Token]:
-    """Bare links as links, ``<br>`` in table cells as line breaks, images that are in a link marked so."""
+    """Return the tokens of a text with bare links as links and, in table cells, ``<br>`` as a line break.
+
+    An image inside a link is marked, because a link must not contain another link.
+    """
     depth = 0
-    made: list[Token] = []
+    result: list[Token] = []
     for child in children:
         if child.type in ("link_open", "link_close"):
             depth += child.nesting
@@ -246,11 +283,11 @@ def _inside(children: list[Token], cell: bool) -> list[Token]:
         elif child.type == "text":
             for number, line in enumerate(_BREAK.split(child.content) if cell else [child.content]):
                 if number:
-                    made.append(_text("", "hardbreak"))
-                made += [_text(line)] if depth or "://" not in line else _bare_links(line)
+                    result.append(_text("", "hardbreak"))
+                result += [_text(line)] if depth or "://" not in line else _bare_links(line)
             continue
-        made.append(child)
-    return made
+        result.append(child)
+    return result
 
 
 def _text(content: str, kind: str = "text") -> Token:
@@ -260,11 +297,15 @@ def _text(content: str, kind: str = "text") -> Token:
 
 
 def _bare_links(text: str) -> list[Token]:
-    """Text with its addresses as links, cut as GitHub does (https://github.github.com/gfm/#autolinks-extension-)."""
-    made: list[Token] = []
+    """Return a text with its addresses as links.
+
+    Punctuation and surplus brackets after an address do not belong to the address, as on GitHub
+    (https://github.github.com/gfm/#autolinks-extension-).
+    """
+    tokens: list[Token] = []
     done = 0
-    for found in _BARE_LINK.finditer(text):
-        address = found[0]
+    for match in _BARE_LINK.finditer(text):
+        address = match[0]
         surplus = {")": address.count(")") - address.count("("), "]": address.count("]") - address.count("[")}
         end = len(address)
         while end and (address[end - 1] in "?!.,:;*_~'" or surplus.get(address[end - 1], 0) > 0):
@@ -274,119 +315,11 @@ def _bare_links(text: str) -> list[Token]:
         address = address[:end]
         if not allowed_address(address):
             continue
-        link = _text(address, "bare_link")
-        made += [_text(text[done : found.start()]), link]
-        done = found.start() + len(address)
-    return [*made, _text(text[done:])]
+        tokens += [_text(text[done : match.start()]), _text(address, "bare_link")]
+        done = match.start() + len(address)
+    return [*tokens, _text(text[done:])]
 
 
 def _mark_task(first: Token) -> None:
     if first.type == "text" and (task := _TASK.match(first.content)):
         first.content = ("☐" if task[1] == " " else "☑") + first.content[task.end() :]
-
-
-# --- the parser ---------------------------------------------------------------------------------
-
-
-@functools.cache
-def _parser() -> MarkdownIt:
-    from markdown_it import MarkdownIt
-
-    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_BLOCK_DEPTH, "inline_definitions": True})
-    parser.enable(["table", "strikethrough"])
-    add_formulas(parser)
-    parser.inline.ruler.before("link", "citation", _citation)
-    for name in ("link", "image"):
-        _bound(parser, name)
-    parser.validateLink = allowed_address  # type: ignore[method-assign, assignment]
-    parser.normalizeLinkText = str  # type: ignore[method-assign, assignment]  # as written: decoding it hides where it leads
-    for kind, rule in _RENDER_RULES.items():
-        parser.add_render_rule(kind, rule)
-    return parser
-
-
-def _bound(parser: MarkdownIt, name: str) -> None:
-    """Make a rule give up when its failed searches in a paragraph add up to MAX_LINK_SEARCH_CHARACTERS."""
-    from markdown_it.rules_inline import image, link
-
-    rule = {"link": link, "image": image}[name]
-
-    def bounded(state: StateInline, silent: bool) -> bool:
-        if state.src[state.pos] not in "![" or state.env["searched"] > MAX_LINK_SEARCH_CHARACTERS:
-            return False
-        if rule(state, silent):
-            return True
-        state.env["searched"] += state.posMax - state.pos
-        return False
-
-    parser.inline.ruler.at(name, bounded)
-
-
-_MARK = re.compile("\\[\ufdd0([0-9]+)\ufdd1\\]")
-
-
-def _citation(state: StateInline, silent: bool) -> bool:
-    mark = _MARK.match(state.src, state.pos) if state.src[state.pos] == "[" else None
-    if not mark:
-        return False
-    if not silent:
-        state.push("cited", "", 0).content = mark[1]
-    state.pos = mark.end()
-    return True
-
-
-def _fence(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    source = tokens[index].content.removesuffix("\n")
-    words = tokens[index].info.split(maxsplit=1)
-    return code_html(_unmarked(source), words[0].strip("{}.") if words else "")
-
-
-def _unmarked(text: str) -> str:
-    return _MARK.sub(r"[\1]", text)
-
-
-def _image(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    token = tokens[index]
-    alt = self.renderInlineAsText(token.children or [], options, env)
-    text = escape(f"[image: {alt}]" if alt else "[image]")
-    return text if token.meta.get("linked") else link_html(str(token.attrs["src"]), text)
-
-
-def _link_open(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    return link_html(str(tokens[index].attrs["href"]), "").removesuffix("</a>")
-
-
-def _bare_link(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    address = tokens[index].content
-    return link_html(address, escape(address))
-
-
-def _definition(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    about = tokens[index].meta
-    title = f" “{escape(about['title'])}”" if about["title"] else ""
-    return f"<p>[{escape(about['label'])}]: {link_html(about['url'], escape(about['url']))}{title}</p>\n"
-
-
-def _cited(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    number = tokens[index].content
-    return f"<sup>{link_html(env['addresses'].get(number), f'[{number}]')}</sup>"
-
-
-def _cell(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
-    if not tokens[index + 1].content:  # a short row of a wide table has many of these
-        return f"<{tokens[index].tag}>"
-    # JupyterLab's own style sheet has the cells of HTML outputs to the right.
-    return f'<{tokens[index].tag} style="{tokens[index].attrs.get("style", "text-align:left")}">'
-
-
-_RENDER_RULES = {
-    "fence": _fence,
-    "code_block": _fence,
-    "image": _image,
-    "link_open": _link_open,
-    "bare_link": _bare_link,
-    "definition": _definition,
-    "cited": _cited,
-    "th_open": _cell,
-    "td_open": _cell,
-}
