@@ -1,4 +1,4 @@
-"""The status line of an answer that is arriving. Pure: the clock is whoever calls."""
+"""The status line of an answer that is arriving. Pure: the caller reads the clock."""
 
 from __future__ import annotations
 
@@ -14,33 +14,38 @@ from nbchat.core.usage import Usage
 __all__ = ["Cost", "Status"]
 
 Cost: TypeAlias = Callable[[Usage, str], "float | None"]
-"""The cost of a usage with a model, in US dollars, or None where no price is known."""
+"""Returns the cost of a usage of a model in US dollars, or None if the price is unknown."""
 
-#: Characters a token, about (https://platform.claude.com/docs/en/about-claude/glossary#tokens).
+#: About how many characters a token has (https://platform.claude.com/docs/en/about-claude/glossary#tokens).
 CHARACTERS_PER_TOKEN = 4
 
 
 class Status:
-    """Counts what arrives: model, elapsed time, tokens, speed, cost, and what is waited for."""
+    """Counts what has arrived, and writes the status line.
+
+    Args:
+        began: the time at which the request is sent, in seconds of the caller's clock.
+        cost: the prices. Without them, the line has no cost.
+    """
 
     def __init__(self, began: float, cost: Cost | None = None) -> None:
         self._began_at, self._cost = began, cost
         self.model = ""
         self._notices: dict[str, str] = {}
         self._first_at: float | None = None
-        self._prompt_characters: int | None = None  # characters of the prompt; None where they do not tell its tokens
+        self._prompt_characters: int | None = None  # None if they say nothing about the number of tokens
         self._characters = 0  # of the round that is arriving
         self._usage = Usage()  # of the rounds that ended
 
     def begin(self, request: Request) -> None:
-        """Take what is asked."""
+        """Take the model and the size of the prompt from the request."""
         self.model = request.model
         if any(isinstance(block, OpaqueBlock) for message in request.messages for block in message.content):
-            self._prompt_characters = None
+            self._prompt_characters = None  # an image or a PDF costs tokens that its bytes do not tell
             return
         system = request.system or ""
-        asked = system if isinstance(system, str) else "".join(str(part.get("text", "")) for part in system)
-        self._prompt_characters = len(asked) + sum(len(message.text) for message in request.messages)
+        text = system if isinstance(system, str) else "".join(str(part.get("text", "")) for part in system)
+        self._prompt_characters = len(text) + sum(len(message.text) for message in request.messages)
 
     def count(self, characters: int, now: float) -> None:
         """Count characters of the answer."""
@@ -49,11 +54,12 @@ class Status:
         self._characters += characters
 
     def take(self, chunk: StreamChunk, now: float) -> None:
-        """Take any chunk."""
+        """Count one chunk of any type."""
         match chunk:
             case OutputText(text=text) | Thinking(text=text) | ToolInput(partial_json=text):
                 self.count(len(text), now)
             case ResponseChunk(usage=usage):
+                # The API has counted this round: its figures replace the estimate.
                 self._usage, self._characters = self._usage + usage, 0
                 self.model = chunk.message.get("model") or self.model
             case Notice(text=text, about=about):
@@ -61,40 +67,48 @@ class Status:
 
     @property
     def waiting(self) -> bool:
-        """Whether nothing of the answer is there yet."""
+        """True until the first character of the answer arrives."""
         return self._first_at is None
 
     @property
     def notice(self) -> str:
-        """What is waited for, what was cut, and what else there is to say."""
+        """The notices that are in force, for example a countdown to the next try."""
         return " · ".join(text for text in self._notices.values() if text)
 
     def line(self, now: float, ended: bool = False) -> str:
-        """The line: ``claude-sonnet-5-5 · 12 s · ~340 tokens · 28 tokens/s · ~$0.0052``."""
+        """Return the line: ``claude-sonnet-5-5 · 12 s · ~340 tokens · 28 tokens/s · ~$0.0052``."""
         parts = [self.model, _elapsed(now - self._began_at)]
-        running = -(-self._characters // CHARACTERS_PER_TOKEN)
-        tokens = self._usage.completion_tokens + running
+        estimated_tokens = _tokens(self._characters)
+        tokens = self._usage.completion_tokens + estimated_tokens
         if self._first_at is None:
             parts.append("" if ended else "waiting for the first word")
         elif tokens:
-            about = "~" if running or self._usage.estimated else ""
+            about = "~" if estimated_tokens or self._usage.estimated else ""
             parts.append(f"{about}{tokens:,} tokens")
-            if now - self._first_at >= 1:
+            if now - self._first_at >= 1:  # before that, the speed would be a division by almost nothing
                 parts.append(f"{tokens / (now - self._first_at):.0f} tokens/s")
-            parts.append(self._cost_so_far(running))
+            parts.append(self._cost_so_far(estimated_tokens))
         parts.append(self.notice)
         return " · ".join(part for part in parts if part)
 
-    def _cost_so_far(self, running: int) -> str:
-        if self._cost is None or (running and self._prompt_characters is None):
+    def _cost_so_far(self, estimated_tokens: int) -> str:
+        """Return the cost as text, "" if the cost is unknown."""
+        if self._cost is None:
             return ""
-        arriving = (
-            Usage(input_tokens=-(-(self._prompt_characters or 0) // CHARACTERS_PER_TOKEN), output_tokens=running)
-            if running
-            else Usage()
-        )
-        cost = self._cost(self._usage + arriving, self.model)
-        return "" if cost is None else f"{'~' if running and not dollars(cost).startswith('<') else ''}{dollars(cost)}"
+        usage = self._usage
+        if estimated_tokens:
+            if self._prompt_characters is None:
+                return ""
+            usage = usage + Usage(input_tokens=_tokens(self._prompt_characters), output_tokens=estimated_tokens)
+        cost = self._cost(usage, self.model)
+        if cost is None:
+            return ""
+        amount = dollars(cost)
+        return f"~{amount}" if estimated_tokens and not amount.startswith("<") else amount
+
+
+def _tokens(characters: int) -> int:
+    return -(-characters // CHARACTERS_PER_TOKEN)
 
 
 def _elapsed(seconds: float) -> str:

@@ -49,7 +49,7 @@ def text_table(
 def html_table(
     rows: Iterable[str],
     *,
-    head: str = "",
+    head: str | None = None,
     caption: str = "",
     totals: Iterable[str] = (),
     line_end: str = "",
@@ -58,7 +58,7 @@ def html_table(
 
     Args:
         rows: the cells of each row, as ``<td>…</td>`` and ``<th>…</th>``. The caller has escaped their text.
-        head: the cells of the head, in the same form. Without any, the table has no head.
+        head: the cells of the head, in the same form. None leaves the head out.
         caption: a whole ``<caption>…</caption>``.
         totals: rows below the others, in the same form.
         line_end: is put after each row and each group of rows. The live view cuts a long table at
@@ -69,7 +69,7 @@ def html_table(
         return "".join(f"<tr>{cells}</tr>{line_end}" for cells in group)
 
     parts = [f"<table>{line_end}{caption}"]
-    if head:
+    if head is not None:
         parts.append(f"<thead>{line_end}{lines([head])}</thead>{line_end}")
     parts.append(f"<tbody>{line_end}{lines(rows)}</tbody>{line_end}")
     if foot := lines(totals):

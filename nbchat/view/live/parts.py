@@ -1,7 +1,7 @@
-"""The parts of an answer that arrives: each part is a row of segments.
+"""The parts of an answer that is arriving: each part is a row of segments in the widget box.
 
-What is worth a message is decided here, by :class:`nbchat.view.live.segments.Segments`; when, by whoever
-calls. Times are seconds of one monotonic clock.
+:class:`nbchat.view.live.segments.Segments` decides what is worth a message. The caller decides when.
+Times are in seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -39,38 +39,46 @@ from nbchat.view.status import Status
 
 __all__ = ["Parts"]
 
-#: Seconds between two status lines.
+#: The time between two status lines.
 STATUS_INTERVAL_S = 1.0
-#: Characters of text that an update takes.
+#: The text that one update takes. A browser would be busy with more for too long.
 MAX_CHARACTERS_PER_UPDATE = 6_000
-#: Messages after which an update takes no more chunks.
+#: After this many messages, an update takes no more chunks.
 MAX_MESSAGES_PER_UPDATE = 5
 
 
 class Parts:
-    """The parts of an answer in a widget box: text, and folds of thinking and of tool calls."""
+    """The parts of one answer: its text, and folds with the thinking and with the tool calls.
+
+    Args:
+        widgets: the box that shows the parts.
+        status: the counts for the status line.
+        typed: the text is JSON, and is shown as a table.
+    """
 
     def __init__(self, widgets: WidgetBox, status: Status, typed: bool = False) -> None:
         self._widgets, self._status, self._typed = widgets, status, typed
         self._sources = Sources()
-        self._open_part: Part | None = None  # the one that grows
-        self._calls: dict[str, Part] = {}
-        self.characters = 0  # of the answer's text that were taken
+        self._open_part: Part | None = None  # the part that grows
+        self._calls: dict[str, Part] = {}  # the parts of tool calls, by the id of the call
+        #: How many characters of the answer's text were taken.
+        self.characters = 0
         self._line, self._line_at = "", float("-inf")
         self._notice, self._waiting = "", True
 
     @property
     def due(self) -> float:
-        """When there is something to show if nothing more comes."""
-        line = self._line_at + STATUS_INTERVAL_S
-        return line if self._open_part is None else min(line, self._open_part.due)
+        """The time of the next update if no more chunks arrive."""
+        line_due = self._line_at + STATUS_INTERVAL_S
+        return line_due if self._open_part is None else min(line_due, self._open_part.due)
 
     def take(self, chunks: list[StreamChunk], now: float) -> tuple[int, list[StreamChunk]]:
-        """Take some of what has arrived: how many chunks, and what is left of the last.
+        """Take as many chunks as one update may show.
 
-        One update shows so much and no more, lest a browser be busy with it for long.
+        Returns:
+            The number of chunks that were taken, and the rest of the last one if a part of it was.
         """
-        texts: list[str] = []  # a run of text, fed as one
+        texts: list[str] = []  # a run of text is fed as one, because each feeding has a cost
         sent, before, taken = self._widgets.sent, self.characters, 0
         for chunk in chunks:
             taken += 1
@@ -91,9 +99,22 @@ class Parts:
         return taken, []
 
     def flush(self, now: float) -> None:
-        """Show all that was taken."""
+        """Show all text that was taken."""
         if self._open_part is not None:
             self._open_part.flush(now)
+
+    def show(self, now: float) -> None:
+        """Show what is worth a message, and the status line once a second."""
+        if self._open_part is not None:
+            self._open_part.show(now)
+        notice, waiting = self._status.notice, self._status.waiting
+        # A notice and the first word do not wait for the second to be over.
+        if now >= self._line_at + STATUS_INTERVAL_S or (notice, waiting) != (self._notice, self._waiting):
+            line, is_news = self._status.line(now), not self._line or notice != self._notice
+            if line != self._line:
+                self._widgets.set_status(line, announced=is_news)
+            self._line, self._line_at, self._notice, self._waiting = line, now, notice, waiting
+        self._widgets.show()
 
     def _feed_text(self, texts: list[str], now: float) -> None:
         if text := "".join(texts):
@@ -102,6 +123,7 @@ class Parts:
         texts.clear()
 
     def _apply(self, chunk: StreamChunk, now: float) -> None:
+        """Change the parts by one chunk that is not text."""
         match chunk:
             case BlockStart(block=ToolUseBlock() as call):
                 self._end(now)
@@ -123,12 +145,12 @@ class Parts:
             case BlockStop(block=OpaqueBlock(data=data)):
                 self._add_opaque(data, now)
             case ResponseChunk() if self._typed:
-                self._end(now)  # a further try is a further table
+                self._end(now)  # the answer of a second try is a table of its own
             case ToolResult():
                 self._add_result(chunk.tool_use_id, [block.to_dict() for block in chunk.content], chunk.is_error, now)
 
     def _part_of(self, kind: str, now: float, head: str = "") -> Part:
-        """The part that grows, if it is of that kind; else it ends and another begins."""
+        """Return the open part if it is of that kind, else end it and return a new one."""
         if self._open_part is None or self._open_part.kind != kind:
             self._end(now)
             text = TypedTable() if self._typed and kind == "text" else None
@@ -141,7 +163,7 @@ class Parts:
             self._open_part = None
 
     def _add_opaque(self, data: Mapping[str, Any], now: float) -> None:
-        """A block of another kind is whole: the result of a server tool, or what is not known yet."""
+        """Show a whole block of another type: the result of a server tool, or a type that is not known yet."""
         if data.get("tool_use_id") in self._calls:
             self._add_result(data["tool_use_id"], data.get("content"), bool(data.get("is_error")), now)
         elif html := render_opaque(data):
@@ -149,27 +171,24 @@ class Parts:
             Part(self._widgets, "block", "").add(html, now)
 
     def _add_result(self, id: str, content: object, is_error: bool, now: float) -> None:
+        """Show a tool result in the part of its call, or alone if an earlier view has shown the call."""
         if (part := self._calls.get(id)) is not None:
             part.add(clean(outcome_html(result_text(content), is_error)), now)
-        else:  # its call was shown before
+        else:
             self._end(now)
             Part(self._widgets, "block", "").add(render_tool_result(result_text(content), is_error), now)
 
-    def show(self, now: float) -> None:
-        """Show what is worth a message, and the status line when it is time."""
-        if self._open_part is not None:
-            self._open_part.show(now)
-        notice, waiting = self._status.notice, self._status.waiting
-        if now >= self._line_at + STATUS_INTERVAL_S or (notice, waiting) != (self._notice, self._waiting):
-            line, news = self._status.line(now), not self._line or notice != self._notice
-            if line != self._line:
-                self._widgets.set_status(line, announced=news)
-            self._line, self._line_at, self._notice, self._waiting = line, now, notice, waiting
-        self._widgets.show()
-
 
 class Part:
-    """One part in the widget box: a row of HTML widgets, in a fold if it has a head."""
+    """One part in the widget box: a row of HTML widgets, inside a fold if the part has a head.
+
+    Args:
+        widgets: the box.
+        kind: "text", "thinking", "call" or "block".
+        head: the line that opens and closes the fold, "" for a part without a fold.
+        open: the fold is open at first.
+        text: the stream that renders the text, if not the usual one of the kind.
+    """
 
     def __init__(
         self, widgets: WidgetBox, kind: str, head: str, *, open: bool = False, text: TextStream | None = None
@@ -179,39 +198,43 @@ class Part:
         text = text or (PlainTextStream() if kind == "call" else MarkdownStream())
         self.segments = Segments(text, first=widgets.segments == 0)
         self._column = widgets.fold(head, open) if head else widgets.column
-        self._values: list[Segment] = []
+        self._values: list[Segment] = []  # the widgets of the row
 
     @property
     def due(self) -> float:
+        """The time from which on the part is worth a message."""
         return self.segments.due
 
     def feed(self, text: str) -> None:
+        """Take some more text."""
         self.segments.feed(text)
 
     def cite(self, sources: Sources, citations: Sequence[Mapping[str, Any]]) -> None:
+        """Mark the text so far with the numbers of its citations."""
         if isinstance(self.segments.text, MarkdownStream):
             sources.cite(self.segments.text, citations)
 
     def add(self, html: str, now: float) -> None:
-        """Finished HTML, behind what is there."""
+        """Show finished HTML after the text so far."""
         self.segments.add(html)
         self._send(now)
 
     def show(self, now: float) -> None:
+        """Show what is worth a message."""
         self.segments.advance()
         if self.segments.due <= now:
             self._send(now)
 
     def flush(self, now: float) -> None:
-        """Show what was not worth a message until now."""
+        """Show all text so far, worth a message or not."""
         if self.segments.due < math.inf:
             self._send(now)
 
     def close(self, now: float) -> None:
-        """The part is whole: show the rest of it."""
+        """Show the rest, because the part is whole."""
         self.segments.close()
         self._send(now)
-        while self.segments.due <= now:  # a list that became loose at its end
+        while self.segments.due <= now:  # the values of a list that became loose at its end
             self._send(now)
 
     def _send(self, now: float) -> None:

@@ -1,18 +1,20 @@
-"""The answer on the page: a widget while it arrives, one plain output when it ends.
+"""The live view: a widget while the answer arrives, one plain output when it ends.
 
-The law of the live view, measured in a browser:
+The law of the live view, as measured in a browser:
 
-1. :meth:`LiveView.feed` appends, and nothing else; a thread draws. So a stream that stands still
-   still shows its last characters, and an interrupt never hits a page half drawn.
-2. Text that no later text can change is sent once, as a segment, and never again (a long list once
-   more, if a blank line makes its items loose ones). Only the open tail is sent anew: when 50 ms
-   and 8 times the cost of the last drawing have passed, and it has grown by a tenth, or a block has
-   closed, or it has waited for as long as its size allows.
-3. No more than 25 messages in any second, the status line included (and at the end one for each widget, up to 40).
-4. The box makes the same page as the final output: the front end's own classes on it, and its
-   widgets' own boxes taken out of the layout, so that the swap moves nothing.
-5. At the end the output that showed the box is given the final bundle in its place. What tools
-   printed in between stays, and the notebook holds one plain output and no widget.
+1. :meth:`LiveView.feed` only appends to a list. A thread draws. So the last characters are shown
+   even if the stream pauses after them, and an interrupt of the cell cannot stop a drawing halfway.
+2. Text that no later text can change is sent once, as a segment, and never again. (A long list is
+   sent once more if a blank line makes its items loose.) Only the open tail is sent again. An
+   update of the tail waits for 50 ms and for 8 times the cost of the last drawing. It also waits
+   until the tail has grown by a tenth, or a block has closed, or the tail has waited for as long as
+   its size allows.
+3. At most 25 messages are sent in any second, including the status line. At the end there is one
+   message for each widget, for up to 40 of them.
+4. The box makes the same page as the final output. It has the front end's own classes, and the boxes
+   of its widgets take no part in the layout. So nothing moves when the final output replaces the box.
+5. At the end, the final bundle replaces the box in the output that showed the box. What tools printed
+   in between stays. The notebook then holds one plain output and no widget.
 """
 
 from __future__ import annotations
@@ -35,19 +37,20 @@ from nbchat.view.live.widgets import WidgetBox, load_widgets
 from nbchat.view.rate import RateLimit
 from nbchat.view.status import Cost, Status
 
-__all__ = ["LiveView", "cell_id", "preload", "views"]
+__all__ = ["DRAWING_THREAD", "LiveView", "cell_id", "preload", "views"]
 
 log = logging.getLogger("nbchat.view")
 
 
 def cell_id(shell: Any) -> str | None:
-    """The id of the cell that runs, or None where the front end tells none (nbclient, a terminal)."""
+    """Return the id of the running cell, or None if the front end sends none (nbclient, a terminal)."""
     kernel = getattr(shell, "kernel", None)
     if kernel is None:
         return None
     metadata = kernel.get_parent("shell").get("metadata") or {}
     colab = metadata.get("colab") or {}
-    return metadata.get("cellId") or colab.get("cell_id")
+    found: str | None = metadata.get("cellId") or colab.get("cell_id")
+    return found
 
 
 def views(
@@ -59,11 +62,18 @@ def views(
     typed: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Sink, ...]:
-    """The view that fits where this runs, as sinks of one answer.
+    """Return the view for the place where this runs, as the sinks of one answer.
 
-    ``quiet`` shows nothing; ``typed`` is as in :class:`LiveView`. Without a kernel it is a terminal.
-    Without a cell id (nbclient, nbval, papermill) or under pytest nothing is live, so that what is
-    saved can be compared.
+    Without a kernel, the place is a terminal. Without a cell id (nbclient, nbval, papermill) or under
+    pytest nothing is live, because somebody will compare the saved notebook.
+
+    Args:
+        shell: the IPython shell.
+        cell_id: the id of the running cell.
+        quiet: show nothing.
+        cost: the prices for the status line.
+        typed: the answer is the JSON of a typed answer, as in :class:`LiveView`.
+        environ: the environment variables.
     """
     if quiet:
         return ()
@@ -77,7 +87,7 @@ def views(
 
 
 def preload() -> None:
-    """Load what a view needs, for a thread in the background: the first answer then does not wait for it."""
+    """Load what the first answer needs, so that the first answer does not wait for imports."""
     try:
         load_widgets()
         render_markdown("`a`")
@@ -85,21 +95,31 @@ def preload() -> None:
         log.debug("preloading failed; the first answer will say why", exc_info=True)
 
 
-#: Seconds without a first word until the box is shown, so that an error at once leaves no trace.
+#: The box is shown after this time if no word has arrived. Until then an error leaves no trace.
 FIRST_DISPLAY_WAIT_S = 0.25
+#: How long the end of an answer waits for a drawing to finish.
+LAST_DRAWING_WAIT_S = 2.0
 #: The name of the threads that draw.
 DRAWING_THREAD = "nbchat-view"
-#: An answer of so many characters shows its last ones before its final output is rendered.
+#: A longer answer shows its last characters in the box before its final output is rendered, because
+#: the kernel needs a while for the rendering, and the browser for the drawing.
 LONG_ANSWER_CHARACTERS = 8_000
-#: Blocks that begin with their first characters.
+#: Blocks that show nothing until their first characters arrive.
 _EMPTY_AT_START = ("text", "thinking")
 
 
 class LiveView:
-    """Shows an answer in a widget while it arrives, and its final output at the end.
+    """A sink that shows an answer in a widget while it arrives, and its final output at the end.
 
-    ``cost`` prices the status line. ``typed`` says that the text is the JSON of a typed answer: the text is
-    then shown as a table. ``clock`` gives seconds and never goes back.
+    Two threads work here. The thread of the cell calls ``begin``, ``feed`` and ``settle``. The drawing
+    thread owns the widgets. They share ``_pending``, the chunks that are not drawn yet: the cell
+    appends at the end and the drawing thread removes at the beginning. The interpreter makes each of
+    the two atomic, so ``feed`` needs no lock, and an interrupt cannot leave one locked.
+
+    Args:
+        cost: the prices for the status line.
+        typed: the text is the JSON of a typed answer, and is shown as a table.
+        clock: returns the time in seconds, and never goes back.
     """
 
     def __init__(
@@ -109,46 +129,51 @@ class LiveView:
         self._status = Status(clock(), cost)
         self._rate = RateLimit()
         self._pending: list[StreamChunk] = []
-        self._thread_waits = False  # whether the drawing thread waits for the next chunk
+        self._thread_waits = False  # True while the drawing thread waits for the next chunk
         self._arrived, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._widgets: WidgetBox | None = None
         self._parts: Parts | None = None
 
     def begin(self, request: Request) -> None:
-        """Make the box, in the background: the request is on its way meanwhile."""
+        """Start the drawing thread. It makes the box while the request is on its way."""
         self._status.begin(request)
         if self._thread is None:
-            # A thread that has this context has this cell as the parent of what it publishes.
+            # ipykernel keeps the message of the running cell in a context variable. With a copy of
+            # the context, everything that the thread publishes belongs to this cell.
             context = contextvars.copy_context()
             self._thread = threading.Thread(target=context.run, args=(self._draw,), name=DRAWING_THREAD, daemon=True)
             self._thread.start()
 
     def feed(self, chunk: StreamChunk) -> None:
-        """Take one chunk."""
+        """Take one chunk. The drawing thread does the rest."""
         if (
             type(chunk) is BlockStart
             and chunk.block.type in _EMPTY_AT_START
             and (not chunk.index or chunk.block.type == "text")
         ):
-            return  # it shows nothing: its first characters would wait for the end of the update it makes
+            # The start of such a block shows nothing, but would cause an update. The first word
+            # follows immediately, and would have to wait until the interval after that update is over.
+            return
         self._pending.append(chunk)
+        # Setting an event costs more than the rest of this method, so it is set only if needed.
         if self._thread_waits:
             self._thread_waits = False
             self._arrived.set()
 
     def settle(self, response: Response) -> None:
-        """Put the final output in the place of the box."""
+        """Replace the box with the final output."""
         self._ending.set()
         self._arrived.set()
         try:
             if self._thread is not None:
-                self._thread.join(2.0)
+                self._thread.join(LAST_DRAWING_WAIT_S)
         finally:
+            # Also if the user interrupts the join: the final output must always be published.
             widgets, bundle = self._widgets, final_bundle(response)
-            shown = widgets.display_id if widgets is not None and widgets.shown else None
-            if shown or bundle:
-                publish_response(response, bundle, shown)
+            display_id = widgets.display_id if widgets is not None and widgets.shown else None
+            if display_id or bundle:
+                publish_response(response, bundle, display_id)
             if widgets is not None:
                 widgets.close()
 
@@ -159,55 +184,34 @@ class LiveView:
             self._widgets = widgets = WidgetBox()
             self._parts = Parts(widgets, self._status, self._typed)
             self._rate.spend(widgets.sent, 0.0, self._clock())
-            render_markdown("`a`")  # the first use of a parser costs more than many later ones
+            # The first use of a parser builds its tables. Do that now, while nothing has arrived.
+            render_markdown("`a`")
             self._wait_for_first()
             while not self._ending.is_set():
                 self._update()
                 self._wait_for_next()
             self._update_last()
         except Exception:
-            # The final output still comes; an answer is not lost with its live view.
+            # The final output still comes: a fault of the live view must not cost the answer.
             log.warning("the live view failed; the answer is shown when it is whole", exc_info=True)
 
     def _wait_for_first(self) -> None:
-        """Until there is something to show, or it has been long in coming; a notice alone can wait for it."""
+        """Wait for the first chunk that shows something, but not for long. A notice alone can wait."""
         until = time.monotonic() + FIRST_DISPLAY_WAIT_S
         while all(type(chunk) is Notice for chunk in self._pending[:]):
-            seen, left = len(self._pending), until - time.monotonic()
-            if left <= 0 or self._ending.is_set():
+            count, remaining = len(self._pending), until - time.monotonic()
+            if remaining <= 0 or self._ending.is_set():
                 return
             self._thread_waits = True
-            if len(self._pending) == seen:
-                self._arrived.wait(left)
+            # A chunk may have arrived between the count and the line above. ``feed`` did not set the
+            # event for that chunk, so waiting would sleep although there is something to show.
+            if len(self._pending) == count:
+                self._arrived.wait(remaining)
             self._thread_waits = False
             self._arrived.clear()
 
-    def _sleep_until_chunk(self, seconds: float) -> None:
-        self._thread_waits = True
-        if not self._pending:
-            self._arrived.wait(seconds)
-        self._thread_waits = False
-        self._arrived.clear()
-
-    def _update(self) -> None:
-        assert self._widgets is not None
-        assert self._parts is not None
-        sent, began, now = self._widgets.sent, time.thread_time(), self._clock()
-        taken, rest = self._parts.take(self._pending[:], now)
-        self._pending[:taken] = rest  # in the same list: the other thread appends to it
-        self._parts.show(now)
-        self._rate.spend(self._widgets.sent - sent, time.thread_time() - began, self._clock())
-
-    def _update_last(self) -> None:
-        """Show the last characters of a long answer: its final output takes a while to render, here and there."""
-        assert self._parts is not None
-        if self._parts.characters >= LONG_ANSWER_CHARACTERS:
-            _, rest = self._parts.take(self._pending[:], self._clock())
-            if not rest:
-                self._parts.flush(self._clock())
-
     def _wait_for_next(self) -> None:
-        """Until the next update may be, and there is something for it."""
+        """Wait until the rate limit allows an update and there is something to show."""
         assert self._parts is not None
         self._ending.wait(self._rate.wait(self._clock()))
         while not self._pending and not self._ending.is_set():
@@ -215,3 +219,28 @@ class LiveView:
             if pause <= 0:
                 return
             self._sleep_until_chunk(pause)
+
+    def _sleep_until_chunk(self, seconds: float) -> None:
+        self._thread_waits = True
+        if not self._pending:  # checked again, for the reason in _wait_for_first
+            self._arrived.wait(seconds)
+        self._thread_waits = False
+        self._arrived.clear()
+
+    def _update(self) -> None:
+        assert self._widgets is not None
+        assert self._parts is not None
+        # The time of this thread, not of the clock on the wall: other threads may hold the processor.
+        sent, began, now = self._widgets.sent, time.thread_time(), self._clock()
+        taken, rest = self._parts.take(self._pending[:], now)
+        self._pending[:taken] = rest  # in the same list, because the cell appends to this list
+        self._parts.show(now)
+        self._rate.spend(self._widgets.sent - sent, time.thread_time() - began, self._clock())
+
+    def _update_last(self) -> None:
+        """Show the last characters of a long answer."""
+        assert self._parts is not None
+        if self._parts.characters >= LONG_ANSWER_CHARACTERS:
+            _, rest = self._parts.take(self._pending[:], self._clock())
+            if not rest:
+                self._parts.flush(self._clock())
