@@ -90,7 +90,7 @@ class Row:
     def closed(self) -> int:
         """How many values may not change any more: what is sealed, but for a list that is open or became loose."""
         segments = self.segments
-        listed = [part.place for part in segments._list_values] + [place for place, _ in segments._loosened]
+        listed = [value.place for value in segments._list_values] + [place for place, _ in segments._loosened]
         return min([segments.place, *listed])
 
     @property

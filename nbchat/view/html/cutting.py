@@ -1,12 +1,17 @@
-"""HTML of a code block, a table or a list, cut between two lines, rows or items, while it is still being written.
+"""Cut the HTML of a code block, a table or a list into two, while the block is still being written.
 
-Pure, and only of HTML that :mod:`nbchat.view.html.markdown` and :func:`nbchat.view.html.highlight.code_html`
-made and :func:`nbchat.view.html.safe.clean` let through: newlines in code are ``&#10;``, the tags in it
-(``span`` for what has a colour, ``em`` for comments) do not nest, and a row and an item end with a
-line of their own. A line or row that is whole does not change while more come, but for the colours
-of code, if a later line ends a string or a comment that it is in; the final output has those right.
-An item does: a blank line makes all items of its list loose ones
-(https://spec.commonmark.org/0.31.2/#loose).
+Pure. The HTML must come from :mod:`nbchat.view.html.markdown` or
+:func:`nbchat.view.html.highlight.code_html`, and must have passed :func:`nbchat.view.html.safe.clean`.
+The cutting relies on what these make:
+
+- A newline in code is ``&#10;``.
+- The tags in code (``span`` for colours, ``em`` for comments) do not nest.
+- Each row and each item ends with a newline of its own.
+
+A cut is between two *units*: two lines of code, two rows or two items. A whole line or row does not
+change when more of them arrive. The colours of code are the exception: a later line may end a string
+or a comment that began above. The final output has those colours right. An item does change: a blank
+line makes all items of its list loose (https://spec.commonmark.org/0.31.2/#loose).
 """
 
 from __future__ import annotations
@@ -31,16 +36,16 @@ CODE_END, TABLE_END, LIST_ENDS = "</code></pre></div>", "</tbody>\n</table>\n", 
 _ROW, _UNIT = re.compile(ROW_END), re.compile(f"{NEWLINE}|{ROW_END}|{ITEM_END}")
 _LIST = re.compile(f"<(?P<end>/?)[uo]l\\b[^>]*>|{ITEM_END}")
 _START = re.compile(r' start="(-?\d+)"')
-#: Classes of the two sides of a cut: a style sheet takes the margins of code and lists away there,
-#: and makes one table of the parts.
+#: The classes of the blocks on the two sides of a cut. The style sheet of the live view removes the
+#: margins of code and lists there, and makes one table of the two halves.
 CLASS_BEFORE_CUT, CLASS_AFTER_CUT = "nbchat-goes-on", "nbchat-went-on"
 
 
 def last_cut(html: str) -> int:
-    """Where HTML that ends in code, a table or a list can be cut, before its last line, row or item; 0 if it cannot.
+    """Return the place of the last cut in HTML that ends in code, a table or a list; 0 if there is none.
 
-    It is the place of the newline, or of the end of the row or item. A line that may yet become the
-    end of the fence does not count as one.
+    The place is that of the newline, or of the end of the row or item. The last unit stays after
+    the cut, because it is still being written.
     """
     if html.endswith(LIST_ENDS):
         _, ends = _list(html, len(html))
@@ -55,6 +60,7 @@ def _last_line(html: str) -> int:
         end, cut = cut, html.rfind(NEWLINE, begin, cut)
         if cut < 0:
             break
+        # A line of backticks may become the end of the fence, and would vanish from the code.
         if _TAG.sub("", html[cut + len(NEWLINE) : end]).strip("`~ "):
             return cut
     return 0
@@ -62,12 +68,13 @@ def _last_line(html: str) -> int:
 
 def _last_row(html: str) -> int:
     rows = [row.start() for row in _ROW.finditer(html, html.rfind("<tbody>"))]
-    even = (len(rows) - 1) // 2 * 2  # style sheets colour every other row
+    # An even number of rows: style sheets colour every other row, counted in each half from 1.
+    even = (len(rows) - 1) // 2 * 2
     return rows[even - 1] if even > 0 else 0
 
 
 def _list(html: str, before: int) -> tuple[int, list[int]]:
-    """The outermost list that is last in front of a place: where it begins, and where items of its own end there."""
+    """Return where the last outermost list before a place begins, and where its own items end."""
     begin, depth, ends = 0, 0, []
     for tag in _LIST.finditer(html, 0, before):
         if tag[0] == ITEM_END:
@@ -82,7 +89,7 @@ def _list(html: str, before: int) -> tuple[int, list[int]]:
 
 
 def shown_length(html: str) -> int:
-    """Where the last letter is, in HTML that ends in code, a table or a list."""
+    """Return the place after the last character that HTML shows, if it ends in code, a table or a list."""
     if html.endswith(TABLE_END):
         return html.rindex(ROW_END)
     if html.endswith(LIST_ENDS):
@@ -91,22 +98,22 @@ def shown_length(html: str) -> int:
 
 
 def count_units(html: str, cut: int) -> int:
-    """How many lines of code, rows and items there are up to a cut."""
+    """Return the number of units (lines of code, rows, items) before a cut."""
     return sum(1 for _ in _UNIT.finditer(html, 0, cut)) + 1
 
 
 def html_up_to(html: str, count: int) -> str:
-    """The HTML up to the end of an item that is the last of so many lines of code, rows and items."""
+    """Return the HTML up to the end of unit number ``count``, which must be an item."""
     return html[: _nth_cut(html, count) + len(ITEM_END)]
 
 
 def is_in_list(html: str, cut: int) -> bool:
-    """Whether a cut is one between two items."""
+    """Return True if a cut is between two items."""
     return html.startswith(ITEM_END, cut)
 
 
 def split_at(html: str, cut: int) -> tuple[str, str]:
-    """The HTML in front of a cut and behind it, each a whole by itself."""
+    """Return the HTML before a cut and the HTML after the cut. In each of them, all tags are closed."""
     if html.startswith(ROW_END, cut):
         table, end = html.rfind("<table", 0, cut), cut + len(ROW_END)
         inner = html.index(">", table) + 1
@@ -117,10 +124,12 @@ def split_at(html: str, cut: int) -> tuple[str, str]:
         inner, end = html.index(">", begin) + 1, cut + len(ITEM_END)
         opening, kind = html[begin:inner], html[begin + 1 : begin + 3]
         front = html[:begin] + _with_class(opening, CLASS_BEFORE_CUT) + html[inner:end] + f"</{kind}>\n"
-        first = int(found[1]) if (found := _START.search(opening)) else 1
+        # The numbers go on in the second half.
+        first = int(match[1]) if (match := _START.search(opening)) else 1
         start = f' start="{first + len(ends) + 1}"' if kind == "ol" else ""
         return front, _with_class(f"<{kind}{start}>", CLASS_AFTER_CUT) + html[end - 1 :]
-    block, inner = _block(html, cut)
+    block, inner = _code_block(html, cut)
+    # A string or a comment may cross the cut: its tag is closed before the cut and opened again after it.
     *_, tag = ["", *_TAG.findall(html, inner, cut)]
     tag = "" if tag.startswith("</") else tag
     closing = f"</{tag[1:-1].split()[0]}>" if tag else ""
@@ -129,25 +138,25 @@ def split_at(html: str, cut: int) -> tuple[str, str]:
 
 
 def html_after(html: str, count: int) -> str:
-    """The HTML behind so many lines of code, rows and items, a whole by itself."""
+    """Return the HTML after the first ``count`` units, with all tags closed."""
     cut = _nth_cut(html, count) if count else -1
     return html if cut < 0 else split_at(html, cut)[1]
 
 
 def html_between(html: str, first: int, last: int) -> str:
-    """The HTML behind the first so many lines of code, rows and items up to the last, a whole by itself."""
+    """Return the HTML after unit number ``first``, up to and with unit number ``last``, with all tags closed."""
     rest = html_after(html, first)
     return split_at(rest, _nth_cut(rest, last - first))[0]
 
 
 def _nth_cut(html: str, count: int) -> int:
-    """The cut with so many :func:`count_units`, -1 if there are fewer."""
-    found = next(itertools.islice(_UNIT.finditer(html), count - 1, None), None)
-    return found.start() if found else -1
+    """Return the cut that has ``count`` units before it, or -1 if there are fewer units."""
+    match = next(itertools.islice(_UNIT.finditer(html), count - 1, None), None)
+    return match.start() if match else -1
 
 
-def _block(html: str, cut: int) -> tuple[int, int]:
-    """Where the block around a place in code begins, and where the code in it does."""
+def _code_block(html: str, cut: int) -> tuple[int, int]:
+    """Return where the block around a place in code begins, and where the code in it begins."""
     pre = html.rfind("<pre>", 0, cut)
     return html.rfind("<div", 0, pre), html.index(">", html.index("<code", pre)) + 1
 

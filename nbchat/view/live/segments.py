@@ -1,12 +1,15 @@
-"""A part of an answer as segments: what is finished is sent once, what is open is sent anew.
+"""One part of an answer as segments. Finished HTML is sent once; only the open HTML is sent again.
 
-Pure. A part shows as a row of HTML values of which only the last is open. An open value becomes
-a segment by being sent once more with what is finished, which holds all it showed but for the
-line being written; what is open then goes into a new value behind it. So a front end that draws
-between two of the messages shows nothing twice and loses nothing that was read.
+Pure. A part is a row of HTML values, each in a widget of its own. Only the last value is open.
 
-A long list is in several values too, though nothing of it is finished before all of it is: they
-are sent once more when a blank line makes its items loose ones.
+The open value becomes a segment in one message: it is sent once more, now with finished HTML only.
+It still contains everything that it showed before, except for the line being written. In the next
+message, a new value after it receives the HTML that is open. So a front end that draws between the
+two messages shows nothing twice, and nothing disappears that somebody was reading.
+
+A long list is in several values too, although no item is finished before the list ends: a blank line
+makes all items of a list loose, which changes their HTML. When that happens, the values of the list
+are sent once more (https://spec.commonmark.org/0.31.2/#loose).
 """
 
 from __future__ import annotations
@@ -29,69 +32,102 @@ from nbchat.view.html.safe import escape
 
 __all__ = ["PlainTextStream", "Segments", "TextStream"]
 
-#: An open value is sent again when it has grown by this much of itself.
+#: An open value is sent again when it has grown by this share of its size. So all messages together
+#: are a fixed multiple of the text, and not the square of it.
 MIN_GROWTH = 0.1
-#: What has not been sent after this many seconds is sent, however little it is; a value of n
-#: bytes waits for n / WAIT_BYTES_PER_S seconds, so that waiting never costs more than WAIT_BYTES_PER_S bytes a second.
+#: Text that has waited for this long is sent, however little it is,
 MAX_WAIT_S = 0.25
+#: but a value of n bytes waits for n divided by this. So waiting never costs more bytes a second.
 WAIT_BYTES_PER_S = 8192
-#: The first segments of a view are sealed at every block, later ones when they hold this many
-#: bytes: a long answer is then a hundred widgets and not thousands.
+#: This many segments of a view are sealed at every block, so that the beginning appears smoothly.
 SMALL_SEGMENTS = 24
+#: Later segments are sealed when they have this size. A long answer is then a hundred widgets
+#: and not thousands.
 FULL_SEGMENT_BYTES = 2000
-#: Code, a table or a list that is being written is parted when there are this many bytes of it.
+#: Code, a table or a list is cut while it is being written if it is longer than this.
 LONG_BLOCK_BYTES = 2000
-#: Values of a list that has become loose which are sent at a time.
+#: How many values of a list that became loose one update sends.
 MAX_LOOSENED_PER_UPDATE = 2
-#: It keeps headings from being the first or last child of a segment, where style sheets give
-#: them other margins.
+#: An invisible element between a heading and the edge of its segment. Style sheets give a heading
+#: other margins when it is the first or last child, and the text would jump at the end.
 MARGIN_GUARD = "<i hidden></i>"
+#: The size of one finished piece of plain text.
+PLAIN_PIECE_CHARACTERS = 4096
 
 
 class TextStream(Protocol):
-    """A text that grows, as HTML: :class:`nbchat.view.html.markdown.MarkdownStream` and :class:`PlainTextStream`."""
+    """A text that grows, as HTML.
 
-    def feed(self, text: str) -> None: ...
-    def advance(self) -> list[str]: ...
-    def tail(self) -> str: ...
-    def close(self) -> list[str]: ...
+    :class:`nbchat.view.html.markdown.MarkdownStream` is one, and :class:`PlainTextStream` is one.
+    """
+
+    def feed(self, text: str) -> None:
+        """Take some more text."""
+        ...
+
+    def advance(self) -> list[str]:
+        """Finish what no later text can change, and return its HTML."""
+        ...
+
+    def tail(self) -> str:
+        """Return the HTML of the text that is not finished, as if the text ended here."""
+        ...
+
+    def close(self) -> list[str]:
+        """Finish the rest, because the text is whole, and return its HTML."""
+        ...
 
 
 class PlainTextStream:
-    """Plain text that grows, finished every ``size`` characters; for the arguments of a tool."""
+    """Plain text that grows, for the arguments of a tool call.
 
-    def __init__(self, size: int = 4096) -> None:
+    Args:
+        size: a piece of this many characters is finished.
+    """
+
+    def __init__(self, size: int = PLAIN_PIECE_CHARACTERS) -> None:
         self._size, self._open, self._html, self._sealed = size, "", "", False
 
     def feed(self, text: str) -> None:
+        """Take some more text."""
         self._open += text
 
-    def end(self, look: Callable[[], str]) -> None:
-        """The text is whole, and ``look`` gives its HTML; it stays letters if some of it was finished before."""
+    def end(self, render: Callable[[], str]) -> None:
+        """Show the HTML of ``render`` instead of the plain text, because the text is whole now.
+
+        If a piece of the text is finished already, the text stays plain: the page shows that piece.
+        """
         if not self._sealed and len(self._open) < self._size:
-            self._html = look()
+            self._html = render()
 
     def advance(self) -> list[str]:
-        whole = len(self._open) // self._size * self._size
-        done, self._open = self._open[:whole], self._open[whole:]
-        self._sealed = self._sealed or bool(done)
-        return [_plain_html(done)] if done else []
+        """Finish the whole pieces, and return their HTML."""
+        length = len(self._open) // self._size * self._size
+        finished, self._open = self._open[:length], self._open[length:]
+        self._sealed = self._sealed or bool(finished)
+        return [_plain_html(finished)] if finished else []
 
     def tail(self) -> str:
+        """Return the HTML of the text that is not finished."""
         return self._html or _plain_html(self._open)
 
     def close(self) -> list[str]:
-        done = self.tail()
+        """Finish the rest, and return its HTML."""
+        html = self.tail()
         self._open = self._html = ""
-        return [done] if done else []
+        return [html] if html else []
 
 
 def _plain_html(text: str) -> str:
     return f'<code class="nbchat-letters">{escape(text)}</code>' if text else ""
 
 
-class _ListPart(NamedTuple):
-    """A value of a list that is still open: what is in front of the list in it, and the units it begins and ends at."""
+class _ListValue(NamedTuple):
+    """A value with a part of a list that is still open.
+
+    ``lead`` is the HTML before the list in this value. ``first`` and ``last`` are the units (see
+    :func:`nbchat.view.html.cutting.count_units`) at which the part of the list begins and ends.
+    """
 
     place: int
     lead: str
@@ -102,25 +138,29 @@ class _ListPart(NamedTuple):
 class Segments:
     """The row of values of one part, over a text that grows.
 
-    ``first`` says whether nothing of the answer stands before it. ``place`` is that of the open
-    value in the row: those before it are sealed, and never sent again but for a list's.
+    ``place`` is the place of the open value in the row. The values before it are sealed: they are
+    never sent again, except for those of an open list.
+
+    Args:
+        text: the stream that renders the text.
+        first: no other part of the answer is before this one.
     """
 
     def __init__(self, text: TextStream, first: bool = False) -> None:
         self.text = text
         self.place = 0
         self._at_start = first
-        self._ready = ""  # finished, in the open value
-        self._closed = False  # whether a block closed since the last picture
-        self._sent = ""
+        self._ready = ""  # the finished HTML in the open value
+        self._block_closed = False  # True if a block has closed since the last update
+        self._sent = ""  # the open value as it was sent last
         self._sent_at: float | None = None
-        self._fed = self._unsent = 0  # characters: in all, and since the last picture
-        self._sealed_bytes = 0  # bytes of the sealed values
-        self._tail = ""  # what is open, in the last picture
-        self._sealed_units = 0  # lines, rows and items of the open block that are sealed
-        self._list_values: list[_ListPart] = []  # the values that are sealed of an open list,
-        self._list_prefix = ""  # and the HTML up to the end of them
-        self._loosened: list[tuple[int, str]] = []  # what they have become, until it is sent
+        self._fed = self._unsent = 0  # characters: all of them, and those since the last update
+        self._sealed_bytes = 0
+        self._tail = ""  # the open HTML in the last update
+        self._sealed_units = 0  # the lines, rows and items of the open block that are in sealed values
+        self._list_values: list[_ListValue] = []  # the sealed values of the open list
+        self._list_prefix = ""  # the HTML of the open block up to the end of those values
+        self._loosened: list[tuple[int, str]] = []  # the new HTML of those values, until it is sent
 
     def feed(self, text: str) -> None:
         """Take some more text."""
@@ -128,55 +168,63 @@ class Segments:
         self._fed += len(text)
         self._unsent += len(text)
 
-    def end(self, look: Callable[[], str]) -> None:
-        """The text is whole, and ``look`` gives the HTML that letters of it become."""
+    def end(self, render: Callable[[], str]) -> None:
+        """Show the HTML of ``render`` instead of the plain text, because the text is whole now."""
         if isinstance(self.text, PlainTextStream):
-            self.text.end(look)
-            self._closed = True
+            self.text.end(render)
+            self._block_closed = True
 
     def add(self, html: str) -> None:
-        """Take finished HTML, after all the text so far."""
+        """Take finished HTML that comes after the text so far."""
         self._take([*self.text.close(), html])
 
     @property
     def due(self) -> float:
-        """The time from which on it is worth sending: -inf is now, inf is never, as nothing is new."""
-        if self._closed or self._loosened or (self._unsent and self._sent_at is None):
+        """The time from which on an update is worth a message: -inf for now, inf if nothing is new."""
+        if self._block_closed or self._loosened or (self._unsent and self._sent_at is None):
             return -math.inf
         if not self._unsent or self._sent_at is None:
             return math.inf
         size = len(self._sent)
-        letter = (self._sealed_bytes + size) / max(1, self._fed - self._unsent)  # bytes of HTML for a character
-        if self._unsent * max(1.0, letter) >= MIN_GROWTH * size:
+        # One character of coloured code is many bytes of HTML: growth is measured in bytes.
+        bytes_per_character = (self._sealed_bytes + size) / max(1, self._fed - self._unsent)
+        if self._unsent * max(1.0, bytes_per_character) >= MIN_GROWTH * size:
             return -math.inf
         return self._sent_at + max(MAX_WAIT_S, size / WAIT_BYTES_PER_S)
 
     def advance(self) -> None:
-        """Look for blocks that have closed."""
+        """Finish the blocks that no later text can change."""
         self._take(self.text.advance())
 
     def show(self, now: float, sealed: int) -> list[tuple[int, str]]:
-        """The values to send, each with its place in the row; [] says that nothing changed.
+        """Return the values to send, each with its place in the row; [] if nothing has changed.
 
-        It is the open one, and if that is full now, a new open one behind it; or some of a list that
-        became loose: then :attr:`due` says that there is more. ``sealed`` is how many segments the
-        view has.
+        That is the open value. If the open value is full, it is sealed, and a new open value comes
+        after it. Or it is some of the values of a list that became loose. Then :attr:`due` says
+        that there are more.
+
+        Args:
+            now: the time of this update.
+            sealed: the number of segments in the whole view.
         """
         if not self._loosened:
             html = self.text.tail()
-            tail = self._rest(html)
+            tail = self._unsealed(html)  # this may find that a list became loose
         if self._loosened:
-            some, self._loosened = self._loosened[:MAX_LOOSENED_PER_UPDATE], self._loosened[MAX_LOOSENED_PER_UPDATE:]
-            return some
-        self._unsent, self._closed, self._sent_at = 0, False, now
+            # All of a long list in one update would be the long task that segments avoid.
+            batch, self._loosened = self._loosened[:MAX_LOOSENED_PER_UPDATE], self._loosened[MAX_LOOSENED_PER_UPDATE:]
+            return batch
+        self._unsent, self._block_closed, self._sent_at = 0, False, now
         if self._ready and len(self._ready) >= (FULL_SEGMENT_BYTES if sealed >= SMALL_SEGMENTS else 1):
             return self._seal(self._ready + MARGIN_GUARD, tail)
         cut = last_cut(tail) if len(tail) > LONG_BLOCK_BYTES else 0
-        if cut and cut >= shown_length(self._tail):  # else lines that were shown would blink
+        # The front end may draw between the message that seals and the message that adds the next
+        # value. A cut before the end of what was shown would make those lines vanish for a moment.
+        if cut and cut >= shown_length(self._tail):
             front, back = split_at(tail, cut)
             last = self._sealed_units + count_units(tail, cut)
             if is_in_list(tail, cut):
-                self._list_values.append(_ListPart(self.place, self._guarded(self._ready), self._sealed_units, last))
+                self._list_values.append(_ListValue(self.place, self._guarded(self._ready), self._sealed_units, last))
                 self._list_prefix = html_up_to(html, last)
             self._sealed_units = last
             return self._seal(self._ready + front, back)
@@ -187,35 +235,38 @@ class Segments:
         self._sent = value
         return [(self.place, value)]
 
-    def _rest(self, html: str) -> str:
-        """What of the open block is not sealed; what is sealed of a list is to be sent again if it became loose."""
+    def close(self) -> None:
+        """Finish the rest, because the text is whole."""
+        self._take(self.text.close())
+
+    def _unsealed(self, html: str) -> str:
+        """Return the HTML of the open block without the units in sealed values.
+
+        If the list in those values became loose, their new HTML is put on the list to send.
+        """
         if self._list_values and not html.startswith(self._list_prefix):
             self._list_prefix = html_up_to(html, self._list_values[-1].last)
             self._loosened = [
-                (part.place, part.lead + html_between(html, part.first, part.last)) for part in self._list_values
+                (value.place, value.lead + html_between(html, value.first, value.last)) for value in self._list_values
             ]
         return html_after(html, self._sealed_units)
 
     def _seal(self, html: str, tail: str) -> list[tuple[int, str]]:
-        """The open value is a segment now; what is open goes into a new one."""
+        """Make the open value a segment with this HTML, and put the tail into a new open value."""
         value = self._guarded(html)
         self._sealed_bytes += len(value)
         self._ready, self._at_start, self._tail = "", False, tail
         self._sent = self._guarded(tail)
         self.place += 1
-        more = [(self.place, self._sent)] if tail else []
-        return [(self.place - 1, value), *more]
+        following = [(self.place, self._sent)] if tail else []
+        return [(self.place - 1, value), *following]
 
-    def close(self) -> None:
-        """The text is whole."""
-        self._take(self.text.close())
-
-    def _take(self, done: list[str]) -> None:
-        if html := "".join(done):
-            self._ready += self._rest(html)
+    def _take(self, finished: list[str]) -> None:
+        if html := "".join(finished):
+            self._ready += self._unsealed(html)
             self._sealed_units, self._tail = 0, ""
             self._list_values.clear()
-            self._closed = True
+            self._block_closed = True
 
     def _guarded(self, html: str) -> str:
         return html if self._at_start or not html else MARGIN_GUARD + html

@@ -1,8 +1,8 @@
-"""A turn with tools: one output, and more where a tool shows something of its own.
+"""A turn with tools as several outputs, if a tool shows something of its own.
 
-What tools print and draw belongs under their call. So when a tool is about to show something, the
-view of the turn ends with that call, as a whole answer's does, and the next one begins with the
-call's result. A turn whose tools show nothing is one view, as if this were not here.
+What a tool prints or draws belongs under its call. So when a tool is about to show something, the view
+of the turn ends with that call, as the view of a whole answer does, and the next view begins with the
+result of the call. A turn whose tools show nothing has one view, as if this module did not exist.
 """
 
 from __future__ import annotations
@@ -29,30 +29,38 @@ __all__ = ["OutputHook", "SplitView"]
 log = logging.getLogger("nbchat.view")
 
 OutputHook: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[None]]
-"""Calls a function before anything that is shown inside; it may be called in any thread."""
+"""Returns a context manager that calls a function before each output inside, in the thread of the output."""
 
 
 class SplitView:
-    """A sink that shows a turn in views made by ``view``; ``hook`` tells when a tool shows something."""
+    """A sink that shows one turn in one view or several.
+
+    Args:
+        view: makes a view. The first one is made now.
+        hook: calls a function before a tool shows something.
+    """
 
     def __init__(self, view: Callable[[], Sink], hook: OutputHook) -> None:
         self._new_view, self._hook = view, hook
-        self._view: Sink | None = view()
+        self._view: Sink | None = view()  # None from the output of a tool to the result of its call
         self._request: Request | None = None
-        self._lock = threading.RLock()  # a tool may print in a thread of its own
+        # Reentrant: a tool may print in a thread of its own, and ending a view shows an output itself.
+        self._lock = threading.RLock()
         self._hooked = contextlib.ExitStack()
-        self._blocks: list[Block] = []  # whole blocks of the answer that the view has
-        self._results: list[Block] = []  # what their calls gave
+        self._blocks: list[Block] = []  # the whole blocks that the view shows
+        self._results: list[Block] = []  # the results of the calls among them
         self._result_before: list[Block] = []  # the result that the view begins with: its call is in the view before
-        self._blocks_shown = 0  # blocks of the answer that stand in views that ended
-        self._calls: list[str] = []  # ids of the calls without a result
+        self._blocks_shown = 0  # the number of blocks in the views that ended
+        self._calls: list[str] = []  # the ids of the calls without a result
 
     def begin(self, request: Request) -> None:
+        """Begin the first view."""
         self._request = request
         if self._view is not None:
             self._view.begin(request)
 
     def feed(self, chunk: StreamChunk) -> None:
+        """Give one chunk to the view. While tools run, watch what they show."""
         if isinstance(chunk, ToolResult):
             self._add_result(chunk)
             return
@@ -65,36 +73,37 @@ class SplitView:
                 self._hooked.enter_context(self._hook(self._end_view))
 
     def settle(self, response: Response) -> None:
-        """Show what is left, and how it ended."""
+        """Show the rest, and how the turn ended."""
         self._hooked.close()
         if self._blocks_shown:
-            rest = (*self._result_before, *response.blocks[self._blocks_shown :])
-            # Nothing more to show is shown as nothing, not as an empty box.
-            status = "error" if not rest and response.status == "complete" else response.status
-            response = replace(response, blocks=rest, text=_plain_text(rest), status=status)
+            blocks = (*self._result_before, *response.blocks[self._blocks_shown :])
+            # An error without blocks shows no output. A complete response without any would show an empty box.
+            status = "error" if not blocks and response.status == "complete" else response.status
+            response = replace(response, blocks=blocks, text=_plain_text(blocks), status=status)
         (self._view or FinalView()).settle(response)
 
     def _end_view(self) -> None:
-        """Something is about to be shown while a call runs: the view ends with that call."""
+        """End the view with the call that runs, because a tool is about to show something."""
         if threading.current_thread().name == DRAWING_THREAD:
-            return  # the view itself
+            return  # the view itself shows something
         with self._lock:
             view, self._view = self._view, None
             if view is None:
                 return
             ids = [getattr(block, "id", None) for block in self._blocks]
             end = ids.index(self._calls[0]) + 1 if self._calls else len(ids)
-            shown = (*self._result_before, *self._blocks[:end])
+            blocks = (*self._result_before, *self._blocks[:end])
             self._blocks, self._result_before = self._blocks[end:], []
             self._blocks_shown += end
-            messages = (Message("assistant", shown), Message("user", tuple(self._results)))
+            messages = (Message("assistant", blocks), Message("user", tuple(self._results)))
             try:
-                view.settle(Response(_plain_text(shown), blocks=shown, messages=messages))
-            except Exception:  # it is the tool that would fail of it
+                view.settle(Response(_plain_text(blocks), blocks=blocks, messages=messages))
+            except Exception:
+                # This runs inside the tool's own print: an error here would look like the tool's.
                 log.warning("a part of the answer could not be shown", exc_info=True)
 
     def _add_result(self, chunk: ToolResult) -> None:
-        """A call has run: its result goes to the view that has the call, or a new view begins with it."""
+        """Give a result to the view that has its call, or begin a new view with the result."""
         with self._lock:
             self._calls = [id for id in self._calls if id != chunk.tool_use_id]
             content = [block.to_dict() for block in chunk.content]
@@ -108,6 +117,7 @@ class SplitView:
                 if self._request is not None:
                     self._view.begin(self._request)
                 self._view.feed(replace(chunk, tool_use_id=""))
+                # The calls that have not run yet were shown by no view so far.
                 for other in _chunks_of(self._blocks):
                     self._view.feed(other)
         if not self._calls:
@@ -115,17 +125,17 @@ class SplitView:
 
 
 def _chunks_of(blocks: Sequence[Block]) -> list[StreamChunk]:
-    """What would have streamed the blocks."""
+    """Return the chunks of a stream of these blocks."""
     parser = ChatStreamParser()
     chunks = map(parser.feed, events_of({"type": "message", "content": [block.to_dict() for block in blocks]}))
     return [chunk for chunk in chunks if chunk is not None and not isinstance(chunk, ResponseChunk)]
 
 
 def _plain_text(blocks: Sequence[Block]) -> str:
-    """A part of a turn as plain text: what was said, then the calls."""
-    said = "".join(block.text for block in blocks if isinstance(block, TextBlock))
+    """Return one part of a turn as plain text: the text, then the calls."""
+    text = "".join(block.text for block in blocks if isinstance(block, TextBlock))
     calls = [f"→ {block.name}({_arguments(block)})" for block in blocks if isinstance(block, ToolUseBlock)]
-    return "\n\n".join([*([said] if said.strip() else []), *calls])
+    return "\n\n".join([*([text] if text.strip() else []), *calls])
 
 
 def _arguments(call: ToolUseBlock) -> str:
