@@ -1,14 +1,21 @@
-r"""Formulas in Markdown: which text is one, and which one MathJax may see.
+r"""Formulas in Markdown: find them, and filter what MathJax may typeset.
 
-Four delimiters make a formula: ``$…$``, ``$$…$$``, ``\(…\)`` and ``\[…\]``; a block of a known
-``\begin{…}`` environment is one too. ``$`` is money until it looks like TeX: the opening one
-stands before a non-space and not after a letter or digit, the very next one must close it,
-after a non-space and not before a letter or digit, and what is between is no English amount.
+Four pairs of delimiters make a formula: ``$…$``, ``$$…$$``, ``\(…\)`` and ``\[…\]``. A block of a known
+``\begin{…}`` environment is a formula too.
 
-What MathJax may not see is shown as code: macros that load, link, style, define or move
-things about (MathJax 3 runs ``\mmlToken{mglyph}[src=…]`` as an image request, for one), and
-anything that is not balanced, as MathJax would then search for the end elsewhere. What it may
-see goes out as ``\(…\)`` or ``\[…\]``, so that a dollar inside needs no thought.
+A ``$`` is money unless it looks like TeX:
+
+- The opening ``$`` is before a character that is not a space, and not after a letter or digit.
+- The next ``$`` closes the formula. It is after a character that is not a space, and not before a
+  letter or digit.
+- The text between them is not an English amount, as in ``$5 and $6``.
+
+The filter. MathJax is a program that runs the formula, and a formula of the model is hostile. For
+example, MathJax 3 runs ``\mmlToken{mglyph}[src=…]`` as a request for an image. So a formula is shown
+as code if it has macros that load, link, style, define, or move things over the page. It is shown as
+code too if it is not balanced, because MathJax would then search for the end in the text after it.
+
+A formula that passes goes to the page with ``\(…\)`` or ``\[…\]``, where a dollar inside is harmless.
 """
 
 from __future__ import annotations
@@ -26,35 +33,36 @@ if TYPE_CHECKING:
 
 __all__ = ["ENVIRONMENTS", "add_formulas", "harmless", "typeset"]
 
-#: The longest formula, in characters; longer ones are text.
+#: The longest formula. Longer ones are text.
 MAX_CHARACTERS = 4_000
-#: The longest formula, in lines.
+#: The most lines of a formula.
 MAX_LINES = 60
 #: The deepest nesting of braces.
 MAX_BRACE_DEPTH = 40
-#: How far macros may move or stretch things in one formula, all together, in em.
+#: How far all macros of one formula together may move or stretch things. A formula that moves
+#: further can cover other parts of the page.
 MAX_STRETCH_EM = 40.0
 
-#: MathJax 3.2 macros that are shown as code instead, in lower case: by what they could do.
+#: The macros of MathJax 3.2 that a formula must not have, in lower case, sorted by what they could do.
 _DENIED = (
     # load or run
     "mmltoken require autoload includegraphics unicode href url mathtip texttip toggle action "
     # carry classes, ids, styles and attributes
     "class style cssid data bbox enclose htmlclass htmlid htmlstyle htmldata htmlattr "
     "colorbox fcolorbox definecolor cellcolor rowcolor columncolor arrayrulecolor "
-    # define, and so stay behind in the page or hide one of the above
+    # define a macro: it stays in the page after the formula, or hides one of the macros above
     "def edef gdef xdef let futurelet global newcommand renewcommand providecommand newenvironment renewenvironment "
     "declaremathoperator declarepaireddelimiter declarepaireddelimiterx declarepaireddelimiterxpp "
     "declarepaireddelimiters declarepaireddelimitersx declarepaireddelimitersxpp newextarrow "
     "newtagform renewtagform usetagform mathtoolsset setoptions csname endcsname catcode "
     "expandafter noexpand input include write openin openout read special "
-    # lay things over their neighbours
+    # lay things over what is next to them
     "smash llap rlap clap mathllap mathrlap mathclap textllap textrlap textclap crampedllap "
     "crampedrlap crampedclap mathmakebox mathmbox raisebox moveleft moveright"
 )
 DENIED = frozenset(_DENIED.split())
 
-#: The environments of MathJax's base and ams packages, mathtools' cases and matrices.
+#: The environments of MathJax's packages base and ams, and the cases and matrices of mathtools.
 _ENVIRONMENTS = (
     "align align* alignat alignat* aligned alignedat array Bmatrix Bmatrix* bmatrix bmatrix* "
     "bsmallmatrix Bsmallmatrix cases CD dcases dcases* drcases eqnarray eqnarray* equation "
@@ -63,7 +71,7 @@ _ENVIRONMENTS = (
     "subarray vmatrix vmatrix* Vmatrix Vmatrix* vsmallmatrix Vsmallmatrix"
 )
 ENVIRONMENTS = frozenset(_ENVIRONMENTS.split())
-#: Those that may stand by themselves, without a formula around them.
+#: The environments that are a formula without delimiters around them.
 _OUTERMOST = (
     "align align* alignat alignat* eqnarray eqnarray* equation equation* flalign flalign* "
     "gather gather* multline multline*"
@@ -82,7 +90,7 @@ _EM = {"em": 1.0, "ex": 0.5, "pt": 0.1, "pc": 1.2, "px": 0.0625, "in": 7.2, "cm"
 
 
 def harmless(source: str) -> bool:
-    """Whether MathJax may typeset this TeX, given without its delimiters."""
+    """Return True if MathJax may typeset this TeX, which comes without its delimiters."""
     if not source.strip() or len(source) > MAX_CHARACTERS:
         return False
     depth = 0
@@ -106,7 +114,7 @@ def harmless(source: str) -> bool:
 
 
 def _stretch(source: str) -> float:
-    """All lengths of a formula together, in em; too large a number counts as too far."""
+    """Return the sum of all lengths in a formula, in em. A number with too many digits is over the limit."""
     return sum(
         float(length["count"].replace(",", ".")[:9]) * _EM.get(length["unit"], 1.0)
         if len(length["count"]) < 9
@@ -116,7 +124,11 @@ def _stretch(source: str) -> float:
 
 
 def typeset(source: str, delimiters: tuple[str, str], display: bool) -> str:
-    """The HTML of one formula, for MathJax 3 (JupyterLab) and 2 (nbconvert) inside an ignored part of the page."""
+    """Return the HTML of one formula, as code if the filter refuses it.
+
+    The two classes make an exception from the classes around the whole answer, for MathJax 3
+    (JupyterLab) and for MathJax 2 (nbconvert).
+    """
     if not harmless(source):
         return f"<code>{escape(delimiters[0] + source + delimiters[1])}</code>"
     begin, end = (r"\[", r"\]") if display else (r"\(", r"\)")
@@ -124,7 +136,7 @@ def typeset(source: str, delimiters: tuple[str, str], display: bool) -> str:
 
 
 _CLOSERS = {"$$": "$$", r"\(": r"\)", r"\[": r"\]"}
-#: A number with words after it and no sign of TeX: an amount.
+#: An amount: a number with words after it. ``_TEX`` finds the signs that an amount does not have.
 _AMOUNT = re.compile(
     r"\d[\d.,]*(?:\s?[kKmMbB]|\s?(?:thousand|million|billion|trillion|bn|mn))?(?:[^\w\s]?\s+[^\w\s]?[^\W\d_]{2,}|\s*[-–/]\s*\Z)"
 )
@@ -132,21 +144,21 @@ _TEX = re.compile(r"[\\^_={}<>+*|]")
 
 
 def _find_closer(text: str, closer: str, start: int, stop: int) -> int:
-    """Where ``closer`` is next, not behind a backslash of its own; -1 without, or at a blank line."""
+    """Return the next place of ``closer`` that no backslash escapes, -1 if there is none."""
     stop = min(stop, start + MAX_CHARACTERS)
     at = start
     while (at := text.find(closer, at, stop)) >= 0:
-        behind = at
-        while behind > start and text[behind - 1] == "\\":
-            behind -= 1
-        if (at - behind) % 2 == 0:
+        backslashes = at
+        while backslashes > start and text[backslashes - 1] == "\\":
+            backslashes -= 1
+        if (at - backslashes) % 2 == 0:  # two backslashes are a line break, and escape nothing
             return at
         at += 1
     return -1
 
 
 def _closing_dollar(text: str, start: int, stop: int) -> int:
-    """Where the ``$`` that closes the one at ``start`` is; -1 when it is money."""
+    """Return the place of the ``$`` that closes the one at ``start``, -1 if the one at ``start`` is money."""
     before = text[start - 1 : start]
     if (before.isascii() and before.isalnum()) or text[start + 1 : start + 2].isspace():
         return -1
@@ -172,6 +184,7 @@ def _inline(state: StateInline, silent: bool) -> bool:
     else:
         return False
     if end < 0 or not text[start + size : end].strip():
+        # Two dollars without an end are text together. Alone, the second one might open a formula.
         if opener == "$$" and not silent:
             state.append_pending("$$")
         if opener == "$$":
@@ -232,7 +245,10 @@ def _block(state: StateBlock, start: int, stop: int, silent: bool) -> bool:
 
 
 def add_formulas(parser: MarkdownIt) -> None:
-    """Teach a Markdown parser formulas, and its renderer to typeset them."""
+    """Add the rules for formulas to a Markdown parser and to its renderer.
+
+    They come before the rules for escapes and fences, because TeX is full of backslashes.
+    """
 
     def inline(self: object, tokens: Sequence[Token], index: int, options: object, env: object) -> str:
         token = tokens[index]

@@ -1,4 +1,7 @@
-"""Source code to HTML, coloured by pygments with classes only: the front end's theme has the colours."""
+"""Source code as coloured HTML.
+
+Pygments adds classes only. The colours come from the theme of the front end, so that they fit it.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["code_html"]
 
-#: Longer code is shown without colours, in characters.
+#: Longer code is shown without colours.
 MAX_COLOURED_CHARACTERS = 200_000
 
-#: Languages that are coloured, by all their names; the first is the pygments lexer's. The name
-#: comes from the model, and not every one of pygments' hundreds of lexers is quick on hostile text.
+#: The languages that are coloured, each with all its names. The first name is that of the lexer. The
+#: list is short on purpose: the model chooses the name, and not each of pygments' hundreds of lexers
+#: is quick on a hostile text.
 _LANGUAGES = """
 python py python3 ipython ipython3 | pycon | bash sh shell zsh | console shell-session | powershell ps1
 javascript js jsx mjs node | typescript ts tsx | json json5 jsonc jsonl ipynb | yaml yml | toml | ini cfg conf
@@ -38,7 +42,7 @@ def _lexer(name: str) -> Any:
     return get_lexer_by_name(name, stripnl=False, ensurenl=False)
 
 
-#: Stands for the classes of comments, which are set in italics and not in a colour.
+#: A replacement for the classes of comments, which are shown in italics and not in a colour.
 COMMENT_CLASS = "c"
 
 
@@ -59,19 +63,24 @@ def _class_of() -> Callable[[Any], str]:
 
 
 def code_html(source: str, language: str = "") -> str:
-    """``source`` in ``<pre>``, coloured if its language is known; to be cleaned, as everything.
+    """Return source code in a ``<pre>``, coloured if the language is in the list above.
 
-    JupyterLab's style sheet gives margins to a ``<pre>`` right under ``jp-RenderedHTMLCommon``, as
-    its own Markdown has them, and colours what is under ``highlight``.
+    The caller has to clean the HTML.
+
+    Args:
+        source: the code.
+        language: any name of the language.
     """
     inner = None
     if (name := LANGUAGES.get(language.lower())) and len(source) <= MAX_COLOURED_CHARACTERS:
         try:
             inner = _coloured(source, name)
-        except Exception:  # a lexer's fault costs the colours, not the code
+        except Exception:  # a fault of a lexer must cost the colours only, not the code
             inner = None
     if inner is None:
         inner = escape(source)
+    # JupyterLab's style sheet gives a <pre> directly under jp-RenderedHTMLCommon the margins that code
+    # has in its own Markdown, and colours what is inside "highlight".
     return f'<div class="jp-RenderedHTMLCommon"><pre><code class="highlight">{inner}</code></pre></div>\n'
 
 
@@ -80,6 +89,7 @@ def _coloured(source: str, name: str) -> str:
     spans: list[tuple[str, list[str]]] = []
     for kind, text in _lexer(name).get_tokens(source):
         style = class_of(kind)
+        # White space joins the span before it: fewer tags, and tags that never nest.
         if spans and (spans[-1][0] == style or text.isspace()):
             spans[-1][1].append(text)
         elif text:

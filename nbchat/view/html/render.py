@@ -1,11 +1,12 @@
-"""An answer to its mimebundle, part by part; the live view makes its parts with the same functions.
+"""The mimebundle of an answer. The live view makes its parts with the same functions.
 
-An answer is a row of parts in the order they came: runs of text (joined, as citations split
-sentences into blocks), thinking, tool calls with their results. After them come the sources
-that were cited and, unless the answer is whole, a marker that says what happened. Nothing here
-changes from run to run: no time, no cost.
+An answer is a row of parts in the order in which they arrived: text, thinking, tool calls with their
+results. Text blocks in a row are joined, because the API splits sentences into blocks at citations.
+After the parts come the sources and, unless the answer is whole, a marker that says how it ended.
+Nothing here differs from run to run: there is no time and no cost.
 
-All functions are pure, all HTML they give is safe, and all text they take is taken for hostile.
+The law: all functions are pure, all HTML that they return is safe unless they say otherwise, and all
+text that they take is treated as hostile.
 """
 
 from __future__ import annotations
@@ -14,20 +15,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.view.html.highlight import code_html
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
 from nbchat.view.html.safe import clean, escape, link_html, neutral
 from nbchat.view.html.typed_table import render_value
 
 if TYPE_CHECKING:
-    from nbchat.core.messages import Block, Message
     from nbchat.core.response import Response
 
 __all__ = [
     "Sources",
     "arguments_html",
     "details",
-    "escape",
     "marker",
     "outcome_html",
     "render_blocks",
@@ -44,22 +44,22 @@ __all__ = [
     "wrap_answer",
 ]
 
-#: What a tool answered is shown up to here, in characters; ``response.messages`` has all of it.
+#: A tool result is shown up to this length. ``response.messages`` has all of it.
 MAX_RESULT_CHARACTERS = 20_000
-#: A quotation in the list of sources, in characters.
+#: A quotation in the list of sources is shown up to this length.
 MAX_QUOTE_CHARACTERS = 200
-#: A result of one line and so many characters is said in the head of its part.
+#: A result of one line that is not longer is shown in the head of its fold.
 SHORT_RESULT_CHARACTERS = 80
-#: Tools whose calls are shown open, as what they do is the user's own work.
+#: The tools whose calls are shown open: their code runs in the user's own namespace.
 CODE_TOOLS = frozenset({"run_python"})
 
 
 def render_response(response: Response) -> dict[str, str]:
-    """The mimebundle of a finished answer: safe ``text/html``, and ``text/plain``, the Markdown as it came."""
+    """Return the mimebundle of a finished answer: safe ``text/html``, and the Markdown as ``text/plain``."""
     results = tool_results(response.messages)
     blocks: Sequence[Block] = response.blocks
     table = render_value(response.parsed)
-    if table:  # the last text is its JSON
+    if table:  # the last text is the JSON of the table
         last = max((at for at, block in enumerate(blocks) if block.type == "text"), default=0)
         blocks = [*blocks[:last], *blocks[last + 1 :]]
     inner = render_blocks(blocks, results) + table + render_marker(response) + _footer(response)
@@ -67,20 +67,28 @@ def render_response(response: Response) -> dict[str, str]:
 
 
 def wrap_answer(inner_html: str) -> str:
-    """The box of an answer. MathJax looks only at the formulas in it, so that a dollar elsewhere stays money."""
+    """Return the HTML of an answer inside its outer element.
+
+    The classes keep MathJax away from everything but formulas, so a dollar elsewhere stays money.
+    """
     return f'<div class="nbchat mathjax_ignore tex2jax_ignore">\n{inner_html}</div>'
 
 
 def render_blocks(blocks: Iterable[Block], results: Mapping[str, tuple[str, bool]]) -> str:
-    """The HTML of an answer's blocks, sources included. ``results`` are those of :func:`tool_results`."""
+    """Return the HTML of the blocks of an answer, and of the sources that they cite.
+
+    Args:
+        blocks: the blocks.
+        results: the results of their calls, from :func:`tool_results`.
+    """
     parts: list[str] = []
     sources = Sources()
     run: MarkdownStream | None = None
     for block in blocks:
-        if block.type == "text":
+        if isinstance(block, TextBlock):
             run = run or MarkdownStream()
-            run.feed(block.text)  # type: ignore[union-attr]
-            sources.cite(run, block.citations)  # type: ignore[union-attr]
+            run.feed(block.text)
+            sources.cite(run, block.citations)
             continue
         if run is not None:
             run.close()
@@ -93,37 +101,49 @@ def render_blocks(blocks: Iterable[Block], results: Mapping[str, tuple[str, bool
     return "".join(parts) + sources.html()
 
 
-def _render_block(block: Any, results: Mapping[str, tuple[str, bool]]) -> str:
-    if block.type == "thinking":
-        return render_thinking(block.thinking)
-    if hasattr(block, "partial_json"):
-        result, is_error = results.get(block.id, (None, False))
-        return render_tool_call(block.name, block.arguments, result, is_error, open=block.name in CODE_TOOLS)
-    return render_opaque(block.data)
+def _render_block(block: ThinkingBlock | ToolUseBlock | OpaqueBlock, results: Mapping[str, tuple[str, bool]]) -> str:
+    match block:
+        case ThinkingBlock():
+            return render_thinking(block.thinking)
+        case ToolUseBlock():
+            result, is_error = results.get(block.id, (None, False))
+            return render_tool_call(block.name, block.arguments, result, is_error, open=block.name in CODE_TOOLS)
+        case OpaqueBlock():
+            return render_opaque(block.data)
 
 
 # --- parts --------------------------------------------------------------------------------------
 
 
 def details(summary: str, inner_html: str, open: bool = False) -> str:
-    """A part that opens and closes. ``summary`` is text, one line; ``inner_html`` is safe HTML."""
+    """Return a fold, which the reader opens and closes.
+
+    Args:
+        summary: the text of the head. Line breaks become spaces.
+        inner_html: safe HTML.
+        open: the fold is open at first.
+    """
     summary = " ".join(summary.split())
     tag = '<details open="">' if open else "<details>"
     return f"{tag}\n<summary>{escape(summary)}</summary>\n{inner_html}</details>\n"
 
 
 def render_thinking(text: str, open: bool = False) -> str:
-    """Thinking, collapsed; "" where the model showed none of it."""
+    """Return the thinking in a fold, "" if the model showed none of it."""
     return details("Thinking", render_markdown(text), open) if text.strip() else ""
 
 
 def render_tool_call(
     name: str, arguments: str, result: str | None = None, is_error: bool = False, open: bool = False
 ) -> str:
-    """A tool call as a card, collapsed.
+    """Return a tool call in a fold.
 
-    ``arguments`` is JSON text, whole or as far as it arrived; a ``code`` or ``command`` in it is
-    shown as the code it is. ``result`` is text, None while there is none.
+    Args:
+        name: the name of the tool.
+        arguments: JSON text, whole or as far as it arrived.
+        result: the text of the result, None while there is none.
+        is_error: the tool failed.
+        open: the fold is open at first.
     """
     inner = arguments_html(arguments)
     if result is not None:
@@ -132,14 +152,17 @@ def render_tool_call(
 
 
 def render_tool_result(result: str, is_error: bool = False) -> str:
-    """What a tool answered, collapsed, where it does not stand in the card of its call."""
+    """Return a tool result in a fold of its own, for a result that is not shown with its call."""
     head, line = "Error" if is_error else "Result", result.strip()
     short = f"{head}: {line}" if line and "\n" not in line and len(line) <= SHORT_RESULT_CHARACTERS else head
     return details(short, clean(_result_html(result)))
 
 
 def render_opaque(data: Mapping[str, Any]) -> str:
-    """A block of a kind that has no view of its own: its data, collapsed; "" for what is shown elsewhere or sealed."""
+    """Return the data of a block in a fold, for a type of block that nbchat does not know.
+
+    The result of a call is "" here, because it is shown with its call, and so is encrypted thinking.
+    """
     kind = str(data.get("type", ""))
     if kind == "tool_result" and "tool_use_id" not in data:
         return render_tool_result(result_text(data.get("content")), bool(data.get("is_error")))
@@ -153,31 +176,34 @@ _CODE_ARGUMENTS = {"code": "python", "command": "bash", "sql": "sql", "query_sql
 
 
 def arguments_html(arguments: str) -> str:
-    """The arguments of a call, JSON text: safe HTML once it is cleaned."""
+    """Return the arguments of a call as HTML, which the caller has to clean.
+
+    An argument that holds code or a command is shown as code, not as a JSON string.
+    """
     try:
-        given = json.loads(arguments)
+        fields = json.loads(arguments)
     except (ValueError, RecursionError):
         return code_html(arguments, "json") if arguments.strip() else ""
-    if not isinstance(given, dict):
-        return code_html(_json(given), "json")
+    if not isinstance(fields, dict):
+        return code_html(_json(fields), "json")
     blocks = [
-        code_html(given.pop(key), language)
+        code_html(fields.pop(key), language)
         for key, language in _CODE_ARGUMENTS.items()
-        if isinstance(given.get(key), str)
+        if isinstance(fields.get(key), str)
     ]
-    return "".join([code_html(_json(given), "json")] * bool(given) + blocks)
+    return "".join([code_html(_json(fields), "json")] * bool(fields) + blocks)
 
 
 def outcome_html(result: str, is_error: bool) -> str:
-    """What a tool answered, under a line that says what it is; to be cleaned like :func:`arguments_html`."""
+    """Return a tool result under a line "Result" or "Error", as HTML that the caller has to clean."""
     return f"<p>{'Error' if is_error else 'Result'}</p>\n{_result_html(result)}"
 
 
 def _result_html(result: str) -> str:
-    more = len(result) - MAX_RESULT_CHARACTERS
-    shown = result[:MAX_RESULT_CHARACTERS] if more > 0 else result
-    language = "json" if more <= 0 and shown[:1] in ("{", "[") and _is_json(shown) else ""
-    note = f"<p><em>… {more:,} more characters</em></p>\n" if more > 0 else ""
+    hidden = len(result) - MAX_RESULT_CHARACTERS
+    shown = result[:MAX_RESULT_CHARACTERS] if hidden > 0 else result
+    language = "json" if hidden <= 0 and shown[:1] in ("{", "[") and _is_json(shown) else ""
+    note = f"<p><em>… {hidden:,} more characters</em></p>\n" if hidden > 0 else ""
     return code_html(shown.rstrip("\n"), language) + note
 
 
@@ -193,24 +219,24 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
-# --- what tools answered ------------------------------------------------------------------------
+# --- results of tools ------------------------------------------------------------------------
 
 
 def tool_results(messages: Iterable[Message]) -> dict[str, tuple[str, bool]]:
-    """Tool results by the id of their call, as (text, is it an error): ours and the server's."""
-    found: dict[str, tuple[str, bool]] = {}
+    """Return the results of the user's tools and of server tools, by the id of the call: (text, is it an error)."""
+    results: dict[str, tuple[str, bool]] = {}
     for message in messages:
         for block in message.content:
-            data = getattr(block, "data", None)
-            if data and isinstance(data.get("tool_use_id"), str):
+            data = block.data if isinstance(block, OpaqueBlock) else {}
+            if isinstance(data.get("tool_use_id"), str):
                 content = data.get("content")
                 failed = bool(data.get("is_error")) or (isinstance(content, Mapping) and "error_code" in content)
-                found[data["tool_use_id"]] = (result_text(content), failed)
-    return found
+                results[data["tool_use_id"]] = (result_text(content), failed)
+    return results
 
 
 def result_text(content: object) -> str:
-    """What a tool answered as text: text as it is, web results as title and address, files by name."""
+    """Return the content of a tool result as text: a web result as title and address, a file as its name."""
     if content is None or isinstance(content, str):
         return content or ""
     if isinstance(content, Mapping):
@@ -227,8 +253,8 @@ def _result_part(part: Mapping[str, Any]) -> str:
     if isinstance(part.get("url"), str):
         return f"{part.get('title') or ''}\n{part['url']}\n".lstrip()
     if "stdout" in part or "stderr" in part:
-        said = [part.get("stdout"), part.get("stderr"), result_text(part.get("content") or None)]
-        return "\n".join(str(text).rstrip("\n") for text in said if text)
+        texts = [part.get("stdout"), part.get("stderr"), result_text(part.get("content") or None)]
+        return "\n".join(str(text).rstrip("\n") for text in texts if text)
     if kind in ("image", "document"):
         return f"[{part.get('title') or kind}]"
     if isinstance(part.get("error_code"), str):
@@ -240,13 +266,13 @@ def _result_part(part: Mapping[str, Any]) -> str:
 
 
 class Sources:
-    """The sources an answer cites, numbered in the order they came; one source has one number."""
+    """The sources that an answer cites, numbered in the order in which they arrived. One source has one number."""
 
     def __init__(self) -> None:
         self._items: dict[tuple[object, ...], str] = {}
 
     def cite(self, stream: MarkdownStream, citations: Iterable[Mapping[str, Any]]) -> None:
-        """Mark the text so far with the numbers of its citations: to be called when a text block is whole."""
+        """Mark the text so far with the numbers of its citations. Call this when a text block is whole."""
         seen = set()
         for citation in citations:
             number = self.add(citation)
@@ -255,7 +281,7 @@ class Sources:
                 seen.add(number)
 
     def add(self, citation: Mapping[str, Any]) -> int:
-        """The number of a citation's source."""
+        """Return the number of the source of a citation."""
         place = _place(citation)
         key = (citation.get("document_index"), _address(citation), _title(citation), place)
         if key not in self._items:
@@ -270,7 +296,7 @@ class Sources:
         return list(self._items).index(key) + 1
 
     def html(self) -> str:
-        """The list of sources; "" without any."""
+        """Return the list of sources as safe HTML, "" without any."""
         if not self._items:
             return ""
         items = "".join(f"<li>{item}</li>\n" for item in self._items.values())
@@ -278,7 +304,7 @@ class Sources:
 
 
 def render_citations(citations: Iterable[Mapping[str, Any]]) -> str:
-    """The list of sources of some citations, dicts as the Messages API gives them; "" without any."""
+    """Return the list of sources of citations, which are dicts as the Messages API sends them; "" without any."""
     sources = Sources()
     for citation in citations:
         sources.add(citation)
@@ -299,7 +325,7 @@ def _title(citation: Mapping[str, Any]) -> str:
 
 
 def _place(citation: Mapping[str, Any]) -> str:
-    """Where in a document: page numbers count from 1, and the ends of ranges are exclusive."""
+    """Return the pages of a citation as text. The API counts pages from 1, and its ranges exclude their end."""
     first, end = citation.get("start_page_number"), citation.get("end_page_number")
     if not isinstance(first, int):
         return ""
@@ -324,24 +350,24 @@ _STOP_MARKERS = {
 
 
 def marker(status: str, stop_reason: str | None = None, stop_details: Mapping[str, Any] | None = None) -> str:
-    """How an answer ended, in square brackets; "" when it is simply whole."""
-    said = _STATUS_MARKERS.get(status, "")
+    """Return how an answer ended, in square brackets; "" if the answer is whole."""
+    text = _STATUS_MARKERS.get(status, "")
     if status in ("complete", "incomplete"):
-        said = _STOP_MARKERS.get(stop_reason or "", said)
-    if not said:
+        text = _STOP_MARKERS.get(stop_reason or "", text)
+    if not text:
         return ""
     explanation = (stop_details or {}).get("explanation")
-    return f"[{said}: {' '.join(str(explanation).split())}]" if explanation else f"[{said}]"
+    return f"[{text}: {' '.join(str(explanation).split())}]" if explanation else f"[{text}]"
 
 
 def render_marker(response: Response) -> str:
-    """The marker as HTML; "" when the answer is simply whole."""
-    said = marker(response.status, response.stop_reason, response.stop_details)
-    return f"<p><em>{escape(said)}</em></p>\n" if said else ""
+    """Return the marker as safe HTML, "" if the answer is whole."""
+    text = marker(response.status, response.stop_reason, response.stop_details)
+    return f"<p><em>{escape(text)}</em></p>\n" if text else ""
 
 
 def _footer(response: Response) -> str:
-    """Quiet lines below an answer: what was cut of what went along, and that a toy answered."""
+    """Return lines below the answer: what was cut from the attachments, and that the embedded model answered."""
     lines = list(response.notes)
     if response.endpoint == "local":
         lines.append(f"{response.model}, the embedded model: a toy that runs on this machine")
@@ -349,7 +375,7 @@ def _footer(response: Response) -> str:
 
 
 def _plain(response: Response) -> str:
-    said = marker(response.status, response.stop_reason, response.stop_details)
-    text = response.text + ("\n\n" if response.text and said else "") + neutral(said)
-    # Half a surrogate pair cannot be sent or saved.
+    ending = marker(response.status, response.stop_reason, response.stop_details)
+    text = response.text + ("\n\n" if response.text and ending else "") + neutral(ending)
+    # Models do write half a surrogate pair now and then, which cannot be sent or saved as UTF-8.
     return text.encode("utf-8", "replace").decode("utf-8") if any("\ud800" <= c <= "\udfff" for c in text) else text

@@ -1,8 +1,11 @@
-"""What may stand on the page: the allow-list, and the one way through it.
+"""The allow-list of the page: the tags, attributes, classes and addresses that HTML may have.
 
-What a model, a tool or a source writes is hostile. Everything that goes to the page as HTML
-went through :func:`clean` or :func:`escape`. Measured in a browser, only sanitised ``text/html``
-held: no ``text/markdown``, raw or canonical, did.
+The law: everything that a model, a tool or a source writes is hostile. All HTML on the page went
+through :func:`clean` or :func:`escape`.
+
+The page gets ``text/html``, not ``text/markdown``. Measured in a browser, every form of Markdown let
+something through, because the front end parses Markdown in another way than any filter before it.
+Only sanitised HTML let nothing through.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ALIGNMENTS", "ATTRIBUTES", "CLASSES", "SCHEMES", "TAGS", "clean", "escape", "link_html", "neutral"]
 
-#: The pygments classes that the themes of JupyterLab and nbconvert colour; others only cost bytes.
-#: Not those for errors and comments, as the colours these have in JupyterLab's light and its dark
-#: theme are too faint (https://www.w3.org/TR/WCAG22/#contrast-minimum).
+#: The pygments classes that the themes of JupyterLab and nbconvert colour. Other classes only cost
+#: bytes. Errors and comments are left out: their colours in JupyterLab's light and dark themes are
+#: too faint to read (https://www.w3.org/TR/WCAG22/#contrast-minimum).
 _CODE_CLASSES = "dl il k kc kd kn kp kr kt m mb mf mh mi mo o ow p pm s s1 s2 sa sb sc sd se sh si sr ss sx"
 CODE_CLASSES = frozenset(_CODE_CLASSES.split())
-#: MathJax of JupyterLab (3) and of nbconvert (2) looks away from the one and into the other
+#: MathJax typesets nothing inside the first classes, except inside the second ones. JupyterLab has
+#: MathJax 3, which reads ``mathjax_…``; nbconvert has MathJax 2, which reads ``tex2jax_…``
 #: (https://docs.mathjax.org/en/v3.2-latest/options/document.html).
 NO_FORMULAS = ("mathjax_ignore", "tex2jax_ignore")
 A_FORMULA = ("mathjax_process", "tex2jax_process")
@@ -37,11 +41,11 @@ CLASSES = {
     "code": frozenset({"highlight"}),
     "span": CODE_CLASSES.union(A_FORMULA),
 }
-#: JupyterLab tells links from the words around them by colour alone, which not everybody sees.
+#: JupyterLab marks links by their colour alone, which not everybody can see.
 UNDERLINE = "text-decoration:underline"
 ALIGNMENTS = frozenset({"text-align:left", "text-align:right", "text-align:center"})
-#: The attributes a tag may have, with the values they may take; None is any value (of ``href``:
-#: any of ``SCHEMES``). ``rel`` of links is always ``REL``.
+#: The attributes that a tag may have, each with the values it may have. None allows any value, and for
+#: ``href`` any address of ``SCHEMES``. ``rel`` of links is always ``REL``.
 ATTRIBUTES: dict[str, dict[str, frozenset[str] | None]] = {
     "a": {"href": None, "target": frozenset({"_blank"}), "style": frozenset({UNDERLINE})},
     "ol": {"start": None},
@@ -54,28 +58,31 @@ REL = "noopener noreferrer nofollow"
 
 _ADDRESS = re.compile(r"(?:https?://[^\s/?#]|mailto:[^\s])[^\s\x00-\x20<>\"`\\]*\Z", re.IGNORECASE)
 
-#: Controls, bidirectional overrides and isolates (https://trojansource.codes), lone surrogates
-#: and noncharacters.
+#: Characters that act without being seen: controls, bidirectional overrides and isolates, which show
+#: code in another order than it runs (https://trojansource.codes), lone surrogates, noncharacters.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 def neutral(text: str) -> str:
-    """Text with U+FFFD for every character that acts unseen; tabs and newlines stay."""
+    """Return the text with U+FFFD for each character that acts unseen. Tabs and newlines stay."""
     return _UNSEEN.sub("\ufffd", text)
 
 
 def escape(text: str) -> str:
-    """Text as HTML that shows it and does nothing."""
+    """Return HTML that shows the text and does nothing else."""
     return _escape(neutral(text), {'"': "&quot;"})
 
 
 def allowed_address(address: str) -> bool:
-    """Whether a link may lead there: an absolute http, https or mailto address."""
+    """Return True if a link may lead to the address: an absolute http, https or mailto address.
+
+    A relative address would lead into the user's own Jupyter server.
+    """
     return bool(_ADDRESS.match(address))
 
 
 def link_html(address: str | None, inner: str) -> str:
-    """``inner`` (HTML) as a link, or as it is where the address is not allowed."""
+    """Return ``inner``, which is HTML, inside a link, or without one if the address is not allowed."""
     if not address or not allowed_address(address):
         return inner
     target = "" if address[:7].lower() == "mailto:" else ' target="_blank"'
@@ -110,11 +117,11 @@ _LINES = re.compile(r"<pre>.*?</pre>|\n\s*\n", re.DOTALL)
 
 
 def clean(html: str) -> str:
-    """HTML with what is on the lists above and nothing else; cleaning it again changes nothing.
+    """Return the HTML with nothing but what the lists above allow. Cleaning it again changes nothing.
 
-    No blank line is left, and newlines in ``<pre>`` are ``&#10;``: a blank line would end the HTML
-    block of a Markdown file the output is pasted into (https://spec.commonmark.org/0.31.2/#html-blocks),
-    and what follows would be Markdown again.
+    The result has no blank line, and newlines in ``<pre>`` are ``&#10;``. ``nbconvert --to markdown``
+    pastes the HTML into a Markdown file. A blank line would end the HTML block there, and the text
+    after the blank line would be parsed as Markdown (https://spec.commonmark.org/0.31.2/#html-blocks).
     """
     html = _cleaner().clean(neutral(html))
     return _LINES.sub(lambda part: part[0].replace("\n", "&#10;") if part[0][0] == "<" else "\n", html)

@@ -1,7 +1,8 @@
-"""A structured answer as a table: while it arrives, and when it is whole.
+"""A typed answer as a table: while the answer arrives, and when it is whole.
 
-A list of records has a row for each, one record a row for each field. Values are plain (dicts,
-lists, scalars) or instances of dataclasses, pydantic models and enums; all their text is hostile.
+A list of records has one row for each record. One record has one row for each field. The values are
+plain (dicts, lists, scalars) or instances of dataclasses, pydantic models and enums. All their text
+is treated as hostile.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from nbchat.view.tables import html_table
 
 __all__ = ["TypedTable", "render_value"]
 
-#: Rows and columns that are shown; ``response.parsed`` has all of them.
+#: A table shows at most this many rows and columns. ``response.parsed`` has all of them.
 MAX_ROWS, MAX_COLUMNS = 200, 30
-#: Characters of one cell.
+#: A cell shows at most this many characters.
 MAX_CELL_CHARACTERS = 2_000
 
 
 def render_value(value: Any) -> str:
-    """Safe HTML of a value; "" for None."""
+    """Return the safe HTML of a value, "" for None."""
     plain = _plain(value)
     if plain is None:
         return ""
@@ -49,8 +50,8 @@ def _rows(rows: list[dict[str, Any]]) -> str:
     return table + _more(len(rows) - MAX_ROWS, "rows") + _more(len(names) - MAX_COLUMNS, "columns")
 
 
-def _more(count: int, what: str) -> str:
-    return f"<p><em>… {count:,} more {what}</em></p>\n" if count > 0 else ""
+def _more(count: int, noun: str) -> str:
+    return f"<p><em>… {count:,} more {noun}</em></p>\n" if count > 0 else ""
 
 
 def _cell(value: Any) -> str:
@@ -66,12 +67,12 @@ def _cell(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """An instance as dicts, lists and scalars."""
+    """Return an instance as dicts, lists and scalars."""
     if isinstance(value, enum.Enum):
         return _plain(value.value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if hasattr(type(value), "model_fields"):
+    if hasattr(type(value), "model_fields"):  # a pydantic model, recognised without importing pydantic
         return {str(name): _plain(part) for name, part in value}
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}

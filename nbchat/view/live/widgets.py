@@ -1,7 +1,7 @@
-"""The widgets of an answer that arrives: a box of columns, and a status line below them.
+"""The widgets of an answer that is arriving: a box of columns, and a status line below them.
 
-The only door to ipywidgets. The box makes the same page as the final output: the front end's own
-classes on it, and the widgets' own boxes taken out of the layout.
+This module is the only door to ipywidgets. The box makes the same page as the final output: it has
+the front end's own classes, and the boxes of its widgets take no part in the layout.
 """
 
 from __future__ import annotations
@@ -22,21 +22,27 @@ if TYPE_CHECKING:
 __all__ = ["WIDGET_VIEW", "Column", "Segment", "WidgetBox", "load_widgets", "wrap_segment"]
 
 Segment: TypeAlias = "HTML"
-"""The widget of a piece of the answer."""
+"""The widget of one segment."""
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-#: What the front end gives its own rendered HTML.
+#: The classes that the front end gives to its own rendered HTML.
 BOX_CLASSES = ("nbchat-live", "jp-RenderedHTMLCommon", "jp-RenderedHTML")
-#: Widgets in one box: what is sent when a box gets another one names all that are in it.
+#: The most widgets in one box. A box that gets another widget sends the names of all its widgets,
+#: so one box for a whole answer would send a number of bytes quadratic in its widgets.
 MAX_WIDGETS_PER_BOX = 24
-#: Widgets that are closed at the end of an answer, and of the others so many a second.
+#: This many widgets are closed at the end of an answer,
 CLOSED_AT_END = 40
+#: and the rest after that, at this rate: closing one takes a browser about a millisecond.
 CLOSED_PER_S = 20
-#: Takes the widgets' own boxes out of the layout, so that blocks stand as in one piece of HTML, and
-#: hides what is in a fold until its head is opened: the head is never sent again and stays as it is.
-#: Row groups of a table that is in several widgets stand beside each other, and so in one table
-#: (https://www.w3.org/TR/CSS2/tables.html#anonymous-boxes).
-#: The status line stands in the margin below the last block, so nothing moves up when it goes.
+#: The style sheet of the box. It does four things:
+#:
+#: - The boxes of the widgets take no part in the layout. So blocks have the margins that they have in
+#:   one piece of HTML.
+#: - The content of a fold is hidden until its head is open. The browser alone does that: the head is
+#:   never sent again, and so stays as the reader left it.
+#: - The parts of a table in several widgets become one table, because row groups next to each other
+#:   do (https://www.w3.org/TR/CSS2/tables.html#anonymous-boxes).
+#: - The status line is in the margin below the last block, so nothing moves when the line disappears.
 STYLE = """<style>
 .nbchat-live.nbchat-live, .nbchat-live .nbchat-answer, .nbchat-live .nbchat-fold {
   display: block; margin: 0; overflow: visible;
@@ -65,12 +71,16 @@ code.nbchat-letters.nbchat-letters.nbchat-letters {
 
 
 def load_widgets() -> None:
-    """Import ipywidgets now, as it takes a while."""
+    """Import ipywidgets now, because the import takes a while."""
     import ipywidgets  # noqa: F401
 
 
 class WidgetBox:
-    """The widgets of one answer: a box of columns and a status line. Counts what it sends."""
+    """The widgets of one answer: a box of columns and a status line.
+
+    ``sent`` counts the messages, ``segments`` the segments. ``shown`` is True after the box was displayed,
+    as the output with the id ``display_id``.
+    """
 
     def __init__(self) -> None:
         import ipywidgets
@@ -81,7 +91,7 @@ class WidgetBox:
         self.segments = 0
         self.shown = False
         self.display_id = uuid.uuid4().hex
-        # One layout and one style for all: every other widget is then one message and not three.
+        # Each widget would make a layout and a style of its own, which are two more messages.
         self._layout = self._count(ipywidgets.Layout())
         self._look = self._count(ipywidgets.widgets.widget_string.HTMLMathStyle())
         self._status = self._html("")
@@ -90,26 +100,32 @@ class WidgetBox:
         self._root = self.box((self._html(STYLE), middle, self._status), BOX_CLASSES)
 
     def segment(self, value: str) -> Segment:
-        """A new piece of the answer; it belongs into a column."""
+        """Return a new segment. A column has to show it."""
         self.segments += 1
         return self._html(value)
 
     def box(self, children: Sequence[Any] = (), classes: Sequence[str] = ()) -> VBox:
-        """A box of widgets below each other."""
+        """Return a box that shows widgets below each other."""
         return self._count(self._ipywidgets.VBox(children, layout=self._layout, _dom_classes=classes))
 
     def set(self, widget: Segment, value: str) -> None:
-        """Show the value in place of the one before."""
+        """Replace the value of a segment."""
         self.sent += 1
         widget.value = value
 
     def set_status(self, line: str, announced: bool) -> None:
-        """Show the status line, and tell those who listen if it says more than numbers."""
+        """Show the status line.
+
+        Args:
+            line: the text.
+            announced: screen readers read the line aloud. The numbers change every second, so this is
+                only for a line that says something new.
+        """
         role = ' role="status"' if announced else ""
         self.set(self._status, wrap_segment(f'<div class="nbchat-status"{role}>{escape(line)}</div>', False))
 
     def fold(self, head: str, open: bool = False) -> Column:
-        """A new column at the end, behind a head that opens and closes it."""
+        """Add a fold at the end, and return the column inside it. The head opens and closes the fold."""
         box = self.box((self._html(details(head, "", open)),), ("nbchat-fold",))
         self.column.put(box)
         return Column(self, box)
@@ -122,14 +138,14 @@ class WidgetBox:
 
         self.sent += 1
         self.shown = True
-        # No text/plain: a front end without widgets then shows nothing live, and still the answer.
+        # Without a text/plain, a front end without widgets shows nothing here, and then the final output.
         view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
         publish_display_data({WIDGET_VIEW: view}, transient={"display_id": self.display_id})
 
     def close(self) -> None:
-        """Close all widgets: nothing of them is saved with the notebook.
+        """Close all widgets, so that the notebook saves none of them.
 
-        Each takes a browser about a millisecond, so those of a long answer are closed little by little.
+        The widgets of a long answer are closed little by little, or the browser would stand still.
         """
         now, later = self._all[:CLOSED_AT_END], self._all[CLOSED_AT_END:]
         for widget in now:
@@ -154,30 +170,33 @@ def _close(widgets: list[Any]) -> None:
 
 
 def wrap_segment(value: str, finished: bool) -> str:
-    """The value of a segment as it goes into its widget.
+    """Return the HTML of a segment as the value of its widget.
 
-    MathJax is kept away from all but formulas here, as it looks at a widget and not at what is
-    around it. What is finished is announced to those who listen, politely, and what is still being
-    written is not: they would hear its beginning again and again.
+    Args:
+        value: safe HTML.
+        finished: screen readers read the segment aloud. An open segment would be read again from
+            its beginning at each update.
     """
+    # MathJax looks at each widget alone and does not see the classes of the elements around it. So
+    # each value has the classes that keep MathJax away from everything but formulas.
     announced = ' aria-live="polite"' if finished else ""
     return f'<div class="{" ".join(NO_FORMULAS)}"{announced}>{value}</div>'
 
 
 class Column:
-    """Widgets below each other. A full box gets a box as its last child, so that no message names them all."""
+    """Widgets below each other. The last child of a full box is another box, so that no message names them all."""
 
     def __init__(self, widgets: WidgetBox, box: VBox) -> None:
         self._widgets, self._box = widgets, box
 
     def add(self, value: str) -> Segment:
-        """A new segment at the end."""
+        """Add a new segment at the end, and return it."""
         segment = self._widgets.segment(value)
         self.put(segment)
         return segment
 
     def put(self, widget: Any) -> None:
-        """Put the widget at the end."""
+        """Add a widget at the end."""
         full = self._box if len(self._box.children) >= MAX_WIDGETS_PER_BOX else None
         if full is not None:
             widget = self._box = self._widgets.box((widget,))
