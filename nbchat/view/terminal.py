@@ -1,8 +1,10 @@
-"""The answer in a terminal: what is finished is printed once, only what is open is drawn over.
+"""The answer in a terminal: each finished block is printed once, only the open block is drawn again.
 
-Measured on a terminal of 24 lines: redrawing all of a long answer leaves many copies of its
-beginning in the scrollback, so nothing is redrawn but the block that is being written. Without
-a terminal (a pipe, a file, ``TERM=dumb``) the text is written as it comes, and nothing else moves.
+A terminal can draw over the lines on its screen, but not over those that have scrolled away.
+Redrawing a whole long answer leaves many copies of its beginning in the scrollback: 13 of them were
+measured on a terminal of 24 lines. So nothing is redrawn but the block that is being written.
+
+Without a terminal (a pipe, a file, ``TERM=dumb``) the text is written as it arrives.
 """
 
 from __future__ import annotations
@@ -39,27 +41,35 @@ if TYPE_CHECKING:
 
 __all__ = ["TerminalView", "visible"]
 
-#: Seconds between two frames: 12 a second.
+#: The time between two frames.
 FRAME_INTERVAL_S = 1 / 12
-#: What a tool answered is shown up to here, in lines and characters.
-LONGEST_RESULT = (20, 2_000)
+#: A tool result is shown up to this length.
+MAX_RESULT_LINES, MAX_RESULT_CHARACTERS = 20, 2_000
+#: The lines of the screen that the open block leaves free, for the status line and the cursor.
+FREE_LINES = 3
 
 _REPLACED = "\ufffd"
 
 
 def visible(text: str) -> str:
-    """The text without what acts on a terminal: controls but newline and tab, and bidirectional overrides.
+    """Return the text without the characters that act on a terminal: controls and bidirectional overrides.
 
-    An escape sequence could set the title, write the clipboard, or draw over what was said.
+    Newlines and tabs stay. An escape sequence of the model could set the title of the window, write to
+    the clipboard, or draw over text that was printed before.
     """
+    # ``neutral`` puts a replacement character for each of them, and a terminal needs none. One that
+    # the model itself wrote stays: a character of the private use area stands in for it meanwhile.
     text = text.replace("\r\n", "\n").replace(_REPLACED, "\ue000")
     return neutral(text).replace(_REPLACED, "").replace("\ue000", _REPLACED)
 
 
 class TerminalView:
-    """Shows an answer on a terminal: each finished block once, the open one live below it.
+    """A sink that shows an answer on a terminal: finished blocks once, the open block live below them.
 
-    ``console`` is a :class:`rich.console.Console`, by default one on standard output.
+    Args:
+        cost: the prices for the status line.
+        console: the terminal, by default standard output.
+        clock: returns the time in seconds, and never goes back.
     """
 
     def __init__(
@@ -72,12 +82,12 @@ class TerminalView:
         self._clock = clock
         self._status = Status(clock(), cost)
         self._live: Live | None = None
-        self._lock = threading.RLock()  # the clock draws in a thread of its own
-        self._open_kind = ""  # of the open text: text, thinking, call
+        self._lock = threading.RLock()  # the status line is redrawn in a thread of its own
+        self._open_kind = ""  # the kind of the open text: text, thinking, call
         self._open = ""
         self._rate = RateLimit(FRAME_INTERVAL_S)
-        self._last_kind = ""  # the kind of what was printed last
-        self._last_text = ""  # the last that was written without a terminal
+        self._last_kind = ""  # the kind of the text that was printed last
+        self._last_text = ""  # the text that was written last, without a terminal
         self._sources: dict[tuple[str, str], int] = {}
 
     def begin(self, request: Request) -> None:
@@ -115,25 +125,26 @@ class TerminalView:
                 self._flush()
                 self._print_result([block.to_dict() for block in chunk.content], chunk.is_error)
             case ResponseChunk():
-                # Tools may run now, and print, or ask on the same terminal.
+                # Tools may run now. They may print, or ask a question on this terminal, which a frame
+                # would draw over.
                 self._flush()
                 self._stop_live()
 
     def settle(self, response: Response) -> None:
-        """Print what is left, the sources, and how it ended."""
+        """Print the rest, the sources, and how the answer ended."""
         try:
             self._flush()
         finally:
             self._stop_live()
         self._print_sources()
-        if said := marker(response.status, response.stop_reason, response.stop_details):
-            self._print(said, "yellow")
+        if ending := marker(response.status, response.stop_reason, response.stop_details):
+            self._print(ending, "yellow")
         if self._is_terminal:
             self._print(self._status.line(self._clock(), ended=True), "dim")
         elif self._last_text and not self._last_text.endswith("\n"):
             self._write("\n")
 
-    # What is open
+    # The open text
 
     def _add_text(self, kind: str, text: str) -> None:
         if kind != self._open_kind:
@@ -144,7 +155,7 @@ class TerminalView:
                 self._write(visible(text))
             return
         self._open += visible(text)
-        with self._lock:  # also for asking: the clock's thread may draw just now
+        with self._lock:  # for the question too: the other thread may be drawing
             if not self._rate.wait(self._clock()):
                 began = time.thread_time()
                 self._start_live()
@@ -153,15 +164,15 @@ class TerminalView:
                 self._rate.spend(0, time.thread_time() - began, self._clock())
 
     def _print_finished(self) -> bool:
-        """Print the blocks that no later text can change; says whether there were any."""
+        """Print the blocks that no later text can change. Return True if there were any."""
         end = finished(self._open)
-        done, self._open = self._open[:end], self._open[end:]
-        if done.strip():
-            self._print_above(_markdown(done), "text")
-        return bool(done.strip())
+        blocks, self._open = self._open[:end], self._open[end:]
+        if blocks.strip():
+            self._print_above(_markdown(blocks), "text")
+        return bool(blocks.strip())
 
     def _flush(self) -> None:
-        """Print the open text, as it will not go on."""
+        """Print the open text, because it has ended."""
         with self._lock:
             text, self._open = self._open, ""
             kind, self._open_kind = self._open_kind, ""
@@ -171,7 +182,7 @@ class TerminalView:
     def _discard_open(self) -> None:
         self._open, self._open_kind = "", ""
 
-    # What is live
+    # The open block on the screen
 
     def _start_live(self) -> None:
         if self._live is None:
@@ -184,7 +195,7 @@ class TerminalView:
             threading.Thread(target=self._redraw_while_idle, args=(live,), name="nbchat-view", daemon=True).start()
 
     def _redraw_while_idle(self, live: Live) -> None:
-        """Draw while nothing arrives: the clock goes on, and the last letters are seen."""
+        """Draw while nothing arrives, so that the clock goes on and the last characters are seen."""
         while self._live is live:
             time.sleep(FRAME_INTERVAL_S)
             with self._lock:
@@ -212,16 +223,15 @@ class TerminalView:
             return line
         return Group(_Lines(_markdown(text) if kind == "text" else _dim(text), fit=True), line)
 
-    # What is printed once
+    # Text that is printed once
 
     def _print_call(self, call: ToolUseBlock) -> None:
-        given = visible(json.dumps(call.input, ensure_ascii=False) if call.valid else call.partial_json)
-        self._print(f"→ {visible(call.name)} {given}", "cyan")
+        arguments = visible(json.dumps(call.input, ensure_ascii=False) if call.valid else call.partial_json)
+        self._print(f"→ {visible(call.name)} {arguments}", "cyan")
 
     def _print_result(self, content: object, is_error: bool) -> None:
-        lines, letters = LONGEST_RESULT
         text = visible(result_text(content))
-        shown = "\n".join(text[:letters].split("\n")[:lines])
+        shown = "\n".join(text[:MAX_RESULT_CHARACTERS].split("\n")[:MAX_RESULT_LINES])
         more = f"\n… {len(text) - len(shown):,} more characters" if len(shown) < len(text) else ""
         self._print(f"{'✗' if is_error else '←'} {shown}{more}", "red" if is_error else "cyan")
 
@@ -240,7 +250,7 @@ class TerminalView:
             self._print("Sources\n" + visible("\n".join(lines)), "dim")
 
     def _print(self, text: str, style: str) -> None:
-        """Print the text on lines of its own."""
+        """Print a text on lines of its own."""
         if self._is_terminal:
             from rich.text import Text
 
@@ -249,7 +259,11 @@ class TerminalView:
             self._write(("\n" if self._last_text and not self._last_text.endswith("\n") else "") + text + "\n")
 
     def _print_above(self, shown: RenderableType, kind: str) -> None:
-        """Print above the open block, in one go with a frame that no longer has it."""
+        """Print above the open block.
+
+        The caller has removed the text from the open block. The console sends the new frame and the
+        text together: on its own, the new frame would make the text vanish for a moment.
+        """
         with self._lock, self._console:
             self._draw()
             if self._last_kind and (kind == "text" or self._last_kind == "text"):
@@ -265,7 +279,13 @@ class TerminalView:
 
 
 class _Lines:
-    """The lines of something without blank ones around them; the last ones only, if not all fit."""
+    """The lines of a text, without blank lines around them.
+
+    Args:
+        inner: the text.
+        fit: drop lines at the beginning if the screen is too small. Lines above the screen could not
+            be drawn over.
+    """
 
     def __init__(self, inner: RenderableType, fit: bool = False) -> None:
         self._inner, self._fit = inner, fit
@@ -276,7 +296,9 @@ class _Lines:
         lines = console.render_lines(self._inner, options.update(height=None), pad=False)
         filled = [number for number, line in enumerate(lines) if any(part.text.strip() for part in line)]
         if filled:
-            first = max(filled[0], filled[-1] + 1 - max(1, console.size.height - 3)) if self._fit else filled[0]
+            first = (
+                max(filled[0], filled[-1] + 1 - max(1, console.size.height - FREE_LINES)) if self._fit else filled[0]
+            )
             for line in lines[first : filled[-1] + 1]:
                 yield from line
                 yield Segment.line()
@@ -289,13 +311,14 @@ def _dim(text: str) -> RenderableType:
 
 
 def finished(text: str) -> int:
-    """How many characters of an open Markdown text no later text can change.
+    """Return the number of characters of an open Markdown text that no later text can change.
 
-    It ends before the last top-level block that begins after a blank line, as no block reaches
-    back over that; see :mod:`nbchat.view.html.markdown`.
+    They end before the last top-level block that begins after a blank line. No block reaches back
+    over such a place, as :mod:`nbchat.view.html.markdown` explains.
     """
     tokens = _parser().parse(text)
-    lines = text.splitlines(keepends=True)
+    lines = [line + "\n" for line in text.split("\n")]  # splitlines would split at U+2028 too, the parser does not
+    lines[-1] = lines[-1].removesuffix("\n")
     for token in reversed(tokens):
         if token.level == 0 and token.nesting >= 0 and token.map and token.map[0]:
             first = token.map[0]
@@ -305,11 +328,11 @@ def finished(text: str) -> int:
 
 
 def _markdown(text: str) -> RenderableType:
-    """Markdown for the terminal. Addresses are written out, not hidden behind words."""
+    """Return Markdown for the terminal. Addresses are written out, because a terminal link hides its address."""
     from rich.markdown import Markdown
 
     shown = Markdown("", hyperlinks=False)
-    tokens = _parser().parse(text)  # rich's own parser loses raw HTML
+    tokens = _parser().parse(text)  # the parser of rich loses raw HTML
     for token in tokens:
         token.children = token.children and list(_images_as_links(token.children))
     shown.markup, shown.parsed = text, tokens
@@ -317,7 +340,10 @@ def _markdown(text: str) -> RenderableType:
 
 
 def _images_as_links(children: list[Token]) -> Iterator[Token]:
-    """Images as links to them, as on a page; rich has them before the line they stand in, without an address."""
+    """Yield the tokens with each image as a link to the image, as on the page.
+
+    Rich would print an image before its line, and without an address.
+    """
     from markdown_it.token import Token
 
     depth = 0
@@ -326,9 +352,15 @@ def _images_as_links(children: list[Token]) -> Iterator[Token]:
         if child.type != "image":
             yield child
             continue
-        named = Token("text", "", 0, content=f"[image: {child.content}]" if child.content else "[image]")
-        around = (Token("link_open", "a", 1, attrs={"href": child.attrs["src"]}), Token("link_close", "a", -1))
-        yield from [named] if depth else [around[0], named, around[1]]
+        label = Token("text", "", 0, content=f"[image: {child.content}]" if child.content else "[image]")
+        if depth:  # a link must not contain another link
+            yield label
+            continue
+        yield from (
+            Token("link_open", "a", 1, attrs={"href": child.attrs["src"]}),
+            label,
+            Token("link_close", "a", -1),
+        )
 
 
 def _parser() -> MarkdownIt:

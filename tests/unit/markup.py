@@ -7,7 +7,11 @@ list of the package must be let in here too.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from html.parser import HTMLParser
+from typing import Any
+
+from nbchat.view.html.render import Sources
 
 TAGS = {
     *("a", "blockquote", "br", "code", "del", "details", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr"),
@@ -137,3 +141,11 @@ def audit(html: str) -> Auditor:
     for pre in re.findall(r"<pre.*?</pre>", html, re.DOTALL):
         assert "\n" not in pre, "a newline in <pre> that is not &#10;"
     return auditor
+
+
+def sources_html(citations: Iterable[Mapping[str, Any]]) -> str:
+    """Return the list of sources of these citations, as the page shows the list."""
+    sources = Sources()
+    for citation in citations:
+        sources.add(citation)
+    return sources.html()

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 from markdown_it import MarkdownIt
-from markup import MACROS, audit
+from markup import MACROS, audit, sources_html
 from payloads import PAYLOADS, armed
 
 from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
@@ -22,7 +22,6 @@ from nbchat.view.html.render import (
     escape,
     marker,
     render_blocks,
-    render_citations,
     render_response,
     render_thinking,
     render_tool_call,
@@ -179,7 +178,7 @@ def test_payload_is_inert(name: str, text: str) -> None:
         audit(render_markdown(before + text))
     cited = {"type": "web_search_result_location", "url": text, "title": text, "cited_text": text}
     audit(wrap_answer(details(text, render_thinking(text)) + render_tool_call(text, text, text, True)))
-    audit(render_citations([cited, {"type": "page_location", "document_title": text, "cited_text": text}]))
+    audit(sources_html([cited, {"type": "page_location", "document_title": text, "cited_text": text}]))
     call = ToolUseBlock("t", text, {"code": text, "x": [text]})
     blocks = (TextBlock(text, (cited,)), ThinkingBlock(text), call, OpaqueBlock({"type": text, text: text}))
     answer = OpaqueBlock({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": text}]})
@@ -400,8 +399,8 @@ def test_citations_number_their_sources() -> None:
     assert f"<li>{link('https://e.com/a', 'A &lt;b&gt;')}: “q qq q" in html
     assert "…”</li>" in html
     assert "<li>P, pp. 3–4: “x”</li>" in html
-    assert render_citations([web, web, page]) == html[html.index("<p><strong>Sources") :]
-    assert render_citations([]) == ""
+    assert sources_html([web, web, page]) == html[html.index("<p><strong>Sources") :]
+    assert sources_html([]) == ""
 
 
 @pytest.mark.parametrize(

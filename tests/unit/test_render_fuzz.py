@@ -6,12 +6,12 @@ import re
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from markup import audit
+from markup import audit, sources_html
 from payloads import PAYLOADS
 
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
 from nbchat.view.html.parser import markdown_parser
-from nbchat.view.html.render import details, render_citations, render_thinking, render_tool_call
+from nbchat.view.html.render import details, render_thinking, render_tool_call
 
 WORDS = st.sampled_from(
     [
@@ -127,7 +127,7 @@ def test_all_parts_are_safe(text: str, other: str, flag: bool) -> None:
     audit(render_thinking(text))
     audit(render_tool_call(text, other, text if flag else None, flag))
     audit(details(text, render_markdown(other), flag))
-    audit(render_citations([{"type": "web_search_result_location", "url": text, "title": other, "cited_text": text}]))
+    audit(sources_html([{"type": "web_search_result_location", "url": text, "title": other, "cited_text": text}]))
 
 
 @ring

@@ -318,3 +318,9 @@ def test_what_is_finished_does_not_change(before, after):
     first, rest = "".join(before), "".join(after)
     end = finished(first)
     assert render_markdown(first[:end]) + render_markdown(first[end:] + rest) == render_markdown(first + rest)
+
+
+def test_only_newlines_end_a_line_of_markdown():
+    """Other line separators of Unicode do not, although Python splits there too."""
+    text = "one\u2028two\u2028three\n\nand an open paragraph\n"
+    assert text[finished(text) :] == "and an open paragraph\n"

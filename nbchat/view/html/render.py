@@ -31,7 +31,6 @@ __all__ = [
     "marker",
     "outcome_html",
     "render_blocks",
-    "render_citations",
     "render_markdown",
     "render_marker",
     "render_opaque",
@@ -301,14 +300,6 @@ class Sources:
             return ""
         items = "".join(f"<li>{item}</li>\n" for item in self._items.values())
         return clean(f"<p><strong>Sources</strong></p>\n<ol>\n{items}</ol>\n")
-
-
-def render_citations(citations: Iterable[Mapping[str, Any]]) -> str:
-    """Return the list of sources of citations, which are dicts as the Messages API sends them; "" without any."""
-    sources = Sources()
-    for citation in citations:
-        sources.add(citation)
-    return sources.html()
 
 
 def _address(citation: Mapping[str, Any]) -> str | None:
