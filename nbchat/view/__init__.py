@@ -1,1 +1,1 @@
-"""What a person sees of an answer."""
+"""The views: what a person sees of an answer, in a notebook, in a terminal or in a file."""

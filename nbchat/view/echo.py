@@ -31,7 +31,7 @@ class Echo:
         """Append the text of one chunk."""
         if isinstance(chunk, OutputText):
             self._file.write(chunk.text)
-            self._file.flush()  # whoever follows the file reads along
+            self._file.flush()  # a reader of the file sees each chunk as it arrives
 
     def settle(self, response: Response) -> None:
         """Append a blank line and close the file."""

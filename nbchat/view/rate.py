@@ -58,7 +58,7 @@ class RateLimit:
             self._sent.append((now, messages))
         interval = max(self._min_interval, min(DRAWING_COST_FACTOR * cost, MAX_INTERVAL_S))
         if self._count(now) > MAX_MESSAGES_PER_S / 2:
-            # Spread the rest over the second. Else a view would send in a burst and then stand still.
+            # Spread the rest over the second. Without this, a view would send a burst and then pause.
             interval = max(interval, messages / MAX_MESSAGES_PER_S)
         self._free_at = now + interval
 

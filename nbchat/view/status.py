@@ -83,8 +83,8 @@ class Status:
         if self._first_at is None:
             parts.append("" if ended else "waiting for the first word")
         elif tokens:
-            about = "~" if estimated_tokens or self._usage.estimated else ""
-            parts.append(f"{about}{tokens:,} tokens")
+            sign = "~" if estimated_tokens or self._usage.estimated else ""
+            parts.append(f"{sign}{tokens:,} tokens")
             if now - self._first_at >= 1:  # before that, the speed would be a division by almost nothing
                 parts.append(f"{tokens / (now - self._first_at):.0f} tokens/s")
             parts.append(self._cost_so_far(estimated_tokens))

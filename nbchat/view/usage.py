@@ -1,4 +1,4 @@
-"""What requests used and cost: a table, a line about one run, and a DataFrame.
+"""The usage and the cost of requests: a table, a line about one run, and a DataFrame.
 
 The HTML passes the sanitisers of JupyterLab and nbconvert: it has no script, no style sheet and no
 image. Amounts are in US dollars. MathJax would read ``$1 and $2`` as a formula, so the outer element
@@ -199,12 +199,12 @@ def _saved(total: Total) -> str:
 
 
 def _cost(total: Total) -> str:
-    about = "≈ " if total.usage.estimated else ""
+    sign = "≈ " if total.usage.estimated else ""
     if not total.unknown:
-        return about + dollars(total.cost)
+        return sign + dollars(total.cost)
     if total.unknown == total.requests:
         return "unknown"
-    return f"{about}{dollars(total.cost)} + {total.unknown} unknown"
+    return f"{sign}{dollars(total.cost)} + {total.unknown} unknown"
 
 
 def _cells(total: Total, columns: list[_Column]) -> list[str]:

@@ -113,7 +113,7 @@ def begun(**known: Any) -> LiveView:
 
 
 def test_text_is_shown_while_it_arrives(page):
-    """Also when nothing more comes after it: the last letters never wait for more."""
+    """The last characters do not wait for more text, even if no more text comes."""
     view = begun()
     view.feed(OutputText(0, "Hello *you*"))
     assert "<p>Hello <em>you</em></p>" in page.wait_for("Hello")
@@ -138,7 +138,7 @@ def test_the_end_is_one_plain_output_where_the_box_was(page):
 
 
 def test_an_answer_that_is_there_at_once_is_shown_without_a_box(page):
-    """The box is shown with the first word or a quarter of a second later, whichever is first."""
+    """The box appears with the first word, or after a quarter of a second without one."""
     view = begun()
     view.settle(answer())
     assert [kind for kind, _ in page.log if kind.endswith("display_data")] == ["display_data"]
@@ -146,8 +146,8 @@ def test_an_answer_that_is_there_at_once_is_shown_without_a_box(page):
     assert page.models == {}
 
 
-def test_the_box_says_what_is_waited_for(page):
-    """A server that takes its time is seen to."""
+def test_the_box_says_that_it_waits_for_the_first_word(page):
+    """The user sees that the server takes its time."""
     view = begun()
     page.wait_for("waiting for the first word")
     view.feed(Notice("the endpoint is busy; trying again in 3 s"))
@@ -179,7 +179,7 @@ def test_an_interrupt_shows_what_arrived_and_says_so(page):
 
 
 def test_thinking_and_tools_are_in_folds(page):
-    """A fold's head is sent once, so that it stays open for whoever opened it; its parts come behind it."""
+    """The head of a fold is sent once, so that an open fold stays open. The content comes after the head."""
     view = begun()
     view.feed(BlockStart(0, ThinkingBlock("")))
     view.feed(Thinking(0, "Let me think."))
@@ -222,7 +222,7 @@ def test_the_result_of_a_server_tool_joins_its_call(page):
 
 
 def test_citations_are_marked_and_unknown_blocks_shown(page):
-    """A cited text carries its number; a block of tomorrow's API shows its data."""
+    """A cited text has the number of its source. A block of an unknown type shows its data."""
     view = begun()
     citation = {"type": "web_search_result_location", "url": "https://example.org", "title": "Ex", "cited_text": "q"}
     view.feed(OutputText(0, "Cited"))
@@ -255,7 +255,7 @@ def test_the_live_html_is_as_safe_as_the_final(page):
 
 
 def test_messages_stay_below_25_a_second_and_widgets_few(page):
-    """10,000 deltas as fast as they come."""
+    """10,000 deltas, as fast as the machine can feed them."""
     view = begun()
     began = time.monotonic()
     for number in range(10_000):
@@ -290,7 +290,7 @@ def test_a_view_that_fails_still_ends_in_the_answer(page, monkeypatch, caplog):
 
 
 def test_a_renderer_that_fails_still_shows_the_text(page, monkeypatch):
-    """As it came, escaped."""
+    """Escaped, but not rendered."""
 
     def fail(response: Response) -> Any:
         raise ValueError("a fault")
@@ -340,19 +340,19 @@ KERNEL = SimpleNamespace(kernel=object())
         (None, {"cell_id": None}, {}, "TerminalView"),
     ],
 )
-def test_the_view_fits_where_it_runs(shell, given, environ, kind):
-    """A cell id and no pytest: live. Else the final output alone, or the terminal."""
+def test_the_view_fits_the_place(shell, given, environ, kind):
+    """With a cell id and without pytest it is live. Else it is the final output alone, or the terminal."""
     (view,) = views(shell, environ=environ, **given)
     assert type(view).__name__ == kind
 
 
 def test_quiet_shows_nothing():
-    """The response is bound all the same; that is not the view's."""
+    """There is no view at all."""
     assert views(KERNEL, cell_id="a", quiet=True, environ={}) == ()
 
 
 def test_the_cell_id_is_found_where_front_ends_put_it():
-    """JupyterLab, Notebook and VS Code in one place, Colab in another, nbclient nowhere."""
+    """JupyterLab, Notebook and VS Code send it in one field, Colab in another, nbclient in none."""
 
     def shell(metadata: dict[str, Any]) -> Any:
         return SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda channel: {"metadata": metadata}))
@@ -363,8 +363,8 @@ def test_the_cell_id_is_found_where_front_ends_put_it():
     assert live.cell_id(SimpleNamespace()) is None
 
 
-def test_the_first_word_is_not_waited_for_once_it_is_there():
-    """The line changes with it, and not when a second is over."""
+def test_the_status_line_changes_with_the_first_word():
+    """The line does not wait until a second is over."""
     lines: list[str] = []
     widgets = SimpleNamespace(
         sent=0,

@@ -1,4 +1,4 @@
-"""When a live view may send."""
+"""The rate limit of a live view."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from hypothesis import strategies as st
 from nbchat.view.rate import DRAWING_COST_FACTOR, MAX_INTERVAL_S, MAX_MESSAGES_PER_S, MIN_INTERVAL_S, RateLimit
 
 
-def test_the_first_update_may_be_sent_at_once():
-    """Nothing was sent yet, so nothing is waited for."""
+def test_the_first_update_may_be_sent_immediately():
+    """Nothing was sent before, so there is no wait."""
     assert RateLimit().wait(100.0) == 0.0
 
 
-def test_updates_keep_a_gap():
-    """A cheap update is followed by the interval, however quick it was."""
+def test_updates_keep_an_interval():
+    """The shortest interval follows an update that cost nothing."""
     rate = RateLimit()
     rate.spend(1, 0.0, 10.0)
     assert rate.wait(10.0) == pytest.approx(MIN_INTERVAL_S)
     assert rate.wait(10.0 + MIN_INTERVAL_S) == pytest.approx(0.0)
 
 
-def test_an_update_waits_for_eight_times_what_the_last_one_took():
-    """So drawing takes a ninth of the time at most, however large the tail is."""
+def test_an_update_waits_for_eight_times_the_cost_of_the_last_one():
+    """So drawing takes at most a ninth of the time, for a tail of any size."""
     rate = RateLimit()
     rate.spend(1, 0.1, 10.1)
     assert rate.wait(10.1) == pytest.approx(DRAWING_COST_FACTOR * 0.1)
 
 
-def test_one_slow_drawing_does_not_stop_the_picture_for_long():
+def test_one_slow_drawing_does_not_stop_the_view_for_long():
     """A machine that slept for a minute does not make the view sleep for eight."""
     rate = RateLimit()
     rate.spend(1, 60.0, 70.0)
@@ -38,7 +38,7 @@ def test_one_slow_drawing_does_not_stop_the_picture_for_long():
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 0.4)), min_size=1, max_size=300))
 def test_no_second_sees_more_than_25_messages(updates):
-    """Whoever asks before each update sends at most 25 messages in any second, and never gets stuck."""
+    """A view that asks before each update sends at most 25 messages in any second, and never gets stuck."""
     rate, now = RateLimit(), 0.0
     sent: list[tuple[float, int]] = []
     for messages, idle in updates:

@@ -109,7 +109,7 @@ def uncoloured(html: str) -> str:
 @pytest.mark.parametrize("long_block", [1, 10_000])
 @pytest.mark.parametrize("sealed", [0, SMALL_SEGMENTS])
 def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
-    """At any time the values in a row are the HTML of the text so far, whichever way it was cut."""
+    """At any time, the values of a row together are the HTML of the text so far, for all cuts."""
 
     @settings(deadline=None, max_examples=40)
     @given(PIECES)
@@ -133,7 +133,7 @@ def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
 
 @pytest.mark.parametrize("long_block", [1, 10_000])
 def test_a_sealed_value_never_changes(long_block):
-    """What was finished is sent once more at most: a selection in it stays."""
+    """Finished HTML is sent at most once more, so a selection inside stays."""
 
     @settings(deadline=None, max_examples=40)
     @given(PIECES)
@@ -151,7 +151,7 @@ def test_a_sealed_value_never_changes(long_block):
         check()
 
 
-def test_lines_of_long_block_are_sealed_while_it_is_written():
+def test_lines_of_a_long_block_are_sealed_while_it_is_written():
     """A program of hundreds of lines is seen to grow line by line, and its lines can be selected."""
     row = Row(Segments(MarkdownStream(), first=True))
     row.segments.feed("```python\n")
@@ -167,7 +167,7 @@ def test_lines_of_long_block_are_sealed_while_it_is_written():
 
 
 def test_rows_of_a_long_table_are_sealed_while_it_is_written():
-    """Two by two, as every other one has another colour; the row that is being written is open."""
+    """Two rows at a time, because every other row has another colour. The row being written is open."""
     text = "Before.\n| name | value |\n|------|------:|\n"
     row = Row(Segments(MarkdownStream(), first=True))
     row.segments.feed(text)
@@ -196,7 +196,7 @@ def listing(row: Row, begin: int, end: int) -> str:
 
 
 def test_items_of_a_long_list_are_sent_once_while_it_is_written():
-    """They go on counting where the list was cut."""
+    """The numbers continue after a cut."""
     row = Row(Segments(MarkdownStream(), first=True))
     text = "## Before\n"
     row.segments.feed(text)
@@ -215,8 +215,8 @@ def test_items_of_a_long_list_are_sent_once_while_it_is_written():
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_list_that_becomes_loose_is_sent_anew(late):
-    """A few values at a time; also where its last item makes it loose, and nothing comes after."""
+def test_a_list_that_becomes_loose_is_sent_again(late):
+    """A few values at a time, also if the last item makes the list loose and no text follows."""
     row = Row(Segments(MarkdownStream(), first=True))
     text = listing(row, 101, 250)
     tight, sent = list(row.values), row.sent
@@ -251,7 +251,7 @@ def test_many_blocks_share_a_segment_when_there_are_many_segments():
 
 
 def test_nothing_new_is_not_sent():
-    """A picture that would look the same costs no message."""
+    """An update that would change nothing costs no message."""
     row = Row(Segments(MarkdownStream()))
     row.segments.feed("word")
     row.show(0.0)
@@ -285,7 +285,7 @@ def test_a_closed_block_is_due_at_once():
 
 @pytest.mark.parametrize(("begin", "line"), [("```python\n", "value = compute({})\n"), ("", "- item with number {}\n")])
 def test_one_endless_block_costs_bytes_linear_in_its_length(begin, line):
-    """Ten times the code is ten times the bytes, and not a hundred times, at 20 pictures a second."""
+    """Ten times the code is ten times the bytes, and not a hundred times, at 20 updates a second."""
 
     def cost(lines: int) -> int:
         row = Row(Segments(MarkdownStream(), first=True))
@@ -300,8 +300,8 @@ def test_one_endless_block_costs_bytes_linear_in_its_length(begin, line):
     assert large <= 15 * small
 
 
-def test_letters_are_cut_anywhere_and_shown_as_they_came():
-    """The arguments of a tool are one long line as a rule; hostile text is escaped."""
+def test_plain_text_is_cut_anywhere_and_escaped():
+    """The arguments of a tool are usually one long line, so there is no better place to cut."""
     letters = PlainTextStream(size=4)
     for piece in ("ab", "<script>", "cd"):
         letters.feed(piece)
@@ -310,8 +310,8 @@ def test_letters_are_cut_anywhere_and_shown_as_they_came():
     assert letters.close() == []
 
 
-def test_letters_that_are_whole_become_what_they_are():
-    """Code as code, in the place of the letters; not where a part of them was finished before."""
+def test_plain_text_that_is_whole_becomes_code():
+    """Code replaces the plain text, unless a piece of the text was finished before."""
     for size, becomes in ((10, True), (4, False)):
         row = Row(Segments(PlainTextStream(size=size)))
         row.segments.feed("x = 1")
@@ -326,8 +326,8 @@ def test_letters_that_are_whole_become_what_they_are():
         assert row.html.index("x =") < row.html.index("42")
 
 
-def test_html_that_is_added_stands_behind_the_text():
-    """A result stands behind the call's arguments."""
+def test_html_that_is_added_comes_after_the_text():
+    """A result comes after the arguments of its call."""
     row = Row(Segments(PlainTextStream()))
     row.segments.feed("{}")
     row.segments.add("<p>42</p>")

@@ -78,7 +78,7 @@ def said(block: Any, results: dict[str, tuple[str, bool]]) -> str:
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    """Parts between two calls are shown at once, by the plain final view: it writes to the same screen."""
+    """Make the final view write to the same screen: it shows the blocks between two calls."""
     screen = Screen()
     monkeypatch.setattr("nbchat.view.live.split.FinalView", lambda: View(screen))
     return screen
@@ -101,14 +101,14 @@ def ask(screen: Screen, *answers: Any, **more: Any) -> Response:
 
 
 def test_a_turn_without_calls_is_one_view(screen: Screen):
-    """As if this were not here: the view gets the Response itself."""
+    """The view gets the Response itself, as without SplitView."""
     ask(screen, "Hello.")
     assert screen.shown == ["Hello."]
     assert (screen.views, screen.begun) == (1, 1)
 
 
 def test_a_turn_whose_tools_show_nothing_is_one_view(screen: Screen):
-    """Calls and results in it; nobody listens any more when it is over."""
+    """It shows calls and results. No hook is left when the turn is over."""
     answer = ask(screen, ["First.", call(100), call(101)], ["Then.", call(102)], "Done.")
     assert screen.shown == ["First. call:100=1000 call:101=1010 Then. call:102=1020 Done."]
     assert answer.text
@@ -116,7 +116,7 @@ def test_a_turn_whose_tools_show_nothing_is_one_view(screen: Screen):
 
 
 def test_a_view_ends_with_the_call_that_shows_something(screen: Screen):
-    """Not with one before it, and what stands behind it in the answer comes below."""
+    """It does not end with an earlier call, and the later blocks of the answer come below."""
     ask(screen, ["Three.", call(100), call(1), call(101)], ["Then.", call(102)], "Done.")
     assert screen.shown == [
         "Three. call:100=1000 call:1",
@@ -126,7 +126,7 @@ def test_a_view_ends_with_the_call_that_shows_something(screen: Screen):
     assert screen.watching == []
 
 
-def test_what_a_call_prints_stands_between_it_and_its_result(screen: Screen):
+def test_the_prints_of_a_call_are_between_the_call_and_its_result(screen: Screen):
     """Two rounds of calls, then the end."""
     ask(screen, ["First.", call(1)], ["Then.", call(2)], "Done.")
     assert screen.shown == ["First. call:1", "print 1", "result:10 Then. call:2", "print 2", "result:20 Done."]
@@ -152,7 +152,7 @@ def test_an_interrupt_shows_every_call_and_how_it_ended(screen: Screen):
 
 
 def test_calls_that_are_not_run_are_shown_at_the_end(screen: Screen):
-    """Nobody answers them: the user passed the tools by hand, say."""
+    """For example, the user passed the definitions of tools as a parameter, so nbchat cannot run them."""
     transport = ScriptedTransport(["Two calls.", call(1), call(2)])
     Session(transport).ask(
         "go", sinks=[SplitView(screen.view, screen.watch)], param='tools=[{"name": "work", "input_schema": {}}]'
@@ -160,8 +160,8 @@ def test_calls_that_are_not_run_are_shown_at_the_end(screen: Screen):
     assert screen.shown == ["Two calls. call:1 call:2"]
 
 
-def test_an_error_in_a_later_round_shows_what_came_before(screen: Screen):
-    """The result that was there, and no empty box after it."""
+def test_an_error_in_a_later_round_shows_the_rounds_before(screen: Screen):
+    """The view shows the result of the call, and no empty box after the result."""
     from nbchat.core.errors import OverloadedError
 
     with pytest.raises(OverloadedError):

@@ -16,15 +16,15 @@ def price(usage: Usage, model: str) -> float:
     return usage.input_tokens / 100 + usage.output_tokens / 10
 
 
-def test_it_says_what_is_waited_for():
-    """Before the first word: the model, the time, and that nothing has come."""
+def test_the_line_says_that_the_first_word_has_not_arrived():
+    """Before that, the line has the model and the time."""
     status = Status(0.0)
     status.begin(REQUEST)
     assert status.line(3.5) == "claude-x · 3 s · waiting for the first word"
 
 
 def test_tokens_are_estimated_while_they_arrive():
-    """Four letters a token, of text, thinking and arguments alike; a rate after a second."""
+    """A token has four characters, in text, in thinking and in arguments. After a second there is a speed."""
     status = Status(0.0)
     status.begin(REQUEST)
     status.take(Thinking(0, "a" * 40), 1.0)
@@ -44,8 +44,8 @@ def test_a_round_that_ended_is_counted_as_the_endpoint_did():
     assert status.line(2.0) == "claude-x-1 · 2 s · 20 tokens · 20 tokens/s · $2.50"
 
 
-def test_no_price_is_guessed_for_what_letters_do_not_tell():
-    """An image in the prompt has tokens that its letters do not tell."""
+def test_no_price_is_guessed_for_an_image():
+    """The number of tokens of an image in the prompt is unknown."""
     status = Status(0.0, price)
     image = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
     status.begin(Request("claude-x", (Message.of("user", [image]),), 100))
@@ -61,7 +61,7 @@ def test_an_unknown_price_is_not_shown():
 
 
 def test_notices_come_and_go():
-    """A notice stands at the end; an empty one clears it."""
+    """A notice is at the end of the line. An empty notice removes it."""
     status = Status(0.0)
     status.take(Notice("waiting 3 s to try again"), 1.0)
     assert status.line(1.0).endswith("· waiting 3 s to try again")
@@ -69,8 +69,8 @@ def test_notices_come_and_go():
     assert status.line(2.0).endswith("waiting for the first word")
 
 
-def test_notices_about_different_things_stand_side_by_side():
-    """A wait takes the place of a wait, and wipes out nothing of what was said to be cut."""
+def test_notices_about_different_subjects_are_next_to_each_other():
+    """A notice about a wait replaces the last one about a wait, but not the notice about a cut."""
     status = Status(0.0)
     status.take(Notice("df: first 20 of 10,000 rows", about="cut"), 1.0)
     status.take(Notice("83 % of the prompt from the cache", about="cache"), 1.0)

@@ -112,7 +112,7 @@ def test_the_table_says_what_is_known_and_what_is_not():
 
 
 def test_empty_columns_are_left_out():
-    """Nobody who never failed or replayed sees a column for it."""
+    """Without failures there is no column for failures."""
     made = usage_table([total("a")], "model")
     assert "Failed" not in made["text/plain"]
     assert "Saved" not in made["text/html"]
@@ -134,7 +134,7 @@ def test_the_plot_has_a_column_for_every_day():
 
 
 def test_the_plot_can_be_heard():
-    """The picture has a sentence, the columns have titles, and unknown costs are told."""
+    """Screen readers read a sentence for the plot and a title for each bar, and hear of unknown costs."""
     made = usage_plot([total("2026-11-01", cost=0.5), total("2026-11-02", cost=1.25, unknown=1)])
     sentence = (
         "Cost by day: $1.75 in all, $1.25 at most (2026-11-02); "

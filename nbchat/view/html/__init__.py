@@ -1,1 +1,1 @@
-"""Markdown to safe HTML. Pure."""
+"""Markdown, typed values and tool calls as safe HTML. Pure: no clock, no display."""

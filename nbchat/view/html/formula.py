@@ -50,7 +50,7 @@ _DENIED = (
     # carry classes, ids, styles and attributes
     "class style cssid data bbox enclose htmlclass htmlid htmlstyle htmldata htmlattr "
     "colorbox fcolorbox definecolor cellcolor rowcolor columncolor arrayrulecolor "
-    # define a macro: it stays in the page after the formula, or hides one of the macros above
+    # define a macro, which outlives the formula or hides one of the macros above
     "def edef gdef xdef let futurelet global newcommand renewcommand providecommand newenvironment renewenvironment "
     "declaremathoperator declarepaireddelimiter declarepaireddelimiterx declarepaireddelimiterxpp "
     "declarepaireddelimiters declarepaireddelimitersx declarepaireddelimitersxpp newextarrow "

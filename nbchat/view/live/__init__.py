@@ -1,1 +1,1 @@
-"""An answer in a notebook while it arrives."""
+"""The view of an answer in a notebook while the answer arrives."""

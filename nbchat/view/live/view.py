@@ -49,8 +49,8 @@ def cell_id(shell: Any) -> str | None:
         return None
     metadata = kernel.get_parent("shell").get("metadata") or {}
     colab = metadata.get("colab") or {}
-    found: str | None = metadata.get("cellId") or colab.get("cell_id")
-    return found
+    front_end_id: str | None = metadata.get("cellId") or colab.get("cell_id")
+    return front_end_id
 
 
 def views(

@@ -145,7 +145,7 @@ class WidgetBox:
     def close(self) -> None:
         """Close all widgets, so that the notebook saves none of them.
 
-        The widgets of a long answer are closed little by little, or the browser would stand still.
+        The widgets of a long answer are closed little by little, because closing all of them would freeze the browser.
         """
         now, later = self._all[:CLOSED_AT_END], self._all[CLOSED_AT_END:]
         for widget in now:
