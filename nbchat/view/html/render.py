@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.view.html.highlight import code_html
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
-from nbchat.view.html.safe import clean, escape, link_html, neutral
+from nbchat.view.html.safe import clean, escape, neutral
+from nbchat.view.html.sources import Sources
 from nbchat.view.html.typed_table import render_value
 
 if TYPE_CHECKING:
     from nbchat.core.response import Response
 
 __all__ = [
-    "Sources",
     "arguments_html",
     "details",
     "marker",
@@ -45,8 +45,6 @@ __all__ = [
 
 #: A tool result is shown up to this length. ``response.messages`` has all of it.
 MAX_RESULT_CHARACTERS = 20_000
-#: A quotation in the list of sources is shown up to this length.
-MAX_QUOTE_CHARACTERS = 200
 #: A result of one line that is not longer is shown in the head of its fold.
 SHORT_RESULT_CHARACTERS = 80
 #: The tools whose calls are shown open: their code runs in the user's own namespace.
@@ -259,69 +257,6 @@ def _result_part(part: Mapping[str, Any]) -> str:
     if isinstance(part.get("error_code"), str):
         return str(part["error_code"])
     return _json(dict(part))
-
-
-# --- sources ------------------------------------------------------------------------------------
-
-
-class Sources:
-    """The sources that an answer cites, numbered in the order in which they arrived. One source has one number."""
-
-    def __init__(self) -> None:
-        self._items: dict[tuple[object, ...], str] = {}
-
-    def cite(self, stream: MarkdownStream, citations: Iterable[Mapping[str, Any]]) -> None:
-        """Mark the text so far with the numbers of its citations. Call this when a text block is whole."""
-        seen = set()
-        for citation in citations:
-            number = self.add(citation)
-            if number not in seen:
-                stream.cite(number, _address(citation))
-                seen.add(number)
-
-    def add(self, citation: Mapping[str, Any]) -> int:
-        """Return the number of the source of a citation."""
-        place = _place(citation)
-        key = (citation.get("document_index"), _address(citation), _title(citation), place)
-        if key not in self._items:
-            quote = " ".join(str(citation.get("cited_text") or "").split())
-            if len(quote) > MAX_QUOTE_CHARACTERS:
-                quote = quote[: MAX_QUOTE_CHARACTERS - 1].rstrip() + "…"
-            self._items[key] = (
-                link_html(_address(citation), escape(_title(citation)))
-                + (f", {escape(place)}" if place else "")
-                + (f": “{escape(quote)}”" if quote else "")
-            )
-        return list(self._items).index(key) + 1
-
-    def html(self) -> str:
-        """Return the list of sources as safe HTML, "" without any."""
-        if not self._items:
-            return ""
-        items = "".join(f"<li>{item}</li>\n" for item in self._items.values())
-        return clean(f"<p><strong>Sources</strong></p>\n<ol>\n{items}</ol>\n")
-
-
-def _address(citation: Mapping[str, Any]) -> str | None:
-    address = citation.get("url") or citation.get("source")
-    return address if isinstance(address, str) else None
-
-
-def _title(citation: Mapping[str, Any]) -> str:
-    named = citation.get("title") or citation.get("document_title") or _address(citation)
-    if named:
-        return " ".join(str(named).split())
-    index = citation.get("document_index", citation.get("search_result_index"))
-    return f"Document {index + 1}" if isinstance(index, int) else "Source"
-
-
-def _place(citation: Mapping[str, Any]) -> str:
-    """Return the pages of a citation as text. The API counts pages from 1, and its ranges exclude their end."""
-    first, end = citation.get("start_page_number"), citation.get("end_page_number")
-    if not isinstance(first, int):
-        return ""
-    last = end - 1 if isinstance(end, int) else first
-    return f"pp. {first}–{last}" if last > first else f"p. {first}"
 
 
 # --- how it ended -------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.view.html.markdown import MarkdownStream
 from nbchat.view.html.render import (
     CODE_TOOLS,
-    Sources,
     arguments_html,
     outcome_html,
     render_opaque,
@@ -32,6 +31,7 @@ from nbchat.view.html.render import (
     result_text,
 )
 from nbchat.view.html.safe import clean
+from nbchat.view.html.sources import Sources
 from nbchat.view.html.typed_table import TypedTable
 from nbchat.view.live.segments import PlainTextStream, Segments, TextStream
 from nbchat.view.live.widgets import Segment, WidgetBox, wrap_segment
