@@ -81,7 +81,7 @@ VARIABLE = """name => {
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_an_answer_in_jupyterlab(server: JupyterServer, page: Page, theme: str) -> None:
-    """Formulas are set, money is not, code has the theme's colours, and cells stand where the table says."""
+    """Formulas are typeset, money is not, code has the theme's colours, and cells have the table's alignment."""
     name = f"appearance-{theme.split()[-1].lower()}.ipynb"
     server.write(name, CELL)
     page.open(name)

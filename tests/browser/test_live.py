@@ -14,7 +14,7 @@ from harness import FrontEnd, JupyterServer, Page, notebook_outputs
 def test_the_answer_grows_ends_static_and_is_there_after_a_reload(
     server: JupyterServer, page: Page, front_end: FrontEnd
 ):
-    """It is seen to grow in more than three steps; then it is one plain output, in the file and after a reload."""
+    """It grows in more than three steps. Then it is one plain output, in the file and after a reload."""
     name = f"live-{front_end}.ipynb"
     started(
         server, page, name, "r = ask(slowly({'thinking': 'Let me see. ' * 9}, {'text': TEXT}))", front_end=front_end
@@ -54,7 +54,7 @@ FRAMES = f"""() => {{
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
 def test_the_swap_moves_nothing_and_shows_no_blank_frame(server: JupyterServer, page: Page, front_end: FrontEnd):
-    """Frame by frame: every part is where it was, to 4 pixels, and no frame lacks the text."""
+    """In each frame, every part is within 4 pixels of its place, and the text is there."""
     name = f"swap-{front_end}.ipynb"
     started(
         server,
@@ -80,7 +80,7 @@ def test_the_swap_moves_nothing_and_shows_no_blank_frame(server: JupyterServer, 
 
 
 def around_the_swap(page: Page, name: str, measure: Callable[[], Any]) -> tuple[Any, Any]:
-    """What is measured of the live answer, and of the final output in its place; with a screenshot of each."""
+    """Measure the live answer and the final output that replaces it, with a screenshot of each."""
     page.screenshot(f"live-{name}")
     before = measure()
     page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
@@ -89,8 +89,8 @@ def around_the_swap(page: Page, name: str, measure: Callable[[], Any]) -> tuple[
     return before, measure()
 
 
-def test_long_code_has_no_seams(server: JupyterServer, page: Page):
-    """It is in several pieces while it is written: nobody sees where, and the swap moves nothing."""
+def test_cuts_in_long_code_are_invisible(server: JupyterServer, page: Page):
+    """The code is in several widgets while it is written. Nobody sees the cuts, and the swap moves nothing."""
     code = "".join(f"value_{number} = compute({number})  # number {number}\n" for number in range(120))
     text = f"Before.\n\n```python\n{code}```\n\nAfter it.\n"
     started(server, page, "code.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=4))")
@@ -107,8 +107,8 @@ def test_long_code_has_no_seams(server: JupyterServer, page: Page):
     assert max(abs(now - then) for now, then in zip(after["parts"][-1][1:], before["parts"][-1][1:], strict=True)) <= 4
 
 
-def test_a_long_table_has_no_seams(server: JupyterServer, page: Page):
-    """In several pieces while it is written, it looks as one: widths, stripes, lines, and no jump at the swap."""
+def test_cuts_in_a_long_table_are_invisible(server: JupyterServer, page: Page):
+    """A table in several widgets looks like one table: widths, stripes, lines, and no jump at the swap."""
     rows = "".join(f"| row {number} {'x' * (number % 7)} | {number} | `v{number}` |\n" for number in range(90))
     text = f"Before.\n\n| a name | value | code |\n|--------|------:|------|\n{rows}\n## After it\n"
     started(server, page, "table.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=4))")
@@ -127,8 +127,8 @@ def test_a_long_table_has_no_seams(server: JupyterServer, page: Page):
 
 
 @pytest.mark.parametrize("blank", ["", "\n"], ids=["tight", "loose"])
-def test_a_long_list_has_no_seams(server: JupyterServer, page: Page, blank: str):
-    """In several pieces while it is written, it looks as one, numbers too; loose from its last item on if at all."""
+def test_cuts_in_a_long_list_are_invisible(server: JupyterServer, page: Page, blank: str):
+    """A list in several widgets looks like one list, also its numbers, also if its last item makes it loose."""
     items = "".join(f"{number}. item {'x' * (number % 7)}\n    - one of its own\n" for number in range(1, 90))
     text = f"Before.\n\n{items}{blank}90. the last\n\n## After it\n"
     started(server, page, "list.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=6))")
@@ -147,7 +147,7 @@ def test_a_long_list_has_no_seams(server: JupyterServer, page: Page, blank: str)
 
 
 def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServer, page: Page):
-    """In a part that is finished: nobody is disturbed who begins to read, or to copy."""
+    """The selection is in a finished part: the user can read and copy there without disturbance."""
     started(server, page, "selection.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")
     wait_for(page, "one\n")
     select = """() => {
@@ -163,7 +163,7 @@ def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServ
 
 
 def test_a_fold_that_was_opened_stays_open_while_it_grows(server: JupyterServer, page: Page):
-    """By the keyboard: what the model thinks is read while it thinks; closed, it takes one line."""
+    """The keyboard opens the fold, and the user reads the thinking as it arrives. A closed fold has one line."""
     started(
         server, page, "fold.ipynb", "r = ask(slowly({'thinking': 'Let me think. ' * 40}, {'text': TEXT}, delay=0.05))"
     )
@@ -182,7 +182,7 @@ def test_a_fold_that_was_opened_stays_open_while_it_grows(server: JupyterServer,
 
 
 def test_a_tool_call_shows_its_arguments_as_they_come_and_its_result(server: JupyterServer, page: Page):
-    """In a fold of its own; what the tool prints is below, and stays."""
+    """The call has a fold. The output of the tool is below the fold, and stays."""
     tool = """
 def add(a: int, b: int) -> int:
     "Adds."
@@ -218,7 +218,7 @@ view.settle(Response(text="It is 3.", blocks=blocks))
 
 
 def test_the_stop_button_keeps_what_arrived(server: JupyterServer, page: Page):
-    """The answer so far stays, marked, and the cell fails."""
+    """The answer so far stays, with a marker, and the cell fails."""
     started(server, page, "stop.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")
     wait_for(page, "one\n")
     page.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
@@ -233,7 +233,7 @@ def test_the_stop_button_keeps_what_arrived(server: JupyterServer, page: Page):
 
 
 def test_an_error_after_a_wait_leaves_nothing_to_see_but_the_error(server: JupyterServer, page: Page):
-    """The box had been shown as the server took its time."""
+    """The box was shown before the error, because the server took its time."""
     late = "def late():\n    time.sleep(1)\n    raise nbchat.errors.OverloadedError('no room')\n    yield"
     started(server, page, "late.ipynb", f"{late}\nr = ask(late())")
     wait_for(page, "waiting for the first word")
@@ -246,7 +246,7 @@ def test_an_error_after_a_wait_leaves_nothing_to_see_but_the_error(server: Jupyt
 
 
 def test_no_widget_state_is_saved_even_where_it_is_asked_for(server: JupyterServer, page: Page):
-    """All widgets are closed when the answer is whole."""
+    """All widgets are closed at the end of the answer."""
     server.write("state.ipynb", SETUP, "r = ask(slowly({'text': TEXT}, delay=0.005))")
     page.open("state.ipynb")
     page.command("@jupyter-widgets/jupyterlab-manager:saveWidgetState")

@@ -96,12 +96,12 @@ def stream(view: TerminalView, text: str, size: int = 5, pause: float = 0.0) -> 
 
 
 def wait_for_text(screen: Screen, pattern: str) -> None:
-    """Until the clock's thread has drawn it."""
+    """Wait until the other thread has drawn the text."""
     wait_for(lambda: re.search(pattern, screen.text()), said=screen.text)
 
 
 def test_each_block_is_on_the_terminal_once():
-    """Also those that scrolled away: nothing is drawn over what is above the screen."""
+    """That includes blocks that scrolled away, because nothing above the screen can be drawn over."""
     view, screen = terminal()
     text = "".join(f"Paragraph {number} says *something*.\n\n" for number in range(60))
     stream(view, text, pause=0.001)
@@ -112,7 +112,7 @@ def test_each_block_is_on_the_terminal_once():
 
 
 def test_one_block_larger_than_the_screen_is_whole_at_the_end():
-    """While it is written its last lines are shown; then all of it, once."""
+    """The screen shows its last lines while it is written, and then the whole block once."""
     view, screen = terminal()
     code = "".join(f"value_{number} = {number}\n" for number in range(100))
     stream(view, f"```python\n{code}```\n", size=20, pause=0.003)
@@ -122,14 +122,14 @@ def test_one_block_larger_than_the_screen_is_whole_at_the_end():
 
 
 def test_blocks_are_apart_by_one_line():
-    """Whichever way they were printed."""
+    """For blocks that were printed together and for blocks that were printed apart."""
     view, screen = terminal()
     stream(view, "One.\n\nTwo.\n\n- a\n- b\n\nThree.\n", size=3, pause=0.03)
     assert re.search(r"One\.\n\nTwo\.\n\n • a\n • b\n\nThree\.\n", screen.text())
 
 
 def test_images_are_links_where_they_stand():
-    """In their line, with their address, as other links; one in a link is that link."""
+    """An image becomes a link in its line, with its address. An image inside a link is the text of that link."""
     view, screen = terminal()
     address = "https://example.org"
     stream(view, f"See ![a chart]({address}/c) and [more]({address}/m), or [![b]({address}/b)]({address}/l).\n")
@@ -137,8 +137,8 @@ def test_images_are_links_where_they_stand():
     assert f"See [image: a chart] ({address}/c) and more ({address}/m), or [image: b] ({address}/l)." in said, said
 
 
-def test_what_was_not_answered_is_not_waited_for_any_more():
-    """An interrupt before the first word: the line that stays says only what is so."""
+def test_the_last_status_line_does_not_say_that_it_waits():
+    """After an interrupt before the first word, the line that stays must not be wrong."""
     view, screen = terminal()
     view.begin(REQUEST)
     wait_for_text(screen, "waiting for the first word")
@@ -147,15 +147,15 @@ def test_what_was_not_answered_is_not_waited_for_any_more():
     assert "waiting" not in screen.text()
 
 
-def test_the_status_line_stands_below_and_its_last_state_stays():
+def test_the_status_line_is_below_and_its_last_state_stays():
     """Model, time and tokens, as the endpoint counted them."""
     view, screen = terminal()
     stream(view, "Hello.")
     assert re.search(r"Hello\.\n\nclaude-x · 0 s · 20 tokens\n?$", screen.text())
 
 
-def test_a_silent_server_is_waited_for_visibly():
-    """The last letters, the clock and a notice are drawn though nothing arrives."""
+def test_the_screen_is_redrawn_while_the_server_is_silent():
+    """The last characters, the clock and a notice are drawn although nothing arrives."""
     view, screen = terminal()
     view.begin(REQUEST)
     wait_for_text(screen, "waiting for the first word")
@@ -167,7 +167,7 @@ def test_a_silent_server_is_waited_for_visibly():
 
 
 def test_at_most_12_frames_a_second(monkeypatch):
-    """However fast the letters come, paragraphs that are printed for good included."""
+    """At any speed of the text, and including paragraphs that are printed once."""
     now, drawn = [100.0], []
     view, screen = terminal(clock=lambda: now[0])
     write = screen.write
@@ -204,7 +204,7 @@ def test_thinking_tools_and_results_are_shown_in_order():
 
 
 def test_nothing_is_live_while_a_tool_runs():
-    """It may print, or ask the user, on the same terminal."""
+    """The tool may print, or ask the user a question, on the same terminal."""
     view, screen = terminal()
     view.begin(REQUEST)
     view.feed(OutputText(0, "I ask."))
@@ -249,13 +249,13 @@ def test_nothing_of_the_model_acts_on_the_terminal(make):
     assert "]0;title" in left  # the letters stay, and do nothing
 
 
-def test_visible_keeps_what_was_a_replacement_character():
-    """Only what acts is taken out."""
+def test_visible_keeps_replacement_characters_of_the_model():
+    """Only characters that act are removed."""
     assert visible("a\ufffdb\x1bc\r\nd\te") == "a\ufffdbc\nd\te"
 
 
 def test_raw_html_is_shown_as_text():
-    """rich's own parser would leave it out."""
+    """The parser of rich would leave it out."""
     view, screen = terminal()
     stream(view, "Before\n\n<div>inside</div>\n\nafter <b>that</b>.\n")
     assert "<div>inside</div>" in screen.text()
@@ -263,13 +263,13 @@ def test_raw_html_is_shown_as_text():
 
 
 def test_links_say_where_they_lead():
-    """No words stand in for an address."""
+    """The address is written out."""
     view, screen = terminal()
     stream(view, "See [the bank](https://evil.example/x).\n")
     assert "the bank (https://evil.example/x)" in screen.text()
 
 
-def test_without_a_terminal_the_text_comes_as_it_is():
+def test_without_a_terminal_the_text_is_written_unchanged():
     """Once, without colour, without a status line, with a newline at the end."""
     view, file = pipe()
     stream(view, "# Head\n\nSome *text*.")
@@ -277,7 +277,7 @@ def test_without_a_terminal_the_text_comes_as_it_is():
 
 
 def test_without_a_terminal_tools_have_lines_of_their_own():
-    """A pipe shows what was called and what came back."""
+    """A pipe receives each call and its result."""
     view, file = pipe()
     view.begin(REQUEST)
     view.feed(OutputText(0, "I look."))
@@ -314,7 +314,7 @@ PIECES = st.lists(
 @settings(deadline=None, max_examples=200)
 @given(PIECES, PIECES)
 def test_what_is_finished_does_not_change(before, after):
-    """Rendered apart or together, a finished beginning is the same, whatever follows."""
+    """The HTML of a finished beginning is the same apart and together with any text after it."""
     first, rest = "".join(before), "".join(after)
     end = finished(first)
     assert render_markdown(first[:end]) + render_markdown(first[end:] + rest) == render_markdown(first + rest)
