@@ -209,6 +209,7 @@ CELLS = {
 SETUP = """
 %load_ext nbchat
 import os, time
+from nbchat.notebook.views import views
 from nbchat.view.live import view as live
 live.preload()
 settle = live.LiveView.settle
@@ -223,7 +224,7 @@ BASE = os.environ["ANTHROPIC_BASE_URL"]
 WARM = r"""
 import nbchat
 nbchat.Session(nbchat.ScriptedTransport("Warm $x^2$.\n\n```python\nx = 1\n```\n")).ask(
-    "hi", sinks=live.views(get_ipython(), cell_id="warm"))
+    "hi", sinks=views(get_ipython(), cell_id="warm"))
 """
 
 # --- the page -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbchat.core.errors import InputError, OptionError
+from nbchat.core.money import dollars
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -119,5 +120,5 @@ def usage_of(answers: list[Mapping[str, Any]]) -> tuple[str, str]:
     models = ", ".join(sorted({str(answer.get("model")) for answer in answers}))
     costs = [answer.get("cost") for answer in answers]
     known = [cost for cost in costs if cost is not None]
-    cost = f"${sum(known):.4f}" if known and len(known) == len(costs) else "cost unknown"
+    cost = dollars(sum(known)) if known and len(known) == len(costs) else "cost unknown"
     return f"{len(answers)} answer{'s' * (len(answers) != 1)} of {models}", cost

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from nbchat.core.extension_points import provided
 from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock, stored, tool_calls
 from nbchat.core.usage import Usage
 
-__all__ = ["Accumulator", "Response", "Status", "fenced_code"]
+__all__ = ["Accumulator", "Response", "Status"]
 
 Status: TypeAlias = Literal["complete", "interrupted", "incomplete", "refused", "error"]
 
@@ -93,7 +92,7 @@ class Response:
     @property
     def code_blocks(self) -> tuple[tuple[str, str], ...]:
         """Return each fenced block of the answer as (language, source)."""
-        return tuple(fenced_code(self.text))
+        return tuple(provided("fenced_code")(self.text))
 
     def table(self) -> Any:
         """Return ``parsed`` as a pandas DataFrame: a row for each item of a list, else one row.
@@ -308,41 +307,3 @@ def _estimate_tokens(blocks: tuple[Block, ...]) -> int:
             case ToolUseBlock():
                 characters += len(block.arguments)
     return -(-characters // 4)
-
-
-_FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}(?=[^`]*$)|~{3,})[ \t]*(?P<info>.*)$")
-
-
-def fenced_code(text: str) -> list[tuple[str, str]]:
-    """The fenced code blocks of a Markdown text, as (language, source).
-
-    Fences are CommonMark's (https://spec.commonmark.org/0.31.2/#fenced-code-blocks), at any
-    indent, as in lists; the indent of the opening fence is taken off each line.
-    """
-    found: list[tuple[str, str]] = []
-    opened: re.Match[str] | None = None
-    lines: list[str] = []
-    for line in text.split("\n"):
-        fence = _FENCE.match(line)
-        if opened is None:
-            if fence:
-                opened, lines = fence, []
-        elif (
-            fence
-            and not fence["info"].strip()
-            and fence["fence"][0] == opened["fence"][0]
-            and len(fence["fence"]) >= len(opened["fence"])
-        ):
-            found.append((_language(opened), "\n".join(lines)))
-            opened = None
-        else:
-            indent = len(opened["indent"])
-            lines.append(line[indent:] if not line[:indent].strip() else line)
-    if opened is not None and lines:
-        found.append((_language(opened), "\n".join(lines)))
-    return found
-
-
-def _language(fence: re.Match[str]) -> str:
-    words = fence["info"].split()
-    return words[0].lower() if words else ""

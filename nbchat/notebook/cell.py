@@ -21,9 +21,9 @@ from nbchat.notebook.interception import before_outputs
 from nbchat.notebook.last_error import carry_failure, last_error, prompt_about
 from nbchat.notebook.line import parse
 from nbchat.notebook.next_cell import put_below
+from nbchat.notebook.views import views
 from nbchat.options import Options
 from nbchat.view.echo import Echo
-from nbchat.view.live import view as live
 from nbchat.view.live.split import SplitView
 
 __all__ = ["run"]
@@ -115,12 +115,12 @@ def _views(host: ShellHost, session: Session, options: Options, cost: Any) -> li
     """Return the sinks that show the answer."""
     typed = options.schema is not None
 
-    def views() -> tuple[Sink, ...]:
-        return live.views(host.shell, cell_id=host.cell_id(), quiet=options.quiet, cost=cost, typed=typed)
+    def chosen() -> tuple[Sink, ...]:
+        return views(host.shell, cell_id=host.cell_id(), quiet=options.quiet, cost=cost, typed=typed)
 
     # A terminal prints things in the order they come. In a notebook, what a tool prints belongs under its call.
     in_notebook = getattr(host.shell, "kernel", None) is not None and not options.quiet
-    shown = (SplitView(lambda: views()[0], partial(before_outputs, host.shell)),) if in_notebook else views()
+    shown = (SplitView(lambda: chosen()[0], partial(before_outputs, host.shell)),) if in_notebook else chosen()
     echo = session.config.echo
     return [*shown, Echo(echo)] if echo else list(shown)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbchat.core.errors import InputError, ParseError, SchemaError
-from nbchat.core.response import fenced_code
+from nbchat.core.extension_points import provided
 from nbchat.tools.answer_schema import answer_schema, wrapper_key
 from nbchat.tools.schema import JsonType, type_name
 
@@ -129,7 +129,7 @@ def _json_in(text: str) -> Any:
         return json.loads(text)
     except _UNREADABLE as error:
         problem = str(error)
-    for _, source in sorted(fenced_code(text), key=lambda block: block[0] != "json"):
+    for _, source in sorted(provided("fenced_code")(text), key=lambda block: block[0] != "json"):
         try:
             return json.loads(source)
         except _UNREADABLE as error:

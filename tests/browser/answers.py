@@ -42,6 +42,8 @@ import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 import nbchat
 from nbchat.core.parser import events_of
+from nbchat.notebook.host import ShellHost
+from nbchat.notebook.views import views
 from nbchat.view.live import view as live
 
 live.preload()
@@ -50,7 +52,7 @@ def ask(answer, **how):
     session = nbchat.Session(nbchat.ScriptedTransport(answer, **how))
     shell = get_ipython()
     # The kernel has pytest's environment; a person's has not.
-    return session.ask("hi", sinks=live.views(shell, cell_id=live.cell_id(shell), environ=LIKE_A_PERSON))
+    return session.ask("hi", sinks=views(shell, cell_id=ShellHost(shell).cell_id(), environ=LIKE_A_PERSON))
 
 LIKE_A_PERSON = {{}}
 TEXT = {TEXT!r}

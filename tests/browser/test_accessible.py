@@ -25,7 +25,7 @@ blocks = (
     ToolUseBlock("t1", "add", {"a": 1, "b": 2}),
     TextBlock(TEXT, (cited,)),
 )
-view = live.views(get_ipython(), cell_id="x", environ={})[0]
+view = views(get_ipython(), cell_id="x", environ={})[0]
 view.begin(REQUEST)
 view.feed(BlockStart(0, ThinkingBlock("")))
 view.feed(Thinking(0, blocks[0].thinking))

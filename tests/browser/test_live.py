@@ -192,7 +192,7 @@ def add(a: int, b: int) -> int:
     ask = f"""{tool}
 from nbchat.core.chunks import *
 from nbchat.core.messages import *
-view = live.views(get_ipython(), cell_id="x", environ={{}})[0]
+view = views(get_ipython(), cell_id="x", environ={{}})[0]
 view.begin(REQUEST)
 view.feed(BlockStart(0, ToolUseBlock("t1", "add", {{}})))
 for letter in '{{"a": 1, "b": 2}}':

@@ -16,9 +16,10 @@ from nbchat.core.conversation import Conversation, Turn
 from nbchat.core.errors import StreamError, TemplateError, redact
 from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ToolUseBlock, block_of
 from nbchat.core.parser import ChatStreamParser, events_of
-from nbchat.core.response import Accumulator, Response, fenced_code
+from nbchat.core.response import Accumulator, Response
 from nbchat.core.template import Filled, fill, split
 from nbchat.core.usage import Usage
+from nbchat.view.html.fences import fenced_code
 
 # Values of the API
 

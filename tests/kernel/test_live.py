@@ -18,6 +18,8 @@ COMMS = ("comm_open", "comm_msg", "comm_close")
 SETUP = """
 import threading, time
 import nbchat
+from nbchat.notebook.host import ShellHost
+from nbchat.notebook.views import views
 from nbchat.view.live import view as live
 
 live.preload()
@@ -25,7 +27,7 @@ live.preload()
 def ask(answer, **how):
     session = nbchat.Session(nbchat.ScriptedTransport(answer, **how))
     shell = get_ipython()
-    return session.ask("hi", sinks=live.views(shell, cell_id=live.cell_id(shell)))
+    return session.ask("hi", sinks=views(shell, cell_id=ShellHost(shell).cell_id()))
 
 def open_widgets():
     from ipywidgets.widgets import widget

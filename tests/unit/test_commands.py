@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import doctest
 import inspect
 import json
 import re
@@ -21,7 +20,6 @@ from nbchat import ScriptedTransport, Session
 from nbchat.config import Nbchat
 from nbchat.core.errors import InputError, NbchatError, OptionError
 from nbchat.notebook import commands
-from nbchat.notebook.commands import columns, words
 from nbchat.notebook.commands.command import Command, Group
 from nbchat.notebook.commands.words import split_words
 from nbchat.options import OPTIONS
@@ -215,13 +213,6 @@ def test_no_line_breaks_the_splitter(line: str):
     with contextlib.suppress(OptionError):
         kept = re.sub(r"[\s\"'\\]", "", "".join(split_words(line)))
         assert kept == re.sub(r"[\s\"'\\]", "", line)
-
-
-@pytest.mark.parametrize("module", [words, columns], ids=lambda module: module.__name__)
-def test_the_examples_in_docstrings_run(module):
-    results = doctest.testmod(module)
-    assert results.attempted
-    assert not results.failed
 
 
 WINDOWS = r"C:\data\new a.{}"

@@ -10,7 +10,7 @@ import pytest
 from nbchat.core.chunks import Notice, ToolResult
 from nbchat.core.messages import Message, TextBlock
 from nbchat.core.parser import ChatStreamParser, events_of
-from nbchat.core.response import Accumulator, Response, fenced_code
+from nbchat.core.response import Accumulator, Response
 
 TURN = [
     {
@@ -136,29 +136,6 @@ def test_save_writes_what_from_dict_reads(tmp_path):
     path = response.save(tmp_path / "answer.json")
     assert Response.from_dict(json.loads(path.read_text("utf-8"))) == response
     assert json.loads(path.read_text("utf-8"))["format"] == "nbchat.response/1"
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("no code, `inline` only", []),
-        ("```python\nx = 1\n```", [("python", "x = 1")]),
-        ("```Python title=a\nx\n```", [("python", "x")]),
-        ("a\n```\nx\n\ny\n```\nb\n~~~r\nz\n~~~", [("", "x\n\ny"), ("r", "z")]),
-        ("````md\n```python\nx\n```\n````", [("md", "```python\nx\n```")]),
-        ("~~~\n```\nx\n```\n~~~", [("", "```\nx\n```")]),
-        ("- item\n  ```python\n  if x:\n    y()\n  ```", [("python", "if x:\n  y()")]),
-        ("```python\nnever closed", [("python", "never closed")]),
-        ("```", []),
-        ("```\n```", [("", "")]),
-        ("``` a`b ```", []),
-        ("~~~ a`b\nx\n~~~", [("a`b", "x")]),
-        ("``\nx\n``", []),
-    ],
-)
-def test_fenced_code(text, found):
-    """As CommonMark has fences."""
-    assert fenced_code(text) == found
 
 
 def test_code_joins_all_blocks():

@@ -23,11 +23,13 @@ from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ThinkingBlock,
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
+from nbchat.notebook.host import ShellHost
+from nbchat.notebook.views import views
 from nbchat.view import final
 from nbchat.view.final import FinalView, output_metadata
 from nbchat.view.live import view as live
 from nbchat.view.live.parts import Parts
-from nbchat.view.live.view import LiveView, views
+from nbchat.view.live.view import LiveView
 from nbchat.view.live.widgets import WIDGET_VIEW
 from nbchat.view.status import Status
 from tests.support.waiting import wait_for
@@ -357,10 +359,10 @@ def test_the_cell_id_is_found_where_front_ends_put_it():
     def shell(metadata: dict[str, Any]) -> Any:
         return SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda channel: {"metadata": metadata}))
 
-    assert live.cell_id(shell({"cellId": "a"})) == "a"
-    assert live.cell_id(shell({"colab": {"cell_id": "b"}})) == "b"
-    assert live.cell_id(shell({})) is None
-    assert live.cell_id(SimpleNamespace()) is None
+    assert ShellHost(shell({"cellId": "a"})).cell_id() == "a"
+    assert ShellHost(shell({"colab": {"cell_id": "b"}})).cell_id() == "b"
+    assert ShellHost(shell({})).cell_id() is None
+    assert ShellHost(SimpleNamespace()).cell_id() is None
 
 
 def test_the_status_line_changes_with_the_first_word():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nbchat.notebook.commands.columns import align
 from nbchat.notebook.commands.command import Call, command
 
 __all__ = ["config"]
@@ -11,9 +10,11 @@ __all__ = ["config"]
 @command("config", "every setting and where it came from")
 def config(call: Call) -> None:
     """Print a table of all settings with their values and their sources."""
+    from nbchat.view.tables import text_table
+
     settings = call.session.config
     rows = [
         (name, repr(value), settings.sources.get(name, "default"))
         for name, value in sorted(settings.settings().items())
     ]
-    print(align(("setting", "value", "from"), rows))
+    print(text_table(("setting", "value", "from"), rows))

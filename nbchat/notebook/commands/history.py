@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nbchat.notebook.commands.columns import align
 from nbchat.notebook.commands.command import Call, command
 from nbchat.notebook.commands.conversation import CHAT, conversation_of
 
@@ -15,6 +14,8 @@ MAX_CELL_ID_CHARACTERS = 8
 @command("history", "the turns of a conversation", CHAT)
 def history(call: Call, chat: str | None) -> None:
     """Print a table of the turns, the oldest first."""
+    from nbchat.view.tables import text_table
+
     conversation = conversation_of(call, chat)
     if not len(conversation):
         print(f"the conversation {conversation.name!r} has no turns")
@@ -26,7 +27,7 @@ def history(call: Call, chat: str | None) -> None:
         if len(prompt) > MAX_PROMPT_CHARACTERS:
             prompt = prompt[: MAX_PROMPT_CHARACTERS - 1] + "…"
         rows.append((str(number), _short_id(turn.key), turn.model or "-", f"{turn.tokens:,}", state, prompt))
-    print(align(("turn", "cell", "model", "tokens", "state", "prompt"), rows))
+    print(text_table(("turn", "cell", "model", "tokens", "state", "prompt"), rows))
 
 
 def _short_id(key: str | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nbchat.core.errors import OptionError
 from nbchat.notebook.commands.arguments import Argument
-from nbchat.notebook.commands.columns import align
 from nbchat.notebook.commands.command import Call, Group, command
 from nbchat.options import APPROVALS
 
@@ -41,6 +40,8 @@ def _header(text: str) -> tuple[str, str]:
 @command("mcp list", "the servers and their tools")
 def list_servers(call: Call) -> None:
     """Print a table of the servers."""
+    from nbchat.view.tables import text_table
+
     servers = call.session.mcp.list()
     if not servers:
         print("there are no MCP servers; %nbchat mcp add NAME command… (or a URL) adds one")
@@ -49,7 +50,7 @@ def list_servers(call: Call) -> None:
     for server in servers:
         state = "runs" if server.running else f"ended: {server.problem}" if server.problem else "ended"
         rows.append((server.name, state, server.target, ", ".join(server.tools) or "-"))
-    print(align(("server", "state", "target", "tools"), rows))
+    print(text_table(("server", "state", "target", "tools"), rows))
 
 
 @command("mcp remove", "stop a server", Argument("name", "NAME", completes="servers", required=True))

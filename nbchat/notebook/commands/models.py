@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nbchat.notebook.commands.arguments import Argument
-from nbchat.notebook.commands.columns import align
 from nbchat.notebook.commands.command import Call, command
 
 __all__ = ["models"]
@@ -12,6 +11,8 @@ __all__ = ["models"]
 @command("models", "the models of an endpoint", Argument("endpoint", "ENDPOINT", completes="endpoints"))
 def models(call: Call, endpoint: str | None) -> None:
     """Print the models with their context windows, prices and capabilities, as the Models API lists them."""
+    from nbchat.view.tables import text_table
+
     given = {"endpoint": endpoint} if endpoint else {}
     chosen = call.session.endpoints.find(call.session.options(given))
     list_models = getattr(chosen.transport, "models", None)
@@ -25,7 +26,7 @@ def models(call: Call, endpoint: str | None) -> None:
         sizes = [f"{size:,}" if size else "?" for size in (context, output)]
         price = _price(call, chosen.priced_as, model.get("id", ""))
         rows.append((model.get("id", "?"), *sizes, price, _capabilities(model)))
-    print(align(("model", "context", "output", "$ in / out a million", "can"), rows))
+    print(text_table(("model", "context", "output", "$ in / out a million", "can"), rows))
 
 
 def _price(call: Call, endpoint: str, model: str) -> str:

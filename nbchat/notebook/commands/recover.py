@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from nbchat.core.errors import InputError, nearest
 from nbchat.notebook.commands.arguments import Argument
-from nbchat.notebook.commands.columns import align
 from nbchat.notebook.commands.command import Call, command
 
 if TYPE_CHECKING:
@@ -21,12 +20,14 @@ MAX_PROMPT_CHARACTERS = 50
 @command("recover", "answers whose kernel was killed", Argument("name", "NAME", completes="answers"))
 def recover(call: Call, name: str | None) -> None:
     """List the answers that killed kernels left, or bind one to ``_claude`` and show it."""
+    from nbchat.view.tables import text_table
+
     journals = call.session.recording.journals
     entries = {entry.name: entry for entry in journals.recoverable()}
     if not entries:
         print("nothing to recover: no kernel was killed in the middle of an answer")
     elif name is None:
-        print(align(("name", "asked", "notebook", "characters", "prompt"), map(_row, entries.values())))
+        print(text_table(("name", "asked", "notebook", "characters", "prompt"), map(_row, entries.values())))
         print("%nbchat recover NAME brings one back as _claude")
     elif name not in entries:
         raise InputError(
@@ -34,7 +35,7 @@ def recover(call: Call, name: str | None) -> None:
             nearest(name, entries) or f"There are: {', '.join(entries)}.",
         )
     else:
-        from nbchat.view.live.view import show
+        from nbchat.view.final import show
 
         response = call.session.recover(entries[name])
         call.shell.user_ns["_claude"] = response

@@ -13,10 +13,10 @@ __all__ = ["show"]
 def show(call: Call, name: str | None) -> None:
     """Show the Response in a variable, or the last one, as the output of this cell."""
     from nbchat.core.response import Response
-    from nbchat.view.live import view as live
+    from nbchat.view.final import show as show_response
 
     response = call.shell.user_ns.get(name) if name else call.session.last
     if not isinstance(response, Response):
         problem = f"{name!r} is not a Response" if name else "there is no answer yet"
         raise InputError(f"%nbchat show: {problem}", "Name a variable that holds one, or ask with %%claude first.")
-    live.show(response)
+    show_response(response)

@@ -26,8 +26,9 @@ __all__ = ["usage"]
 def usage(call: Call, period: str, by: str, csv: str | None) -> None:
     """Show a plot and a table of a period, or write its requests to a CSV file."""
     from nbchat.store.entries import start_of
-    from nbchat.view.live.view import publish
-    from nbchat.view.usage import joined, run_line, run_table, usage_plot, usage_table
+    from nbchat.view.final import publish
+    from nbchat.view.plot import usage_plot
+    from nbchat.view.usage import joined, run_line, run_table, usage_table
 
     accounting, ledger = call.session.accounting, call.session.accounting.ledger
     if period == "run" and not csv:

@@ -21,69 +21,23 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from nbchat.core.chunks import BlockStart, Notice, StreamChunk
-from nbchat.core.request import Request, Sink
+from nbchat.core.request import Request
 from nbchat.core.response import Response
-from nbchat.view.final import FinalView, final_bundle, publish_response
+from nbchat.view.final import final_bundle, publish_response
 from nbchat.view.html.markdown import render_markdown
 from nbchat.view.live.parts import Parts
 from nbchat.view.live.widgets import WidgetBox, load_widgets
 from nbchat.view.rate import RateLimit
 from nbchat.view.status import Cost, Status
 
-__all__ = ["DRAWING_THREAD", "LiveView", "cell_id", "preload", "views"]
+__all__ = ["DRAWING_THREAD", "LiveView", "preload"]
 
 log = logging.getLogger("nbchat.view")
-
-
-def cell_id(shell: Any) -> str | None:
-    """Return the id of the running cell, or None if the front end sends none (nbclient, a terminal)."""
-    kernel = getattr(shell, "kernel", None)
-    if kernel is None:
-        return None
-    metadata = kernel.get_parent("shell").get("metadata") or {}
-    colab = metadata.get("colab") or {}
-    front_end_id: str | None = metadata.get("cellId") or colab.get("cell_id")
-    return front_end_id
-
-
-def views(
-    shell: Any,
-    *,
-    cell_id: str | None,
-    quiet: bool = False,
-    cost: Cost | None = None,
-    typed: bool = False,
-    environ: Mapping[str, str] = os.environ,
-) -> tuple[Sink, ...]:
-    """Return the view for the place where this runs, as the sinks of one answer.
-
-    Without a kernel, the place is a terminal. Without a cell id (nbclient, nbval, papermill) or under
-    pytest nothing is live, because somebody will compare the saved notebook.
-
-    Args:
-        shell: the IPython shell.
-        cell_id: the id of the running cell.
-        quiet: show nothing.
-        cost: the prices for the status line.
-        typed: the answer is the JSON of a typed answer, as in :class:`LiveView`.
-        environ: the environment variables.
-    """
-    if quiet:
-        return ()
-    if getattr(shell, "kernel", None) is None:
-        from nbchat.view.terminal import TerminalView
-
-        return (TerminalView(cost=cost),)
-    if cell_id is None or environ.get("PYTEST_VERSION") or environ.get("PYTEST_CURRENT_TEST"):
-        return (FinalView(),)
-    return (LiveView(cost=cost, typed=typed),)
 
 
 def preload() -> None:
