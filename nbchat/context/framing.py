@@ -1,4 +1,4 @@
-"""How the text of one value is framed: written into the sentence, or put between tags with its name."""
+"""Frame the text of one value: write it into the sentence, or put it between tags with its name."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _needs_pillow(data: bytes, size: tuple[int, int] | None, name: str) -> Attac
         f"{one_line(name)} is an image of {f'{size[0]}×{size[1]} px, {megabytes}' if size else megabytes}; "
         f"the limits are {MAX_EDGE_PX}×{MAX_EDGE_PX} px "
         f"and {MAX_IMAGE_BASE64_BYTES / 1e6:.0f} MB as base64, in PNG, JPEG, GIF or WebP",
-        "Install Pillow (pip install 'nbchat[data]'), or make the image smaller or a PNG.",
+        "Install Pillow (pip install pillow), or make the image smaller or a PNG.",
     )
 
 

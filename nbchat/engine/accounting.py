@@ -1,4 +1,4 @@
-"""What a session costs: prices, the budget, and a ledger row for every request."""
+"""Book what a session costs: prices, the budget, and a ledger row for every request."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Accounting:
 
 
 class Account:
-    """What one turn costs: a row for every request, and the sum."""
+    """The costs of one turn: a row for every request, and the sum."""
 
     def __init__(
         self,

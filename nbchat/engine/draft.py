@@ -18,9 +18,9 @@ from nbchat.core.template import fill
 from nbchat.engine.capabilities import thinking_of
 from nbchat.engine.structured import shaped
 from nbchat.models import StructuredMethod
-from nbchat.options import Options
+from nbchat.options import OPTIONS, Options
 
-__all__ = ["Draft", "compose", "system_of"]
+__all__ = ["Draft", "compose", "refuse_cell_options", "system_of"]
 
 #: Server tools by option: https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools
 SERVER_TOOLS: dict[str, dict[str, Any]] = {
@@ -153,6 +153,24 @@ def compose(
         notes=notes,
         schema=schema,
     )
+
+
+#: Options that need the notebook around the prompt, and so cannot be a setting either.
+_CELL_OPTIONS = tuple(option.name for option in OPTIONS if not option.setting and option.name != "schema")
+
+
+def refuse_cell_options(options: Options) -> None:
+    """Refuse the options that only a cell can obey. Python code would have them ignored.
+
+    Raises:
+        OptionError: the option, and what to do instead.
+    """
+    for name in _CELL_OPTIONS:
+        if name in options.given and getattr(options, name):
+            hint = f"Leave out {name}, or ask in a cell."
+            if name == "attach":
+                hint = 'Put files into the prompt as values: ask(["Sum it up:", Path("data.csv")]).'
+            raise OptionError(f"{name}: only a %%claude cell has this option", hint)
 
 
 def system_of(given: str | None, namespace: Mapping[str, Any] | None = None) -> str | None:

@@ -27,7 +27,7 @@ __all__ = ["Driver"]
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What a driver works with.
+    """Drives turns, in the thread that asks.
 
     Args:
         endpoint: where requests go.

@@ -1,4 +1,4 @@
-"""What the engine needs from the place it runs in: a notebook, a terminal, a script."""
+"""The host: the place that the engine runs in, which is a notebook, a terminal or a script."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a session keeps of its answers: the cassette, which replays them, and the journal, which saves
-an answer from a killed kernel."""
+"""Keep the answers of a session: the cassette replays them, and the journal saves them from a killed kernel."""
 
 from __future__ import annotations
 

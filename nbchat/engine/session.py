@@ -23,10 +23,10 @@ from nbchat.core.conversation import Turn as RecordedTurn
 from nbchat.core.errors import AnswerError, RefusedError, StreamError
 from nbchat.core.extension_points import provided
 from nbchat.core.request import Request, Sink, Transport
-from nbchat.core.response import Response, Status
+from nbchat.core.response import Response
 from nbchat.core.usage import Usage
-from nbchat.engine.accounting import Accounting
-from nbchat.engine.draft import Draft, compose
+from nbchat.engine.accounting import Account, Accounting
+from nbchat.engine.draft import Draft, compose, refuse_cell_options
 from nbchat.engine.drive import Driver
 from nbchat.engine.endpoints import Endpoint, Endpoints
 from nbchat.engine.fitting import Count, count, fit_model, fit_window, request_to
@@ -185,7 +185,9 @@ class Session:
         >>> response.prompt, response.text, bool(response)
         ('Three names for a cat', 'Whiskers, Mia, Tom', True)
         """
-        options = options if options is not None else self.options(given)
+        if options is None:
+            options = self.options(given)
+            refuse_cell_options(options)
         return self.send(self.prepare(prompt, options, namespace=namespace, cell=cell, carried=carried), sinks)
 
     # Before sending
@@ -313,23 +315,30 @@ class Session:
             failure = error
             raise
         finally:
+            # An interrupt waits from here on: the answer was paid for, and sinks have files and widgets to close.
             _running_turns.reset(mark)
-            response = self.last = turn.respond(
-                _status(failure, turn),
-                endpoint=endpoint.name,
-                digest=request.digest,
-                cost=account.cost,
-                replayed=account.all_replayed,
-                notes=prepared.draft.notes,
-            )
-            if isinstance(failure, StreamError):
-                failure.partial = response
-            if isinstance(failure, AnswerError):
-                failure.response = response
+            response = self.last = self._respond(prepared, turn, account, failure)
             if len(response.messages) > 1:
                 self._record(chat, prepared.cell, response)
             sinks.settle(response)
             span.settle(response)
+        return response
+
+    def _respond(self, prepared: Prepared, turn: Turn, account: Account, failure: BaseException | None) -> Response:
+        """Make the Response of a turn, and give it to the error that ended the turn, if there was one."""
+        response = turn.respond(
+            turn.status_after(failure),
+            endpoint=prepared.endpoint.name,
+            digest=prepared.request.digest,
+            cost=account.cost,
+            replayed=account.all_replayed,
+            notes=prepared.draft.notes,
+        )
+        match failure:
+            case StreamError():
+                failure.partial = response
+            case AnswerError():
+                failure.response = response
         return response
 
     def _record(self, chat: str | None, cell: str | None, response: Response) -> None:
@@ -351,21 +360,6 @@ class Session:
 
 #: The turns that run in this context, each as the id of its session and the name of its conversation.
 _running_turns: ContextVar[frozenset[tuple[int, str]]] = ContextVar("nbchat_turns", default=frozenset())
-
-
-def _status(failure: BaseException | None, turn: Turn) -> Status:
-    """Return the status of a turn that ended with this failure, or with none."""
-    match failure:
-        case None:
-            return "complete"
-        case KeyboardInterrupt():
-            return "interrupted"
-        case StreamError():
-            return "incomplete"
-        case AnswerError():
-            # An answer that stopped for calls nobody may run any more is not complete.
-            return "incomplete" if turn.stop_reason == "tool_use" else "complete"
-    return "error"
 
 
 def _refused(response: Response) -> RefusedError:

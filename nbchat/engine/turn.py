@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.errors import AnswerError, ParseError
+from nbchat.core.errors import AnswerError, ParseError, StreamError
 from nbchat.core.messages import (
     Block,
     Message,
@@ -249,11 +249,20 @@ class Turn:
             pass
         return self._accumulator.respond(status, parsed=self.parsed, **fields)
 
-    @property
-    def stop_reason(self) -> str | None:
-        """The stop reason of the last answer."""
-        last = self._accumulator.last
-        return last.stop_reason if last is not None else None
+    def status_after(self, failure: BaseException | None) -> Status:
+        """Return the status of the turn that ended with this failure, or with none."""
+        match failure:
+            case None:
+                return "complete"
+            case KeyboardInterrupt():
+                return "interrupted"
+            case StreamError():
+                return "incomplete"
+            case AnswerError():
+                # An answer that stopped for calls that nobody may run any more is not complete.
+                last = self._accumulator.last
+                return "incomplete" if last is not None and last.stop_reason == "tool_use" else "complete"
+        return "error"
 
 
 def _cache_notice(event: Mapping[str, Any]) -> Notice:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from nbchat.core.errors import OptionError
@@ -106,29 +107,58 @@ def _split(before: str) -> tuple[list[str], str]:
 # --- the line of options --------------------------------------------------------------------------
 
 
+@dataclass
+class _Line:
+    """The words before the one under the cursor, read as options.
+
+    Args:
+        has_body: whether the prompt is in the cell below. A list then takes every word that follows.
+    """
+
+    has_body: bool
+    #: The names of the options that the line has.
+    names: set[str] = field(default_factory=set)
+    #: The option whose value comes next.
+    awaited: Option | None = None
+    #: Whether the awaited list has a value already, so that a flag may come instead.
+    may_end: bool = False
+    #: Whether the prompt has begun.
+    in_prompt: bool = False
+
+    def take(self, word: str) -> None:
+        """Read one word."""
+        if self.awaits(word):
+            self.may_end = self.has_body and self.awaited is not None and self.awaited.kind == "list"
+            self.awaited = self.awaited if self.may_end else None
+            return
+        flag, equals, _ = word.partition("=")
+        option = option_of(flag)
+        if word == "--" or option is None:
+            self.in_prompt = True
+            return
+        self.names.add(option.name)
+        self.awaited, self.may_end = (None if option.kind == "switch" or equals else option), False
+
+    def awaits(self, word: str) -> bool:
+        """Return True if the word is a value, and not a flag."""
+        return self.awaited is not None and not (self.may_end and word.startswith("-"))
+
+
 def _complete_options(shell: Any, before: str, *, has_body: bool) -> Suggestions | None:
     words, word = _split(re.sub(r"^\s*\S+\s*<<", "", before))
-    awaited: Option | None = None  # the option whose value comes next
-    may_end = False  # True if the awaited list already has a value, so that a flag may come instead
-    given: set[str] = set()
-    for seen in words:
-        if awaited is not None and not (may_end and seen.startswith("-")):
-            may_end = awaited.kind == "list" and has_body
-            awaited = awaited if may_end else None
-            continue
-        flag, equals, _ = seen.partition("=")
-        option = option_of(flag)
-        if seen == "--" or option is None:
-            return None  # the prompt has begun
-        given.add(option.name)
-        awaited, may_end = (None if option.kind == "switch" or equals else option), False
-    if awaited is not None and not (may_end and word.startswith("-")):
-        values = _complete_value(shell, awaited, word)
-        return Suggestions(values.fragment, [*values.words, *_flags("", given)]) if may_end and not word else values
+    line = _Line(has_body)
+    for whole in words:
+        line.take(whole)
+        if line.in_prompt:
+            return None
+    if line.awaited is not None and line.awaits(word):
+        values = _complete_value(shell, line.awaited, word)
+        flags = _flags("", line.names) if line.may_end and not word else []
+        return Suggestions(values.fragment, [*values.words, *flags])
     flag, equals, value = word.partition("=")
     if equals and (option := option_of(flag)) is not None:
         return _complete_value(shell, option, value)
-    return Suggestions(word, _flags(word, given)) if not word or word.startswith("-") else None
+    return Suggestions(word, _flags(word, line.names)) if not word or word.startswith("-") else None
 
 
 def _flags(word: str, given: set[str]) -> list[tuple[str, str]]:

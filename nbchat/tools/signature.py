@@ -1,4 +1,4 @@
-"""What a callable says about itself: its name, its docstring, and the types and defaults of its parameters.
+"""Read a callable: its name, its docstring, and the types and defaults of its parameters.
 
 The SDK's ``beta_tool`` reads functions with the same two libraries, pydantic and docstring_parser,
 and a test compares the results. We read them here for what ``beta_tool`` does not do: an error that

@@ -103,7 +103,7 @@ def usage_frame(records: Iterable[Entry | Total], by: str | Sequence[str] = ()) 
     except ImportError as missing:
         raise InputError(
             "the usage can only be had as a DataFrame with pandas, which is not installed",
-            'Install it with %pip install "nbchat[data]", or see %nbchat usage.',
+            "Install it with %pip install pandas, or see %nbchat usage.",
         ) from missing
     names = (by,) if isinstance(by, str) else tuple(by)
     rows = []

@@ -16,6 +16,7 @@ from nbchat.core.errors import (
     BudgetError,
     InputError,
     NbchatError,
+    OptionError,
     OverloadedError,
     RefusedError,
     StreamError,
@@ -482,3 +483,15 @@ def test_no_event_brings_anything_but_an_error_of_ours(events: list[dict[str, An
     assert sink.settled == [response]
     assert isinstance(response.to_dict(), dict)
     assert session.ask("And now?").text == "Fine"
+
+
+CELL_OPTIONS = {"attach": "a.csv", "cells": "above", "code": True, "fix": True, "explain": True, "dry_run": True}
+
+
+@pytest.mark.parametrize(("name", "value"), [*CELL_OPTIONS.items(), ("output", "x")])
+def test_an_option_of_cells_is_refused_from_python(name: str, value: Any):
+    """An option is never accepted and ignored."""
+    transport = ScriptedTransport("Never said.")
+    with pytest.raises(OptionError, match=f"{name}: only a %%claude cell"):
+        Session(transport).ask("Hi", **{name: value})
+    assert transport.requests == []

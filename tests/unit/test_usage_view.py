@@ -189,6 +189,6 @@ def test_without_pandas_the_error_says_what_to_install(monkeypatch: pytest.Monke
         return real(name, *rest, **known)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match=r"nbchat\[data\]"):
+    with pytest.raises(InputError, match=r"pip install pandas"):
         usage_frame([])
     assert usage_table([total("a")], "model")
