@@ -86,9 +86,11 @@ class OutputRecord:
                 block, images = part, images + 1
             else:
                 block = {"type": "text", "text": "[a further image, not sent]"}
+            if block["type"] == "text" and not block["text"]:
+                continue  # such as the empty text beside nbchat's own live view
             if block["type"] == "text" and blocks and blocks[-1]["type"] == "text":
                 blocks[-1] = {"type": "text", "text": f"{blocks[-1]['text']}\n{block['text']}"}
-            elif block["type"] != "text" or block["text"]:
+            else:
                 blocks.append(block)
         return tuple(blocks) or ({"type": "text", "text": "(it ran; there is no output)"},)
 

@@ -222,7 +222,7 @@ def test_a_dry_run_sends_nothing(kernel: Kernel, server: Server, prompt: str, to
             "OptionError",
             ["--max-tokens many: a whole number of at least 1 is needed"],
         ),
-        ("%claude Hello --quiet", "OptionError", ["--quiet stands behind the beginning of the prompt"]),
+        ("%claude Hello --quiet", "OptionError", ["--quiet comes after the beginning of the prompt"]),
         ("%%claude 2x <<\nHello", "OptionError", ["'2x' cannot be the name of a variable"]),
         ("%%claude", "InputError", ["there is no prompt, so nothing was sent"]),
         ("%%claude -m other\n\n", "InputError", ["there is no prompt, so nothing was sent"]),

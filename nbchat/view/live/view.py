@@ -124,12 +124,16 @@ class LiveView:
                 self._thread.join(LAST_DRAWING_WAIT_S)
         finally:
             # Also if the user interrupts the join: the final output must always be published.
-            widgets, bundle = self._widgets, final_bundle(response)
+            widgets = self._widgets
             display_id = widgets.display_id if widgets is not None and widgets.shown else None
-            if display_id or bundle:
-                publish_response(response, bundle, display_id)
-            if widgets is not None:
-                widgets.close()
+            try:
+                bundle = final_bundle(response)
+                if display_id or bundle:
+                    publish_response(response, bundle, display_id)
+            finally:
+                # Whatever happens, no widget may stay: a saved notebook would show it as dead.
+                if widgets is not None:
+                    widgets.close()
 
     # In the drawing thread:
 
