@@ -1,4 +1,4 @@
-"""Records of a session: what replays, what it cost, what a budget refuses, what is written of each request."""
+"""Tests of replays, costs, budgets, the ledger, and the files that a session writes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from nbchat.view.final import output_metadata
 from nbchat.view.usage import run_line, run_table
 from tests.support import server as api
 
-#: A model with a list price of 3 and 15 dollars a million tokens.
+#: A model that costs 3 and 15 dollars per million tokens.
 SONNET = {"name": "anthropic", "model": "claude-sonnet-4-5"}
 
 
 class Lines:
-    """A sink that keeps the lines for the status."""
+    """A sink that keeps the status lines."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -47,7 +47,7 @@ class Lines:
 
 
 def run(session: Session, *prompts: str, **given: Any) -> list[tuple[Response, list[str]]]:
-    """Ask each prompt as a cell of its own; gives the answers with what their status lines said."""
+    """Ask each prompt in a cell of its own. Return each answer with its status lines."""
     asked = []
     for number, prompt in enumerate(prompts):
         lines = Lines()
@@ -71,8 +71,8 @@ TOOLED = ({"tool": "add", "input": {"a": 2, "b": 3}}, "It is 5.")
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "in one piece"])
-def test_run_all_replays_what_is_unchanged_and_sends_what_changed(tmp_path: Path, stream: bool):
-    """A new kernel, the same cassette: two cells replay, the changed one is sent; each says which."""
+def test_run_all_replays_unchanged_cells_and_sends_changed_ones(tmp_path: Path, stream: bool):
+    """After a restart, two unchanged cells are replayed and the changed cell is sent. The status line says which."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("One.", "Two.", "Three.", **SONNET))
     first.recording.use_cassette(tape)
@@ -93,8 +93,8 @@ def test_run_all_replays_what_is_unchanged_and_sends_what_changed(tmp_path: Path
     assert after[1][0].cost > 0
 
 
-def test_a_changed_cell_changes_those_that_follow_in_its_conversation(tmp_path: Path):
-    """History is part of a request: what builds on a changed turn is asked anew, what does not is replayed."""
+def test_a_changed_cell_changes_later_requests_of_its_conversation(tmp_path: Path):
+    """A request contains its history, so the turns after a changed turn are sent again."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("1", "2", "3"))
     first.recording.use_cassette(tape)
@@ -106,7 +106,7 @@ def test_a_changed_cell_changes_those_that_follow_in_its_conversation(tmp_path: 
 
 
 def test_usage_run_says_what_the_run_cost_and_what_replay_saved(tmp_path: Path):
-    """The sums are those of the answers: replayed ones cost nothing and saved what they had cost."""
+    """The total counts a replayed answer as free, and as saving the cost of the original request."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("One.", "Two.", **SONNET))
     first.recording.use_cassette(tape)
@@ -126,8 +126,8 @@ def test_usage_run_says_what_the_run_cost_and_what_replay_saved(tmp_path: Path):
     assert bundle["text/html"].count("<tr>") == 3
 
 
-def test_a_run_counts_unknown_prices_failures_and_interrupts_as_what_they_are():
-    """Nothing unknown is shown as 0; a try that failed is not an answer."""
+def test_a_run_counts_unknown_prices_failures_and_interrupts_separately():
+    """An unknown price is not counted as 0, and a failed request is not counted as an answer."""
     tokens = Usage(input_tokens=1000, output_tokens=10)
     known = {"at": 0.0, "endpoint": "e", "model": "m", "usage": tokens}
     entries = [
@@ -150,8 +150,11 @@ def test_a_run_counts_unknown_prices_failures_and_interrupts_as_what_they_are():
     assert "<script" not in run_table([Entry(**known | {"model": "<script>"})])["text/html"]
 
 
-def test_the_environment_decides_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """NBCHAT_CASSETTE_MODE goes before what the notebook says; in replay a miss is an error and nothing is sent."""
+def test_the_environment_variable_overrides_the_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """NBCHAT_CASSETTE_MODE overrides the notebook's mode.
+
+    In replay a missing recording is an error, and nothing is sent.
+    """
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("One."))
     first.recording.use_cassette(tape)
@@ -168,7 +171,10 @@ def test_the_environment_decides_the_mode(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_tool_turn_replays_round_by_round(tmp_path: Path):
-    """Both requests of the turn are rows, sent and then replayed; a turn all of whose answers replay is replayed."""
+    """Each request of a turn has a row, when it is sent and when it is replayed.
+
+    A turn of replayed answers is replayed.
+    """
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport(*TOOLED, **SONNET))
     first.recording.use_cassette(tape)
@@ -194,7 +200,7 @@ def connected(server: api.Server) -> Session:
 
 
 def test_a_retry_is_a_row_of_its_own():
-    """A try that the service refused and the one that answered are two requests."""
+    """A refused attempt and the successful attempt are two rows."""
     busy = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
     with api.serving(
         lambda wire, _: wire.json("529 Overloaded", busy), api.streaming(api.text_events(["Hi", "!"]))
@@ -209,7 +215,7 @@ def test_a_retry_is_a_row_of_its_own():
 
 
 def test_a_request_that_fails_is_a_row():
-    """Also when every try failed: as many rows as requests."""
+    """Each failed attempt has a row, also if all attempts fail."""
     busy = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
     with api.serving(lambda wire, _: wire.json("529 Overloaded", busy)) as server:
         session = connected(server)
@@ -219,8 +225,8 @@ def test_a_request_that_fails_is_a_row():
     assert [row.kind for row in session.accounting.ledger.rows()] == ["retry", "retry", "failed"]
 
 
-def test_an_answer_that_broke_off_counts_what_is_known_and_marks_the_output_estimated():
-    """The input was counted by the API; the output is estimated from the text that came."""
+def test_a_partial_answer_has_counted_input_and_estimated_output():
+    """The API counted the input of a partial answer. The output is estimated from the text that arrived."""
     events = list(api.text_events(["word "] * 40))[:30]
 
     def broken(wire: api.Wire, _: api.Received) -> None:
@@ -240,8 +246,8 @@ def test_an_answer_that_broke_off_counts_what_is_known_and_marks_the_output_esti
     assert caught.value.partial.usage == row.usage
 
 
-def test_an_interrupted_answer_is_a_row_with_what_arrived():
-    """Ctrl-C: what had arrived was paid for."""
+def test_an_interrupted_answer_has_a_row_with_its_tokens():
+    """The text before an interrupt was paid for, so the row contains its tokens."""
 
     class Stop:
         def begin(self, request) -> None:
@@ -260,13 +266,13 @@ def test_an_interrupted_answer_is_a_row_with_what_arrived():
             session.ask("Count.", sinks=[Stop()])
     (row,) = session.accounting.ledger.rows()
     assert (row.kind, row.status, row.usage.estimated) == ("interrupted", "interrupted", True)
-    assert (row.usage.input_tokens, row.usage.output_tokens) == (10, 3)  # "0 1 2 3 4 5 ": 12 letters
+    assert (row.usage.input_tokens, row.usage.output_tokens) == (10, 3)  # "0 1 2 3 4 5 ": 12 characters
     assert session.last is not None
     assert session.last.usage == row.usage
 
 
 def test_an_unknown_price_is_none_everywhere():
-    """A server of one's own has no known price: None in the Response and the row, never 0."""
+    """An unknown price is None in the Response and in the row, and never 0. A user's own server has no known price."""
     session = Session(ScriptedTransport("Hi", name="my-server", model="my-model"))
     assert session.ask("Hi").cost is None
     (row,) = session.accounting.ledger.rows()
@@ -275,7 +281,7 @@ def test_an_unknown_price_is_none_everywhere():
 
 
 def test_a_ledger_that_cannot_be_written_warns_once_and_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Two cells, one warning, two answers."""
+    """Two cells cause one warning and still get their answers."""
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
     session = Session(ScriptedTransport("1", "2"))
@@ -289,8 +295,8 @@ def test_a_ledger_that_cannot_be_written_warns_once_and_breaks_nothing(tmp_path:
 # nbchat.usage() ------------------------------------------------------------------------------
 
 
-def test_usage_gives_a_data_frame(tmp_path: Path):
-    """A row for every request with its cost; by a column, the sums; by a period, those since."""
+def test_usage_returns_a_data_frame(tmp_path: Path):
+    """The frame has a row for each request. ``by`` adds up the rows, and a period selects them."""
     session = Session(ScriptedTransport("1", "2", "3", **SONNET), notebook="n.ipynb")
     use_session(session)
     session.ask("a")
@@ -317,7 +323,10 @@ def test_usage_gives_a_data_frame(tmp_path: Path):
 
 
 def test_a_budget_refuses_before_anything_is_sent():
-    """The counted prompt and max_tokens are what it could cost; the error has spent, limit and estimate."""
+    """The estimate consists of the counted prompt and ``max_tokens``.
+
+    The error has the spent amount and the limit too.
+    """
     session = Session(transport := ScriptedTransport("Hi", **SONNET), notebook="n.ipynb")
     with pytest.raises(BudgetError) as caught:
         session.ask("Hi", budget=0.05, max_tokens=8000)
@@ -331,8 +340,8 @@ def test_a_budget_refuses_before_anything_is_sent():
     assert session.ask("Hi", budget=0.05, max_tokens=1000).text == "Hi"
 
 
-def test_what_was_spent_today_counts_and_other_notebooks_and_days_do_not():
-    """c.Nbchat.budget is per notebook and day."""
+def test_the_budget_counts_this_notebook_today_only():
+    """``c.Nbchat.budget`` applies to one notebook and one day."""
     config = Nbchat(budget=0.05)
     now = time.time()
     session = Session(ScriptedTransport("Hi", "Hi", **SONNET), config=config, notebook="n.ipynb")
@@ -346,7 +355,7 @@ def test_what_was_spent_today_counts_and_other_notebooks_and_days_do_not():
 
 
 def test_a_day_ends_at_local_midnight(monkeypatch: pytest.MonkeyPatch):
-    """What was spent before midnight is yesterday's."""
+    """Costs before local midnight do not count for the next day."""
     midnight = time.mktime((2026, 11, 22, 0, 0, 0, 0, 0, -1))
     clock = [midnight - 60]
     accounting = Accounting(Nbchat(), notebook="n.ipynb", now=lambda: clock[0])
@@ -361,7 +370,7 @@ def test_a_day_ends_at_local_midnight(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_replay_is_free_under_any_budget(tmp_path: Path):
-    """With nothing left, what is recorded is still answered, and the first that is not is refused."""
+    """A recorded answer is replayed even if the budget is 0. A request without a recording is refused."""
     tape = str(tmp_path / "tape.jsonl")
     first = Session(ScriptedTransport("One.", **SONNET))
     first.recording.use_cassette(tape)
@@ -374,7 +383,7 @@ def test_replay_is_free_under_any_budget(tmp_path: Path):
 
 
 def test_each_request_of_a_turn_is_checked():
-    """The first round fits the budget and is paid; the second would not: the turn ends before it is sent."""
+    """The first round fits the budget and is sent. The second would exceed the budget, so it is not sent."""
     long = "x" * 4000
     transport = ScriptedTransport([long, {"tool": "add", "input": {"a": 2, "b": 3}}], "It is 5.", **SONNET)
     session = Session(transport, notebook="n.ipynb")
@@ -387,8 +396,8 @@ def test_each_request_of_a_turn_is_checked():
     assert session.last.cost == pytest.approx(caught.value.spent)
 
 
-def test_a_budget_that_cannot_be_kept_is_refused():
-    """No price, no promise: the error says how to give one."""
+def test_a_budget_without_a_known_price_is_refused():
+    """A budget needs a known price. The error explains how to set the price."""
     session = Session(transport := ScriptedTransport("Hi", name="my-server", model="my-model"))
     with pytest.raises(BudgetError, match="unknown"):
         session.ask("Hi", budget=5.0)
@@ -400,11 +409,11 @@ def test_a_budget_that_cannot_be_kept_is_refused():
     assert priced.ask("Hi", budget=5.0).cost > 0
 
 
-# What the notebook keeps ------------------------------------------------------------------------
+# Metadata and saved answers ---------------------------------------------------------------------
 
 
-def test_output_metadata_is_what_the_design_says_and_no_prompt():
-    """Response id, model, usage, cost and digest; neither prompt nor answer nor a time."""
+def test_output_metadata_has_no_prompt_and_no_answer():
+    """The metadata has the id, model, usage, cost and digest of the Response, but no prompt, no answer and no time."""
     response = Session(ScriptedTransport("An answer.", **SONNET)).ask("A secret question sk-ant-api03-canary")
     about = output_metadata(response)["nbchat"]
     assert about["id"] == response.id
@@ -428,7 +437,7 @@ def test_output_metadata_is_what_the_design_says_and_no_prompt():
     ids=["text", "thinking", "tools", "citations"],
 )
 def test_save_and_load_are_inverse(tmp_path: Path, answers: tuple[Any, ...]):
-    """Everything but the chunks comes back, and the file is JSON that a person can read."""
+    """A loaded Response equals the saved one, except for its chunks. The file is readable JSON."""
     session = Session(ScriptedTransport(*answers, **SONNET))
     response = session.ask("Hi", tools=[add])
     path = response.save(tmp_path / "response.json")
@@ -444,7 +453,7 @@ def test_save_and_load_are_inverse(tmp_path: Path, answers: tuple[Any, ...]):
 
 
 def test_a_partial_answer_can_be_saved_too(tmp_path: Path):
-    """What broke off comes back as what it is."""
+    """A loaded partial answer is still incomplete, and its usage is still estimated."""
     with api.serving(api.streaming(list(api.text_events(["some ", "words"]))[:4])) as server:
         session = connected(server)
         with pytest.raises(StreamError) as caught:
@@ -454,8 +463,8 @@ def test_a_partial_answer_can_be_saved_too(tmp_path: Path):
     assert loaded.usage.estimated
 
 
-def test_loading_what_is_no_response_says_so(tmp_path: Path):
-    """A wrong file is a message, not a traceback through this library."""
+def test_a_file_that_is_not_a_response_is_named(tmp_path: Path):
+    """The error names the file that could not be loaded."""
     files = {"none.json": None, "broken.json": "{", "other.json": "[1]", "cells.json": '{"cells": []}'}
     for name, text in files.items():
         if text is not None:
@@ -464,8 +473,8 @@ def test_loading_what_is_no_response_says_so(tmp_path: Path):
             nbchat.load(tmp_path / name)
 
 
-def test_the_prompt_is_counted_by_the_endpoint():
-    """What the endpoint counts is what the estimate is made of, not the letters; and counting is all that is asked."""
+def test_the_endpoint_counts_the_prompt():
+    """The estimate uses the endpoint's token count and not the number of characters. Only the count is requested."""
     with api.serving(lambda wire, _: wire.json("200 OK", {"input_tokens": 1_000_000})) as server:
         transport = ClaudeTransport("anthropic", base_url=server.url, api_key="k")
         with pytest.raises(BudgetError) as caught:

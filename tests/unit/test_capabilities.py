@@ -1,4 +1,4 @@
-"""What a model accepts: the form of thinking, and refusals before sending."""
+"""Tests of the capabilities of a model: the form of thinking, and the errors before sending."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CODE = {"type": "code_execution_20250825", "name": "code_execution"}
 
 
 def about(**more):
-    """A model of the Models API that can do everything, but for what is given."""
+    """Return a model of the Models API that can do everything, except for the arguments."""
     can = {
         "image_input": YES, "pdf_input": YES, "structured_outputs": YES,
         "server_tools": {"supported": True, "web_search": YES, "code_execution": YES},
@@ -41,20 +41,20 @@ def request(content="Hi", **more):
     ],
 )  # fmt: skip
 def test_thinking_takes_the_form_of_the_model(model, kind):
-    """Models up to 4.5 need a budget, later ones decide themselves."""
+    """Models up to 4.5 get a thinking budget. Later models get adaptive thinking."""
     assert thinking_of(model, 8192)["type"] == kind
 
 
 def test_a_budget_leaves_room_for_the_answer():
-    """The budget is at least 1,024 and less than max_tokens, or --thinking is refused with the reason."""
+    """The budget is at least 1,024 and less than ``max_tokens``. If that is impossible, ``--thinking`` is refused."""
     for limit in (1_025, 2_000, 8_192, 64_000):
         assert 1_024 <= thinking_of("claude-haiku-4-5", limit)["budget_tokens"] < limit
     with pytest.raises(OptionError, match="--max-tokens"):
         thinking_of("claude-haiku-4-5", 1_024)
 
 
-def test_what_the_models_api_says_goes_before_the_name():
-    """A model that takes only a budget gets one, whatever it is called; and the other way round."""
+def test_the_models_api_overrides_the_name():
+    """The Models API decides which form of thinking is sent, whatever the name of the model suggests."""
     only_budget = about(thinking={"supported": True, "types": {"adaptive": NO, "enabled": YES}})
     assert accepted_thinking({"type": "adaptive"}, only_budget, 8_192)["type"] == "enabled"
     assert accepted_thinking({"type": "enabled", "budget_tokens": 2_000}, about(), 8_192)["type"] == "adaptive"
@@ -73,16 +73,16 @@ def test_what_the_models_api_says_goes_before_the_name():
         ({"tools": (CODE,)}, about(server_tools={"code_execution": NO}), "--code-execution"),
     ],
 )  # fmt: skip
-def test_what_is_not_accepted_is_refused_by_its_option(asked, told, said):
-    """The error names the option, and what is accepted instead."""
+def test_an_unsupported_option_is_refused_by_its_name(asked, told, said):
+    """The error names the option and the values that the model accepts."""
     with pytest.raises(OptionError) as refused:
         refuse_unaccepted(request(**asked), told)
     assert said in f"{refused.value.message} {refused.value.hint}"
-    refuse_unaccepted(request(**asked), {})  # who says nothing refuses nothing
+    refuse_unaccepted(request(**asked), {})  # a model without capabilities refuses nothing
 
 
 def test_images_and_pdfs_for_a_model_that_cannot_see():
-    """They are counted and named; text documents are no PDF; a tool's image counts too."""
+    """Images and PDFs are refused, also in tool results. A text document is not a PDF."""
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
     pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "AA=="}}
     text = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "x"}}
@@ -95,27 +95,27 @@ def test_images_and_pdfs_for_a_model_that_cannot_see():
 
 
 def test_a_schema_for_a_model_without_structured_answers():
-    """A SchemaError: nothing was sent."""
+    """A schema raises a SchemaError before sending if the model has no structured outputs."""
     asked = request(params={"output_config": {"format": {"type": "json_schema", "schema": {}}}})
     with pytest.raises(SchemaError):
         refuse_unaccepted(asked, about(structured_outputs=NO))
 
 
-def test_a_users_own_tool_of_that_name_is_no_server_tool():
-    """``web_search`` written by the user is theirs."""
+def test_a_users_own_tool_is_not_a_server_tool():
+    """A user's own tool that is called ``web_search`` is not refused."""
     own = request(tools=({"name": "web_search", "input_schema": {}},))
     refuse_unaccepted(own, about(server_tools={"web_search": NO}))
     assert not asks_much(own)
 
 
-def test_a_plain_question_asks_nothing_about_the_model():
-    """Only what not every model accepts is worth a further request."""
+def test_a_plain_question_needs_no_models_api():
+    """The Models API is asked only about features that some models lack."""
     assert not asks_much(request(params={"cache_control": {"type": "ephemeral"}}))
     assert asks_much(request(params={"thinking": {"type": "adaptive"}}))
     assert asks_much(request(max_tokens=9_000))
 
 
-def test_the_window_where_it_is_told():
-    """None, a missing or a zero window are no window."""
+def test_an_unknown_window_is_none():
+    """A window that is missing, None or zero is unknown."""
     assert window_of(about()) == 200_000
     assert window_of({}) is window_of({"max_input_tokens": 0}) is window_of({"max_input_tokens": None}) is None

@@ -1,4 +1,4 @@
-"""The cassette: modes, what is recorded, what is never written, the file itself, and its misses."""
+"""Tests of the cassette: modes, recording, private data, the file format, and missing recordings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def request(prompt: str = "Say hi", **params) -> Request:
 
 
 def answer(text: str, cut: int = 3) -> list[dict]:
-    """The events of a small streamed answer."""
+    """Return the events of a small streamed answer."""
     pieces = [text[at : at + cut] for at in range(0, len(text), cut)]
     return [
         {
@@ -70,7 +70,7 @@ class Echo:
 
 
 def ask(cassette: Taped, asked: Request) -> str:
-    """The text of the answer, through the parser."""
+    """Return the text of the answer, read by the parser."""
     parser = ChatStreamParser()
     with cassette.stream(asked) as events:
         for event in events:
@@ -80,7 +80,7 @@ def ask(cassette: Taped, asked: Request) -> str:
 
 
 class Never:
-    """An endpoint that must not be asked."""
+    """An endpoint that must not be called."""
 
     name = "never"
 
@@ -92,7 +92,7 @@ never = Never()
 
 
 class Taped:
-    """A cassette and the endpoint behind it, as one transport."""
+    """A transport that combines a cassette and the endpoint it records."""
 
     def __init__(self, path, endpoint=never, **options) -> None:
         self.cassette, self.endpoint = Cassette(path, **options), endpoint
@@ -118,8 +118,8 @@ def lines(path: Path) -> list[str]:
 # Modes
 
 
-def test_auto_sends_once_and_replays_from_then_on(tmp_path):
-    """The same request has the same answer, in this run and in the next one."""
+def test_auto_sends_a_request_once_and_then_replays_it(tmp_path):
+    """The same request gets the same answer, in this run and in the next one."""
     file, inner = tmp_path / "talk.jsonl", Echo()
     cassette = Taped(file, inner)
     assert isinstance(cassette, Transport)
@@ -141,8 +141,8 @@ def test_auto_sends_once_and_replays_from_then_on(tmp_path):
     }
 
 
-def test_what_is_yielded_says_whether_it_is_replayed_and_by_whom_it_was_answered(tmp_path):
-    """The events themselves stay as they were."""
+def test_a_stream_has_its_endpoint_and_a_replayed_flag(tmp_path):
+    """The stream says whether it is replayed, and which endpoint answered. The events themselves are unchanged."""
     file = tmp_path / "c.jsonl"
     with Taped(file, Echo()).stream(request()) as events:
         assert (events.replayed, events.endpoint) == (False, "echo")
@@ -155,8 +155,8 @@ def test_what_is_yielded_says_whether_it_is_replayed_and_by_whom_it_was_answered
     assert kept == live
 
 
-def test_replay_never_builds_the_endpoint_and_a_miss_is_an_error(tmp_path):
-    """A miss says what to do and counts."""
+def test_replay_never_makes_the_endpoint_and_a_miss_is_an_error(tmp_path):
+    """A missing recording is an error that says what to do. The summary counts such errors."""
     file = tmp_path / "c.jsonl"
     ask(Taped(file, Echo()), request())
     cassette = Taped(file, never, mode="replay")
@@ -170,15 +170,15 @@ def test_replay_never_builds_the_endpoint_and_a_miss_is_an_error(tmp_path):
     assert "NBCHAT_CASSETTE_MODE" in missed.value.hint
 
 
-def test_replay_without_a_file_is_said_at_once(tmp_path):
-    """And nothing is made."""
+def test_replay_without_a_file_is_an_error(tmp_path):
+    """Replay without a cassette file raises an error and creates no file."""
     with pytest.raises(CassetteMiss, match="there is no cassette"):
         Taped(tmp_path / "no.jsonl", never, mode="replay")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_replayed_file_that_goes_away_is_a_miss(tmp_path):
-    """The path is named then too."""
+def test_a_file_deleted_during_replay_is_a_miss(tmp_path):
+    """Replay raises a CassetteMiss if the file is deleted after the cassette was opened."""
     file = tmp_path / "c.jsonl"
     ask(Taped(file, Echo()), request())
     cassette = Taped(file, never, mode="replay")
@@ -188,7 +188,7 @@ def test_a_replayed_file_that_goes_away_is_a_miss(tmp_path):
 
 
 def test_record_always_sends_and_replaces_in_place(tmp_path):
-    """The diff of a new recording is its one line."""
+    """A new recording replaces the old one in its line, so a diff shows one changed line."""
     file = tmp_path / "c.jsonl"
     first = Taped(file, Echo())
     for prompt in "abc":
@@ -207,7 +207,7 @@ def test_record_always_sends_and_replaces_in_place(tmp_path):
 
 
 def test_off_passes_through_and_touches_nothing(tmp_path):
-    """Not even the file is looked at."""
+    """Mode ``off`` neither reads nor writes the file."""
     cassette = Taped(tmp_path / "c.jsonl", Echo(), mode="off")
     assert ask(cassette, request()) == "Say hi #1"
     assert cassette.name == "echo"
@@ -219,14 +219,14 @@ def test_off_passes_through_and_touches_nothing(tmp_path):
     [({"mode": "rply"}, "replay"), ({"speed": "slow"}, "fast, real")],
 )
 def test_a_wrong_mode_or_speed_names_the_right_one(tmp_path, given, said):
-    """Options are checked when the cassette is made."""
+    """Mode and speed are checked when the cassette is made. The error names the valid values."""
     with pytest.raises(OptionError) as wrong:
         Taped(tmp_path / "c.jsonl", **given)
     assert said in wrong.value.hint
 
 
-def test_holds_says_beforehand_whether_a_request_is_free(tmp_path):
-    """So that no budget is asked for a replay, and no token counted over the network."""
+def test_holds_is_true_if_the_answer_is_recorded(tmp_path):
+    """``holds`` returns True for a recorded request, so that a replay needs no budget and no token count."""
     cassette = Taped(tmp_path / "c.jsonl", Echo())
     assert not cassette.holds(request())
     ask(cassette, request())
@@ -235,7 +235,7 @@ def test_holds_says_beforehand_whether_a_request_is_free(tmp_path):
 
 
 def test_one_cassette_serves_several_endpoints(tmp_path):
-    """A notebook may ask two models; the file and the counts are one."""
+    """Requests to two models share one file and one summary."""
     cassette = Cassette(tmp_path / "c.jsonl")
     one, two = Taped(tmp_path / "c.jsonl", Echo()), Taped(tmp_path / "c.jsonl", Echo(lambda *_: answer("the other")))
     one.cassette = two.cassette = cassette
@@ -246,8 +246,8 @@ def test_one_cassette_serves_several_endpoints(tmp_path):
     assert cassette.summary()["replayed"] == 2
 
 
-def test_a_relative_path_stays_the_same_file_after_chdir(tmp_path, monkeypatch):
-    """Notebooks change folders."""
+def test_a_relative_path_is_the_same_file_after_chdir(tmp_path, monkeypatch):
+    """A relative path keeps its file when a notebook changes the working directory."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     cassette = Taped("sub/c.jsonl", Echo())
@@ -256,8 +256,8 @@ def test_a_relative_path_stays_the_same_file_after_chdir(tmp_path, monkeypatch):
     assert (tmp_path / "sub" / "c.jsonl").exists()
 
 
-def test_streamed_and_unstreamed_serve_each_other(tmp_path):
-    """How an answer travels is not part of the question."""
+def test_streamed_and_unstreamed_answers_replace_each_other(tmp_path):
+    """The digest ignores ``stream``, so each kind of request replays the other kind's recording."""
     whole = {"type": "message", "id": "msg_2", "content": [{"type": "text", "text": "whole"}], "usage": {}}
     file = tmp_path / "c.jsonl"
     ask(Taped(file, Echo(lambda *_: events_of(whole))), request("a", stream=False))
@@ -266,8 +266,8 @@ def test_streamed_and_unstreamed_serve_each_other(tmp_path):
     assert ask(Taped(file, mode="replay"), request("b", stream=False)) == "b #1"
 
 
-def test_tool_rounds_are_further_requests(tmp_path):
-    """A round that carries the result of a call is found by it."""
+def test_each_tool_round_is_a_recorded_request(tmp_path):
+    """Requests with different tool results have different recordings."""
     call = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}}
     turn = (Message.of("user", "add"), Message.of("assistant", [call]))
     rounds = [
@@ -283,7 +283,7 @@ def test_tool_rounds_are_further_requests(tmp_path):
     assert ask(Taped(file, mode="replay"), rounds[0]) == "round 1"
 
 
-# Only whole answers
+# Only complete answers are recorded
 
 
 @pytest.mark.parametrize(
@@ -296,8 +296,8 @@ def test_tool_rounds_are_further_requests(tmp_path):
     ],
     ids=["cut", "error", "nothing", "no beginning"],
 )
-def test_an_answer_that_is_not_whole_leaves_no_trace(tmp_path, ending):
-    """The next run asks again."""
+def test_an_incomplete_answer_is_not_recorded(tmp_path, ending):
+    """An incomplete answer is not recorded, so the next run sends the request again."""
     file = tmp_path / "c.jsonl"
     cassette = Taped(file, Echo(lambda *_: ending))
     with cassette.stream(request()) as events:
@@ -306,8 +306,8 @@ def test_an_answer_that_is_not_whole_leaves_no_trace(tmp_path, ending):
     assert (cassette.summary()["sent"], cassette.summary()["recorded"]) == (1, 0)
 
 
-def test_an_interrupted_answer_leaves_no_trace(tmp_path):
-    """KeyboardInterrupt goes on to the cell."""
+def test_an_interrupted_answer_is_not_recorded(tmp_path):
+    """The cassette raises KeyboardInterrupt again and writes nothing."""
     cassette = Taped(tmp_path / "c.jsonl", Echo())
 
     def interrupt() -> None:
@@ -321,8 +321,8 @@ def test_an_interrupted_answer_leaves_no_trace(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_error_before_the_first_event_goes_through_unrecorded(tmp_path):
-    """A refused request is no answer."""
+def test_an_error_before_the_first_event_is_not_recorded(tmp_path):
+    """An error before the first event is raised unchanged and not recorded."""
 
     class Refusing:
         name = "refusing"
@@ -338,7 +338,7 @@ def test_an_error_before_the_first_event_goes_through_unrecorded(tmp_path):
 
 
 def test_notices_of_a_retry_are_shown_and_not_recorded(tmp_path):
-    """A replay does not wait for a server."""
+    """Notices of a retry are not recorded, because a replay does not wait for a server."""
     notice = {"type": "notice", "text": "busy; again in 3 s"}
     file = tmp_path / "c.jsonl"
     with Taped(file, Echo(lambda *_: [notice, *answer("hi")])).stream(request()) as events:
@@ -348,7 +348,7 @@ def test_notices_of_a_retry_are_shown_and_not_recorded(tmp_path):
 
 
 def test_an_answer_that_cannot_be_written_is_still_shown(tmp_path):
-    """It was paid for; the person is told why the file lacks it."""
+    """If the answer cannot be recorded, it is still shown, because it was paid for. A warning gives the reason."""
     file = tmp_path / "c.jsonl"
 
     def meanwhile(prompt: str, number: int):
@@ -359,15 +359,15 @@ def test_an_answer_that_cannot_be_written_is_still_shown(tmp_path):
     with pytest.warns(RuntimeWarning, match="could not be recorded"):
         assert ask(cassette, request()) == "Say hi"
     with pytest.raises(InputError, match="cannot be read"):
-        ask(cassette, request())  # this time it is known before anything is sent
+        ask(cassette, request())  # this time the error comes before anything is sent
     assert (cassette.summary()["sent"], cassette.summary()["recorded"]) == (1, 0)
 
 
-# What is never in the file
+# Data that the file never contains
 
 
 def test_canaries(tmp_path, monkeypatch):
-    """No key, header, path or user name, whether asked, answered or only configured."""
+    """The file contains no key, header, path or user name from a prompt, an answer or the settings."""
     home = tmp_path / "srv" / "canaryhome"
     work = home / "canarywork"
     work.mkdir(parents=True)
@@ -417,8 +417,8 @@ def test_canaries(tmp_path, monkeypatch):
     assert str(tmp_path) not in stored
 
 
-def test_a_talk_in_which_a_key_was_typed_goes_on_in_replay(tmp_path):
-    """The history of a replayed answer lacks the key that the first answer had."""
+def test_a_conversation_with_a_typed_key_can_be_replayed(tmp_path):
+    """The replayed answer does not contain the key. The next request of the conversation is still found."""
     key = "sk-ant-api03-abcdefgh"
     file = tmp_path / "c.jsonl"
 
@@ -434,8 +434,8 @@ def test_a_talk_in_which_a_key_was_typed_goes_on_in_replay(tmp_path):
 
 
 @pytest.mark.parametrize("home", ["/home/ada", "/export/data/ada"])
-def test_a_home_in_a_request_is_the_home_of_whoever_runs_it(tmp_path, monkeypatch, home):
-    """A traceback in a prompt names it; what is written into a prompt by hand stays what it is."""
+def test_the_home_folder_in_a_request_matches_any_user(tmp_path, monkeypatch, home):
+    """A request that contains the user's own home folder matches the recording of another user. Other paths do not."""
     file = tmp_path / "c.jsonl"
 
     def at(home: str) -> Cassette:
@@ -453,7 +453,7 @@ def test_a_home_in_a_request_is_the_home_of_whoever_runs_it(tmp_path, monkeypatc
 
 
 def test_two_homes_in_two_requests_are_two_requests(tmp_path):
-    """Taking names out never gives an answer to another question."""
+    """Two requests that name different home folders have different recordings."""
     cassette = Taped(tmp_path / "c.jsonl", Echo())
     assert [ask(cassette, request(f"Who owns /home/{who}?")) for who in ("ada", "bob")] == [
         "Who owns /home/ada? #1",
@@ -461,15 +461,15 @@ def test_two_homes_in_two_requests_are_two_requests(tmp_path):
     ]
 
 
-def test_the_digest_is_the_requests_own_where_nothing_is_private(tmp_path):
-    """What the metadata of an output names is found in the file."""
+def test_the_digest_is_unchanged_if_nothing_is_private(tmp_path):
+    """The digest in the file equals the digest in the metadata of the output."""
     file = tmp_path / "c.jsonl"
     ask(Taped(file, Echo()), request())
     assert json.loads(lines(file)[1])["digest"] == request().digest
 
 
 def test_attached_data_is_a_hash_in_the_file_and_part_of_the_digest(tmp_path):
-    """Cassettes stay small, and another image is another request."""
+    """The file contains a hash instead of the data, so cassettes stay small. Another image is another request."""
     file = tmp_path / "c.jsonl"
     cassette = Taped(file, Echo(lambda _, number: answer(f"image {number}")))
 
@@ -489,7 +489,10 @@ def test_attached_data_is_a_hash_in_the_file_and_part_of_the_digest(tmp_path):
 
 
 def test_a_line_reads_as_prompt_and_answer(tmp_path):
-    """This is what a reviewer sees; a change of the format changes this test and FORMAT."""
+    """A reviewer can read the prompt and the answer in a line.
+
+    A change of the format must change this test and FORMAT.
+    """
     file = tmp_path / "c.jsonl"
     ask(Taped(file, Echo(lambda *_: answer("Grüße, 你好 🙂"))), request("Sag „hallo“ 🙂", temperature=0))
     header, line = lines(file)
@@ -508,7 +511,7 @@ def test_a_line_reads_as_prompt_and_answer(tmp_path):
 
 
 def test_the_line_does_not_depend_on_the_order_of_dicts(tmp_path):
-    """Two people who record the same request get the same request in the diff."""
+    """A recorded request has the same text for each order of its dicts, so diffs stay small."""
     shuffled = [{"b": {"y": 1, "x": [2]}, "a": 1}, {"a": 1, "b": {"x": [2], "y": 1}}]
     written = [json.dumps(public(request("p", thinking=part).body())) for part in shuffled]
     assert written[0] == written[1]
@@ -534,8 +537,8 @@ _odd_events = st.one_of(
 
 
 @given(st.lists(st.tuples(st.integers(0, 5000), _odd_events), max_size=30))
-def test_any_events_come_back_as_they_were(events):
-    """Runs are joined and cut again without a trace: values, order of fields, timing."""
+def test_events_are_unchanged_after_writing_and_reading(events):
+    """Writing joins deltas and reading cuts them again. Values, order of fields and times are unchanged."""
     exchange = Exchange("0" * 64, "e", {"model": "m"}, tuple(events))
     line = exchange.to_line()
     assert b"\n" not in line
@@ -543,8 +546,8 @@ def test_any_events_come_back_as_they_were(events):
     assert json.dumps(back.events) == json.dumps(exchange.events)
 
 
-def test_original_timing_is_kept_and_replayed_on_request(tmp_path, monkeypatch):
-    """Times are whole milliseconds; waits add up to the recorded whole, not more for a slow reader."""
+def test_the_original_timing_is_kept_and_replayed_if_requested(tmp_path, monkeypatch):
+    """Times are whole milliseconds. The waits add up to the recorded duration, and are shorter for a slow reader."""
     now, slept = [100.0], []
 
     def sleep(seconds: float) -> None:
@@ -569,7 +572,7 @@ def test_original_timing_is_kept_and_replayed_on_request(tmp_path, monkeypatch):
     slept.clear()
     with Taped(file, mode="replay", speed="real").stream(request()) as events:
         for _ in events:
-            now[0] += 10  # a reader who takes longer than the answer did
+            now[0] += 10  # a reader that takes longer than the answer did
     assert slept == [0.4]
 
 
@@ -586,7 +589,10 @@ def filled(tmp_path: Path, prompts: str = "abc") -> Path:
 
 @pytest.mark.parametrize("cut", [1, 2, 40, 150])
 def test_a_last_line_that_was_cut_is_repaired_by_the_next_writer(tmp_path, cut):
-    """A killed kernel costs its last line, no other; a reader changes nothing."""
+    """A killed kernel loses at most its last line.
+
+    The next writer repairs the file, and a reader does not change it.
+    """
     file = filled(tmp_path)
     whole = file.read_bytes()
     file.write_bytes(whole[:-cut])
@@ -603,7 +609,7 @@ def test_a_last_line_that_was_cut_is_repaired_by_the_next_writer(tmp_path, cut):
     "begun", [b"", b'{"form', b'{"format":"nbchat.cassette/1"}', b'{"format":"nbchat.cassette/1"}\n']
 )
 def test_an_empty_or_just_begun_file_is_a_new_cassette(tmp_path, begun):
-    """As touch makes it, or a kernel that was killed at once."""
+    """A file from ``touch``, or from a kernel that was killed while it wrote the header, counts as a new cassette."""
     file = tmp_path / "c.jsonl"
     file.write_bytes(begun)
     ask(Taped(file, Echo()), request("a"))
@@ -612,7 +618,7 @@ def test_an_empty_or_just_begun_file_is_a_new_cassette(tmp_path, begun):
 
 
 def test_other_line_ends_and_other_spaces_are_read(tmp_path):
-    """git may turn line ends, an editor may add a mark, a formatter may add spaces."""
+    """git may change line ends, an editor may add a byte order mark, and a formatter may add spaces."""
     file = filled(tmp_path)
     rows = lines(file)
     rows[2] = json.dumps(dict(sorted(json.loads(rows[2]).items(), reverse=True)))
@@ -622,8 +628,8 @@ def test_other_line_ends_and_other_spaces_are_read(tmp_path):
     assert [ask(Taped(file, mode="replay"), request(prompt)) for prompt in "abc"] == ["a #1", "new b", "c #3"]
 
 
-def test_of_two_lines_for_a_request_the_last_counts_and_a_new_recording_replaces_both(tmp_path):
-    """A union merge of two branches keeps both."""
+def test_the_last_of_two_lines_counts_and_a_new_recording_replaces_both(tmp_path):
+    """A union merge of two branches can keep two lines for one request. The last one counts."""
     file = filled(tmp_path, "ab")
     other = filled(tmp_path / "other", "ba")
     file.write_text("\n".join([*lines(file), *lines(other)[1:], ""]))
@@ -633,8 +639,8 @@ def test_of_two_lines_for_a_request_the_last_counts_and_a_new_recording_replaces
     assert ask(Taped(file, mode="replay"), request("a")) == "anew"
 
 
-def test_a_merge_conflict_is_named_with_what_to_do(tmp_path):
-    """Nothing is sent then, in any mode."""
+def test_a_merge_conflict_is_an_error_with_a_hint(tmp_path):
+    """Every mode refuses a file with conflict markers, and sends nothing."""
     file = filled(tmp_path)
     rows = lines(file)
     file.write_text("\n".join([*rows[:2], "<<<<<<< HEAD", rows[2], "=======", rows[3], ">>>>>>> branch", ""]))
@@ -644,8 +650,8 @@ def test_a_merge_conflict_is_named_with_what_to_do(tmp_path):
         assert "keep the lines of both sides" in wrong.value.hint
 
 
-def test_a_damaged_line_is_named(tmp_path):
-    """At once where it is no line at all, on use where its end is lost in the middle of the file."""
+def test_a_damaged_line_is_an_error_with_its_number(tmp_path):
+    """An invalid line raises an error on opening. A line with invalid events raises an error when it is replayed."""
     file = filled(tmp_path)
     rows = lines(file)
     file.write_text("\n".join([rows[0], rows[1][:90], *rows[2:], ""]))
@@ -658,8 +664,8 @@ def test_a_damaged_line_is_named(tmp_path):
         ask(cassette, request("a"))
 
 
-def test_a_later_format_and_a_file_of_another_kind_are_refused_and_left_alone(tmp_path):
-    """A path given by mistake loses nothing."""
+def test_a_later_format_and_other_files_are_refused_and_not_changed(tmp_path):
+    """A file of a later format or of another kind is refused and not changed."""
     later, notebook, words = tmp_path / "later.jsonl", tmp_path / "n.ipynb", tmp_path / "words.txt"
     later.write_text('{"format":"nbchat.cassette/2"}\n')
     notebook.write_text('{"cells": []}')
@@ -676,7 +682,7 @@ def test_a_later_format_and_a_file_of_another_kind_are_refused_and_left_alone(tm
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
-    """The file is as it was, the answer is shown, the person is warned."""
+    """If the disk is full, the file is unchanged, the answer is shown, and a warning is given."""
     file = filled(tmp_path)
     before = file.read_bytes()
     write = os.write
@@ -695,7 +701,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
 
 
 def test_a_link_to_a_cassette_stays_a_link(tmp_path):
-    """Replacing a recording writes the file behind it."""
+    """A new recording changes the file that a symbolic link points to. The link stays."""
     file = filled(tmp_path, "a")
     link = tmp_path / "link.jsonl"
     link.symlink_to(file)
@@ -705,7 +711,7 @@ def test_a_link_to_a_cassette_stays_a_link(tmp_path):
 
 
 def test_threads_of_one_cassette_lose_nothing(tmp_path):
-    """ask_each sends many rows at once."""
+    """Threads can record through one cassette at the same time, as ``ask_each`` does."""
     file = tmp_path / "c.jsonl"
     cassette = Taped(file, Echo(lambda prompt, _: answer(prompt)))
     names = [f"row {number}" for number in range(40)]
@@ -735,7 +741,7 @@ for number in range(30):
 
 
 def test_two_kernels_that_write_one_file_lose_nothing(tmp_path):
-    """One appends while the other puts new files in its place; each request has one line in the end."""
+    """Two processes can record in one file, one appending and one replacing. Each request has one line in the end."""
     file = tmp_path / "c.jsonl"
     source = textwrap.dedent(_KERNEL).format(tests=str(Path(__file__).parent))
     kernels = [
@@ -763,11 +769,11 @@ def test_two_kernels_that_write_one_file_lose_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["c.jsonl"]
 
 
-# Misses
+# Missing recordings
 
 
 def test_a_miss_shows_what_differs_from_the_nearest_recording(tmp_path):
-    """Only the changed words' lines, of the recording that is most alike."""
+    """The difference has only the changed lines, compared with the most similar recording."""
     file = tmp_path / "c.jsonl"
     cassette = Taped(file, Echo())
     poem = "Write a poem. It should be short. It should rhyme. It should be about the sea and its many ships."
@@ -791,8 +797,8 @@ def test_a_miss_shows_what_differs_from_the_nearest_recording(tmp_path):
     assert missed.value._render_traceback_()[-1] == missed.value.difference
 
 
-def test_a_difference_is_never_long_and_never_holds_a_key(tmp_path):
-    """About twenty lines, keys and homes taken out."""
+def test_a_difference_is_short_and_contains_no_key(tmp_path):
+    """A difference has about twenty lines, without keys and home folders."""
     file = tmp_path / "c.jsonl"
     ask(Taped(file, Echo()), request("\n".join(f"row {number}" for number in range(200))))
     new = "\n".join(f"line {number} sk-ant-canary0123 /home/canary/x" for number in range(200))
@@ -805,7 +811,7 @@ def test_a_difference_is_never_long_and_never_holds_a_key(tmp_path):
 
 
 def test_a_miss_in_an_empty_cassette_has_nothing_to_compare(tmp_path):
-    """It still says what to do."""
+    """An empty cassette has no recording to compare with. The error says so."""
     file = tmp_path / "c.jsonl"
     file.touch()
     with pytest.raises(CassetteMiss, match="0 recordings") as missed, Taped(file, mode="replay").stream(request()):
@@ -835,21 +841,21 @@ def _turned(value):
 
 
 @given(st.dictionaries(st.text(max_size=6), _json, max_size=5))
-def test_the_digest_is_of_the_value_not_of_its_writing(body):
-    """Not of the order of dicts, the kind of sequence, or a trip through JSON."""
+def test_the_digest_depends_only_on_the_json_value(body):
+    """The digest ignores the order of dicts and the kind of sequence, and JSON does not change it."""
     assert digest_of(_turned(body)) == digest_of(body) == digest_of(json.loads(json.dumps(body)))
 
 
 @given(st.dictionaries(st.text(max_size=6), _json, max_size=5))
-def test_taking_out_what_is_private_is_done_once(body):
-    """So a request made of replayed parts has the digest of the first one."""
+def test_removing_private_data_twice_changes_nothing(body):
+    """Private data is removed once, so a request made of replayed parts has the digest of the original request."""
     once = portable(body)
     assert portable(once) == once
     assert json.dumps(public(once)) == json.dumps(public(body))
 
 
-def test_digests_of_today_stay():
-    """A changed value here makes every cassette in the world miss."""
+def test_digests_never_change():
+    """A changed digest here would make every existing cassette useless."""
     asked = Request(
         "claude-test",
         (
@@ -865,8 +871,8 @@ def test_digests_of_today_stay():
     assert replace(asked, params={"stop_sequences": ["a"], "temperature": 0}, stream=False).digest == asked.digest
 
 
-def test_what_is_no_json_is_named_before_anything_is_sent(tmp_path):
-    """With its place in the request."""
+def test_a_value_that_is_not_json_is_named_before_sending(tmp_path):
+    """The error names the place of the value in the request, and nothing is sent."""
     for value, said in ((float("nan"), "thinking.budget is nan"), ({1}, "thinking.budget is a set")):
         with (
             pytest.raises(InputError, match=said),

@@ -1,4 +1,4 @@
-"""``%nbchat``: its subcommands, their arguments, and the settings."""
+"""Tests of ``%nbchat``: its subcommands, their arguments, and the settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.server import serving
 
 @pytest.fixture
 def session() -> Session:
-    """Three turns by cells in ``main``, the second run again, so that the third is stale."""
+    """Return a session with three turns in ``main``. The second cell ran again, so that the third turn is stale."""
     session = Session(ScriptedTransport("Fine.", repeat=True))
     for cell, prompt in (("cell-one", "First"), ("cell-two", "Second"), ("cell-three", "Third"), ("cell-two", "Again")):
         session.ask(prompt, cell=cell)
@@ -45,7 +45,7 @@ def do(session: Session, capsys: pytest.CaptureFixture[str], line: str, **names:
 
 
 def test_history_is_a_table_of_turns(session, capsys):
-    """With the number, cell, model, tokens and state of each turn, and the beginning of its prompt."""
+    """The table has the number, cell, model, tokens and state of each turn, and the beginning of its prompt."""
     head, *rows = do(session, capsys, "history").splitlines()
     assert head.split() == ["turn", "cell", "model", "tokens", "state", "prompt"]
     cells = [re.split(r"  +", row) for row in rows]
@@ -57,15 +57,18 @@ def test_history_is_a_table_of_turns(session, capsys):
 
 
 def test_history_of_cells_of_vs_code(session, capsys):
-    """Their ids are addresses that differ at the end. The second question of a cell has a number."""
+    """The cell ids of VS Code are addresses that differ at the end. The second question of a cell has a number."""
     session.ask("Hi", chat="vs", cell="vscode-notebook-cell:/home/me/long/way/a.ipynb#W3sZmlsZQ%3D%3D")
     session.ask("Hi", chat="vs", cell="0fd2c1aa-1111-2222#2")
     rows = do(session, capsys, "history vs").splitlines()[1:]
     assert [row.split()[1] for row in rows] == ["W3sZmlsZ", "0fd2c1aa#2"]
 
 
-def test_forget_takes_out_one_turn(session, capsys):
-    """The turns after it become stale. The error for a wrong number tells the range."""
+def test_forget_removes_one_turn(session, capsys):
+    """``forget`` removes one turn, and later turns become stale.
+
+    The error for a wrong number names the valid numbers.
+    """
     assert "stale" in do(session, capsys, "forget 1")
     assert [turn.messages[0].text for turn in session.conversation("main").turns] == ["Again", "Third"]
     assert "stale" not in do(session, capsys, "forget 2")
@@ -74,8 +77,8 @@ def test_forget_takes_out_one_turn(session, capsys):
             do(session, capsys, f"forget {number}")
 
 
-def test_fork_goes_on_under_another_name(session, capsys):
-    """A copy whose turns belong to no cell; the name must be free."""
+def test_fork_copies_a_conversation_to_another_name(session, capsys):
+    """A fork is a copy whose turns belong to no cell. Its name must not be used yet."""
     do(session, capsys, "fork idea")
     session.ask("Only here", chat="idea", cell="cell-two")
     assert len(session.conversation("idea")) == 4
@@ -85,7 +88,7 @@ def test_fork_goes_on_under_another_name(session, capsys):
 
 
 def test_save_and_load_give_the_same_conversation(session, capsys, tmp_path: Path):
-    """As JSON, with the keys of cells, so that a cell run again after a restart replaces its turn."""
+    """A saved file has the keys of cells, so a cell that runs again after a restart replaces its turn."""
     file = tmp_path / "chat.json"
     do(session, capsys, f"save {file}")
     assert json.loads(file.read_text())["format"] == "nbchat.conversation/1"
@@ -103,7 +106,7 @@ def test_save_and_load_give_the_same_conversation(session, capsys, tmp_path: Pat
     "content", ["", "[]", "{}", '{"name": "x", "turns": [1]}', '{"name": "x", "turns": [{}]}', "\xff"]
 )
 def test_a_file_that_is_not_a_conversation_is_not_loaded(session, capsys, tmp_path: Path, content: str):
-    """An InputError with the file, and the conversations stay as they were."""
+    """A wrong file raises an InputError that names it, and no conversation changes."""
     file = tmp_path / "chat.json"
     file.write_text(content, encoding="latin-1")
     before = session.conversation("main").to_dict()
@@ -112,16 +115,16 @@ def test_a_file_that_is_not_a_conversation_is_not_loaded(session, capsys, tmp_pa
     assert session.conversation("main").to_dict() == before
 
 
-def test_reset_takes_out_all(session, capsys):
-    """The conversation is empty, and the next request has no history."""
+def test_reset_removes_all_turns(session, capsys):
+    """After ``reset`` the conversation is empty, and the next request has no history."""
     assert "3 turns" in do(session, capsys, "reset")
     session.ask("Hi")
     assert len(session.last.messages) == 2
     assert len(session.conversation("main")) == 1
 
 
-def test_commands_follow_the_conversation_that_is_set(session, capsys):
-    """``c.Nbchat.chat`` is the conversation of cells, and so of ``%nbchat`` without a name."""
+def test_commands_use_the_conversation_in_the_settings(session, capsys):
+    """``%nbchat`` without a name uses ``c.Nbchat.chat``, as cells do."""
     session.config.chat = "review"
     session.ask("Look")
     assert "Look" in do(session, capsys, "history")
@@ -129,7 +132,7 @@ def test_commands_follow_the_conversation_that_is_set(session, capsys):
 
 @pytest.mark.parametrize("line", ["history nome", "hisory", "forget", "forget 1 2 3", "history 'x", "fork"])
 def test_a_wrong_line_raises_an_error_with_a_hint(session, capsys, line):
-    """The hint is the nearest name or the usage; no conversation changes."""
+    """The hint is the nearest name or the usage, and no conversation changes."""
     with pytest.raises(NbchatError) as wrong:
         do(session, capsys, line)
     assert wrong.value.hint
@@ -137,7 +140,7 @@ def test_a_wrong_line_raises_an_error_with_a_hint(session, capsys, line):
 
 
 def test_the_system_prompt_is_shown_as_it_would_be_sent(session, capsys, tmp_path: Path):
-    """Text as it is. For a file or a variable, its text and its name."""
+    """Text is shown unchanged. A file or a variable is shown with its name and its text."""
     assert "no system prompt" in do(session, capsys, "system")
     session.config.system = "Be brief."
     assert do(session, capsys, "system") == "Be brief.\n"
@@ -149,7 +152,7 @@ def test_the_system_prompt_is_shown_as_it_would_be_sent(session, capsys, tmp_pat
 
 
 def test_models_are_listed_with_window_limit_price_and_capabilities(capsys):
-    """From the Models API and the price list. An unknown value is a question mark."""
+    """The list comes from the Models API and the price list. An unknown value is a question mark."""
     yes, no = {"supported": True}, {"supported": False}
     listed = [
         {"type": "model", "id": "claude-sonnet-5-5", "max_input_tokens": 1_000_000, "max_tokens": 64_000,
@@ -194,7 +197,11 @@ WORDS = {
 
 @pytest.mark.parametrize("line", WORDS)
 def test_quotation_marks_keep_spaces_and_backslashes_stay(line: str):
-    """Backslashes separate the folders of a Windows path; only \\" inside double quotes is a quotation mark."""
+    r"""Quotation marks keep spaces.
+
+    Backslashes stay, because they separate the folders of a Windows path. Only \" inside double quotes
+    is a quotation mark.
+    """
     assert split_words(line) == WORDS[line]
 
 
@@ -204,12 +211,13 @@ PATHS = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters
 @given(PATHS.filter(lambda path: not path.endswith("\\")))
 @example(r"C:\Users\Nora\new tables\n.jsonl")
 def test_every_path_can_be_quoted(path: str):
+    """Double and single quotation marks keep each path as one word."""
     assert split_words(f'save "{path}" main') == split_words(f"save '{path}' main") == ["save", path, "main"]
 
 
 @given(st.text(max_size=60))
 def test_no_line_breaks_the_splitter(line: str):
-    """It returns words, or says that a quotation mark is open; no other character is lost."""
+    """Splitting returns words or reports an open quotation mark. No other character is lost."""
     with contextlib.suppress(OptionError):
         kept = re.sub(r"[\s\"'\\]", "", "".join(split_words(line)))
         assert kept == re.sub(r"[\s\"'\\]", "", line)
@@ -219,8 +227,8 @@ WINDOWS = r"C:\data\new a.{}"
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])
-def test_a_windows_path_arrives_whole(session, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quote: str):
-    """By save, load, cassette and csv. Here a backslash is an ordinary character of a file name."""
+def test_a_windows_path_is_not_changed(session, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quote: str):
+    """``save``, ``load``, ``cassette`` and ``csv`` keep the backslashes of a Windows path."""
     monkeypatch.chdir(tmp_path)
     for kind, line in {
         "json": "save {}",
@@ -238,7 +246,10 @@ def test_a_windows_path_arrives_whole(session, capsys, tmp_path: Path, monkeypat
 
 
 def test_the_words_after_the_name_belong_to_the_server(session, capsys):
-    """With their options, their backslashes and their quotation marks; our own options come before the name."""
+    """All words after the name belong to the server, with their backslashes and quotation marks.
+
+    Our options come first.
+    """
     added: list[tuple[object, ...]] = []
     session._mcp = SimpleNamespace(add=lambda *args, **named: added.append((*args, named)) or ("files.read",))
     do(session, capsys, r"mcp add --approve=never files C:\Tools\server.exe --root 'C:\my data' --approve")
@@ -251,7 +262,7 @@ def test_the_words_after_the_name_belong_to_the_server(session, capsys):
 
 
 def all_commands() -> list[Command]:
-    """Every subcommand, with the actions of groups one by one."""
+    """Return all subcommands, with the actions of groups one by one."""
     found: list[Command] = []
     for command in commands.COMMANDS.values():
         found += command.actions if isinstance(command, Group) else [command]
@@ -259,8 +270,8 @@ def all_commands() -> list[Command]:
 
 
 @pytest.mark.parametrize("command", all_commands(), ids=lambda command: command.name)
-def test_a_function_takes_what_its_subcommand_declares(command: Command):
-    """By the same names in the same order, after the call itself."""
+def test_a_function_has_the_parameters_that_its_subcommand_declares(command: Command):
+    """The function's parameters have the declared names and order, after the call itself."""
     call, *parameters = inspect.signature(command.do).parameters.values()
     assert call.name == "call"
     assert [parameter.name for parameter in parameters] == [argument.name for argument in command.arguments]
@@ -273,7 +284,7 @@ def test_a_function_takes_what_its_subcommand_declares(command: Command):
 
 
 def test_the_usage_texts():
-    """They are made of the declarations."""
+    """The usage texts are generated from the declarations."""
     assert {name: command.usage for name, command in commands.COMMANDS.items()} == {
         "show": "show [NAME]",
         "history": "history [CHAT]",
@@ -294,8 +305,8 @@ def test_the_usage_texts():
     }
 
 
-def test_choices_are_those_of_the_rooms_below():
-    """The declarations repeat them, because %load_ext imports no transports and no ledger."""
+def test_choices_are_those_of_the_lower_packages():
+    """The declarations repeat the choices, because %load_ext imports neither transports nor the ledger."""
     _, mode, speed = commands.COMMANDS["cassette"].arguments
     assert (mode.choices, speed.choices) == (MODES, SPEEDS)
     period, by, _ = commands.COMMANDS["usage"].arguments
@@ -329,8 +340,8 @@ def test_choices_are_those_of_the_rooms_below():
         ("hisory", "%nbchat hisory: there is no such subcommand", "Did you mean history?"),
     ],
 )
-def test_wrong_arguments_are_named_with_a_way_out(session, capsys, line: str, message: str, hint: str):
-    """The message names the subcommand or the flag; the hint is the nearest word or the usage."""
+def test_wrong_arguments_are_named_with_a_hint(session, capsys, line: str, message: str, hint: str):
+    """The message names the subcommand or the flag. The hint is the nearest word or the usage."""
     with pytest.raises(OptionError) as refused:
         do(session, capsys, line)
     assert refused.value.message.startswith(message)
@@ -340,8 +351,8 @@ def test_wrong_arguments_are_named_with_a_way_out(session, capsys, line: str, me
 # --- settings -------------------------------------------------------------------------------------
 
 
-def test_every_option_of_the_table_can_be_set():
-    """If it makes sense for more than one cell: by traitlets and by the environment."""
+def test_every_option_for_several_cells_can_be_set():
+    """An option that is useful for more than one cell can be set by traitlets and by the environment."""
     values = {"int": ("7", 7), "number": ("0.5", 0.5), "switch": ("1", True), "list": ("x", ["x"])}
     for option in OPTIONS:
         if not option.setting:
@@ -355,8 +366,8 @@ def test_every_option_of_the_table_can_be_set():
         assert configured.sources == {option.name: "configuration file"}
 
 
-def test_config_shows_every_value_and_where_it_came_from(capsys):
-    """The environment wins over a file, and %config over both."""
+def test_config_shows_every_value_and_its_source(capsys):
+    """The environment overrides a file, and %config overrides both."""
     settings = Nbchat(
         environment={"NBCHAT_EFFORT": "high", "NBCHAT_MODEL": "from-environment"},
         config=Config({"Nbchat": {"model": "from-file", "chat": "notes"}}),
@@ -372,8 +383,8 @@ def test_config_shows_every_value_and_where_it_came_from(capsys):
     assert set(table) == set(settings.class_trait_names(config=True))
 
 
-def test_a_set_option_goes_into_requests_and_a_cells_own_goes_before_it():
-    """The value in the settings is sent."""
+def test_a_set_option_is_sent_unless_the_cell_has_its_own():
+    """The value in the settings is sent, unless the cell has its own value."""
     transport = ScriptedTransport("Fine.", repeat=True)
     session = Session(transport, config=Nbchat(environment={"NBCHAT_EFFORT": "high", "NBCHAT_SYSTEM": "Be brief."}))
     session.ask("Hi")
@@ -387,7 +398,7 @@ def test_a_set_option_goes_into_requests_and_a_cells_own_goes_before_it():
     [("NBCHAT_EFFORT", "hihg"), ("NBCHAT_MAX_TOKENS", "many"), ("NBCHAT_MAX_TOKENS", "0"), ("NBCHAT_BUDGET", "-1")],
 )
 def test_a_wrong_value_names_its_variable(variable, text):
-    """The message has the value too."""
+    """The message contains the variable and its value."""
     with pytest.raises(OptionError) as refused:
         Nbchat(environment={variable: text})
     assert variable in refused.value.message
@@ -395,13 +406,13 @@ def test_a_wrong_value_names_its_variable(variable, text):
 
 
 def test_a_wrong_value_of_a_choice_is_refused_where_it_is_set():
-    """The error comes from the assignment and not from the request."""
+    """The assignment raises the error, not the next request."""
     with pytest.raises(TraitError, match="hihg"):
         Nbchat(environment={}).effort = "hihg"
 
 
 def test_a_typo_names_the_nearest_key():
-    """In a configuration file, by %config, and in the environment, where other programs may have variables too."""
+    """A typo in a file or in %config names the nearest key. Other programs' variables are ignored."""
     settings = Nbchat(environment={})
     with pytest.raises(OptionError) as wrong:
         settings.update_config(Config({"Nbchat": {"modle": "x"}}))

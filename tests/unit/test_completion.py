@@ -1,4 +1,4 @@
-"""Tab, without a front end: the suggestions at a place in a cell."""
+"""Tests of completion without a front end: the suggestions for Tab at a place in a cell."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Magics:
 
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
-    """A shell with a session that has two conversations, in a folder with some files."""
+    """Return a shell with a session that has two conversations, in a folder with some files."""
     monkeypatch.chdir(tmp_path)
     for name in ("sales.csv", "sales report.pdf", "model.gguf"):
         (tmp_path / name).touch()
@@ -113,13 +113,13 @@ def proposed(shell: InteractiveShell, marked: str) -> list[str] | None:
         ("%nbchat models v|", ["vertex"]),
     ],
 )
-def test_what_is_proposed(shell, marked, expected):
-    """Options, values and subcommands, wherever a magic may stand."""
+def test_suggestions(shell, marked, expected):
+    """Tab suggests options, values and subcommands after each kind of magic."""
     assert sorted(proposed(shell, marked) or []) == sorted(expected)
 
 
-def test_mcp_servers_and_their_tools_are_proposed(shell):
-    """For --tools next to functions, by the names that %nbchat mcp list shows; for removing only the servers."""
+def test_mcp_servers_and_their_tools_are_suggested(shell):
+    """``--tools`` suggests functions and MCP tools. ``%nbchat mcp remove`` suggests only servers."""
     states = (ServerState("files", "server", ("files.read", "files.write"), running=True),)
     shell.nbchat.existing_session._mcp = SimpleNamespace(list=lambda: states)
     assert proposed(shell, "%%claude --tools f|") == ["files", "files.read", "files.write"]
@@ -127,8 +127,11 @@ def test_mcp_servers_and_their_tools_are_proposed(shell):
     assert proposed(shell, "%nbchat mcp remove |") == ["files"]
 
 
-def test_every_option_is_proposed_but_those_given(shell):
-    """After the magic and a space. An option that can be repeated is still suggested."""
+def test_every_option_is_suggested_except_those_in_the_line(shell):
+    """Each option is suggested after the magic and a space.
+
+    An option in the line is suggested again if it can be repeated.
+    """
     found = proposed(shell, "%%claude --once --stop END |")
     assert {"--model", "--dry-run", "--stop"} <= set(found)
     assert "--once" not in found
@@ -136,8 +139,8 @@ def test_every_option_is_proposed_but_those_given(shell):
     assert "-m" in proposed(shell, "%%claude -|")
 
 
-def test_models_come_without_the_sdk(shell):
-    """The built-in list, and the model in the settings."""
+def test_models_are_suggested_without_the_sdk(shell):
+    """The suggested models are a built-in list and the model in the settings. The SDK is not loaded."""
     shell.nbchat.settings.model = "claude-of-tomorrow"
     found = proposed(shell, "%%claude -m claude-|")
     assert {"claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-4-5", "claude-of-tomorrow"} <= set(found)
@@ -152,8 +155,8 @@ def test_models_come_without_the_sdk(shell):
         "%%claude\n\\{{ sal|", "%%claude\n{{ sales }} sal|",
     ],
 )  # fmt: skip
-def test_elsewhere_nothing_is_proposed(shell, marked):
-    """Not in code, in other magics, in the prompt itself, or after a closed or escaped expression."""
+def test_nothing_is_suggested_elsewhere(shell, marked):
+    """Nothing is suggested in code, other magics, the prompt, or after an expression that is closed or escaped."""
     assert not proposed(shell, marked)
 
 
@@ -170,26 +173,29 @@ def test_elsewhere_nothing_is_proposed(shell, marked):
     ],
 )
 def test_names_and_attributes_in_an_expression(shell, marked, expected):
-    """IPython completes the user's own values."""
+    """The user's own values are completed in an expression, by IPython."""
     assert any(text.endswith(expected) or text == expected.lstrip(".") for text in proposed(shell, marked) or [])
 
 
 def test_the_users_own_names_come_first(shell):
-    """Before the built-in names. Files and magics are not expressions, so they are not suggested."""
+    """The user's names come before the built-in names.
+
+    Files and magics are not suggested, as they are not expressions.
+    """
     found = proposed(shell, "%%claude\n{{ |")
     assert {"sales", "role", "answer"} <= set(found[:10])
     assert not any(text.startswith("%") or text == "sales.csv" for text in found)
 
 
-def test_without_a_session_none_is_made(shell):
-    """Somebody waits at a keyboard; the session is made by the first cell."""
+def test_completion_makes_no_session(shell):
+    """Completion makes no session, because a user waits for it. The first cell makes the session."""
     shell.nbchat = Magics(None)
     assert proposed(shell, "%%claude -c |") == ["main"]
     assert proposed(shell, "%nbchat forget |") == []
 
 
-def test_it_is_installed_once_and_taken_out(shell):
-    """Loading twice adds one matcher; unloading removes it."""
+def test_it_is_installed_once_and_removed(shell):
+    """Loading twice adds one matcher, and unloading removes it."""
     before = list(shell.Completer.custom_matchers)
     install(shell)
     install(shell)

@@ -18,8 +18,8 @@ PLACES = ["default", "file", "environment", "%config", "session", "line"]
 
 
 @pytest.mark.parametrize("strongest", range(len(PLACES)))
-def test_each_place_goes_before_the_weaker_ones(strongest: int):
-    """All weaker places are set too, and the strongest decides which value is sent."""
+def test_each_place_overrides_the_weaker_ones(strongest: int):
+    """The strongest place decides which value is sent, even if all weaker places are set."""
     said = {place: 100 + number for number, place in enumerate(PLACES[: strongest + 1]) if number}
     file = Config({"Nbchat": {"max_tokens": said["file"]}}) if "file" in said else None
     environment = {"NBCHAT_MAX_TOKENS": str(said["environment"])} if "environment" in said else {}
@@ -34,8 +34,8 @@ def test_each_place_goes_before_the_weaker_ones(strongest: int):
     assert config.sources.get("max_tokens") == source
 
 
-def test_a_setting_changed_between_cells_is_used_by_the_next():
-    """%config is used that way."""
+def test_a_setting_changed_between_cells_is_used_by_the_next_cell():
+    """The next cell uses a changed setting, because users change settings with %config between cells."""
     transport = ScriptedTransport("Hi", repeat=True)
     session = Session(transport, config=Nbchat({}))
     session.ask("One")
@@ -44,8 +44,8 @@ def test_a_setting_changed_between_cells_is_used_by_the_next():
     assert [request.max_tokens for request in transport.requests] == [8192, 7]
 
 
-def test_all_that_can_be_set_is_documented():
-    """%config Nbchat shows the help of each setting."""
+def test_every_setting_is_documented():
+    """Each setting has a help text, which %config Nbchat shows."""
     for name, trait in Nbchat({}).traits(config=True).items():
         assert trait.help, name
     text = Nbchat.class_get_help()
@@ -53,8 +53,8 @@ def test_all_that_can_be_set_is_documented():
         assert (f"--Nbchat.{option.name}=" in text) is option.setting
 
 
-def test_what_belongs_to_one_cell_cannot_be_set():
-    """A file that every cell includes, or a variable that every cell binds, is a mistake."""
+def test_an_option_for_one_cell_cannot_be_a_setting():
+    """An option for one cell is refused as a setting. A file that every cell attaches, for example, is a mistake."""
     names = set(Nbchat.class_trait_names(config=True))
     once = {option.name for option in OPTIONS if not option.setting}
     assert once == {"attach", "cells", "code", "dry_run", "explain", "fix", "output", "schema"}
@@ -80,7 +80,7 @@ ENVIRONMENT: dict[str, tuple[str, Any]] = {
 
 @pytest.mark.parametrize("variable", ENVIRONMENT)
 def test_a_variable_of_each_kind(variable: str):
-    """Texts, numbers, switches, lists and dicts."""
+    """A variable can hold a text, a number, a switch, a list or a dict."""
     text, value = ENVIRONMENT[variable]
     name = variable.removeprefix("NBCHAT_").lower()
     config = Nbchat({variable: text})
@@ -88,21 +88,21 @@ def test_a_variable_of_each_kind(variable: str):
     assert config.sources == {name: variable}
 
 
-def test_an_empty_variable_is_none():
+def test_an_empty_variable_is_not_set():
     """An empty variable counts as not set, as in most programs."""
     config = Nbchat({"NBCHAT_MODEL": "", "NBCHAT_MAX_TOKENS": ""})
     assert config.sources == {}
     assert Options.of({}, config.settings()).max_tokens == 8192
 
 
-def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch):
-    """Unless a test passes another one."""
+def test_the_environment_is_the_one_of_the_process(monkeypatch: pytest.MonkeyPatch):
+    """Settings are read from the environment of the process, unless a test passes another one."""
     monkeypatch.setenv("NBCHAT_MODEL", "claude-of-the-shell")
     assert Nbchat().model == "claude-of-the-shell"
 
 
 def test_settings_of_an_endpoint_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A name of c.Nbchat.endpoints, its address, its key by the name of a variable, and the patience."""
+    """The settings of an endpoint are used: its address, the variable that holds its key, and its timeout."""
     monkeypatch.setenv("MY_GATEWAY_KEY", " gateway-key-01\n")
     config = Nbchat({})
     config.endpoints = {"mine": {"base_url": "http://localhost:1/x", "api_key_env": "MY_GATEWAY_KEY"}}
@@ -115,7 +115,7 @@ def test_settings_of_an_endpoint_are_used(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_importing_settings_loads_no_sdk():
-    """The first cell should not wait for it."""
+    """Importing the settings does not load the SDK, so the first cell need not wait."""
     import subprocess
 
     done = subprocess.run(

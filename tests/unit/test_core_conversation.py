@@ -54,7 +54,7 @@ def test_without_a_key_every_run_is_a_new_turn():
 
 
 def test_stale_turns_are_sent_without_thinking():
-    """Their thinking belongs to a history that has changed."""
+    """Stale turns are sent without their thinking, because it belongs to a history that has changed."""
     conversation = talk()
     conversation.record(turn("cell 3", "q3", [THOUGHT, {"type": "text", "text": "a3"}]))
     assert conversation.history("new")[-1].content[0].type == "thinking"
@@ -92,8 +92,8 @@ def test_the_sendable_part_of_a_turn(answers, sent):
     assert all(block.type != "text" or block.text.strip() for message in history for block in message.content)
 
 
-def test_a_paused_answer_is_sent_as_one():
-    """The result of its server tool may be in the second part."""
+def test_a_paused_answer_is_sent_as_one_message():
+    """A paused answer is sent as one message, because the result of its server tool may be in the second part."""
     search = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}
     found = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
     messages = (

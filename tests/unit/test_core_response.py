@@ -1,4 +1,4 @@
-"""Response, the Accumulator that makes it, and the code in an answer."""
+"""Tests of Response, of the Accumulator that makes it, and of the code in an answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TURN = [
 
 
 class Clock:
-    """A second passes at each look."""
+    """A clock that advances by one second at each reading."""
 
     now = 0.0
 
@@ -66,7 +66,7 @@ def whole_turn() -> Accumulator:
 
 
 def test_a_turn_with_tools_is_one_response():
-    """Usage adds up, the last message names it, the tool's place is a blank line in the text."""
+    """The usage of the rounds adds up. The ids are those of the last message, and a blank line separates the texts."""
     response = whole_turn().respond("complete", endpoint="anthropic", cost=0.01)
     assert response.text == "Let me look.\n\nIt is 3."
     assert response.thinking == "I need f"
@@ -88,8 +88,8 @@ def test_a_turn_with_tools_is_one_response():
     ("reason", "status"),
     [("end_turn", "complete"), ("stop_sequence", "complete"), ("refusal", "refused"), ("max_tokens", "incomplete")],
 )
-def test_only_a_whole_answer_is_true(reason, status):
-    """`if response:` is the check that a notebook needs."""
+def test_only_a_complete_answer_is_true(reason, status):
+    """A Response is true if its answer is complete, so that ``if response:`` is a sufficient check."""
     accumulator = Accumulator(Message.of("user", "?"), Clock())
     feed(accumulator, TURN[1] | {"stop_reason": reason})
     response = accumulator.respond("complete")
@@ -97,8 +97,8 @@ def test_only_a_whole_answer_is_true(reason, status):
     assert bool(response) == (status == "complete")
 
 
-def test_an_interrupted_answer_has_what_came_and_an_estimate():
-    """Four characters a token, marked as estimated; the prompt was counted."""
+def test_an_interrupted_answer_has_its_text_and_estimated_tokens():
+    """The output tokens are estimated from four characters per token. The API counted the prompt."""
     accumulator = Accumulator(Message.of("user", "?"), Clock())
     feed(accumulator, TURN[1] | {"content": [{"type": "text", "text": "x" * 400}], "usage": {"input_tokens": 20}}, 3)
     response = accumulator.respond("interrupted")
@@ -108,7 +108,7 @@ def test_an_interrupted_answer_has_what_came_and_an_estimate():
 
 
 def test_a_stream_cut_before_its_first_block_has_no_empty_answer():
-    """The messages of a Response can be sent on."""
+    """A Response has no empty message, so its messages can be sent again."""
     accumulator = Accumulator(Message.of("user", "?"), Clock())
     feed(accumulator, TURN[1], 1)
     response = accumulator.respond("incomplete")
@@ -119,8 +119,8 @@ def test_a_stream_cut_before_its_first_block_has_no_empty_answer():
     assert nothing.respond("error").text == ""
 
 
-def test_a_response_is_frozen_and_shows_its_text_where_nothing_renders():
-    """Core has no display; the package puts the safe renderer in."""
+def test_a_response_is_frozen_and_shows_its_text_without_a_renderer():
+    """``core`` has no display, so a Response shows plain text until the package sets the renderer."""
     response = Response("**hi**")
     with pytest.raises(FrozenInstanceError):
         response.text = "other"
@@ -131,7 +131,7 @@ def test_a_response_is_frozen_and_shows_its_text_where_nothing_renders():
 
 
 def test_save_writes_what_from_dict_reads(tmp_path):
-    """Readable JSON, without chunks."""
+    """``save`` writes readable JSON without chunks, and ``from_dict`` reads it."""
     response = whole_turn().respond("complete", endpoint="anthropic", cost=0.01, digest="d")
     path = response.save(tmp_path / "answer.json")
     assert Response.from_dict(json.loads(path.read_text("utf-8"))) == response
@@ -139,14 +139,14 @@ def test_save_writes_what_from_dict_reads(tmp_path):
 
 
 def test_code_joins_all_blocks():
-    """Ready for a cell."""
+    """``code`` joins all blocks, ready for a cell."""
     response = Response("```python\nx = 1\n```\nthen\n```python\ny = 2\n```")
     assert response.code == "x = 1\n\ny = 2"
     assert response.code_blocks == (("python", "x = 1"), ("python", "y = 2"))
 
 
 def test_notes_are_saved_and_loaded():
-    """What was cut is known of a saved answer as well."""
+    """The notes about shortened values are saved and loaded."""
     response = Response("Fine.", notes=("df: first 20 of 10,000 rows",))
     assert Response.from_dict(json.loads(json.dumps(response.to_dict()))).notes == response.notes
     assert "notes" not in Response("Fine.").to_dict()

@@ -1,4 +1,4 @@
-"""From options and a prompt to a Draft; the context window."""
+"""Tests of ``compose``, which turns options and a prompt into a Draft, and of the context window."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def turn(prompt: str, answer: str) -> Turn:
     return Turn(None, (Message.of("user", prompt), Message.of("assistant", answer)))
 
 
-def test_prompts_are_cached_by_default_and_a_field_can_be_left_out():
-    """``cache_control`` is on; ``--param cache_control=null`` takes it out."""
+def test_prompts_are_cached_by_default_and_null_removes_a_field():
+    """``cache_control`` is sent by default. ``--param cache_control=null`` removes it."""
     assert params("") == {"cache_control": {"type": "ephemeral"}}
     assert params("--param cache_control=null") == {}
 
 
-def test_options_become_fields():
-    """Effort, stop and any further field; output_config of --param joins that of --effort."""
+def test_options_become_fields_of_the_request():
+    """Options become fields of the request. ``output_config`` from ``--param`` and from ``--effort`` are merged."""
     asked = params(
         """--effort max --stop END --stop "the end" --param temperature=0 --param 'metadata={"user_id":"u"}'"""
     )
@@ -50,14 +50,14 @@ def test_options_become_fields():
 
 
 @pytest.mark.parametrize("given", ["temperature", "=1", "a b=1", "x={", "model=1", "messages=[]", "stream=true"])
-def test_a_param_that_makes_no_sense_is_refused_by_name(given):
-    """No JSON, no name, or a field that has an option of its own."""
+def test_a_wrong_param_is_refused_by_name(given):
+    """A value that is not JSON, a missing name, and a field that has an option of its own are refused."""
     with pytest.raises(OptionError, match="--param"):
         compose("Hi", Options.of({"param": given}))
 
 
-def test_thinking_takes_the_form_of_the_model_unless_it_is_given():
-    """--thinking chooses by model; --param thinking says it exactly."""
+def test_thinking_takes_the_form_of_the_model_unless_param_sets_it():
+    """``--thinking`` chooses the form by the model. ``--param thinking`` sets it exactly."""
     draft = compose("Hi", options("--thinking"))
     assert draft.request("claude-sonnet-5-5").params["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert draft.request("claude-haiku-4-5").params["thinking"]["type"] == "enabled"
@@ -65,15 +65,15 @@ def test_thinking_takes_the_form_of_the_model_unless_it_is_given():
     assert own.request("claude-haiku-4-5").params["thinking"] == {"type": "disabled"}
 
 
-def test_server_tools_go_by_name():
-    """Each option is one definition; fetched pages are asked to be cited."""
+def test_each_server_tool_has_an_option():
+    """Each option sends one tool definition. ``web_fetch`` asks for citations."""
     tools = compose("Hi", options("--web-search --web-fetch --code-execution")).tools
     assert [tool["name"] for tool in tools] == ["web_search", "web_fetch", "code_execution"]
     assert tools[1]["citations"] == {"enabled": True}
 
 
-def test_the_system_prompt_is_words_a_file_or_a_variable(tmp_path: Path):
-    """In this order: a variable of that name, a file, the words themselves with their expressions."""
+def test_the_system_prompt_is_a_variable_a_file_or_text(tmp_path: Path):
+    """The value is looked up as a variable first, then as a file. Otherwise it is text with expressions."""
     file = tmp_path / "role.txt"
     file.write_text("You are a file.", encoding="utf-8")
     assert system_of("role", {"role": "You are a variable."}) == "You are a variable."
@@ -91,7 +91,7 @@ def test_the_system_prompt_is_words_a_file_or_a_variable(tmp_path: Path):
 
 @pytest.mark.parametrize("prompt", ["", "  \n\t", "{{ '' }}"])
 def test_an_empty_prompt_is_not_sent(prompt):
-    """A text block of white space is refused by the API; so it is here, with words."""
+    """A prompt of white space is refused before sending, because the API would refuse it."""
     with pytest.raises(InputError, match="empty"):
         compose(prompt, options(), namespace={})
 
@@ -104,14 +104,14 @@ def long_draft(*sizes: int) -> Draft:
     return compose("x" * 400, options(), history=chat.history(None))
 
 
-def test_what_fits_goes_as_it_is():
-    """Up to the last token."""
+def test_a_draft_that_fits_is_not_changed():
+    """A draft that fills the window to the last token is sent unchanged."""
     draft = long_draft(100)
     assert refuse_too_long(draft, 900, 1000, answer=100) is draft
 
 
-def test_what_does_not_fit_names_its_three_largest_parts(tmp_path: Path):
-    """A file, a value and a turn by their names, the largest first, with what can be done."""
+def test_a_draft_that_does_not_fit_names_its_three_largest_parts(tmp_path: Path):
+    """The error names files, values and turns, the largest first, and says what to do."""
     (tmp_path / "big.txt").write_text("b" * 40_000, encoding="utf-8")
     chat = Conversation("main", [turn("q" * 20_000, "a" * 10_000), turn("q", "a")])
     draft = compose(
@@ -135,7 +135,7 @@ def test_what_does_not_fit_names_its_three_largest_parts(tmp_path: Path):
 
 
 def test_trim_drops_the_oldest_turns_and_says_so():
-    """As many as are needed, whole turns, the oldest first."""
+    """``trim`` drops as few whole turns as possible, the oldest first."""
     draft = refuse_too_long(long_draft(300, 300, 300), 1_000, 800, answer=100, trim=True)
     assert len(draft.history) == 4
     assert draft.notes == ("--trim dropped the oldest turn of the history",)
@@ -146,7 +146,7 @@ def test_trim_drops_the_oldest_turns_and_says_so():
 
 
 def test_trim_keeps_a_call_and_its_result_together():
-    """A turn with tools goes whole: a result without its call is refused by the API."""
+    """``trim`` drops a turn with tools completely, because the API refuses a result without its call."""
     call = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
     result = {"type": "tool_result", "tool_use_id": "t1", "content": "r" * 4_000}
     messages = (
@@ -161,26 +161,26 @@ def test_trim_keeps_a_call_and_its_result_together():
     assert [message.text for message in trimmed.history] == ["second", "answer"]
 
 
-def test_trim_does_not_help_where_the_prompt_itself_is_too_large():
-    """Then it is refused, and --trim is not proposed again."""
+def test_trim_does_not_help_if_the_prompt_itself_is_too_large():
+    """A prompt that is too large is refused, and the hint does not suggest ``--trim`` again."""
     with pytest.raises(InputError) as refused:
         refuse_too_long(long_draft(10), 5_000, 800, trim=True)
     assert "--trim" not in refused.value.hint
 
 
 @given(st.text(alphabet="<>/ab=\"'\n fileno", max_size=200))
-def test_pieces_are_the_text(text):
-    """Joined they are what they came of, whatever it looks like."""
+def test_the_joined_pieces_are_the_text(text):
+    """The joined pieces equal the text, for any text."""
     assert "".join(piece for _, piece in parts_of_text(text)) == text
 
 
-def test_pieces_are_named_by_what_goes_along():
-    """Values and files by their tag and name, also in the middle of a line; the rest has none."""
+def test_pieces_are_named_by_their_values_and_files():
+    """Values and files are named by their tag and name, also in the middle of a line. Other text has no name."""
     text = 'See <json name="a&quot;b">\n[1]\n</json> and\n\n<file name="x.csv">\n1\n</file>\nEnd'
     assert [name for name, _ in parts_of_text(text)] == ["", "json a&quot;b", "", "file x.csv", ""]
 
 
 def test_a_draft_is_json():
-    """The body of its request is what the API takes."""
+    """The body of a request can be encoded as JSON."""
     body = compose("Hi", options("--thinking --web-search -s Brief")).request("m").body()
     assert json.loads(json.dumps(body))["system"] == "Brief"

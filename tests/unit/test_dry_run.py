@@ -1,4 +1,4 @@
-"""``--dry-run``: exact, complete, and without sending."""
+"""Tests of ``--dry-run``: the description is exact and complete, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def dry(session: Session, prompt: str, namespace: dict | None = None, **given) -
     return describe(session.prepare(prompt, session.options(given), namespace=namespace or {}), session)
 
 
-def test_every_part_is_shown_whole():
-    """System, tools, history with its turns, values by name, parameters: what the request holds, all of it."""
+def test_every_part_is_shown_completely():
+    """The description shows the system prompt, tools, turns, values by name and parameters completely."""
     transport = ScriptedTransport("The first answer.")
     session = Session(transport)
     session.ask("The first question.")
@@ -42,35 +42,35 @@ def test_every_part_is_shown_whole():
     assert re.search(r"digest [0-9a-f]{12}$", shown)
 
 
-def test_the_digest_is_that_of_the_request():
-    """What is shown is what will be recorded."""
+def test_the_digest_is_the_one_of_the_request():
+    """The description has the digest of the request that would be sent."""
     session = Session(ScriptedTransport("Hello"))
     shown = dry(session, "Hi")
     assert session.ask("Hi").digest.startswith(shown.rpartition(" ")[2])
 
 
 def test_an_image_is_shown_by_kind_size_and_tokens(tmp_path: Path):
-    """Its data says nothing to a reader; its size and tokens do."""
+    """An image is shown by its size and tokens, because its data tells a reader nothing."""
     (tmp_path / "dot.png").write_bytes(PNG)
     shown = dry(Session(ScriptedTransport()), "See {{ file }}", {"file": tmp_path / "dot.png"})
     assert re.search(r"── user, image \(about \d+ tokens?\)\nimage/png, \d+ bytes", shown)
 
 
-def test_what_is_cut_on_the_way_is_said():
-    """The notes of what goes along stand in the dry run too."""
+def test_a_shortened_value_is_reported():
+    """The description shows the notes about shortened values."""
     shown = dry(Session(ScriptedTransport()), "{{ rows }}", {"rows": list(range(100_000))})
     assert re.search(r"^! rows: .*100,000", shown, re.MULTILINE)
 
 
-def test_a_part_too_long_for_a_page_is_marked():
-    """Never silently: how much is shown, how much would go, and how to have it all."""
+def test_a_very_long_part_is_cut_and_marked():
+    """A cut part says how many characters are shown, how many would be sent, and how to see all of them."""
     shown = dry(Session(ScriptedTransport()), "{{ text }}", {"text": "x" * (MAX_PART_CHARACTERS + 1_000)})
     assert f"[shown: {MAX_PART_CHARACTERS:,} of {MAX_PART_CHARACTERS + 1_000:,} characters" in shown
     assert "NAME <<" in shown
 
 
-def test_the_endpoint_counts_where_it_can_and_that_is_all_it_is_asked():
-    """One request to count_tokens with the same parts; the price of a known model."""
+def test_the_endpoint_counts_the_tokens_and_gets_no_other_request():
+    """The endpoint gets one request, to ``count_tokens``. A known model has a price."""
 
     def count(wire, request):
         wire.json("200 OK", {"input_tokens": 1_234_567})
@@ -85,8 +85,8 @@ def test_the_endpoint_counts_where_it_can_and_that_is_all_it_is_asked():
     assert re.search(r"costs about \$\d+\.\d\d, and at most \$\d+\.\d\d with the longest answer", shown)
 
 
-def test_without_a_count_it_is_an_estimate_and_without_a_price_it_says_so():
-    """A server without count_tokens and a model nobody prices: neither number is made up."""
+def test_tokens_are_estimated_without_a_count_and_an_unknown_price_is_reported():
+    """The tokens are estimated if the server has no ``count_tokens``. An unknown price is reported as unknown."""
 
     def missing(wire, request):
         wire.json("404 Not Found", {"type": "error", "error": {"type": "not_found_error", "message": "no"}})
@@ -98,14 +98,14 @@ def test_without_a_count_it_is_an_estimate_and_without_a_price_it_says_so():
     assert "the price of mine-1 is not known" in shown
 
 
-def test_a_recorded_answer_costs_nothing_and_another_has_its_price(tmp_path: Path):
-    """With a cassette, what it holds is free; what would be sent is not, even where replay would refuse it."""
+def test_a_recorded_answer_is_free_and_another_has_its_price(tmp_path: Path):
+    """A recorded answer is free. Any other request has a price, even if replay would refuse it."""
     session = Session(ScriptedTransport("Fine."))
     session.recording.use_cassette(str(tmp_path / "c.jsonl"))
     session.ask("Hi", once=True)
     shown = dry(session, "Hi", once=True)
     assert "costs nothing: the answer is recorded" in shown
-    assert "tokens (estimated)" in shown  # nothing may be sent for a recorded request, not even to count
+    assert "tokens (estimated)" in shown  # a recorded request sends nothing, not even to count its tokens
     assert "costs about $" in dry(session, "Something else", once=True)
     session.recording.use_cassette(str(tmp_path / "c.jsonl"), "replay")
     assert "costs about $" in dry(session, "Something else", once=True)

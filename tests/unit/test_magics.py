@@ -1,4 +1,4 @@
-"""The magics on a shell without a kernel: lines that are prompts, loading and unloading, bad settings."""
+"""Tests of the magics in a shell without a kernel: lines with prompts, loading, unloading, and wrong settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    """A shell with the extension and scripted answers. No thread imports the SDK."""
+    """Return a shell with the extension and scripted answers. No thread imports the SDK."""
     monkeypatch.setattr("nbchat.notebook.magics._preload", lambda: None)
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
@@ -61,8 +61,8 @@ CALL = "get_ipython().run_line_magic('claude', {!r})\n"
         ("%%claude", "%%claude\n\n"),
     ],
 )
-def test_prompts_that_ipython_would_take_for_something_else(cell: str, kept: str):
-    """Calls for help, cell magics with an empty body, assignments of None."""
+def test_prompts_that_ipython_would_misread(cell: str, kept: str):
+    """The transformer changes prompts that IPython would take for calls for help, empty cell magics or assignments."""
     assert transformed(cell) == kept
 
 
@@ -88,21 +88,21 @@ def test_prompts_that_ipython_would_take_for_something_else(cell: str, kept: str
         "",
     ],
 )
-def test_all_other_lines_stay_as_they_are(cell: str):
-    """Strings, brackets, bodies of other cell magics, calls for help, other magics."""
+def test_all_other_lines_are_unchanged(cell: str):
+    """The transformer does not change strings, brackets, other cell magics, their bodies and calls for help."""
     assert transformed(cell) == cell
 
 
 @given(st.text(alphabet="%claude? =x'\"\n()#\\\t", max_size=60))
-def test_the_transformer_never_fails_and_is_stable(cell: str):
-    """For any text. A second run changes nothing."""
+def test_the_transformer_never_fails_and_changes_nothing_twice(cell: str):
+    """The transformer accepts any text. A second run changes nothing."""
     once = transformed(cell)
     assert transformed(once) == once
 
 
 @given(st.text(min_size=1).filter(lambda text: len(text.splitlines()) == 1 and text.strip() == text))
-def test_any_one_line_prompt_arrives_whole(prompt: str):
-    """The rewritten line is a Python call with the prompt as a string."""
+def test_any_one_line_prompt_is_complete(prompt: str):
+    """The rewritten line is a Python call with the complete prompt as a string."""
     called: list[str] = []
     shell = SimpleNamespace(run_line_magic=lambda name, line: called.append(line))
     exec(transformed(f"%claude {prompt}?"), {"get_ipython": lambda: shell})
@@ -113,7 +113,7 @@ def test_any_one_line_prompt_arrives_whole(prompt: str):
 
 
 def test_a_line_is_answered_and_bound(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
-    """In a shell without a kernel the answer is printed."""
+    """The answer of a line magic is assigned, and printed if the shell has no kernel."""
     shell.run_cell("r = %claude hello")
     assert "Answer 1." in capsys.readouterr().out
     assert shell.user_ns["r"].text == "Answer 1."
@@ -122,16 +122,16 @@ def test_a_line_is_answered_and_bound(shell: InteractiveShell, capsys: pytest.Ca
     assert shell.user_ns["second"].text == "Answer 2."
 
 
-def test_a_dry_run_assigns_nothing_that_was_answered(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
-    """The line asked nothing, so the last Response is not its answer."""
+def test_a_dry_run_does_not_assign_the_last_response(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
+    """A dry run does not assign the last Response, because that is not the answer to its line."""
     shell.run_cell("%claude hello")
     shell.run_cell("r = %claude --dry-run hello")
     assert shell.user_ns["r"] is None
     assert "dry run" in capsys.readouterr().out
 
 
-def test_an_error_does_not_bind_and_is_two_lines(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
-    """Nothing was sent, so no variable changed."""
+def test_an_early_error_binds_nothing_and_has_two_lines(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
+    """An error before sending changes no variable, and is shown in two lines."""
     result = shell.run_cell("%claude --modle x hello")
     assert isinstance(result.error_in_exec, OptionError)
     assert "_claude" not in shell.user_ns
@@ -141,7 +141,7 @@ def test_an_error_does_not_bind_and_is_two_lines(shell: InteractiveShell, capsys
 
 
 def test_an_interrupt_before_anything_was_sent_says_so(shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch):
-    """There is no traceback through this library."""
+    """The error says that nothing was sent, without a traceback through this library."""
 
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -167,7 +167,7 @@ def test_turns_of_one_cell_have_keys_of_their_own():
 
 
 def test_loading_twice_is_loading_once(shell: InteractiveShell):
-    """The same session; one line in %config; one transformer."""
+    """Loading twice keeps the session, and adds one line in %config and one transformer."""
     session = shell.nbchat.session
     install(shell)
     assert shell.nbchat.session is session
@@ -175,8 +175,8 @@ def test_loading_twice_is_loading_once(shell: InteractiveShell):
     assert [type(one).__name__ for one in shell.configurables].count("Nbchat") == 1
 
 
-def test_unloading_leaves_the_shell_as_it_was(shell: InteractiveShell):
-    """Except for variables. Loading it again continues with the same session."""
+def test_unloading_restores_the_shell(shell: InteractiveShell):
+    """Unloading restores the shell, except for variables. Loading again continues with the same session."""
     shell.run_cell("%claude hello")
     session = shell.nbchat.session
     uninstall(shell)
@@ -190,8 +190,8 @@ def test_unloading_leaves_the_shell_as_it_was(shell: InteractiveShell):
     assert shell.nbchat.session is session
 
 
-def test_the_help_follows_the_settings(shell: InteractiveShell):
-    """It shows the current values."""
+def test_the_help_shows_the_settings(shell: InteractiveShell):
+    """The help shows the current values of the settings."""
     shell.nbchat.settings.model = "another-model"
     shell.run_line_magic("config", "Nbchat.max_tokens = 77")
     help_now = shell.find_cell_magic("claude").__doc__
@@ -209,10 +209,10 @@ def test_the_help_follows_the_settings(shell: InteractiveShell):
         ({}, {"NBCHAT_THINKING": "perhaps"}, "NBCHAT_THINKING"),
     ],
 )
-def test_wrong_settings_are_said_at_loading(
+def test_wrong_settings_raise_an_error_at_loading(
     settings: dict[str, Any], variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """The error has the name of the setting, and nothing is installed."""
+    """The error names the setting, and nothing is installed."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     bare = InteractiveShell(config=Config({"Nbchat": settings}))
@@ -223,8 +223,8 @@ def test_wrong_settings_are_said_at_loading(
     assert bare.find_line_magic("claude") is None
 
 
-def test_a_first_question_at_once_after_loading(tmp_path: Path):
-    """The import in the background and that of the cell do not block each other. In a fresh process."""
+def test_a_first_question_right_after_loading(tmp_path: Path):
+    """The import in the background and the import of the first cell do not block each other."""
     code = (
         "from IPython.core.interactiveshell import InteractiveShell\n"
         "shell = InteractiveShell.instance()\n"

@@ -1,4 +1,4 @@
-"""What the name of a model or an endpoint tells."""
+"""Tests of the facts that nbchat derives from the name of a model or an endpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nbchat.models import (
     telemetry_name,
 )
 
-#: A name, its family, its version, the form of its thinking, and whether it has structured outputs.
+#: Each row has a name, its family, its version, the form of its thinking, and True if it has structured outputs.
 NAMES = [
     # The Anthropic API
     ("claude-sonnet-5-5", "sonnet", (5, 5), "adaptive", True),
@@ -35,13 +35,13 @@ NAMES = [
     ("claude-3-5-haiku-latest", "haiku", (3, 5), "enabled", False),
     ("claude-opus-10-12", "opus", (10, 12), "adaptive", True),
     ("claude-mythos-preview", "mythos", None, "adaptive", True),
-    # Bedrock: an inference profile before, a date and a revision after
+    # Bedrock: the name has an inference profile as prefix, and a date and a revision as suffix
     ("us.anthropic.claude-sonnet-4-6-v1:0", "sonnet", (4, 6), "adaptive", True),
     ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "sonnet", (4, 5), "enabled", True),
     ("anthropic.claude-haiku-4-5-20251001-v1:0", "haiku", (4, 5), "enabled", True),
     ("anthropic.claude-3-opus-20240229-v1:0", "opus", (3, 0), "enabled", False),
     ("global.anthropic.claude-opus-5-5", "opus", (5, 5), "adaptive", True),
-    # Vertex, and its price list
+    # Vertex, and the names of its price list
     ("claude-opus-4-5@20251101", "opus", (4, 5), "enabled", True),
     ("claude-opus-4-1@20250805", "opus", (4, 1), "enabled", True),
     ("claude-4-sonnet", "sonnet", (4, 0), "enabled", False),
@@ -55,8 +55,8 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("name", "family", "version", "thinking", "structured"), NAMES)
-def test_a_name_tells_family_and_version(name, family, version, thinking, structured):
-    """In each spelling of the platforms; a date or a revision is not a version."""
+def test_family_and_version_are_read_from_a_name(name, family, version, thinking, structured):
+    """The family and version are read from the name of each platform. A date or a revision is not a version."""
     model = Model.of(name)
     assert model == (family, version)
     assert model.thinking == thinking
@@ -64,8 +64,11 @@ def test_a_name_tells_family_and_version(name, family, version, thinking, struct
 
 
 @pytest.mark.parametrize("name", KNOWN_MODELS)
-def test_every_model_that_completion_offers_is_parsed(name: str):
-    """A name of this file that its own parser does not read would get the settings of an unknown model."""
+def test_every_model_that_completion_suggests_is_parsed(name: str):
+    """The parser reads every name that this module suggests.
+
+    An unread name would get the settings of an unknown model.
+    """
     assert Model.of(name).family
     assert Model.of(name).version
     assert DEFAULT_MODEL in KNOWN_MODELS
@@ -85,8 +88,8 @@ def test_every_model_that_completion_offers_is_parsed(name: str):
         ("http://127.0.0.1:1/", "qwen", "tool"),
     ],
 )
-def test_which_method_of_structured_answers_fits_an_endpoint(endpoint: str, model: str, method: str):
-    """Structured outputs where they are known to exist; else a forced tool."""
+def test_the_method_of_structured_answers_for_an_endpoint(endpoint: str, model: str, method: str):
+    """A request uses structured outputs if the model is known to have them. Otherwise it uses a forced tool."""
     assert structured_method(endpoint, model) == method
 
 
@@ -96,12 +99,12 @@ def test_which_method_of_structured_answers_fits_an_endpoint(endpoint: str, mode
      ("claude-opus-5-5", True), ("claude-mythos-preview", True)],
 )  # fmt: skip
 def test_regions_cost_more_from_version_4_5_on(name: str, regional: bool):
-    """Names as genai-prices lists them for Google Cloud."""
+    """Regional prices apply from version 4.5 on. The names are those of Google Cloud in genai-prices."""
     assert Model.of(name).has_regional_prices is regional
 
 
-def test_each_platform_is_described_whole():
-    """The SDK has the client, genai-prices has the provider, and a missing setting has an answer."""
+def test_each_platform_is_described_completely():
+    """Each platform has a client in the SDK, a provider in genai-prices, and a hint for a missing setting."""
     import anthropic
     from genai_prices.data import providers
 
@@ -115,7 +118,7 @@ def test_each_platform_is_described_whole():
 
 
 def test_names_in_telemetry():
-    """A platform has the name of the conventions; a server of the user's own keeps its name."""
+    """A platform has the name that the OpenTelemetry conventions define. A user's own server keeps its name."""
     names = ("anthropic", "bedrock", "vertex", "foundry", "local", "my-server")
     assert [telemetry_name(name) for name in names] == [
         *("anthropic", "aws.bedrock", "gcp.vertex_ai", "azure.ai.inference", "llama.cpp", "my-server"),
@@ -123,7 +126,7 @@ def test_names_in_telemetry():
 
 
 def test_the_context_window_of_a_listed_model():
-    """In tokens; None for everything that the price list does not know, and never an error."""
+    """The window is in tokens. It is None for a model that is missing from the price list."""
     assert context_window("claude-sonnet-5-5", "anthropic") == 1_000_000
     assert context_window("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "bedrock") == 200_000
     assert context_window("claude-sonnet-5-5", "https://api.anthropic.com") == 1_000_000
@@ -131,7 +134,7 @@ def test_the_context_window_of_a_listed_model():
     assert context_window("claude-sonnet-5-5", "my-server") is None
 
 
-def test_the_price_list_is_not_loaded_by_the_names():
-    """Its data takes 0.3 s to load, and completion needs the names on the first Tab."""
+def test_names_do_not_load_the_price_list():
+    """No name loads the price list, which takes 0.3 s. Completion needs the names at the first Tab."""
     code = "import sys, nbchat.models; sys.exit('genai_prices' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

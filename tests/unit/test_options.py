@@ -1,4 +1,4 @@
-"""The options of a cell: the line, the values from Python, and the table itself."""
+"""Tests of the options of a cell: in the line, as values from Python, and in the table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nbchat.notebook.line import help_text, option_of, parse
 from nbchat.options import OPTIONS, Option, Options
 
 ONE_LINE: dict[str, tuple[dict[str, Any], str]] = {
-    # the line: what it gives, and the prompt
+    # the line, its options and its prompt
     "": ({}, ""),
     "Tell me a story": ({}, "Tell me a story"),
     "  Tell   me  ": ({}, "Tell   me"),
@@ -56,21 +56,21 @@ ONE_LINE: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("line", ONE_LINE)
-def test_a_line_is_taken_apart(line: str):
-    """The result is options and a prompt."""
+def test_a_line_is_split_into_options_and_a_prompt(line: str):
+    """A line is split into options and a prompt."""
     parsed = parse(line)
     assert (parsed.given, parsed.prompt) == ONE_LINE[line]
 
 
-def test_with_a_cell_below_a_list_takes_all_words():
-    """The prompt is below the line, so all words are files. Without a body, only the next word is."""
+def test_a_list_takes_all_words_if_the_cell_has_a_body():
+    """In a cell with a body, all words of the line are files. Without a body, only the next word is a file."""
     assert parse("--attach a.csv 'b c.pdf' -m x", has_body=True).given == {"attach": ("a.csv", "b c.pdf"), "model": "x"}
     assert parse("--attach a.csv b.csv", has_body=True).given == {"attach": ("a.csv", "b.csv")}
     assert parse("--attach a.csv -- Sum it up", has_body=True) == parse("--attach a.csv Sum it up")
     assert parse("--attach a.csv Sum it up").prompt == "Sum it up"
 
 
-#: Lines, a part of the message, and a part of the hint.
+#: Lines, a part of each message, and a part of each hint.
 WRONG = [
     ("--modle x", "--modle", "--model"),
     ("--qiet", "--qiet", "--quiet"),
@@ -100,7 +100,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("line", "named", "way"), WRONG)
-def test_what_is_wrong_is_named_with_a_way_out(line: str, named: str, way: str):
+def test_a_mistake_is_named_with_a_hint(line: str, named: str, way: str):
     """No option is guessed, and no option is sent as text."""
     with pytest.raises(OptionError) as caught:
         parse(line)
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_named_with_a_way_out(line: str, named: str, way: str):
 
 
 def values(option: Option) -> st.SearchStrategy[Any]:
-    """Return a strategy for the values that a line can give an option."""
+    """Return a strategy for the values that an option of a line can have."""
     if option.choices:
         return st.sampled_from(option.choices)
     words = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=12)
@@ -130,7 +130,7 @@ def quoted(value: Any) -> str:
 
 @st.composite
 def chosen(draw: Any) -> tuple[dict[str, Any], list[str]]:
-    """Draw some options, and the words of a line that gives them by any of their flags."""
+    """Draw some options, and the words of a line that sets them by any of their flags."""
     given: dict[str, Any] = {}
     words: list[str] = []
     for option in draw(st.lists(st.sampled_from(OPTIONS), max_size=6, unique_by=lambda option: option.name)):
@@ -145,8 +145,8 @@ def chosen(draw: Any) -> tuple[dict[str, Any], list[str]]:
 @given(chosen(), st.sampled_from(["", "Tell me", "{{ x }} and more"]))
 @example(({"stop": ("--retry",)}, ['--stop "--retry"']), "")
 @example(({"system": "-m"}, ["--system=-m"]), "")
-def test_every_option_comes_back_as_it_was_given(options: tuple[dict[str, Any], list[str]], prompt: str):
-    """For any value: the line gives the same options as a call from Python."""
+def test_every_option_has_the_value_from_the_line(options: tuple[dict[str, Any], list[str]], prompt: str):
+    """A line sets the same options as a call from Python, for any value."""
     known, words = options
     parsed = parse(" ".join([*words, prompt]))
     assert parsed.given == known
@@ -156,7 +156,7 @@ def test_every_option_comes_back_as_it_was_given(options: tuple[dict[str, Any], 
 
 @given(st.text(max_size=60), st.booleans())
 def test_no_line_breaks_the_parser(line: str, has_body: bool):
-    """It returns options or raises OptionError."""
+    """The parser returns options or raises OptionError, for any line."""
     with contextlib.suppress(OptionError):
         parsed = parse(line, has_body=has_body)
         assert all(option_of_name(name) for name in parsed.given)
@@ -169,8 +169,8 @@ def option_of_name(name: str) -> bool:
 # Options as values
 
 
-def test_defaults_are_the_tables():
-    """An option that was not given has the default of the table."""
+def test_defaults_come_from_the_table():
+    """An option that was not set has the default of the table."""
     options = Options.of({})
     for option in OPTIONS:
         assert getattr(options, option.name) == (() if option.kind == "list" else option.default)
@@ -178,8 +178,11 @@ def test_defaults_are_the_tables():
     assert options.own() == {}
 
 
-def test_given_goes_before_set_and_set_before_default():
-    """`given` has the names that the request gave itself."""
+def test_the_request_overrides_the_settings_and_these_the_defaults():
+    """A value in the request overrides the settings, and these override the default.
+
+    `given` has the request's names.
+    """
     options = Options.of({"model": "mine"}, {"model": "set", "max_tokens": 5, "of_another": 1})
     assert (options.model, options.max_tokens, options.chat) == ("mine", 5, "main")
     assert options.given == {"model"}
@@ -190,7 +193,7 @@ def test_given_goes_before_set_and_set_before_default():
 
 
 def test_one_word_for_a_list_is_a_list_of_one():
-    """A text is not split into characters."""
+    """A single word becomes a list of one word. A text is not split into characters."""
     assert Options.of({"stop": "END"}).stop == ("END",)
     assert Options.of({"stop": ["A", "B"]}).stop == ("A", "B")
 
@@ -205,8 +208,8 @@ def test_one_word_for_a_list_is_a_list_of_one():
     ],
     ids=str,
 )  # fmt: skip
-def test_what_python_gives_is_checked_as_well(given: dict[str, Any]):
-    """The error comes before the request, and not from the service."""
+def test_values_from_python_are_checked_too(given: dict[str, Any]):
+    """A wrong value from Python raises an error before the request is sent."""
     with pytest.raises(OptionError) as caught:
         Options.of(given)
     assert next(iter(given)) in caught.value.message
@@ -226,13 +229,13 @@ def test_what_python_gives_is_checked_as_well(given: dict[str, Any]):
     ],
     ids=str,
 )
-def test_what_python_may_give(given: dict[str, Any]):
-    """None means "not set" if it is the default."""
+def test_values_that_python_can_pass(given: dict[str, Any]):
+    """Python can pass any value of the right type, and None if the default is None."""
     assert Options.of(given).own() == given
 
 
 def test_numbers_of_other_libraries_are_numbers():
-    """Users read them from tables."""
+    """A number of numpy counts as a number, because users read numbers from tables."""
     import numpy
 
     assert Options.of({"max_tokens": numpy.int64(5)}).max_tokens == 5
@@ -241,7 +244,7 @@ def test_numbers_of_other_libraries_are_numbers():
 
 
 def test_python_may_pass_functions_and_types():
-    """A schema and tools need no name in the notebook's namespace."""
+    """Python can pass a type as a schema and functions as tools, which need no name in the notebook."""
     options = Options.of({"schema": dict, "tools": [print, "lookup"]})
     assert (options.schema, options.tools) == (dict, (print, "lookup"))
 
@@ -250,7 +253,7 @@ def test_python_may_pass_functions_and_types():
 
 
 def test_names_and_flags_are_unique():
-    """Each belongs to one option."""
+    """Each name and each flag belongs to one option."""
     names = [option.name for option in OPTIONS]
     assert len(set(names)) == len(names)
     flags = [flag for option in OPTIONS for flag in option.flags]
@@ -259,8 +262,8 @@ def test_names_and_flags_are_unique():
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_row_is_whole(option: Option):
-    """It has all that help, completion and settings need."""
+def test_every_row_is_complete(option: Option):
+    """Each row has the data that help, completion and settings need."""
     assert option.help
     assert not option.help.endswith(".")
     assert option.kind in ("text", "name", "int", "number", "switch", "list")
@@ -274,7 +277,7 @@ def test_every_row_is_whole(option: Option):
 
 
 def test_every_option_is_in_the_help():
-    """With all of its flags and its value; a value from the settings is shown."""
+    """The help shows each option with its flags and its value. A value from the settings is shown."""
     text = help_text(lambda option: "claude-set" if option.name == "model" else option.default)
     for option in OPTIONS:
         for flag in option.flags:
@@ -287,6 +290,7 @@ def test_every_option_is_in_the_help():
 
 @pytest.mark.parametrize("module", [table, line_of_options], ids=lambda module: module.__name__)
 def test_the_examples_in_docstrings_run(module: Any):
+    """The examples in the docstrings run as doctests."""
     results = doctest.testmod(module)
     assert results.attempted
     assert not results.failed

@@ -1,4 +1,4 @@
-"""A part of an answer as a row of values of which only the last is open."""
+"""Tests of Segments, which shows a part of an answer as a list of values of which only the last one changes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PIECES = st.lists(
 )
 
 
-#: Where code or a table was parted.
+#: Marks the place where code or a table was cut.
 _TABLE_SEAM = r'</tbody>\n</table>\n<table class="[^"]*nbchat-went-on">\n<tbody>\n'
 _LIST_SEAM = r'</[uo]l>\n<[uo]l[^>]* class="[^"]*nbchat-went-on">\n'
 _SEAM = (
@@ -61,7 +61,7 @@ _SEAM = (
 
 
 class Row:
-    """What a front end holds of one part."""
+    """The values of one part, as a front end keeps them."""
 
     def __init__(self, segments: Segments, sealed: int = 0) -> None:
         self.segments, self.sealed = segments, sealed
@@ -75,7 +75,7 @@ class Row:
             self.sent += 1
 
     def write(self, text: str, now: float) -> None:
-        """Take some text and show it when that is due, as a view does."""
+        """Add a text in pieces, and show it each time an update is due."""
         self.segments.feed(text)
         self.segments.advance()
         if self.segments.due <= now:
@@ -88,28 +88,28 @@ class Row:
 
     @property
     def closed(self) -> int:
-        """How many values may not change any more: what is sealed, but for a list that is open or became loose."""
+        """Return the number of values that must not change any more."""
         segments = self.segments
         listed = [value.place for value in segments._list_values] + [place for place, _ in segments._loosened]
         return min([segments.place, *listed])
 
     @property
     def html(self) -> str:
-        """The values as one, where code was parted too."""
+        """Return the values as one HTML text, with code joined again."""
         joined = "".join(self.values).replace(MARGIN_GUARD, "")
         joined = re.sub(_LIST_SEAM, "", re.sub(_TABLE_SEAM, "", re.sub(_SEAM, "&#10;", joined)))
         return joined.replace("nbchat-goes-on ", "").replace(' class="nbchat-goes-on"', "")
 
 
 def uncoloured(html: str) -> str:
-    """HTML without colours of code: a line keeps the one it had when it was whole, until the end."""
+    """Return HTML without the colours of code, because a finished line keeps its first colours until the end."""
     return re.sub(r"</?span[^>]*>|</?em>", "", html)
 
 
 @pytest.mark.parametrize("long_block", [1, 10_000])
 @pytest.mark.parametrize("sealed", [0, SMALL_SEGMENTS])
-def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
-    """At any time, the values of a row together are the HTML of the text so far, for all cuts."""
+def test_the_values_are_the_html_of_the_text(long_block, sealed):
+    """The joined values equal the HTML of the text so far, at any time and for any cuts."""
 
     @settings(deadline=None, max_examples=40)
     @given(PIECES)
@@ -133,7 +133,7 @@ def test_the_row_shows_what_the_text_renders_to(long_block, sealed):
 
 @pytest.mark.parametrize("long_block", [1, 10_000])
 def test_a_sealed_value_never_changes(long_block):
-    """Finished HTML is sent at most once more, so a selection inside stays."""
+    """A sealed value is sent at most once more, so that a selection inside stays."""
 
     @settings(deadline=None, max_examples=40)
     @given(PIECES)
@@ -152,7 +152,7 @@ def test_a_sealed_value_never_changes(long_block):
 
 
 def test_lines_of_a_long_block_are_sealed_while_it_is_written():
-    """A program of hundreds of lines is seen to grow line by line, and its lines can be selected."""
+    """Lines of a long program are sealed while it grows, so that they can be selected."""
     row = Row(Segments(MarkdownStream(), first=True))
     row.segments.feed("```python\n")
     for number in range(120):
@@ -167,7 +167,7 @@ def test_lines_of_a_long_block_are_sealed_while_it_is_written():
 
 
 def test_rows_of_a_long_table_are_sealed_while_it_is_written():
-    """Two rows at a time, because every other row has another colour. The row being written is open."""
+    """Rows of a long table are sealed in pairs, because every other row has another colour. The last row stays open."""
     text = "Before.\n| name | value |\n|------|------:|\n"
     row = Row(Segments(MarkdownStream(), first=True))
     row.segments.feed(text)
@@ -186,7 +186,7 @@ def test_rows_of_a_long_table_are_sealed_while_it_is_written():
 
 
 def listing(row: Row, begin: int, end: int) -> str:
-    """Items that a row was shown one by one."""
+    """Return list items, sent one by one."""
     text = ""
     for number in range(begin, end):
         item = f"{number}. The item with number {number} says something\n     - and something below it\n"
@@ -196,7 +196,7 @@ def listing(row: Row, begin: int, end: int) -> str:
 
 
 def test_items_of_a_long_list_are_sent_once_while_it_is_written():
-    """The numbers continue after a cut."""
+    """Each item of a long list is sent once. The numbers continue after a cut."""
     row = Row(Segments(MarkdownStream(), first=True))
     text = "## Before\n"
     row.segments.feed(text)
@@ -216,7 +216,7 @@ def test_items_of_a_long_list_are_sent_once_while_it_is_written():
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_list_that_becomes_loose_is_sent_again(late):
-    """A few values at a time, also if the last item makes the list loose and no text follows."""
+    """A list that becomes loose is sent again in a few values at a time, also if its last item makes it loose."""
     row = Row(Segments(MarkdownStream(), first=True))
     text = listing(row, 101, 250)
     tight, sent = list(row.values), row.sent
@@ -229,8 +229,8 @@ def test_a_list_that_becomes_loose_is_sent_again(late):
     assert all("<p>" in value and "<p>" not in then for value, then in zip(row.values, tight, strict=False))
 
 
-def test_a_finished_block_is_sealed_at_once():
-    """So text selected in a finished paragraph stays selected while the next one is written."""
+def test_a_finished_block_is_sealed_immediately():
+    """A finished block is sealed, so that text selected in it stays selected while the next block grows."""
     row = Row(Segments(MarkdownStream(), first=True))
     row.segments.feed("One paragraph.\n\nAnd the next")
     row.segments.advance()
@@ -240,7 +240,7 @@ def test_a_finished_block_is_sealed_at_once():
 
 
 def test_many_blocks_share_a_segment_when_there_are_many_segments():
-    """A long answer is a few hundred widgets and not thousands."""
+    """A long answer consists of a few hundred widgets, not thousands."""
     row = Row(Segments(MarkdownStream()), sealed=SMALL_SEGMENTS)
     for now in range(200):
         row.segments.feed("Some forty characters are in this one.\n\n")
@@ -250,8 +250,8 @@ def test_many_blocks_share_a_segment_when_there_are_many_segments():
     assert len(row.values) < 200 * 60 / FULL_SEGMENT_BYTES
 
 
-def test_nothing_new_is_not_sent():
-    """An update that would change nothing costs no message."""
+def test_an_unchanged_value_is_not_sent():
+    """An update without a change sends no message."""
     row = Row(Segments(MarkdownStream()))
     row.segments.feed("word")
     row.show(0.0)
@@ -259,8 +259,8 @@ def test_nothing_new_is_not_sent():
     assert row.sent == 1
 
 
-def test_first_words_are_due_at_once_and_small_growth_waits():
-    """The first words are due now; a tenth more is due now; less is due a little later."""
+def test_first_words_are_due_immediately_and_small_growth_waits():
+    """The first words are due immediately, as is a growth of a tenth. A smaller growth is due a little later."""
     segments = Segments(MarkdownStream(), first=True)
     assert segments.due == float("inf")
     segments.feed("x" * 200)
@@ -273,8 +273,8 @@ def test_first_words_are_due_at_once_and_small_growth_waits():
     assert segments.due == float("-inf")
 
 
-def test_a_closed_block_is_due_at_once():
-    """However small it is against the rest of the open value."""
+def test_a_closed_block_is_due_immediately():
+    """A closed block is due immediately, even if it is small compared with the open value."""
     segments = Segments(MarkdownStream(), first=True)
     segments.feed("word " * 100)
     segments.show(5.0, 0)
@@ -285,7 +285,7 @@ def test_a_closed_block_is_due_at_once():
 
 @pytest.mark.parametrize(("begin", "line"), [("```python\n", "value = compute({})\n"), ("", "- item with number {}\n")])
 def test_one_endless_block_costs_bytes_linear_in_its_length(begin, line):
-    """Ten times the code is ten times the bytes, and not a hundred times, at 20 updates a second."""
+    """Ten times the code costs ten times the bytes, and not a hundred times, at 20 updates a second."""
 
     def cost(lines: int) -> int:
         row = Row(Segments(MarkdownStream(), first=True))
@@ -301,7 +301,7 @@ def test_one_endless_block_costs_bytes_linear_in_its_length(begin, line):
 
 
 def test_plain_text_is_cut_anywhere_and_escaped():
-    """The arguments of a tool are usually one long line, so there is no better place to cut."""
+    """Plain text can be cut anywhere, because the arguments of a tool are usually one long line."""
     letters = PlainTextStream(size=4)
     for piece in ("ab", "<script>", "cd"):
         letters.feed(piece)
@@ -310,8 +310,8 @@ def test_plain_text_is_cut_anywhere_and_escaped():
     assert letters.close() == []
 
 
-def test_plain_text_that_is_whole_becomes_code():
-    """Code replaces the plain text, unless a piece of the text was finished before."""
+def test_finished_plain_text_becomes_code():
+    """Coloured code replaces the plain text, unless a piece of the text was sealed before."""
     for size, becomes in ((10, True), (4, False)):
         row = Row(Segments(PlainTextStream(size=size)))
         row.segments.feed("x = 1")
@@ -327,7 +327,7 @@ def test_plain_text_that_is_whole_becomes_code():
 
 
 def test_html_that_is_added_comes_after_the_text():
-    """A result comes after the arguments of its call."""
+    """A result is shown after the arguments of its call."""
     row = Row(Segments(PlainTextStream()))
     row.segments.feed("{}")
     row.segments.add("<p>42</p>")

@@ -1,4 +1,4 @@
-"""Session.ask: the pipeline, and what holds of it whatever happens on the way."""
+"""Tests of ``Session.ask``: the steps of a request, and the rules that hold when a step fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.engine.endpoints import Endpoint
 
-#: An answer with a block of each kind, cut small.
+#: An answer with a block of each kind, cut into small deltas.
 MESSAGE = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test",
     "content": [
@@ -42,7 +42,7 @@ EVENTS = list(events_of(MESSAGE))
 
 
 class Sink:
-    """Counts what it is told, and fails where it is told to."""
+    """A sink that keeps its calls, and fails in a chosen one."""
 
     def __init__(self, fails_at: int | None = None, how: BaseException | None = None, in_settle: bool = False) -> None:
         self.chunks: list[Any] = []
@@ -64,7 +64,7 @@ class Sink:
 
 
 def sent(transport: ScriptedTransport, number: int = -1) -> list[tuple[str, str]]:
-    """The messages of a request, as (role, text)."""
+    """Return the messages of a request as (role, text)."""
     return [(message.role, message.text) for message in transport.requests[number].messages]
 
 
@@ -79,8 +79,11 @@ FAILURES = [
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(st.integers(0, len(EVENTS)), st.sampled_from(FAILURES), st.booleans())
-def test_sinks_are_settled_exactly_once_wherever_it_fails(step: int, failure: BaseException, early: bool):
-    """After each event, with each kind of failure; all sinks hold the same Response, which is the session's last."""
+def test_every_sink_is_settled_exactly_once_after_any_failure(step: int, failure: BaseException, early: bool):
+    """Each sink is settled once, after any event and any kind of failure.
+
+    All get the Response that the session keeps.
+    """
 
     def broken(request: Request) -> Any:
         def events() -> Any:
@@ -110,7 +113,7 @@ def test_sinks_are_settled_exactly_once_wherever_it_fails(step: int, failure: Ba
         assert response.status == "error"
     assert "Once upon a time there was.".startswith(response.text)
     assert response.usage.estimated is (0 < step <= EVENTS.index(EVENTS[-2]) and not whole)
-    # What is sent next is valid: it alternates, and ends with the question.
+    # The next request is valid: the roles alternate, and the question is last.
     assert session.ask("Again").text == "And again"
     roles = [message.role for message in session.endpoints._fixed.requests[-1].messages]
     assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
@@ -118,7 +121,7 @@ def test_sinks_are_settled_exactly_once_wherever_it_fails(step: int, failure: Ba
 
 @pytest.mark.parametrize("step", range(0, 12, 3))
 def test_a_view_that_fails_is_dropped_with_one_warning(step: int):
-    """The answer outranks the picture; the other sinks get all of it."""
+    """A view that raises is dropped with one warning. The other sinks get the whole answer."""
     view, other = Sink(fails_at=step, how=ZeroDivisionError("no room")), Sink()
     with pytest.warns(RuntimeWarning, match=r"Sink failed \(ZeroDivisionError: no room\)") as warned:
         response = Session(ScriptedTransport(MESSAGE)).ask("Tell me", sinks=[view, other])
@@ -130,8 +133,8 @@ def test_a_view_that_fails_is_dropped_with_one_warning(step: int):
     assert len(other.chunks) > step + 1
 
 
-def test_a_view_that_fails_at_the_end_breaks_nothing():
-    """Nor one that fails when it begins."""
+def test_a_view_that_raises_in_begin_or_settle_breaks_nothing():
+    """A view that raises in ``begin`` or ``settle`` causes a warning. The answer stays complete."""
 
     class Begins(Sink):
         def begin(self, request: Request) -> None:
@@ -146,8 +149,11 @@ def test_a_view_that_fails_at_the_end_breaks_nothing():
     assert other.settled == [response]
 
 
-def test_sinks_may_be_made_when_the_price_is_known():
-    """A view shows the cost while the answer arrives."""
+def test_a_function_can_make_the_sinks_from_the_price():
+    """A function can make the sinks.
+
+    It receives the price, so that a view can show the cost while the answer arrives.
+    """
     made: list[Any] = []
 
     def make(cost: Any) -> list[Sink]:
@@ -160,8 +166,8 @@ def test_sinks_may_be_made_when_the_price_is_known():
     assert response.cost is None or response.cost > 0
 
 
-def test_nothing_is_told_and_nothing_changes_when_nothing_was_sent():
-    """An error before sending leaves the last answer where it was."""
+def test_an_error_before_sending_changes_nothing():
+    """An error before sending calls no sink, and the last answer stays."""
     session, sink = Session(ScriptedTransport("Hi", repeat=True)), Sink()
     kept = session.ask("Hi")
     for wrong in ({"prompt": " "}, {"prompt": "{{ x", "namespace": {}}, {"prompt": "Hi", "effort": "huge"}):
@@ -176,7 +182,7 @@ def test_nothing_is_told_and_nothing_changes_when_nothing_was_sent():
 
 
 def test_a_cell_that_is_run_again_replaces_its_own_turn():
-    """It sends what stands before it; later turns stay, and are stale."""
+    """A cell that runs again sends only the turns before its own. Later turns stay and become stale."""
     transport = ScriptedTransport("one", "two", "three", "one again", "four")
     session = Session(transport)
     for cell, prompt in (("a", "A"), ("b", "B"), ("c", "C")):
@@ -193,7 +199,7 @@ def test_a_cell_that_is_run_again_replaces_its_own_turn():
 
 
 def test_without_a_key_every_run_is_a_new_turn():
-    """As under nbclient."""
+    """Each run is a new turn if the front end sends no cell id. nbclient, for example, sends none."""
     session = Session(ScriptedTransport("x", repeat=True))
     for _ in range(3):
         session.ask("Hi")
@@ -201,7 +207,7 @@ def test_without_a_key_every_run_is_a_new_turn():
 
 
 def test_once_sends_no_history_and_joins_no_conversation():
-    """The next cell knows nothing of it."""
+    """``once`` sends no history, and the next cell does not send the turn."""
     transport = ScriptedTransport("one", "two", "three")
     session = Session(transport)
     session.ask("A")
@@ -212,8 +218,8 @@ def test_once_sends_no_history_and_joins_no_conversation():
     assert sent(transport) == [("user", "A"), ("assistant", "one"), ("user", "C")]
 
 
-def test_chats_know_nothing_of_each_other():
-    """Each name is a conversation."""
+def test_conversations_are_separate():
+    """A conversation sends only its own turns."""
     transport = ScriptedTransport("one", "two", "three")
     session = Session(transport)
     session.ask("A", chat="left")
@@ -223,8 +229,8 @@ def test_chats_know_nothing_of_each_other():
     assert {name for name, chat in session.conversations.items() if len(chat)} == {"left", "right"}
 
 
-def test_a_failed_run_of_a_cell_keeps_the_turn_it_had():
-    """Nothing came, so nothing is replaced; what broke off replaces it."""
+def test_a_failed_run_of_a_cell_keeps_its_earlier_turn():
+    """A run without an answer keeps the cell's earlier turn. A partial answer replaces the earlier turn."""
     transport = ScriptedTransport("one", OverloadedError("busy"), ["half", StreamError("cut")], "next")
     session = Session(transport)
     session.ask("A", cell="a")
@@ -238,11 +244,11 @@ def test_a_failed_run_of_a_cell_keeps_the_turn_it_had():
     assert sent(transport) == [("user", "A3"), ("assistant", "half"), ("user", "B")]
 
 
-# How an answer ends
+# The end of an answer
 
 
-def test_a_pause_goes_on_with_what_came():
-    """The answer so far goes back as it is, and the Response is one."""
+def test_a_paused_answer_is_continued():
+    """The second request contains the partial answer unchanged. Both parts are one Response."""
     paused = {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "x"}}
     transport = ScriptedTransport(["Let me see. ", paused, {"stop_reason": "pause_turn"}], "Here it is.")
     session, sink = Session(transport), Sink()
@@ -260,7 +266,7 @@ def test_a_pause_goes_on_with_what_came():
 
 
 def test_a_refusal_is_an_error_that_holds_the_response():
-    """The cell fails, so Run All stops; what was said is bound."""
+    """A refusal raises an error that holds the Response. The cell fails, so Run All stops."""
     refused = ["I cannot", {"stop_reason": "refusal", "stop_details": {"explanation": "too odd"}}]
     session, sink = Session(ScriptedTransport(refused)), Sink()
     with pytest.raises(RefusedError, match="too odd") as caught:
@@ -273,30 +279,30 @@ def test_a_refusal_is_an_error_that_holds_the_response():
 
 @pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
 def test_an_answer_that_ends_at_a_limit_is_incomplete(reason: str):
-    """It is given, and it is false."""
+    """An answer that reaches a token limit is returned, but it is not complete, so it is false."""
     response = Session(ScriptedTransport(["Once upon", {"stop_reason": reason}])).ask("Hi")
     assert (response.status, response.stop_reason, bool(response)) == ("incomplete", reason, False)
 
 
 @pytest.mark.parametrize("reason", ["end_turn", "stop_sequence", "of_next_year"])
-def test_other_ends_are_ends(reason: str):
-    """What a later API adds is not taken for a failure."""
+def test_other_stop_reasons_are_complete(reason: str):
+    """Every other stop reason means a complete answer, also one that a later API adds."""
     assert Session(ScriptedTransport(["Done", {"stop_reason": reason}])).ask("Hi").status == "complete"
 
 
 def test_an_empty_answer_is_an_error_with_a_response():
-    """An empty output would look like success."""
+    """An empty answer raises an AnswerError with the Response, because an empty output would look like success."""
     session = Session(ScriptedTransport([]))
     with pytest.raises(AnswerError) as caught:
         session.ask("Hi")
     assert caught.value.response is session.last
 
 
-# What goes along
+# The content of a prompt
 
 
 def test_a_prompt_may_be_texts_and_values():
-    """In their order; a table is a table."""
+    """A prompt can be a list of texts and values, which are sent in their order."""
     import pandas
 
     transport = ScriptedTransport("Fine")
@@ -306,8 +312,8 @@ def test_a_prompt_may_be_texts_and_values():
     assert response.prompt == text
 
 
-def test_braces_are_filled_from_a_namespace_and_only_there():
-    """Without one they are text; values are not scanned again."""
+def test_braces_are_filled_only_if_there_is_a_namespace():
+    """Braces are text if there is no namespace. Braces inside a value are not filled."""
     transport = ScriptedTransport("Fine", repeat=True)
     session = Session(transport)
     session.ask("Is {{ x + 1 }} even?", namespace={"x": 41, "y": 1})
@@ -320,8 +326,8 @@ def test_braces_are_filled_from_a_namespace_and_only_there():
     ]
 
 
-def test_what_was_cut_is_a_note_and_a_notice():
-    """The user is told at once, and the Response keeps it."""
+def test_a_shortened_value_makes_a_note_and_a_notice():
+    """The user sees a notice before the answer, and the Response keeps the note."""
     import pandas
 
     frame = pandas.DataFrame({"n": range(100_000)})
@@ -338,7 +344,7 @@ def test_what_was_cut_is_a_note_and_a_notice():
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A session whose endpoint has a small context window."""
+    """Return a function that makes a session whose endpoint has a small context window."""
 
     def make(transport: ScriptedTransport, window: int = 1000) -> Session:
         session = Session(transport, max_tokens=80)
@@ -350,7 +356,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_request_beyond_the_window_names_its_largest_parts(small: Any):
-    """Nothing is sent; the three largest are what to shorten."""
+    """A request that exceeds the window is not sent. The error names its three largest parts."""
     transport = ScriptedTransport("answer " * 300, repeat=True)
     session = small(transport, 2000)
     session.ask("question " * 200, system="system " * 40)
@@ -367,7 +373,7 @@ def test_a_request_beyond_the_window_names_its_largest_parts(small: Any):
 
 
 def test_trim_drops_the_oldest_turns_and_says_so(small: Any):
-    """As many as it takes, and no more; the conversation keeps them."""
+    """``trim`` drops as few of the oldest turns as possible from the request. The conversation keeps them."""
     transport = ScriptedTransport("answer " * 200, repeat=True)
     session = small(transport, 1200)
     session.ask("first " * 100)
@@ -381,7 +387,7 @@ def test_trim_drops_the_oldest_turns_and_says_so(small: Any):
 
 
 def test_a_budget_refuses_before_anything_is_sent():
-    """With what is spent, the limit and the estimate; and lets through what fits."""
+    """A request over the budget is not sent. The error has the spent amount, the limit and the estimate."""
     transport = ScriptedTransport("Hi", repeat=True, name="anthropic", model="claude-sonnet-4-5")
     session = Session(transport)
     with pytest.raises(BudgetError) as caught:
@@ -399,7 +405,7 @@ def test_a_budget_refuses_before_anything_is_sent():
 
 
 def test_a_sessions_settings_go_into_every_request():
-    """A request's own go before them, and a name that is none is said at once."""
+    """Each request uses the settings of the session, unless it has its own. An unknown setting raises an error."""
     transport = ScriptedTransport("Hi", repeat=True)
     session = Session(transport, system="Be brief.", max_tokens=5)
     session.ask("A")
@@ -412,8 +418,8 @@ def test_a_sessions_settings_go_into_every_request():
         Session(transport, sytem="x")
 
 
-def test_whatever_a_transport_raises_the_ledger_has_a_row(recwarn: pytest.WarningsRecorder):
-    """A row for every request sent, also failed and interrupted ones."""
+def test_every_request_has_a_row_in_the_ledger(recwarn: pytest.WarningsRecorder):
+    """The ledger has a row for each request, also for failed and interrupted ones."""
     answers = [
         "fine",
         OverloadedError("busy"),
@@ -437,14 +443,14 @@ def test_whatever_a_transport_raises_the_ledger_has_a_row(recwarn: pytest.Warnin
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
 
 
-def test_nothing_warns_on_the_way():
-    """A plain question is silent."""
+def test_a_plain_question_causes_no_warning():
+    """A plain question causes no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Session(ScriptedTransport(MESSAGE)).ask("Hi")
 
 
-# Whatever an endpoint sends
+# Unexpected events from an endpoint
 
 plain = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=6))
 junk = st.recursive(
@@ -456,7 +462,7 @@ junk = st.recursive(
 
 @st.composite
 def spoilt(draw: Any) -> list[dict[str, Any]]:
-    """The events of an answer, some of them with a field that holds something else, or none."""
+    """Return the events of an answer. In some of them a field is missing or has an unexpected value."""
     events = [dict(event) for event in EVENTS]
     for _ in range(draw(st.integers(1, 3))):
         event = holder = draw(st.sampled_from(events))
@@ -473,8 +479,8 @@ def spoilt(draw: Any) -> list[dict[str, Any]]:
 
 @settings(deadline=None, max_examples=150)
 @given(spoilt())
-def test_no_event_brings_anything_but_an_error_of_ours(events: list[dict[str, Any]]):
-    """An endpoint may send what it likes: there is an answer or a StreamError, and the turn is settled."""
+def test_unexpected_events_raise_only_errors_of_nbchat(events: list[dict[str, Any]]):
+    """Unexpected events lead to an answer or to an error of nbchat, and the turn is settled."""
     sink, session = Sink(), Session(ScriptedTransport(lambda request: iter(events), "Fine"))
     try:
         response = session.ask("Tell me", sinks=[sink])
@@ -490,7 +496,7 @@ CELL_OPTIONS = {"attach": "a.csv", "cells": "above", "code": True, "fix": True, 
 
 @pytest.mark.parametrize(("name", "value"), [*CELL_OPTIONS.items(), ("output", "x")])
 def test_an_option_of_cells_is_refused_from_python(name: str, value: Any):
-    """An option is never accepted and ignored."""
+    """An option that only a cell can use raises an error from Python, because nbchat ignores no option."""
     transport = ScriptedTransport("Never said.")
     with pytest.raises(OptionError, match=f"{name}: only a %%claude cell"):
         Session(transport).ask("Hi", **{name: value})

@@ -1,4 +1,4 @@
-"""A turn with tools as a row of views: what each is given, in which order, whatever happens."""
+"""Tests of SplitView, which shows a turn with tools as a series of views."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nbchat.core.request import Request
 from nbchat.view.html.render import tool_results
 from nbchat.view.live.split import SplitView
 
-#: From here on the tool shows nothing.
+#: The tool shows nothing after this mark.
 SILENT = 100
 
 
 class Screen:
-    """What a page would show: the parts that views settled with, and what was printed between."""
+    """A page that keeps the parts of the settled views and the text that was printed between them."""
 
     def __init__(self) -> None:
         self.shown: list[str] = []
@@ -78,7 +78,7 @@ def said(block: Any, results: dict[str, tuple[str, bool]]) -> str:
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    """Make the final view write to the same screen: it shows the blocks between two calls."""
+    """Return a screen on which the final view shows the blocks between two calls."""
     screen = Screen()
     monkeypatch.setattr("nbchat.view.live.split.FinalView", lambda: View(screen))
     return screen
@@ -108,7 +108,7 @@ def test_a_turn_without_calls_is_one_view(screen: Screen):
 
 
 def test_a_turn_whose_tools_show_nothing_is_one_view(screen: Screen):
-    """It shows calls and results. No hook is left when the turn is over."""
+    """One view shows calls and results if no tool shows anything. No hook is left after the turn."""
     answer = ask(screen, ["First.", call(100), call(101)], ["Then.", call(102)], "Done.")
     assert screen.shown == ["First. call:100=1000 call:101=1010 Then. call:102=1020 Done."]
     assert answer.text
@@ -116,7 +116,7 @@ def test_a_turn_whose_tools_show_nothing_is_one_view(screen: Screen):
 
 
 def test_a_view_ends_with_the_call_that_shows_something(screen: Screen):
-    """It does not end with an earlier call, and the later blocks of the answer come below."""
+    """A view ends with the call whose tool shows something. The later blocks of the answer are in the next view."""
     ask(screen, ["Three.", call(100), call(1), call(101)], ["Then.", call(102)], "Done.")
     assert screen.shown == [
         "Three. call:100=1000 call:1",
@@ -126,21 +126,21 @@ def test_a_view_ends_with_the_call_that_shows_something(screen: Screen):
     assert screen.watching == []
 
 
-def test_the_prints_of_a_call_are_between_the_call_and_its_result(screen: Screen):
-    """Two rounds of calls, then the end."""
+def test_a_tools_prints_are_between_its_call_and_its_result(screen: Screen):
+    """The prints of a tool are shown between its call and its result, in each of two rounds."""
     ask(screen, ["First.", call(1)], ["Then.", call(2)], "Done.")
     assert screen.shown == ["First. call:1", "print 1", "result:10 Then. call:2", "print 2", "result:20 Done."]
     assert screen.views == screen.begun == 3
 
 
 def test_calls_of_one_answer_each_have_their_prints(screen: Screen):
-    """The next call is shown with the result of the one before."""
+    """Each call of an answer is followed by its prints. The next view begins with the result of the call."""
     ask(screen, ["Both.", call(1), call(2)], "Done.")
     assert screen.shown == ["Both. call:1", "print 1", "result:10 call:2", "print 2", "result:20 Done."]
 
 
 def test_an_interrupt_shows_every_call_and_how_it_ended(screen: Screen):
-    """The call that was interrupted, those that never ran, and nothing twice."""
+    """An interrupt shows each call once, also the interrupted call and those that never ran."""
     with pytest.raises(KeyboardInterrupt):
         ask(screen, ["Go.", call(13), call(2)], "never")
     assert screen.shown[:2] == ["Go. call:13", "print 13"]
@@ -152,7 +152,7 @@ def test_an_interrupt_shows_every_call_and_how_it_ended(screen: Screen):
 
 
 def test_calls_that_are_not_run_are_shown_at_the_end(screen: Screen):
-    """For example, the user passed the definitions of tools as a parameter, so nbchat cannot run them."""
+    """Calls that nbchat cannot run are shown at the end. Their tools were defined by a parameter, for example."""
     transport = ScriptedTransport(["Two calls.", call(1), call(2)])
     Session(transport).ask(
         "go", sinks=[SplitView(screen.view, screen.watch)], param='tools=[{"name": "work", "input_schema": {}}]'
@@ -160,8 +160,8 @@ def test_calls_that_are_not_run_are_shown_at_the_end(screen: Screen):
     assert screen.shown == ["Two calls. call:1 call:2"]
 
 
-def test_an_error_in_a_later_round_shows_the_rounds_before(screen: Screen):
-    """The view shows the result of the call, and no empty box after the result."""
+def test_an_error_in_a_later_round_shows_the_earlier_rounds(screen: Screen):
+    """The view shows the result of the call, without an empty box after it."""
     from nbchat.core.errors import OverloadedError
 
     with pytest.raises(OverloadedError):

@@ -1,4 +1,4 @@
-"""Typed answers of a session: the three ways to ask, reading, the second try, the table."""
+"""Tests of typed answers of a session: the three methods, parsing, the second attempt, and the table."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WAYS = ("format", "tool", "words")
 
 
 def scripted(way: str, *texts: Any) -> ScriptedTransport:
-    """Return an endpoint that is asked in one of the three ways, with its answers in that form."""
+    """Return an endpoint that uses one of the three methods, with its answers in that form."""
     answers = [{"tool": "answer", "input": json.loads(text)} if way == "tool" else text for text in texts]
     transport = ScriptedTransport(*answers)
     transport.structured = way  # type: ignore[attr-defined]
@@ -50,8 +50,8 @@ def scripted(way: str, *texts: Any) -> ScriptedTransport:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_one_answer_three_ways(way: str):
-    """The Response is the same for each way: an instance, the JSON as text, an ordinary turn."""
+def test_one_answer_by_three_methods(way: str):
+    """Each method leads to the same Response: an instance, the JSON as text, and an ordinary turn."""
     transport = scripted(way, GOOD)
     response = Session(transport).ask("Two cities.", schema=list[City])
     assert response.parsed == CITIES
@@ -101,8 +101,8 @@ def test_every_kind_of_type(T: Any, text: str, value: Any):
     assert Session(ScriptedTransport(text)).ask("go", schema=T).parsed == value
 
 
-def test_the_type_by_its_name_in_the_namespace():
-    """``--schema list[City]`` works, and a wrong name is an error before anything is sent."""
+def test_the_type_is_found_by_its_name_in_the_namespace():
+    """``--schema list[City]`` works, and an unknown name raises an error before anything is sent."""
     transport = ScriptedTransport(GOOD)
     session = Session(transport)
     assert session.ask("go", schema="list[City]", namespace={"City": City}).parsed == CITIES
@@ -113,8 +113,8 @@ def test_the_type_by_its_name_in_the_namespace():
     assert len(transport.requests) == 1
 
 
-def test_a_json_schema_that_cannot_be_checked_is_refused_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch):
-    """After the answer, the error would cost an answer that nobody can read."""
+def test_a_json_schema_that_cannot_be_checked_is_refused_before_sending(monkeypatch: pytest.MonkeyPatch):
+    """A schema that cannot be checked is refused before sending, because an answer would cost money and be useless."""
     transport = ScriptedTransport("{}")
     limit = {"type": "object", "properties": {"n": {"type": "number", "minimum": "x"}}}
     with pytest.raises(SchemaError, match="not a valid JSON Schema"):
@@ -129,7 +129,7 @@ def test_a_json_schema_that_cannot_be_checked_is_refused_before_anything_is_sent
 
 
 def test_the_schema_is_computed_once_for_a_request_and_its_answer(monkeypatch: pytest.MonkeyPatch):
-    """pydantic takes milliseconds for a schema, and asking, reading and asking again all need one."""
+    """The schema is computed once for asking, parsing and asking again, because pydantic takes milliseconds."""
     computed = []
     schema = TypeAdapter.json_schema
     monkeypatch.setattr(TypeAdapter, "json_schema", lambda *args, **more: computed.append(1) or schema(*args, **more))
@@ -137,7 +137,7 @@ def test_the_schema_is_computed_once_for_a_request_and_its_answer(monkeypatch: p
     assert len(computed) == 1
 
 
-# -- what does not fit ----------------------------------------------------------------------------
+# -- wrong answers --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -171,7 +171,7 @@ def test_retry_asks_once_more_with_the_problems(way: str):
     assert len(session.conversation("main").history(None)) == 2
 
 
-def test_retry_is_once():
+def test_a_retry_happens_once():
     """A second mismatch is a ParseError, and nothing more is sent."""
     transport = scripted("format", BAD, BAD, GOOD)
     with pytest.raises(ParseError):
@@ -193,7 +193,7 @@ def test_a_truncated_answer_is_not_asked_for_again():
 
 
 def test_a_refusal_is_not_a_parse_error():
-    """The text of a refusal is not JSON, but that is not the reason."""
+    """The error is a RefusedError, although the text of a refusal is not JSON."""
     message = {
         "type": "message", "id": "m", "role": "assistant", "model": "scripted", "stop_reason": "refusal",
         "content": [{"type": "text", "text": "No."}], "usage": {"input_tokens": 1, "output_tokens": 1},
@@ -240,7 +240,7 @@ def test_events_of_an_unexpected_form_are_not_changed():
 
 
 def test_the_table_of_a_response():
-    """One row for each instance. The error without ``parsed`` says how to ask for it."""
+    """The table has one row for each instance. The error without ``parsed`` says how to ask for it."""
     response = Session(ScriptedTransport(GOOD)).ask("go", schema=list[City])
     frame = response.table()
     assert list(frame.columns) == ["name", "people"]
@@ -250,7 +250,7 @@ def test_the_table_of_a_response():
 
 
 def test_a_loaded_response_has_its_table_and_its_rendering_in_a_fresh_process(tmp_path: Path):
-    """A saved answer is opened in another kernel, where nothing but nbchat.load ran."""
+    """A saved answer can be shown in another kernel, in which only nbchat.load ran."""
     path = Session(ScriptedTransport(GOOD)).ask("go", schema=list[City]).save(tmp_path / "cities.json")
     code = (
         "import nbchat, sys\n"
@@ -264,7 +264,7 @@ def test_a_loaded_response_has_its_table_and_its_rendering_in_a_fresh_process(tm
 
 
 def test_a_table_without_pandas_names_the_library(monkeypatch: pytest.MonkeyPatch):
-    """The name "nbchat" on the package index belongs to another project, so no hint names an extra of nbchat."""
+    """The hint names pandas, and not an extra of "nbchat", which is another project on the package index."""
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError) as caught:
         table([1])
@@ -285,8 +285,8 @@ class Kind(enum.Enum):
     BIG = "big"
 
 
-def test_what_a_value_is_shown_as():
-    """Rows of records, fields of one record, a list of plain values, one value; nested ones as JSON."""
+def test_the_table_of_each_kind_of_value():
+    """Records become rows, a record becomes its fields, a list becomes values, and nested values become JSON."""
     assert render_value([{"a": 1}, {"b": [1, 2]}]).count("<tr>") == 3
     assert "<td>1, 2</td>" in render_value([{"a": 1}, {"b": [1, 2]}])
     assert "<th>name</th><td>Rex</td>" in render_value(Dog(name="Rex", age=3))
@@ -298,8 +298,8 @@ def test_what_a_value_is_shown_as():
 
 
 @pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", '<img src=x onerror="alert(1)">', "$x$ <b>b</b>"])
-def test_text_of_the_model_stays_text(hostile: str):
-    """In cells and in names of fields."""
+def test_text_of_the_model_is_escaped(hostile: str):
+    """Text of the model is escaped in cells and in names of fields."""
     for value in ([{hostile: hostile}], {hostile: hostile}, [hostile], hostile, {"a": [{"b": hostile}]}):
         html = render_value(value)
         assert "<script" not in html
@@ -307,8 +307,8 @@ def test_text_of_the_model_stays_text(hostile: str):
         assert "<b>" not in html
 
 
-def test_the_table_grows_with_the_text():
-    """What an unfinished JSON text says so far, row by row; the last one is the whole."""
+def test_the_table_grows_with_the_json():
+    """Unfinished JSON is shown row by row. The last table is the complete one."""
     seen = []
     table = TypedTable()
     for piece in (GOOD[at : at + 7] for at in range(0, len(GOOD), 7)):

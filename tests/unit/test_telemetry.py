@@ -1,4 +1,4 @@
-"""Spans of turns and tools around the spans of the SDK, what they contain, and Langfuse."""
+"""Tests of the spans of turns and tools around the spans of the SDK, of their content, and of Langfuse."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ modes = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "in on
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """A tracer provider for the time of the test, and where its spans end up."""
+    """Set a tracer provider for one test, and return the exporter of its spans."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)  # OpenTelemetry lets it be set only once
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)  # OpenTelemetry allows this only once
     return exporter
 
 
@@ -51,7 +51,7 @@ def asked(server: api.Server, prompt: str = "Hi", **given: Any) -> Response:
 
 
 def answering(text: str = "Hello!") -> Any:
-    """A handler that streams the answer or gives it in one piece, as it is asked to."""
+    """Return a handler that answers with a stream or with one message, as the request asks."""
 
     def handler(wire: api.Wire, request: api.Received) -> None:
         if request.body.get("stream"):
@@ -71,8 +71,8 @@ def everything(exporter: InMemorySpanExporter) -> str:
 
 
 @modes
-def test_a_turn_is_a_span_around_the_sdks_own(exporter: InMemorySpanExporter, stream: bool):
-    """The names are those of the GenAI conventions; the tokens are counted once, on the SDK's span."""
+def test_a_turn_is_a_span_around_the_span_of_the_sdk(exporter: InMemorySpanExporter, stream: bool):
+    """The names are those of the GenAI conventions. The tokens are counted once, on the SDK's span."""
     with api.serving(answering()) as server:
         response = asked(server, stream=stream, chat="sums", max_tokens=77, model="a-model")
     found = spans(exporter)
@@ -109,7 +109,7 @@ def test_a_turn_is_a_span_around_the_sdks_own(exporter: InMemorySpanExporter, st
 def test_prompts_and_answers_are_recorded_only_with_the_sdks_switch(
     exporter: InMemorySpanExporter, stream: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    """Without the switch nothing of the talk is in any span; with it the turn has both, streamed or not."""
+    """Without the SDK's switch no span contains prompts or answers. With the switch the turn's span has both."""
     prompt, key = "canary-question", "sk-ant-api03-" + "x" * 40
     with api.serving(answering(f"canary-answer {key}")) as server:
         asked(server, prompt, stream=stream, system="canary-system")
@@ -130,7 +130,7 @@ def test_prompts_and_answers_are_recorded_only_with_the_sdks_switch(
 def test_content_that_is_too_long_is_left_out_and_marked(
     exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ):
-    """The SDK's own limit, in bytes, holds for the turn too."""
+    """The limit of the SDK, in bytes, applies to the turn's span too."""
     monkeypatch.setenv(CONTENT, "content")
     monkeypatch.setenv("ANTHROPIC_OPEN_TELEMETRY_TRACES_MAX_CONTENT_BYTES", "500")
     Session(ScriptedTransport("é" * 400)).ask("Hi")
@@ -142,7 +142,7 @@ def test_content_that_is_too_long_is_left_out_and_marked(
 
 @modes
 def test_an_error_has_status_error_on_both_spans(exporter: InMemorySpanExporter, stream: bool):
-    """A refused request is an error of the turn, with its type, and with its message without a key."""
+    """A refused request is an error of the turn, with its type and its message. The message contains no key."""
     wrong = {"type": "error", "error": {"type": "invalid_request_error", "message": "no sk-ant-api03-canary00000"}}
     with api.serving(lambda wire, _: wire.json("400 Bad Request", wrong)) as server, pytest.raises(BadRequestError):
         asked(server, stream=stream)
@@ -157,7 +157,7 @@ def test_an_error_has_status_error_on_both_spans(exporter: InMemorySpanExporter,
 
 
 def test_an_answer_that_broke_off_is_an_error_with_the_part_that_arrived(exporter: InMemorySpanExporter):
-    """The stream ends before message_stop."""
+    """A stream without ``message_stop`` is an error, and its span has the part that arrived."""
     with (
         api.serving(api.streaming(list(api.text_events(["some ", "words"]))[:4])) as server,
         pytest.raises(StreamError),
@@ -170,7 +170,7 @@ def test_an_answer_that_broke_off_is_an_error_with_the_part_that_arrived(exporte
 
 
 def test_a_complete_answer_that_cannot_be_used_is_an_error(exporter: InMemorySpanExporter):
-    """The answer was complete, but the cell failed, so the span has the status ERROR."""
+    """A complete answer that cannot be used is an error of the span, because the cell fails."""
     with pytest.raises(AnswerError):
         Session(ScriptedTransport("   ")).ask("Hi")
     turn = spans(exporter)["invoke_agent nbchat"]
@@ -179,7 +179,7 @@ def test_a_complete_answer_that_cannot_be_used_is_an_error(exporter: InMemorySpa
 
 
 def test_an_interrupt_is_not_an_error(exporter: InMemorySpanExporter):
-    """The user stopped the answer on purpose."""
+    """An interrupt does not set the status ERROR, because the user stopped the answer on purpose."""
 
     class Stop:
         def begin(self, request) -> None:
@@ -212,7 +212,7 @@ def fail(why: str) -> None:
 def test_tools_have_spans_inside_the_turn(
     exporter: InMemorySpanExporter, content: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    """One for each run, with the id of its call; a tool that failed is an error, and the turn goes on."""
+    """Each run of a tool has a span with the id of its call. A failed tool is an error, and the turn continues."""
     if content:
         monkeypatch.setenv(CONTENT, "content")
     calls = [{"tool": "add", "input": {"a": 20, "b": 22}}, {"tool": "fail", "input": {"why": "canary"}}]
@@ -241,7 +241,7 @@ def test_tools_have_spans_inside_the_turn(
 
 
 def test_a_replayed_turn_is_marked_and_has_no_span_of_a_request(exporter: InMemorySpanExporter, tmp_path: Path):
-    """Nothing was sent, so nothing is counted as sent."""
+    """A replayed turn has no span of a request, because nothing was sent."""
     for _ in range(2):
         exporter.clear()
         session = Session(ScriptedTransport("One.", name="anthropic", model="claude-sonnet-4-5"))
@@ -253,10 +253,10 @@ def test_a_replayed_turn_is_marked_and_has_no_span_of_a_request(exporter: InMemo
     assert not [name for name in turn.attributes or {} if name.startswith("gen_ai.usage.")]
 
 
-def test_trace_headers_go_to_the_api_only_when_asked_for(
+def test_trace_headers_are_sent_to_the_api_only_if_requested(
     exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ):
-    """The ids of a trace, and the user's baggage, are nobody's outside the house."""
+    """Trace ids and the user's baggage are not sent by default, because they are private."""
     with api.serving(answering()) as server:
         asked(server)
         monkeypatch.setenv("ANTHROPIC_OPEN_TELEMETRY_PROPAGATION", "true")
@@ -266,10 +266,8 @@ def test_trace_headers_go_to_the_api_only_when_asked_for(
     assert "traceparent" in asked_for
 
 
-def test_the_user_and_the_session_as_far_as_they_are_known(
-    exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
-):
-    """The setting comes before JupyterHub's user. A login name is not recorded without Langfuse."""
+def test_the_user_and_the_session_if_they_are_known(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch):
+    """NBCHAT_USER overrides JupyterHub's user. A login name is not recorded without Langfuse."""
     monkeypatch.setenv("LOGNAME", "canary")
     monkeypatch.delenv("JUPYTERHUB_USER", raising=False)
     Session(ScriptedTransport("1")).ask("Hi")
@@ -285,7 +283,7 @@ def test_the_user_and_the_session_as_far_as_they_are_known(
 
 
 def test_the_sdks_switch_turns_everything_off(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch):
-    """ANTHROPIC_OPEN_TELEMETRY=false: no span of ours either."""
+    """ANTHROPIC_OPEN_TELEMETRY=false turns off the spans of nbchat too."""
     monkeypatch.setenv("ANTHROPIC_OPEN_TELEMETRY", "false")
     with api.serving(answering()) as server:
         asked(server)
@@ -323,7 +321,7 @@ def test_without_a_provider_no_library_is_loaded():
 
 
 class Sink(BaseHTTPRequestHandler):
-    """An OTLP sink: it takes what Langfuse's server would."""
+    """An OTLP server that receives spans as Langfuse's server does."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -353,7 +351,7 @@ def sink() -> Iterator[ThreadingHTTPServer]:
 
 
 def _exported(sink: Any) -> list[dict[str, Any]]:
-    """All spans that arrived: name, status, and attributes as plain values."""
+    """Return all received spans: name, status, and attributes as plain values."""
     found = []
     for path, headers, body in sink.taken:
         if path != "/api/public/otel/v1/traces":
@@ -398,7 +396,7 @@ except NbchatError:
 
 @pytest.mark.parametrize("content", [False, True], ids=["metadata only", "with content"])
 def test_langfuse_gets_traces_with_session_user_and_usage(sink: ThreadingHTTPServer, content: bool):
-    """Only its variables are set. Streamed, whole and failed turns arrive, and nobody calls flush()."""
+    """Langfuse needs only its variables. Streamed, unstreamed and failed turns arrive without a call of flush()."""
     wrong = {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}
 
     def refuse(wire: api.Wire, _: api.Received) -> None:
@@ -410,7 +408,7 @@ def test_langfuse_gets_traces_with_session_user_and_usage(sink: ThreadingHTTPSer
         "LANGFUSE_BASE_URL": f"http://127.0.0.1:{sink.server_port}",
         "LANGFUSE_HOST": f"http://127.0.0.1:{sink.server_port}",
         "JUPYTERHUB_USER": "",
-        "LOGNAME": "ada",  # the login name; a setting would go before it
+        "LOGNAME": "ada",  # the login name, which a setting would override
         **({CONTENT: "content"} if content else {}),
     }
     with api.serving(answering("canary-answer"), answering("canary-answer"), refuse) as server:
@@ -423,7 +421,7 @@ def test_langfuse_gets_traces_with_session_user_and_usage(sink: ThreadingHTTPSer
     assert len({span["trace"] for span in turns}) == 3
     assert {call["parent"] for call in calls} == {turn["id"] for turn in turns}
     for span in (*turns, *calls):
-        assert span["session.id"] == "sales/\\xdcbersicht.ipynb"  # Langfuse takes ASCII only
+        assert span["session.id"] == "sales/\\xdcbersicht.ipynb"  # Langfuse accepts ASCII only
         assert span["user.id"] == "ada"
     whole = [call for call in calls if call["status"] != StatusCode.ERROR.value]
     assert len(whole) == 2
@@ -431,15 +429,15 @@ def test_langfuse_gets_traces_with_session_user_and_usage(sink: ThreadingHTTPSer
         assert call["gen_ai.usage.input_tokens"] == 10
         assert call["gen_ai.usage.output_tokens"] >= 1
         assert call["gen_ai.response.model"] == "test-model"
-    # Status ERROR is what Langfuse shows as level ERROR.
+    # Langfuse shows the status ERROR as level ERROR.
     assert [turn["status"] for turn in turns].count(StatusCode.ERROR.value) == 1
     assert len([turn for turn in turns if turn.get("error.type") == "invalid_request_error"]) == 1
     kept = json.dumps(found, default=str)
     assert ("canary-streamed" in kept) == ("canary-whole" in kept) == ("canary-answer" in kept) == content
 
 
-def test_an_unreachable_langfuse_does_not_cost_an_answer():
-    """Its server is down: the answer comes, and the process ends."""
+def test_a_langfuse_that_cannot_be_reached_does_not_cost_an_answer():
+    """The answer arrives and the process ends, even if the server of Langfuse is down."""
     said = _python(
         "from nbchat import ScriptedTransport, Session\nprint(Session(ScriptedTransport('fine')).ask('Hi').text)",
         LANGFUSE_PUBLIC_KEY="pk-lf-test",

@@ -1,4 +1,4 @@
-"""The answer in a terminal, seen on a small terminal of our own."""
+"""Tests of the answer in a terminal, on a small terminal that this module emulates."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def wait_for_text(screen: Screen, pattern: str) -> None:
 
 
 def test_each_block_is_on_the_terminal_once():
-    """That includes blocks that scrolled away, because nothing above the screen can be drawn over."""
+    """Each block is shown once, also blocks that scrolled away, because they cannot be erased."""
     view, screen = terminal()
     text = "".join(f"Paragraph {number} says *something*.\n\n" for number in range(60))
     stream(view, text, pause=0.001)
@@ -111,8 +111,8 @@ def test_each_block_is_on_the_terminal_once():
     assert "waiting" not in shown
 
 
-def test_one_block_larger_than_the_screen_is_whole_at_the_end():
-    """The screen shows its last lines while it is written, and then the whole block once."""
+def test_a_block_larger_than_the_screen_is_complete_at_the_end():
+    """The screen shows the last lines of a growing block, and then the complete block once."""
     view, screen = terminal()
     code = "".join(f"value_{number} = {number}\n" for number in range(100))
     stream(view, f"```python\n{code}```\n", size=20, pause=0.003)
@@ -121,14 +121,14 @@ def test_one_block_larger_than_the_screen_is_whole_at_the_end():
         assert len(re.findall(rf"^ ?value_{number} = {number}$", shown, re.MULTILINE)) == 1, number
 
 
-def test_blocks_are_apart_by_one_line():
-    """For blocks that were printed together and for blocks that were printed apart."""
+def test_one_blank_line_separates_blocks():
+    """One blank line separates two blocks, whether they were printed together or not."""
     view, screen = terminal()
     stream(view, "One.\n\nTwo.\n\n- a\n- b\n\nThree.\n", size=3, pause=0.03)
     assert re.search(r"One\.\n\nTwo\.\n\n • a\n • b\n\nThree\.\n", screen.text())
 
 
-def test_images_are_links_where_they_stand():
+def test_images_are_links_in_their_lines():
     """An image becomes a link in its line, with its address. An image inside a link is the text of that link."""
     view, screen = terminal()
     address = "https://example.org"
@@ -137,8 +137,8 @@ def test_images_are_links_where_they_stand():
     assert f"See [image: a chart] ({address}/c) and more ({address}/m), or [image: b] ({address}/l)." in said, said
 
 
-def test_the_last_status_line_does_not_say_that_it_waits():
-    """After an interrupt before the first word, the line that stays must not be wrong."""
+def test_the_last_status_line_does_not_say_that_nbchat_waits():
+    """The status line that stays after an early interrupt does not say that nbchat still waits."""
     view, screen = terminal()
     view.begin(REQUEST)
     wait_for_text(screen, "waiting for the first word")
@@ -148,14 +148,14 @@ def test_the_last_status_line_does_not_say_that_it_waits():
 
 
 def test_the_status_line_is_below_and_its_last_state_stays():
-    """Model, time and tokens, as the endpoint counted them."""
+    """The status line shows the model, the time and the tokens that the endpoint counted."""
     view, screen = terminal()
     stream(view, "Hello.")
     assert re.search(r"Hello\.\n\nclaude-x · 0 s · 20 tokens\n?$", screen.text())
 
 
 def test_the_screen_is_redrawn_while_the_server_is_silent():
-    """The last characters, the clock and a notice are drawn although nothing arrives."""
+    """The last characters, the clock and a notice are drawn even if no event arrives."""
     view, screen = terminal()
     view.begin(REQUEST)
     wait_for_text(screen, "waiting for the first word")
@@ -167,11 +167,11 @@ def test_the_screen_is_redrawn_while_the_server_is_silent():
 
 
 def test_at_most_12_frames_a_second(monkeypatch):
-    """At any speed of the text, and including paragraphs that are printed once."""
+    """At most 12 frames are drawn per second, at any speed of the text."""
     now, drawn = [100.0], []
     view, screen = terminal(clock=lambda: now[0])
     write = screen.write
-    # one write is one frame: what was there is taken away and the next one put in its place
+    # One write is one frame: it erases the old lines and draws the new ones.
     monkeypatch.setattr(screen, "write", lambda text: drawn.extend(now * ("claude-x ·" in text)) or write(text))
     view.begin(REQUEST)
     for number in range(4_000):
@@ -185,7 +185,7 @@ def test_at_most_12_frames_a_second(monkeypatch):
 
 
 def test_thinking_tools_and_results_are_shown_in_order():
-    """All parts of an answer, those of the user's tools too."""
+    """All parts of an answer are shown in order, also calls and results of the user's tools."""
     view, screen = terminal()
     view.begin(REQUEST)
     view.feed(Thinking(0, "I need a tool."))
@@ -204,7 +204,7 @@ def test_thinking_tools_and_results_are_shown_in_order():
 
 
 def test_nothing_is_live_while_a_tool_runs():
-    """The tool may print, or ask the user a question, on the same terminal."""
+    """Nothing is redrawn while a tool runs, because the tool can print or ask the user a question."""
     view, screen = terminal()
     view.begin(REQUEST)
     view.feed(OutputText(0, "I ask."))
@@ -216,7 +216,7 @@ def test_nothing_is_live_while_a_tool_runs():
 
 
 def test_citations_have_numbers_and_sources():
-    """A source cited twice has one number."""
+    """A source that is cited twice has one number."""
     view, screen = terminal()
     citation = {"url": "https://example.org", "title": "A page"}
     view.begin(REQUEST)
@@ -232,8 +232,8 @@ HOSTILE = "a\x1b]0;title\x07b\x1b[2Jc\x9b2Jd\u202ee\rf\x08g\x00"
 
 
 @pytest.mark.parametrize("make", [terminal, pipe])
-def test_nothing_of_the_model_acts_on_the_terminal(make):
-    """No escape sequence of text, thinking, a tool's name, arguments, result or a citation gets through."""
+def test_no_text_of_the_model_controls_the_terminal(make):
+    """No escape sequence in a text, tool call, result or citation reaches the terminal."""
     view, screen = make()
     view.begin(REQUEST)
     view.feed(Thinking(0, HOSTILE))
@@ -246,38 +246,38 @@ def test_nothing_of_the_model_acts_on_the_terminal(make):
     view.settle(Response(text=HOSTILE))
     left = re.sub(r"\x1b\[[0-9;]*[mKA]|\x1b\[\?25[lh]", "", screen.getvalue())
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", left)
-    assert "]0;title" in left  # the letters stay, and do nothing
+    assert "]0;title" in left  # the characters stay, without an effect
 
 
 def test_visible_keeps_replacement_characters_of_the_model():
-    """Only characters that act are removed."""
+    """Only characters that control the terminal are removed."""
     assert visible("a\ufffdb\x1bc\r\nd\te") == "a\ufffdbc\nd\te"
 
 
 def test_raw_html_is_shown_as_text():
-    """The parser of rich would leave it out."""
+    """HTML is shown as text, because the parser of rich would leave it out."""
     view, screen = terminal()
     stream(view, "Before\n\n<div>inside</div>\n\nafter <b>that</b>.\n")
     assert "<div>inside</div>" in screen.text()
     assert "<b>that</b>" in screen.text()
 
 
-def test_links_say_where_they_lead():
-    """The address is written out."""
+def test_links_show_their_addresses():
+    """The address of a link is written out."""
     view, screen = terminal()
     stream(view, "See [the bank](https://evil.example/x).\n")
     assert "the bank (https://evil.example/x)" in screen.text()
 
 
 def test_without_a_terminal_the_text_is_written_unchanged():
-    """Once, without colour, without a status line, with a newline at the end."""
+    """Without a terminal the text is written once, without colours and status line, and ends with a newline."""
     view, file = pipe()
     stream(view, "# Head\n\nSome *text*.")
     assert file.getvalue() == "# Head\n\nSome *text*.\n"
 
 
 def test_without_a_terminal_tools_have_lines_of_their_own():
-    """A pipe receives each call and its result."""
+    """A pipe receives a line for each call and each result."""
     view, file = pipe()
     view.begin(REQUEST)
     view.feed(OutputText(0, "I look."))
@@ -313,14 +313,14 @@ PIECES = st.lists(
 
 @settings(deadline=None, max_examples=200)
 @given(PIECES, PIECES)
-def test_what_is_finished_does_not_change(before, after):
-    """The HTML of a finished beginning is the same apart and together with any text after it."""
+def test_a_finished_part_does_not_change(before, after):
+    """The HTML of a finished part is the same alone and with any text after it."""
     first, rest = "".join(before), "".join(after)
     end = finished(first)
     assert render_markdown(first[:end]) + render_markdown(first[end:] + rest) == render_markdown(first + rest)
 
 
 def test_only_newlines_end_a_line_of_markdown():
-    """Other line separators of Unicode do not, although Python splits there too."""
+    """Other line separators of Unicode do not end a line, although Python splits there too."""
     text = "one\u2028two\u2028three\n\nand an open paragraph\n"
     assert text[finished(text) :] == "and an open paragraph\n"

@@ -1,4 +1,4 @@
-"""The tool loop, by a transport written by hand: what runs, what is sent after it, and how a turn ends."""
+"""Tests of the tool loop with scripted answers: the calls that run, the requests after them, and the end of a turn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nbchat.notebook.output_record import OutputRecord
 
 
 class Eyes:
-    """A sink that keeps what it is told."""
+    """A sink that keeps the chunks and Responses that it receives."""
 
     def __init__(self) -> None:
         self.chunks: list[StreamChunk] = []
@@ -52,7 +52,7 @@ def add(a: int, b: int = 1) -> int:
 
 
 def results(request: Request) -> list[dict[str, Any]]:
-    """The tool results that the last message of a request carries."""
+    """Return the tool results in the last message of a request."""
     return [block.to_dict() for block in request.messages[-1].content]
 
 
@@ -61,7 +61,7 @@ def text_of(result: dict[str, Any]) -> str:
 
 
 def must_be_valid(request: Request) -> None:
-    """What the Messages API demands of calls and results: each call answered, once, in the next message, in order."""
+    """Assert that the next message answers each call exactly once and in order, as the Messages API requires."""
     messages = request.body()["messages"]
     assert messages[0]["role"] == "user"
     for place, one in enumerate(messages):
@@ -82,11 +82,11 @@ def must_be_valid(request: Request) -> None:
         assert request.tools
 
 
-# -- what is sent each round ----------------------------------------------------------------------
+# -- requests of each round -----------------------------------------------------------------------
 
 
 def test_a_result_goes_back_and_the_turn_ends_in_text():
-    """Two requests: the second is the first, the answer, and the result."""
+    """The second request contains the first request, the answer and the result of the tool."""
     transport = ScriptedTransport(["Let me add.", call("add", a=1, b=2)], "It is 3.")
     response = Session(transport).ask("1 + 2?", tools=[add])
     first, second = transport.requests
@@ -103,8 +103,8 @@ def test_a_result_goes_back_and_the_turn_ends_in_text():
         must_be_valid(request)
 
 
-def test_many_rounds_each_carry_all_that_came_before():
-    """Five rounds of calls; each request extends the one before it, so the prompt cache holds."""
+def test_each_round_extends_the_request_before():
+    """Each of five requests extends the request before, so that the prompt cache can be used."""
     transport = ScriptedTransport(*(call("add", a=n) for n in range(5)), "Done.")
     Session(transport).ask("count", tools=[add])
     assert len(transport.requests) == 6
@@ -116,8 +116,8 @@ def test_many_rounds_each_carry_all_that_came_before():
     assert [text_of(results(request)[0]) for request in transport.requests[1:]] == ["1", "2", "3", "4", "5"]
 
 
-def test_several_calls_of_one_answer_run_in_order_and_are_answered_in_one_message():
-    """In the order of the calls, also when one fails in the middle."""
+def test_calls_of_one_answer_run_in_order_and_share_one_message_of_results():
+    """The calls run in their order, also if one of them fails. One message contains all results."""
     ran: list[str] = []
 
     def note(word: str) -> str:
@@ -138,8 +138,8 @@ def test_several_calls_of_one_answer_run_in_order_and_are_answered_in_one_messag
     must_be_valid(transport.requests[1])
 
 
-def test_thinking_goes_back_with_its_signature():
-    """The API wants it unchanged before the call."""
+def test_thinking_is_sent_again_with_its_signature():
+    """The API requires that thinking before a call is sent again unchanged."""
     transport = ScriptedTransport([{"thinking": "hm", "signature": "sig"}, call("add", a=1)], "2")
     Session(transport).ask("1 + 1?", tools=[add])
     assert transport.requests[1].messages[1].content[0].to_dict() == {
@@ -149,15 +149,15 @@ def test_thinking_goes_back_with_its_signature():
     }
 
 
-def test_a_blank_text_before_a_call_does_not_go_back():
-    """Models send them; the API refuses them."""
+def test_blank_text_before_a_call_is_not_sent_again():
+    """Blank text before a call is not sent again. Models write such text, but the API refuses it in a request."""
     transport = ScriptedTransport([{"text": "\n\n"}, call("add", a=1)], "2")
     Session(transport).ask("1 + 1?", tools=[add])
     must_be_valid(transport.requests[1])
 
 
 def test_a_choice_that_forces_a_tool_holds_for_the_first_round_only():
-    """Else the model could never end."""
+    """A forced tool choice is sent only in the first round, because the model could never stop calling otherwise."""
     transport = ScriptedTransport(call("add", a=1), "2")
     Session(transport).ask(
         "1 + 1?", tools=[add], param='tool_choice={"type": "any", "disable_parallel_tool_use": true}'
@@ -169,8 +169,8 @@ def test_a_choice_that_forces_a_tool_holds_for_the_first_round_only():
     ]
 
 
-def test_the_sinks_are_told_of_each_result_and_settled_once():
-    """Chunks of every round, a ToolResult after each call, one end."""
+def test_the_sinks_get_each_result_and_are_settled_once():
+    """The sinks get the chunks of all rounds and a ToolResult after each call. They are settled once."""
     eyes = Eyes()
     transport = ScriptedTransport([call("add", a=1), call("add", a=2)], "ok")
     response = Session(transport).ask("go", tools=[add], sinks=[eyes])
@@ -185,7 +185,7 @@ def test_the_sinks_are_told_of_each_result_and_settled_once():
 
 
 def test_usage_adds_up_over_the_rounds():
-    """Usage and ledger rows are of every request."""
+    """The usage of a turn is the sum of its requests, and each request has a ledger row."""
     transport = ScriptedTransport(call("add", a=1), "2")
     session = Session(transport)
     response = session.ask("1 + 1?", tools=[add])
@@ -194,12 +194,12 @@ def test_usage_adds_up_over_the_rounds():
     assert response.usage.total_tokens == sum(row.usage.total_tokens for row in rows)
 
 
-# -- how a turn ends ------------------------------------------------------------------------------
+# -- the end of a turn ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_the_last_round_allows_no_tool_but_keeps_them(limit: int):
-    """With --max-rounds N there are N requests at most, and the Nth must end in text."""
+def test_the_last_round_forbids_calls_but_still_sends_the_tools(limit: int):
+    """``--max-rounds N`` allows N requests at most. The last request forbids tool calls."""
 
     def answer(request: Request) -> Any:
         return "Enough." if request.params.get("tool_choice") == {"type": "none"} else call("add", a=1)
@@ -216,7 +216,7 @@ def test_the_last_round_allows_no_tool_but_keeps_them(limit: int):
 
 
 def test_eight_rounds_are_the_default():
-    """As the help says."""
+    """A turn has at most eight rounds by default, as the help says."""
     transport = ScriptedTransport(
         lambda request: "." if request.params.get("tool_choice") else call("add", a=1), repeat=True
     )
@@ -224,8 +224,8 @@ def test_eight_rounds_are_the_default():
     assert len(transport.requests) == 8
 
 
-def test_an_endpoint_that_calls_a_tool_all_the_same():
-    """Not every server obeys tool_choice: the tool does not run, and it is an AnswerError with what there is."""
+def test_a_call_in_the_last_round_does_not_run():
+    """Some servers ignore ``tool_choice``. Their call does not run, and an AnswerError holds the Response."""
     ran: list[int] = []
 
     def note() -> None:
@@ -243,8 +243,8 @@ def test_an_endpoint_that_calls_a_tool_all_the_same():
 
 @pytest.mark.parametrize("empty", [[], [{"text": "  \n"}], [{"thinking": "only thought"}]])
 @pytest.mark.parametrize("after", [0, 1])
-def test_neither_text_nor_a_call_is_an_answer_error(empty: list[Any], after: int):
-    """In a plain turn and after results of tools; the Response is bound, the cell fails."""
+def test_an_answer_without_text_and_without_a_call_is_an_error(empty: list[Any], after: int):
+    """An empty answer raises an AnswerError that holds the Response, in the first round and after tool results."""
     answers = [call("add", a=1)] * after
     message = {
         "type": "message", "id": "m", "role": "assistant", "model": "scripted", "stop_reason": "end_turn",
@@ -258,8 +258,8 @@ def test_neither_text_nor_a_call_is_an_answer_error(empty: list[Any], after: int
     assert caught.value.response is session.last
 
 
-def test_a_turn_that_ends_at_a_stop_sequence_at_once_is_no_error():
-    """The user asked for that."""
+def test_an_empty_answer_that_ends_at_a_stop_sequence_is_not_an_error():
+    """An answer that begins with the user's stop sequence is empty, and that is not an error."""
     message = {
         "type": "message", "id": "m", "role": "assistant", "model": "scripted", "stop_reason": "stop_sequence",
         "stop_sequence": "x", "content": [], "usage": {"input_tokens": 1, "output_tokens": 0},
@@ -267,7 +267,7 @@ def test_a_turn_that_ends_at_a_stop_sequence_at_once_is_no_error():
     assert Session(ScriptedTransport(message)).ask("go", stop="x").text == ""
 
 
-# -- what never runs ------------------------------------------------------------------------------
+# -- calls that never run -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def note(ran: list[Any]) -> Any:
 
 
 def events_with(arguments: list[str], *, stop_reason: str = "tool_use", stop: bool = True) -> Iterator[dict[str, Any]]:
-    """The events of an answer that calls ``note`` with these pieces of JSON."""
+    """Yield the events of an answer that calls ``note`` with these pieces of JSON."""
     yield {
         "type": "message_start",
         "message": {"id": "m", "role": "assistant", "model": "scripted", "usage": {"input_tokens": 1}},
@@ -310,8 +310,8 @@ def events_with(arguments: list[str], *, stop_reason: str = "tool_use", stop: bo
 @pytest.mark.parametrize(
     "arguments", [['{"word": "a'], ['{"word": "a"', "]"], ["[1]"], ['"a"'], ['{"word": NaN}'], ['{"word": "a"}}']]
 )
-def test_arguments_that_are_no_whole_json_object_never_run(ran: list[Any], note: Any, arguments: list[str]):
-    """The model is told what it sent, the turn goes on, and what goes back is valid."""
+def test_a_call_without_a_complete_json_object_never_runs(ran: list[Any], note: Any, arguments: list[str]):
+    """A call without a complete JSON object does not run. The model gets an error, and the next request is valid."""
     transport = ScriptedTransport(events_with(arguments), "Sorry.")
     response = Session(transport).ask("go", tools=[note])
     assert ran == []
@@ -322,8 +322,8 @@ def test_arguments_that_are_no_whole_json_object_never_run(ran: list[Any], note:
     assert response.text == "Sorry."
 
 
-def test_a_call_that_was_cut_off_never_runs(ran: list[Any], note: Any):
-    """The stream ended in the middle, with JSON that would parse: no message_stop, no call."""
+def test_a_call_in_a_cut_stream_never_runs(ran: list[Any], note: Any):
+    """A call does not run without ``message_stop``, even if its JSON is complete."""
     session = Session(ScriptedTransport(events_with(['{"word": "a"}'], stop=False)))
     with pytest.raises(StreamError):
         session.ask("go", tools=[note])
@@ -332,8 +332,8 @@ def test_a_call_that_was_cut_off_never_runs(ran: list[Any], note: Any):
 
 
 @pytest.mark.parametrize("reason", ["max_tokens", "end_turn", "refusal", "stop_sequence"])
-def test_a_call_runs_only_where_the_answer_stopped_for_it(ran: list[Any], note: Any, reason: str):
-    """Whole JSON is not enough: an answer that stopped for another reason may have been cut."""
+def test_a_call_runs_only_if_the_stop_reason_is_tool_use(ran: list[Any], note: Any, reason: str):
+    """A call does not run after another stop reason, because its answer may be cut off."""
     session = Session(ScriptedTransport(events_with(['{"word": "a"}'], stop_reason=reason)))
     if reason == "refusal":
         with pytest.raises(AnswerError):
@@ -343,8 +343,8 @@ def test_a_call_runs_only_where_the_answer_stopped_for_it(ran: list[Any], note: 
     assert ran == []
 
 
-def test_arguments_that_do_not_fit_are_an_error_result_that_says_which():
-    """The function does not run, and the model can mend its call."""
+def test_wrong_arguments_are_an_error_result_that_names_them():
+    """The function does not run. The result names the wrong arguments, so the model can correct its call."""
     transport = ScriptedTransport(call("add", a="x", c=1), call("add", a=1), "2")
     Session(transport).ask("go", tools=[add])
     said = text_of(results(transport.requests[1])[0])
@@ -354,8 +354,8 @@ def test_arguments_that_do_not_fit_are_an_error_result_that_says_which():
     assert text_of(results(transport.requests[2])[0]) == "2"
 
 
-def test_a_tool_that_is_not_there_is_an_error_result():
-    """It names the nearest."""
+def test_an_unknown_tool_is_an_error_result():
+    """A call of an unknown tool has an error result that names the most similar tool."""
     transport = ScriptedTransport(call("ad", a=1), "Oh.")
     Session(transport).ask("go", tools=[add])
     (result,) = results(transport.requests[1])
@@ -363,8 +363,8 @@ def test_a_tool_that_is_not_there_is_an_error_result():
     assert "Did you mean add?" in text_of(result)
 
 
-def test_an_exception_goes_back_and_its_traceback_is_shown(capsys: pytest.CaptureFixture[str]):
-    """The model gets the message, the user the traceback."""
+def test_the_model_gets_the_error_and_the_user_sees_the_traceback(capsys: pytest.CaptureFixture[str]):
+    """If a tool raises, the model gets the error message and the user sees the traceback."""
 
     def fail() -> None:
         raise LookupError("no such row")
@@ -380,7 +380,7 @@ def test_an_exception_goes_back_and_its_traceback_is_shown(capsys: pytest.Captur
 
 
 def test_an_async_tool_is_awaited():
-    """``async def`` works, without a loop of the caller's."""
+    """An ``async def`` function can be a tool, also if the caller has no event loop."""
 
     async def slow(word: str) -> str:
         import asyncio
@@ -396,8 +396,8 @@ def test_an_async_tool_is_awaited():
 # -- interrupts, errors, budgets ------------------------------------------------------------------
 
 
-def test_an_interrupt_in_a_tool_stops_the_turn_with_a_history_that_can_be_sent():
-    """The calls before it have their results, it and the later ones say that they were interrupted."""
+def test_an_interrupt_in_a_tool_leaves_a_valid_history():
+    """The calls before the interrupt keep their results. The results of the others say that they were interrupted."""
     ran: list[str] = []
 
     def work(word: str) -> str:
@@ -423,8 +423,8 @@ def test_an_interrupt_in_a_tool_stops_the_turn_with_a_history_that_can_be_sent()
     assert roles[-1] == "user"
 
 
-def test_a_failure_in_a_later_round_keeps_what_was_done():
-    """The error goes on; the Response has the first round, and the conversation can be sent again."""
+def test_a_failure_in_a_later_round_keeps_the_earlier_rounds():
+    """The Response of a failed turn contains the earlier rounds, and the next request is valid."""
     transport = ScriptedTransport(["Adding.", call("add", a=1)], OverloadedError("busy"), "ok")
     session = Session(transport)
     with pytest.raises(OverloadedError):
@@ -435,8 +435,8 @@ def test_a_failure_in_a_later_round_keeps_what_was_done():
     must_be_valid(transport.requests[-1])
 
 
-def test_the_budget_is_checked_before_every_further_round(monkeypatch: pytest.MonkeyPatch):
-    """The second request would go over it, so it is not sent."""
+def test_the_budget_is_checked_before_each_round(monkeypatch: pytest.MonkeyPatch):
+    """A round that would exceed the budget is not sent."""
     from nbchat.config import Nbchat
 
     prices = {"scripted": {"input": 0.0, "output": 1_000_000.0}}
@@ -449,7 +449,7 @@ def test_the_budget_is_checked_before_every_further_round(monkeypatch: pytest.Mo
     assert [one.name for one in session.last.tool_calls] == ["add"]
 
 
-# -- which tools ----------------------------------------------------------------------------------
+# -- the choice of tools --------------------------------------------------------------------------
 
 
 class Shelf:
@@ -461,8 +461,8 @@ class Shelf:
         return self.books[title]
 
 
-def test_names_of_the_namespace_with_commas_and_methods():
-    """As ``--tools add,shelf.year`` says; the answer is looked up where the name was."""
+def test_tools_are_found_by_names_with_commas_and_methods():
+    """``--tools add,shelf.year`` finds a function and a method in the user's namespace."""
     namespace = {"add": add, "shelf": Shelf()}
     transport = ScriptedTransport([call("shelf__year", title="Emma"), call("add", a=1)], "1815")
     Session(transport).ask("when?", tools="add,shelf.year", namespace=namespace)
@@ -470,8 +470,8 @@ def test_names_of_the_namespace_with_commas_and_methods():
     assert [text_of(one) for one in results(transport.requests[1])] == ["1815", "2"]
 
 
-def test_a_marked_function_is_a_tool_of_every_cell():
-    """``nbchat.tool`` once, no option; named as well, it is there once."""
+def test_a_decorated_function_is_a_tool_of_every_cell():
+    """A function with ``nbchat.tool`` needs no option. If the option names it too, it is sent once."""
 
     @nbchat.tool
     def today() -> str:
@@ -484,16 +484,16 @@ def test_a_marked_function_is_a_tool_of_every_cell():
         assert [tool["name"] for tool in transport.requests[0].tools] == ["today"]
 
 
-def test_without_tools_nothing_of_them_is_sent():
-    """A plain turn is what it was."""
+def test_a_request_without_tools_has_no_tool_fields():
+    """A request without tools has neither ``tools`` nor ``tool_choice``."""
     transport = ScriptedTransport("hi")
     Session(transport).ask("hi", namespace={"add": add})
     assert "tools" not in transport.requests[0].body()
     assert "tool_choice" not in transport.requests[0].body()
 
 
-def test_what_cannot_be_a_tool_is_said_before_anything_is_sent():
-    """A name that is not there, a value that cannot be called, a parameter without a JSON form."""
+def test_a_value_that_cannot_be_a_tool_is_refused_before_sending():
+    """An undefined name, a value that is not callable, and a parameter without a JSON type are refused."""
 
     class Thing:
         pass
@@ -512,7 +512,7 @@ def test_what_cannot_be_a_tool_is_said_before_anything_is_sent():
 
 
 def test_run_needs_a_shell():
-    """In plain Python there is no cell to run in."""
+    """``--run`` raises an error in plain Python, which has no cells."""
     with pytest.raises(OptionError, match="--run needs IPython"):
         Session(ScriptedTransport("never")).ask("go", run=True)
 
@@ -528,8 +528,11 @@ def test_run_needs_a_shell():
         (None, "ask", False),
     ],
 )
-def test_approval_where_nobody_can_answer(approve: str | None, marked: str | None, runs: bool):
-    """Functions the user named run unasked; where asking is due and nobody is there, it is a no, said to the model."""
+def test_approval_if_nobody_can_answer(approve: str | None, marked: str | None, runs: bool):
+    """Functions that the user named run without approval.
+
+    If approval is required and nobody can answer, the call is denied.
+    """
     done: list[int] = []
 
     def work() -> str:
@@ -544,11 +547,11 @@ def test_approval_where_nobody_can_answer(approve: str | None, marked: str | Non
     assert result.get("is_error", False) is not runs
 
 
-# -- asking within a turn -------------------------------------------------------------------------
+# -- a question within a turn ---------------------------------------------------------------------
 
 
-def test_a_tool_may_ask_by_itself():
-    """A turn within a turn stands for itself: it sends no half-done history, and the outer one goes on."""
+def test_a_tool_can_ask_a_question_of_its_own():
+    """A question within a turn sends no unfinished history. The outer turn continues after it."""
     inner: list[Response] = []
 
     def consult(question: str) -> str:
@@ -567,8 +570,8 @@ def test_a_tool_may_ask_by_itself():
     must_be_valid(transport.requests[3])
 
 
-def test_a_tool_may_ask_in_another_conversation():
-    """That one is not under way, so it goes on as always."""
+def test_a_tool_can_ask_in_another_conversation():
+    """A question in another conversation becomes a turn of that conversation."""
 
     def consult(question: str) -> str:
         return session.ask(question, chat="side").text
@@ -580,8 +583,8 @@ def test_a_tool_may_ask_in_another_conversation():
     assert len(session.conversation("main").turns) == 1
 
 
-def test_a_second_cell_goes_on_after_a_turn_with_tools():
-    """The calls and their results are part of the history, and the turn of a cell that runs again is replaced."""
+def test_a_cell_after_a_turn_with_tools_sends_its_calls_and_results():
+    """The history contains the calls and their results. A cell that runs again replaces its turn."""
     transport = ScriptedTransport(["Adding.", call("add", a=1)], "It is 2.", "Yes.", "Yes again.")
     session = Session(transport)
     session.ask("1 + 1?", tools=[add], cell="a")
@@ -593,7 +596,7 @@ def test_a_second_cell_goes_on_after_a_turn_with_tools():
 
 
 def test_a_cell_without_tools_after_one_with_tools():
-    """The API takes calls in the history only where tools are defined: theirs are, and none may be called."""
+    """nbchat defines the tools of calls in the history, because the API requires this, and forbids new calls."""
     transport = ScriptedTransport(call("add", a=1), "It is 2.", "Yes.")
     session = Session(transport)
     session.ask("1 + 1?", tools=[add])
@@ -604,8 +607,8 @@ def test_a_cell_without_tools_after_one_with_tools():
     assert last.body()["tool_choice"] == {"type": "none"}
 
 
-def test_an_answer_in_one_piece_runs_the_same_loop():
-    """Without streaming the events are made of the message; the loop does not know."""
+def test_an_answer_without_streaming_runs_the_same_loop():
+    """An answer without streaming is turned into events, so the same loop handles it."""
     message = {
         "type": "message", "id": "m", "role": "assistant", "model": "scripted", "stop_reason": "tool_use",
         "content": [{"type": "tool_use", "id": "toolu_9", "name": "add", "input": {"a": 4}}],
@@ -617,7 +620,7 @@ def test_an_answer_in_one_piece_runs_the_same_loop():
 
 
 def test_what_is_printed_while_another_thread_displays_is_recorded():
-    """The view draws while run_python runs: the model gets every line all the same."""
+    """The model gets all printed lines, also those that are printed while the view draws from another thread."""
     record, inside, over = OutputRecord(1000), threading.Event(), threading.Event()
 
     def display() -> None:
@@ -634,8 +637,8 @@ def test_what_is_printed_while_another_thread_displays_is_recorded():
     assert record.content()[0]["text"] == "plotting"
 
 
-def test_a_record_of_outputs_is_without_widgets_that_have_no_text() -> None:
-    """The live view shows one through the same publisher while run_python runs."""
+def test_a_record_of_outputs_omits_widgets_without_text() -> None:
+    """A widget without text is not recorded, because the live view of nbchat is shown through the same publisher."""
     record = OutputRecord(1000)
     record.show({"application/vnd.jupyter.widget-view+json": {"model_id": "m"}})
     record.write("plotting\n")

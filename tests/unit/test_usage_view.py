@@ -1,4 +1,4 @@
-"""The usage table and plot: true numbers, safe HTML, and a plot without a colour of its own."""
+"""Tests of the usage table and plot: correct numbers, safe HTML, and no colours of their own."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nbchat.view.usage import joined, usage_frame, usage_table
 
 
 def total(*group: str, cost: float = 0.25, **known: Any) -> Total:
-    """A total of two requests."""
+    """Return a total of two requests."""
     values: dict[str, Any] = {"requests": 2, "usage": Usage(1200, 340, 56, 78), "unknown": 0, "saved": 0.0}
     values |= {"failed": 0, "replayed": 0} | known
     return Total(group, cost=cost, **values)
 
 
 class Tags(HTMLParser):
-    """Tags and attributes, and whether every tag was closed in turn."""
+    """A parser that keeps tags and attributes, and asserts that each tag is closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Tags(HTMLParser):
         self.said.append(data)
 
 
-#: Tags that the sanitisers of JupyterLab, GitHub and nbconvert all let through.
+#: Tags that the sanitisers of JupyterLab, GitHub and nbconvert all keep.
 HARMLESS = {"div", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "strong", "small", "figure",
             "figcaption", "p"}  # fmt: skip
 
@@ -62,8 +62,8 @@ HARMLESS = {"div", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "t
         joined(usage_plot([total("2026-11-01")]), usage_table([total("m", "n")], ("model", "notebook"))),
     ],
 )
-def test_html_is_harmless_and_whole(bundle: dict[str, str]):
-    """Only tags that survive, every one closed; no script, image, link or style sheet; MathJax stays out."""
+def test_html_is_harmless_and_well_formed(bundle: dict[str, str]):
+    """The HTML has only tags that sanitisers keep, all of them closed. It has no script, image, link or MathJax."""
     assert set(bundle) == {"text/plain", "text/html"}
     parsed = Tags(bundle["text/html"])
     assert {tag for tag, _ in parsed.tags} <= HARMLESS
@@ -76,8 +76,8 @@ def test_html_is_harmless_and_whole(bundle: dict[str, str]):
         assert "mathjax_ignore tex2jax_ignore" in outer
 
 
-def test_names_from_outside_cannot_become_markup():
-    """A model's name comes from an endpoint, a chat's from the user."""
+def test_names_cannot_become_markup():
+    """The names of models and conversations are escaped, because endpoints and users choose them."""
     bad = "<img src=x onerror=alert(1)>\"'&\x1b[31m\u202e" + "x" * 200
     for bundle in (usage_table([total(bad)], "model", title=bad), usage_plot([total(bad)], title=bad)):
         assert "<img" not in bundle["text/html"]
@@ -87,8 +87,8 @@ def test_names_from_outside_cannot_become_markup():
         assert "x" * 60 not in bundle["text/plain"]
 
 
-def test_the_table_says_what_is_known_and_what_is_not():
-    """Known, partly known and unknown costs; estimates marked; a sum at the end."""
+def test_the_table_separates_known_and_unknown_costs():
+    """The table shows known, partly known and unknown costs, marks estimates, and ends with a sum."""
     made = usage_table(
         [
             total("a", cost=0.25, saved=0.125, replayed=1),
@@ -112,15 +112,15 @@ def test_the_table_says_what_is_known_and_what_is_not():
 
 
 def test_empty_columns_are_left_out():
-    """Without failures there is no column for failures."""
+    """A column without values is left out."""
     made = usage_table([total("a")], "model")
     assert "Failed" not in made["text/plain"]
     assert "Saved" not in made["text/html"]
-    assert "Total" not in made["text/plain"]  # one row is its own sum
+    assert "Total" not in made["text/plain"]  # one row needs no sum
 
 
 def test_the_plot_has_a_column_for_every_day():
-    """Days without a request are there, empty; heights are in proportion."""
+    """The plot has an empty column for a day without requests. Heights are proportional to the cost."""
     made = usage_plot([total("2026-10-30", cost=0.5), total("2026-11-02", cost=1.0)])
     heights = [int(height) for height in re.findall(r"border-bottom-width: (\d+)px", made["text/html"])]
     assert len(heights) == 4
@@ -130,11 +130,11 @@ def test_the_plot_has_a_column_for_every_day():
     assert [line.split()[0] for line in bars] == ["2026-10-30", "2026-10-31", "2026-11-01", "2026-11-02"]
     assert bars[3].count("█") == 2 * bars[0].count("█") == 40
     tiny = usage_plot([total("2026-10-30", cost=0.0001), total("2026-10-31", cost=100.0)])
-    assert "border-bottom-width: 1px" in tiny["text/html"]  # little is not nothing
+    assert "border-bottom-width: 1px" in tiny["text/html"]  # a small cost is still visible
 
 
-def test_the_plot_can_be_heard():
-    """Screen readers read a sentence for the plot and a title for each bar, and hear of unknown costs."""
+def test_the_plot_is_accessible_to_screen_readers():
+    """Screen readers get a sentence for the plot and a title for each bar, and learn of unknown costs."""
     made = usage_plot([total("2026-11-01", cost=0.5), total("2026-11-02", cost=1.25, unknown=1)])
     sentence = (
         "Cost by day: $1.75 in all, $1.25 at most (2026-11-02); "
@@ -149,8 +149,8 @@ def test_the_plot_can_be_heard():
     assert made["text/html"].count("dashed; ") == 1
 
 
-def test_the_plot_takes_the_colour_of_the_page():
-    """No colour is fixed: the theme's own variable, else that of the text."""
+def test_the_plot_uses_the_colour_of_the_page():
+    """The colour is a variable of the theme, or else the colour of the text."""
     html = usage_plot([total("2026-11-01"), total("2026-11-02")])["text/html"]
     assert re.findall(r"(?:background|#[0-9a-f]{3,6}\b|rgb)", html) == []
     assert re.findall(r"[^-]color: ([^;\"]+)", html) == [
@@ -159,7 +159,7 @@ def test_the_plot_takes_the_colour_of_the_page():
 
 
 def test_a_frame_of_entries_and_of_totals(tmp_path: Path):
-    """What nbchat.usage() gives: times as times, unknown costs as NaN."""
+    """The frames of ``nbchat.usage()`` have times as datetimes and unknown costs as NaN."""
     import pandas
 
     ledger = Ledger(tmp_path / "ledger.sqlite")
@@ -180,7 +180,7 @@ def test_a_frame_of_entries_and_of_totals(tmp_path: Path):
 
 
 def test_without_pandas_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
-    """The table does not need it."""
+    """The error names pandas. The table does not need pandas."""
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **known: Any) -> Any:
