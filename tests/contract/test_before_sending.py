@@ -1,4 +1,4 @@
-"""What is asked of the Models API before sending, and what is done with it."""
+"""Tests of the requests to the Models API before sending, and of their effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PNG = bytes.fromhex(
 
 
 class Api:
-    """A service with a Models API: ``model`` is what it says of every model, None that it has none."""
+    """A service with a Models API. ``model`` is its answer for every model, or None for an error 404."""
 
     def __init__(self, model: dict | None, tokens: int = 0) -> None:
         self.model, self.tokens = model, tokens
@@ -52,14 +52,14 @@ def model(**can) -> dict:
 
 
 def test_a_plain_question_asks_nothing_about_the_model():
-    """One request: the question."""
+    """A plain question sends one request and does not ask the Models API."""
     with serving(api := Api(model())) as server:
         session_at(server.url).ask("Hi")
     assert api.paths == ["/v1/messages"]
 
 
-def test_the_model_is_asked_about_once_a_session():
-    """Two questions that need it, one request to the Models API."""
+def test_the_models_api_is_asked_once_a_session():
+    """Two questions that need the model's capabilities cause one request to the Models API."""
     with serving(api := Api(model(effort={"supported": True, "low": YES}))) as server:
         session = session_at(server.url)
         session.ask("Hi", effort="low")
@@ -67,8 +67,8 @@ def test_the_model_is_asked_about_once_a_session():
     assert api.paths == ["/v1/models/claude-sonnet-5-5", "/v1/messages", "/v1/messages"]
 
 
-def test_an_effort_the_model_does_not_accept_is_never_sent():
-    """The error names the levels it accepts; nothing is sent and nothing joins the conversation."""
+def test_an_effort_that_the_model_does_not_accept_is_never_sent():
+    """The error names the accepted levels. Nothing is sent, and the conversation does not change."""
     with serving(api := Api(model(effort={"supported": True, "low": YES, "high": YES, "max": NO}))) as server:
         session = session_at(server.url)
         with pytest.raises(OptionError) as refused:
@@ -79,37 +79,37 @@ def test_an_effort_the_model_does_not_accept_is_never_sent():
 
 
 def test_an_image_for_a_model_that_cannot_see_is_never_sent(tmp_path: Path):
-    """Also where it comes of a value in the prompt."""
+    """An image is refused before sending if the model cannot read images, also as a value in the prompt."""
     (tmp_path / "dot.png").write_bytes(PNG)
     with serving(api := Api(model(image_input=NO))) as server, pytest.raises(AttachmentError, match="does not read"):
         session_at(server.url).ask("{{ dot }}", namespace={"dot": tmp_path / "dot.png"})
     assert api.paths == ["/v1/models/claude-sonnet-5-5"]
 
 
-def test_the_form_of_thinking_is_the_one_the_model_accepts():
-    """A model that takes only a budget gets one; what is sent says so."""
+def test_the_form_of_thinking_is_accepted_by_the_model():
+    """A model that accepts only a thinking budget gets a budget."""
     only_budget = {"supported": True, "types": {"adaptive": NO, "enabled": YES}}
     with serving(Api(model(thinking=only_budget))) as server:
         session_at(server.url).ask("Hi", thinking=True)
     assert server.requests[-1].body["thinking"] == {"type": "enabled", "budget_tokens": 4096}
 
 
-def test_an_answer_longer_than_the_model_gives_is_never_asked_for():
-    """The limit is named."""
+def test_more_tokens_than_the_models_limit_are_never_requested():
+    """A ``max_tokens`` above the limit of the model raises an error that names the limit."""
     with serving(Api(model())) as server, pytest.raises(OptionError, match="64,000"):
         session_at(server.url).ask("Hi", max_tokens=100_000)
 
 
 @pytest.mark.parametrize("told", [None, {}, {"max_input_tokens": None, "capabilities": None}])
-def test_an_endpoint_that_says_nothing_refuses_nothing(told):
-    """No Models API, an empty answer, nulls: the request goes as it is."""
+def test_an_endpoint_without_capabilities_refuses_nothing(told):
+    """The request is sent unchanged if there is no Models API, or if its answer is empty or null."""
     with serving(api := Api(told)) as server:
         assert session_at(server.url).ask("Hi " * 100_000, thinking=True, effort="max", web_search=True)
     assert api.paths[-1] == "/v1/messages"
 
 
 def test_a_large_request_is_counted_and_refused_before_it_is_sent():
-    """The estimate asks for the window, the endpoint counts, and the three largest parts are named."""
+    """A large request is counted by the endpoint. If it exceeds the window, the error names its largest parts."""
     with serving(api := Api(model(), tokens=210_000)) as server:
         session = session_at(server.url)
         with pytest.raises(InputError) as refused:
@@ -120,15 +120,15 @@ def test_a_large_request_is_counted_and_refused_before_it_is_sent():
     assert "the prompt's own text" in refused.value.message
 
 
-def test_a_large_request_that_fits_by_the_endpoints_count_is_sent():
-    """An estimate alone would have refused it."""
+def test_a_large_request_that_fits_by_the_exact_count_is_sent():
+    """A request that fits by the endpoint's count is sent, although the estimate exceeds the window."""
     with serving(api := Api(model(), tokens=120_000)) as server:
         assert session_at(server.url).ask("x" * 900_000)
     assert api.paths[-1] == "/v1/messages"
 
 
-def test_trim_drops_turns_and_the_response_says_so():
-    """What was dropped is in the notes; what was sent is the newer history."""
+def test_trim_drops_turns_and_adds_a_note():
+    """The notes tell what was dropped. The request has the newer turns."""
     with serving(api := Api(model(), tokens=220_000)) as server:
         session = session_at(server.url)
         for letter in "ab":
@@ -140,8 +140,8 @@ def test_trim_drops_turns_and_the_response_says_so():
     assert api.paths.count("/v1/models/claude-sonnet-5-5") == 1
 
 
-def test_a_replay_asks_nobody(tmp_path: Path):
-    """What was recorded with thinking, effort and a long prompt replays without a server."""
+def test_a_replay_needs_no_server(tmp_path: Path):
+    """A recording with thinking, effort and a long prompt is replayed without any request."""
     with serving(Api(model(), tokens=90_000)) as server:
         session = session_at(server.url)
         session.recording.use_cassette(str(tmp_path / "c.jsonl"), "record")
@@ -154,8 +154,8 @@ def test_a_replay_asks_nobody(tmp_path: Path):
     assert replayed.digest == recorded.digest
 
 
-def test_without_a_models_api_the_listed_window_holds():
-    """As on Bedrock and Vertex; a beta may give more than is listed, and an unknown model has no window."""
+def test_the_listed_window_applies_without_a_models_api():
+    """The listed window applies on Bedrock and Vertex. A beta may allow more, and an unknown model has no window."""
     with serving(api := Api(None, tokens=1_100_000)) as server:
         with pytest.raises(InputError, match="1,000,000"):
             session_at(server.url).ask("x" * 3_900_000)

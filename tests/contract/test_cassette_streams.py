@@ -1,4 +1,4 @@
-"""Recorded streams of the real API go through a cassette and come out as they were."""
+"""Tests that a cassette replays recorded streams of the real API unchanged."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FILES = sorted(STREAMS.glob("*.sse"))
 
 
 def events_in(file: Path) -> list[dict]:
-    """The events of a recorded stream, as the API sent them."""
+    """Return the events of a recorded stream, as the API sent them."""
     rows = file.read_text("utf-8").splitlines()
     return [json.loads(row.removeprefix("data:")) for row in rows if row.startswith("data:")]
 
 
 def request_of(file: Path) -> Request:
-    """The request that caused it where it was kept, else one that names the file."""
+    """Return the recorded request of a stream. If there is none, return a request that contains the file's name."""
     kept = file.with_suffix(".request.json")
     body = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
     messages = body.pop("messages", None) or [{"role": "user", "content": file.stem}]
@@ -65,8 +65,8 @@ def respond(transport, request: Request, cassette: Cassette | None = None) -> Re
 
 
 @pytest.mark.skipif(not FILES, reason="the recorded streams are not beside the project")
-def test_every_recorded_stream_replays_as_it_was(tmp_path):
-    """Byte for byte as events, and equal as a Response; all in one cassette, replayed in reverse."""
+def test_every_recorded_stream_is_replayed_unchanged(tmp_path):
+    """Each stream is replayed with equal bytes and an equal Response, from one cassette and in reverse order."""
     assert len(FILES) > 50
     cassette = tmp_path / "streams.jsonl"
     asked = {file: request_of(file) for file in FILES}
@@ -91,7 +91,7 @@ def test_every_recorded_stream_replays_as_it_was(tmp_path):
 
 @pytest.mark.skipif(not FILES, reason="the recorded streams are not beside the project")
 def test_a_cassette_is_smaller_than_the_streams(tmp_path):
-    """Runs of deltas are stored as the text they are."""
+    """Runs of deltas are stored as one text, so a cassette is smaller than the streams."""
     cassette = tmp_path / "streams.jsonl"
     for file in FILES:
         request = Request(file.name, (Message.of("user", "?"),), 64)

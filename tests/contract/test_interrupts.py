@@ -1,4 +1,4 @@
-"""The ■ of a front end is a SIGINT: wherever a turn is, it ends at once, and all that was there is kept."""
+"""Tests of interrupts: a SIGINT ends a turn in each of its phases, and everything that arrived is kept."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nbchat import ScriptedTransport, Session
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import Received, Wire, serving, start, streaming, text_delta, text_events
 
-#: Seconds, on however busy a machine: each of these turns would take 20 s and more without an interrupt.
-#: Half a second is promised, and measured by bench/kernel.py.
-AT_ONCE = 5.0
+#: Seconds, on a busy machine. Each of these turns would take at least 20 s without an interrupt.
+#: The promise is half a second, which bench/kernel.py measures.
+INTERRUPT_LIMIT_S = 5.0
 
 
 @pytest.fixture(scope="module")
 def http() -> Iterator[Any]:
-    """One pool of connections: it must be usable after each interrupt."""
+    """Return a connection pool, which must be usable after each interrupt."""
     import anthropic
 
     with anthropic.DefaultHttpxClient() as client:
@@ -37,7 +37,7 @@ def _python_handles_sigint() -> Iterator[None]:
 
 
 class Stop:
-    """Sends SIGINT to the main thread, a moment after it is asked to, and remembers when."""
+    """Sends SIGINT to the main thread after a delay, and remembers the time."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -51,7 +51,7 @@ class Stop:
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     def watch(self, wire: Wire) -> None:
-        """Wait for the client to go."""
+        """Wait until the client closes the connection."""
         if wire.gone(20):
             self.gone.set()
         raise ConnectionError
@@ -105,7 +105,7 @@ def counting_down(stop: Stop) -> Callable[[Wire, Received], None]:
         wire.json(
             "429 Slow", {"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}}, retry_after="30"
         )
-        stop.gone.set()  # nothing is under way while it waits
+        stop.gone.set()  # no request is open during the countdown
         stop.soon()
 
     return handler
@@ -131,8 +131,8 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_an_interrupt_ends_the_turn_at_once(place: str, http: Any):
-    """The stream is closed, what arrived is kept and bound, the history stays valid, and the next ask works."""
+def test_an_interrupt_ends_the_turn(place: str, http: Any):
+    """The stream is closed, the partial answer is kept, the history stays valid, and the next question works."""
     make, options, begins = PLACES[place]
     stop, settled = Stop(), []
 
@@ -158,22 +158,22 @@ def test_an_interrupt_ends_the_turn_at_once(place: str, http: Any):
         assert session.ask("And now?", cell="c").text == "I am here"
         assert len(server.requests) == 3
         sent = server.requests[-1].body["messages"]
-    assert took < AT_ONCE
+    assert took < INTERRUPT_LIMIT_S
     assert settled == [response]
     assert response.status == "interrupted"
     assert not response
     assert response.text.startswith(begins)
     assert bool(response.text) is bool(begins)
     assert response.usage.estimated is bool(begins)
-    # The history alternates, and no question stands in it without an answer.
+    # The roles alternate, and each question in the history has an answer.
     assert [message["role"] for message in sent] == ["user", "assistant"] * (len(sent) // 2) + ["user"]
     questions = [message["content"] for message in sent if message["role"] == "user"]
     assert questions == ["Are you there?", *(["Tell me"] if begins else []), "And now?"]
     assert all(message["content"] for message in sent)
 
 
-def test_an_interrupt_in_a_view_counts_as_one_of_the_turn(http: Any):
-    """A front end's ■ may come while a chunk is drawn."""
+def test_an_interrupt_in_a_view_interrupts_the_turn(http: Any):
+    """An interrupt while a view draws a chunk is an interrupt of the turn."""
 
     class View:
         settled = 0
@@ -197,8 +197,8 @@ def test_an_interrupt_in_a_view_counts_as_one_of_the_turn(http: Any):
     assert (session.last.status, session.last.text) == ("interrupted", "Once ")
 
 
-def test_a_second_interrupt_while_the_first_is_settled_leaves_no_sink_out(http: Any):
-    """People press ■ twice: the later sinks are settled all the same, and the interrupt goes on."""
+def test_a_second_interrupt_during_the_first_still_settles_all_sinks(http: Any):
+    """All sinks are settled if the user presses ■ twice, and the interrupt is raised."""
     settled: list[str] = []
 
     class View:
@@ -248,7 +248,7 @@ class Witness:
 
 
 class Clock:
-    """A clock that sends a real SIGINT at its n-th reading. The Response is made with the last one."""
+    """A clock that sends a real SIGINT at its n-th reading. The last reading is made for the Response."""
 
     def __init__(self, interrupt_at: int) -> None:
         self.readings, self._at = 0, interrupt_at
@@ -261,7 +261,7 @@ class Clock:
 
 
 def test_an_interrupt_while_the_response_is_made_settles_every_sink():
-    """Between the Response and its sinks nothing may be lost. The interrupt is raised when all are settled."""
+    """Each sink is settled, whenever the interrupt comes. It is raised after all sinks are settled."""
     counting = Clock(0)
     Session(ScriptedTransport("Hello!"), clock=counting).ask("Hi")
     for reading in range(1, counting.readings + 1):
@@ -272,14 +272,14 @@ def test_an_interrupt_while_the_response_is_made_settles_every_sink():
         assert witness.calls[-1:] == ["settle"]
         assert witness.calls.count("settle") == 1
         assert session.last is not None
-    assert (session.last.status, session.last.text) == ("complete", "Hello!")  # the last reading: all was there
+    assert (session.last.status, session.last.text) == ("complete", "Hello!")  # the answer was complete
 
 
 @pytest.mark.parametrize(
     ("where", "status"), [("begin", "interrupted"), ("feed", "interrupted"), ("settle", "complete")]
 )
 def test_a_real_interrupt_in_a_sink_settles_the_others_once(where: str, status: str):
-    """Before the end the turn stops; at the end the interrupt waits until the turn is settled."""
+    """An interrupt during the answer stops the turn. An interrupt at its end is raised when the turn is settled."""
     sinks = [Witness(where), Witness()]
     session = Session(ScriptedTransport("Hello, you!"))
     with pytest.raises(KeyboardInterrupt):
@@ -288,8 +288,8 @@ def test_a_real_interrupt_in_a_sink_settles_the_others_once(where: str, status: 
     assert session.last.status == status
 
 
-def test_a_real_interrupt_while_a_request_is_booked_keeps_its_row(monkeypatch: pytest.MonkeyPatch):
-    """What arrived was paid for, so its row is written before the interrupt goes on."""
+def test_a_real_interrupt_while_a_row_is_written_keeps_the_row(monkeypatch: pytest.MonkeyPatch):
+    """The row is written before the interrupt is raised, because the answer was paid for."""
     session = Session(ScriptedTransport("Hello!"))
     write = session.accounting.write
 
@@ -317,11 +317,11 @@ def test_a_turn_inside_a_tool_of_another_turn_holds_its_own_interrupt():
         session.ask("Hi", tools=[ask_again], sinks=[outer])
     assert (inner.calls.count("settle"), outer.calls.count("settle")) == (1, 1)
     assert session.last.status == "interrupted"
-    assert len(session.last.messages) == 3  # the call has its result, so the conversation can go on
+    assert len(session.last.messages) == 3  # the call has its result, so the conversation can continue
 
 
-def test_the_handler_of_before_is_back_after_a_turn():
-    """Also after an interrupt, and in a turn that a tool asked for."""
+def test_the_earlier_signal_handler_is_restored_after_a_turn():
+    """The signal handler is restored after a turn, also after an interrupted one."""
     before = signal.getsignal(signal.SIGINT)
     Session(ScriptedTransport("Hello!")).ask("Hi")
     with pytest.raises(KeyboardInterrupt):
@@ -329,14 +329,14 @@ def test_the_handler_of_before_is_back_after_a_turn():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_turn_in_another_thread_leaves_signals_alone():
-    """Python handles signals in the main thread only."""
+def test_a_turn_in_another_thread_does_not_handle_signals():
+    """A turn in another thread sets no signal handler, because Python handles signals in the main thread only."""
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(Session(ScriptedTransport("Hello!")).ask, "Hi").result().text == "Hello!"
 
 
-def test_a_tool_that_swallows_the_interrupt_does_not_go_on_with_the_turn():
-    """The user pressed ■ once. The stubborn call has its result, the next call does not run, and the turn ends."""
+def test_a_tool_that_catches_the_interrupt_does_not_continue_the_turn():
+    """The turn ends although a tool catches the interrupt. The call has its result, and the next call does not run."""
     ran: list[str] = []
 
     def stubborn(name: str) -> str:

@@ -1,4 +1,4 @@
-"""``pause_turn``: the service pauses a long search, and continues when its answer is sent back."""
+"""Tests of ``pause_turn``: the service pauses a long search, and continues when its answer is sent back."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def recorded(streams: Path) -> list[bytes]:
 
 
 def test_a_paused_search_continues_automatically(recorded: list[bytes]):
-    """The second request contains the first answer unchanged: thinking with its signature, calls, results."""
+    """The second request contains the first answer unchanged, with its thinking, signature, calls and results."""
     with serving(answering(*map(replay, recorded))) as server:
         response = Session(ClaudeTransport("mine", base_url=server.url)).ask(
             "Search.", thinking=True, web_search=True, max_tokens=15_000
@@ -75,7 +75,7 @@ def test_a_paused_search_continues_automatically(recorded: list[bytes]):
     assert second["messages"][0] == first["messages"][0]
     assert second["messages"][1] == {"role": "assistant", "content": content_of(recorded[0])}
     assert len(second["messages"]) == 2
-    assert {**second, "messages": 0} == {**first, "messages": 0}  # tools and all the rest as before
+    assert {**second, "messages": 0} == {**first, "messages": 0}  # tools and other fields are unchanged
     assert response.status == "complete"
     assert response.stop_reason == "end_turn"
     assert response.usage.web_search_requests == 15
@@ -113,7 +113,7 @@ def test_citations_are_rendered_with_their_sources(streams: Path):
 
 
 def test_a_service_that_always_pauses_is_continued_ten_times():
-    """Then the turn ends, and its stop reason says that the service paused."""
+    """After ten requests the turn ends. Its stop reason says that the service paused."""
     with serving(streaming(text_events(["More. "], "pause_turn"))) as server:
         response = Session(ClaudeTransport("mine", base_url=server.url)).ask("Search.")
     assert len(server.requests) == 11

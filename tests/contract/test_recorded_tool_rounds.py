@@ -1,7 +1,8 @@
-"""Tool rounds of the real API, replayed through the whole loop: server, SDK, parser, tools, next request.
+"""Tests of the tool loop with recorded answers of the real API.
 
-Each answer is a recorded stream. What we send after it is held against the request that was recorded
-after it, made by the library that recorded: the same calls answered with the same results.
+Each answer is a recorded stream. It passes through the server, the SDK, the parser and the tools to the next request.
+That request is compared with the recorded one, which the library that recorded the answers made from the same calls
+and results.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from nbchat.core.parser import events_of
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import Received, message, replay, serving, streaming
 
-# Named and typed as in the recorded requests.
+# The names and types are those of the recorded requests.
 
 
 def get_current_date() -> str:
@@ -65,7 +66,7 @@ def asked(requests: list[Received]) -> list[dict[str, Any]]:
 
 
 def told(messages: list[dict[str, Any]]) -> list[Any]:
-    """Messages in one form: text as blocks, no cache marks, no ``is_error: false``; prompts without blanks around."""
+    """Return messages in one form: text as blocks, without cache marks, ``is_error: false`` and outer white space."""
     plain = []
     for one in messages:
         content = [{"type": "text", "text": one["content"]}] if isinstance(one["content"], str) else one["content"]
@@ -105,7 +106,7 @@ def ask(url: str, prompt: str, tools: list[Callable[..., Any]], **options: Any) 
     ids=["inspect", "date", "weather-then-equipment", "after-thinking"],
 )
 def test_several_requests_in_a_row(streams: Path, name: str, numbers: tuple[int, ...], tools: list[Any]):
-    """Every request we send carries the messages that the recorded one carried, results included."""
+    """Each request has the same messages as the recorded one, including the results of tools."""
     names = [name.format(number) for number in numbers]
     requests = [recorded_request(streams, one) for one in names]
     with serving(*(replay((streams / f"{one}.sse").read_bytes()) for one in names)) as server:
@@ -118,12 +119,15 @@ def test_several_requests_in_a_row(streams: Path, name: str, numbers: tuple[int,
     assert response.status == "complete"
     assert response.text.strip()
     assert [call.name for call in response.tool_calls] == [tool.__name__ for tool in tools]
-    # The whole turn can be sent again, as the history of the next cell.
+    # The messages of the turn are valid as history of the next cell.
     assert [one.role for one in response.messages] == ["user", "assistant"] + ["user", "assistant"] * len(tools)
 
 
 def test_two_calls_in_one_answer(streams: Path):
-    """The first answer was recorded within the second request: both calls run, in order, answered in one message."""
+    """Both calls of an answer run in order, and one message has both results.
+
+    The second request contains the answer.
+    """
     name = "chatlas--test_anthropic_tool_variations_parallel--1"
     theirs = recorded_request(streams, name)
     first = message([*theirs["messages"][1]["content"]], stop_reason="tool_use")
@@ -135,7 +139,7 @@ def test_two_calls_in_one_answer(streams: Path):
     assert "red" in response.text.lower()
 
 
-# Recorded answers whose next request was not recorded: the calls, and what we answer, are checked by hand.
+# The next requests of these answers were not recorded. The tests compare calls and results with literals.
 
 
 def get_weather(location: str, unit: str = "celsius") -> str:
@@ -147,7 +151,7 @@ def get_time(timezone: str) -> str:
 
 
 def test_two_calls_of_one_function(streams: Path):
-    """Each call has its own result, by its own id."""
+    """Each call of a function has its own result, found by its id."""
     names = iter(["Percival", "Philippa"])
 
     def pelican_name_generator() -> str:
@@ -166,7 +170,7 @@ def test_two_calls_of_one_function(streams: Path):
 
 @pytest.mark.parametrize("name", ["legacy", "with_events_with_no_content"])
 def test_two_calls_of_two_functions_with_arguments(streams: Path, name: str):
-    """The arguments arrived in pieces; they reach the functions whole, and the results go back in order."""
+    """Arguments that arrive in pieces reach the functions complete. The results are sent in order."""
     recorded = f"openllmetry--test_anthropic_tools_streaming_{name}--0"
     first = replay((streams / f"{recorded}.sse").read_bytes())
     with serving(first, streaming(events_of(message([{"type": "text", "text": "Mild, and noon."}])))) as server:
@@ -181,8 +185,8 @@ def test_two_calls_of_two_functions_with_arguments(streams: Path, name: str):
     assert not any(one.get("is_error") for one in results)
 
 
-def test_a_call_after_a_search_among_the_tools_of_the_server(streams: Path):
-    """Blocks of the server's own tools go back verbatim beside the call that we answer."""
+def test_a_call_after_a_tool_search_of_the_server(streams: Path):
+    """Blocks of the server's own tools are sent again unchanged, before the call that nbchat answers."""
     name = "pydantic-ai--test_anthropic_native_tool_search_streaming--0"
 
     def get_exchange_rate(from_currency: str, to_currency: str) -> float:
@@ -200,8 +204,8 @@ def test_a_call_after_a_search_among_the_tools_of_the_server(streams: Path):
     assert response.text.endswith("0.92")
 
 
-def test_an_answer_that_ends_at_its_limit_runs_nothing(streams: Path):
-    """The recorded call is whole, but the answer says it ended at max_tokens: it is no call then."""
+def test_a_call_in_an_answer_that_reached_its_limit_does_not_run(streams: Path):
+    """A complete call does not run if the answer stopped at ``max_tokens``."""
     ran: list[str] = []
     whole = (streams / "anthropic-sdk--tool_use_response--0.sse").read_text(encoding="utf-8")
 
@@ -218,8 +222,8 @@ def test_an_answer_that_ends_at_its_limit_runs_nothing(streams: Path):
     assert len(asked(server.requests)) == 1
 
 
-def test_structured_answers_as_they_were_recorded(streams: Path):
-    """The recorded answers to a schema are read into instances of the type they were asked for."""
+def test_recorded_structured_answers(streams: Path):
+    """A recorded answer to a schema is parsed into an instance of the requested type."""
     from pydantic import BaseModel
 
     class Dog(BaseModel):

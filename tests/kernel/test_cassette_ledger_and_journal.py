@@ -1,4 +1,4 @@
-"""Records in a real kernel: Restart & Run All, costs, a budget, and kill -9 during an answer."""
+"""Tests of saved data in a real kernel: replays after a restart, costs, a budget, and recovery after kill -9."""
 
 from __future__ import annotations
 
@@ -48,8 +48,11 @@ def run_all(kernel: Kernel, *prompts: str, speed: str = "fast") -> list[tuple[di
     return found
 
 
-def test_restart_and_run_all_spends_only_on_what_changed(server: Server, tmp_path: Path):
-    """Two of three cells are replayed and one is sent. Each cell says which, and the run shows costs and savings."""
+def test_restart_and_run_all_sends_only_changed_cells(server: Server, tmp_path: Path):
+    """After a restart two of three cells are replayed and one is sent.
+
+    The cells and the run tell which, and the savings.
+    """
     with kernel_at(server, tmp_path) as kernel:
         before = run_all(kernel, "one", "two", "three")
         assert all("sent, and recorded in tape.jsonl" in sent for _, sent in before)
@@ -75,7 +78,7 @@ def test_restart_and_run_all_spends_only_on_what_changed(server: Server, tmp_pat
 
 
 def test_usage_by_period_group_and_file(server: Server, tmp_path: Path):
-    """Call %nbchat usage with each period, each grouping and a CSV file, and get the DataFrame."""
+    """``%nbchat usage`` accepts each period, each grouping and a CSV file, and the DataFrame has the same rows."""
     with kernel_at(server, tmp_path) as kernel:
         kernel.run("%load_ext nbchat")
         kernel.run("%%claude -c one\nfirst")
@@ -97,7 +100,10 @@ def test_usage_by_period_group_and_file(server: Server, tmp_path: Path):
 
 
 def test_a_budget_stops_a_cell_before_it_is_sent(server: Server, tmp_path: Path):
-    """``--budget`` and the setting work. The error has two lines with the amount spent, the limit and the estimate."""
+    """``--budget`` and the setting stop a cell.
+
+    The error has two lines with the spent amount, the limit and the estimate.
+    """
     with kernel_at(server, tmp_path) as kernel:
         kernel.run("%load_ext nbchat")
         error = kernel.run("%%claude --budget 0.05 --max-tokens 100\nHi", fails=True).error

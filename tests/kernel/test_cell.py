@@ -18,7 +18,7 @@ HOSTILE = """<script>alert(1)</script> <img src=x onerror=alert(2)> <b onclick=a
 
 [link](javascript:alert(5)) ![image](https://evil.example/x.png)
 """
-HOLD = 30.0  # seconds: how long the server holds a connection that nobody closes
+HOLD = 30.0  # seconds that the server holds a connection that nobody closes
 
 
 def last_words(request: Received) -> str:
@@ -93,7 +93,7 @@ def kernel(one_kernel: Kernel, server: Server) -> Kernel:
 
 @pytest.mark.parametrize("cell_id", ["a-cell", None])
 def test_a_cell_shows_its_answer_and_binds_the_response(kernel: Kernel, cell_id: str | None):
-    """JupyterLab and VS Code send a cell id; nbclient does not."""
+    """A cell shows its answer and binds the Response, with a cell id (JupyterLab, VS Code) and without (nbclient)."""
     cell = kernel.run("%%claude\nHello", cell_id)
     assert cell.answer.data["text/plain"] == "# You said\n\nHello, **and** so on.\n"
     assert "<strong>and</strong>" in cell.answer.data["text/html"]
@@ -103,7 +103,7 @@ def test_a_cell_shows_its_answer_and_binds_the_response(kernel: Kernel, cell_id:
 
 
 def test_without_a_cell_id_nothing_is_live(kernel: Kernel):
-    """The only output is one display_data, which nbval can compare."""
+    """Without a cell id there is one display_data and no live view, so that nbval can compare the output."""
     cell = kernel.run("%%claude\nHello", None)
     kinds = [message["msg_type"] for _, message in cell.messages]
     assert kinds == ["status", "execute_input", "display_data", "status"]
@@ -148,7 +148,7 @@ def test_a_response_is_bound_to_the_name(kernel: Kernel, code: str):
         ("x = 6\n%claude {{ x * 7 }} is what?", "42 is what?"),
     ],
 )
-def test_the_prompt_is_sent_as_it_stands(kernel: Kernel, server: Server, code: str, prompt: str):
+def test_the_prompt_is_sent_unchanged(kernel: Kernel, server: Server, code: str, prompt: str):
     """The prompt may be on the line, below the line, or both. A question mark at its end does not ask for help."""
     cell = kernel.run(code)
     assert last_words(server.requests[-1]) == prompt
@@ -162,7 +162,7 @@ def test_lines_inside_a_string_are_not_prompts(kernel: Kernel, server: Server):
     assert server.requests == []
 
 
-def test_a_cell_again_replaces_its_turn_and_another_goes_on(kernel: Kernel, server: Server):
+def test_a_cell_that_runs_again_replaces_its_turn(kernel: Kernel, server: Server):
     """Each turn belongs to a cell. A cell that asks twice has two turns."""
     kernel.run("%%claude\nfirst", "one")
     kernel.run("%%claude\nsecond", "two")
@@ -181,15 +181,15 @@ def test_a_cell_again_replaces_its_turn_and_another_goes_on(kernel: Kernel, serv
     ]
 
 
-def test_quiet_shows_nothing_and_binds(kernel: Kernel):
-    """There is no live view either."""
+def test_quiet_shows_nothing_and_binds_the_response(kernel: Kernel):
+    """``--quiet`` shows neither the live view nor the answer, and binds the Response."""
     cell = kernel.run("%%claude r << --quiet\nHello")
     assert [message["msg_type"] for _, message in cell.messages] == ["status", "execute_input", "status"]
     assert "Hello" in kernel.value("r.text")
 
 
-def test_an_answer_in_one_piece_is_the_same_response(kernel: Kernel, server: Server):
-    """With ``--no-stream`` the Response and the output are the same as with a stream."""
+def test_an_answer_without_streaming_is_the_same_response(kernel: Kernel, server: Server):
+    """The Response and the output of ``--no-stream`` are the same as with a stream."""
     streamed = kernel.run("%%claude a << --once\nHello")
     whole = kernel.run("%%claude b << --once --no-stream\nHello")
     assert [request.body.get("stream", False) for request in server.requests] == [True, False]
@@ -229,8 +229,8 @@ def test_a_dry_run_sends_nothing(kernel: Kernel, server: Server, prompt: str, to
         ("%claude {{ nam }}", "TemplateError", ["{{ nam }} in line 1 of the prompt: name 'nam' is not defined"]),
     ],
 )
-def test_what_the_user_wrote_wrong_is_two_lines(kernel: Kernel, server: Server, code: str, name: str, lines: list[str]):
-    """The error output says what happened and what to do, without a traceback. Nothing was sent."""
+def test_a_mistake_of_the_user_is_two_lines(kernel: Kernel, server: Server, code: str, name: str, lines: list[str]):
+    """The error says what happened and what to do, without a traceback. Nothing is sent."""
     kernel.run("name = 1")
     cell = kernel.run(code, fails=True)
     assert cell.reply["ename"] == name
@@ -242,8 +242,8 @@ def test_what_the_user_wrote_wrong_is_two_lines(kernel: Kernel, server: Server, 
     assert server.requests == []
 
 
-def test_what_the_service_refuses_is_two_lines(kernel: Kernel):
-    """There is no traceback through the SDK, and no empty answer."""
+def test_a_refused_request_is_two_lines(kernel: Kernel):
+    """The output has two lines, without a traceback through the SDK and without an empty answer."""
     cell = kernel.run("%%claude\nhave no room", fails=True)
     assert cell.reply["ename"] == "OverloadedError"
     assert cell.error[0] == "OverloadedError: the endpoint answered 529 overloaded_error: no room"
@@ -252,7 +252,7 @@ def test_what_the_service_refuses_is_two_lines(kernel: Kernel):
 
 
 @pytest.mark.parametrize("cell_id", ["a-cell", None])
-def test_an_answer_that_breaks_off_is_kept(kernel: Kernel, server: Server, cell_id: str | None):
+def test_a_partial_answer_is_kept(kernel: Kernel, server: Server, cell_id: str | None):
     """The partial answer is shown, marked and bound. The cell fails, and the next cell sends a valid history."""
     cell = kernel.run("%%claude part <<\nbreak", cell_id, fails=True)
     answer, error = cell.outputs
@@ -266,13 +266,13 @@ def test_an_answer_that_breaks_off_is_kept(kernel: Kernel, server: Server, cell_
 
 
 def test_a_failing_cell_stops_run_all(kernel: Kernel):
-    """The cells in the queue do not run."""
+    """A failing cell cancels the cells in the queue."""
     parents = [kernel.start("%%claude\nhave no room"), kernel.start("ran = True")]
     cells = [kernel.finish(parent) for parent in parents]
     assert [cell.reply["status"] for cell in cells] == ["error", "aborted"]
 
 
-def test_a_server_that_is_not_there(kernel: Kernel):
+def test_a_server_that_cannot_be_reached(kernel: Kernel):
     """The error names the server, and says how to choose another endpoint."""
     cell = kernel.run("%%claude --endpoint http://127.0.0.1:9\nHello", fails=True)
     assert cell.reply["ename"] == "ConnectionFailed"
@@ -312,12 +312,13 @@ def interrupted(kernel: Kernel, server: Server, code: str, cell_id: str | None) 
 @pytest.mark.parametrize("cell_id", ["a-cell", None])
 @pytest.mark.parametrize("prompt", ["flow", "wait", "wait before the headers"])
 def test_an_interrupt_keeps_what_arrived(kernel: Kernel, server: Server, prompt: str, cell_id: str | None):
-    """The text is streaming, the server stopped sending, or the server sent no response at all."""
+    """The partial answer is kept if text is streaming, if the server fell silent, and if it never answered."""
     kernel.run("%%claude\nbefore", "first")
     cell, seconds = interrupted(kernel, server, f"%%claude part <<\n{prompt}", cell_id)
     assert cell.reply["status"] == "error"
     assert cell.reply["ename"] == "KeyboardInterrupt"
-    assert seconds < 5.0  # half a second where nothing else runs (bench/kernel.py); never as long as the server holds
+    # It takes half a second if nothing else runs (bench/kernel.py), and never as long as HOLD.
+    assert seconds < 5.0
     assert cell.error == ["KeyboardInterrupt: stopped; what had arrived is in _claude"]
     began = prompt != "wait before the headers"
     shown = [output for output in cell.outputs if output.output_type == "display_data"]
@@ -333,11 +334,11 @@ def test_an_interrupt_keeps_what_arrived(kernel: Kernel, server: Server, prompt:
     contents = [part["content"] for part in server.requests[-1].body["messages"]]
     assert contents[0] == "before"
     assert contents[-1] == "Hello"
-    assert len(contents) == (5 if began else 3)  # a turn nobody answered is not sent again
+    assert len(contents) == (5 if began else 3)  # a turn without an answer is not sent again
 
 
 def test_an_interrupt_stops_run_all(kernel: Kernel, server: Server):
-    """The cells in the queue do not run."""
+    """An interrupt cancels the cells in the queue."""
     sent = len(server.requests)
     parents = [kernel.start("%%claude\nflow"), kernel.start("ran = True")]
     while len(server.requests) == sent:
@@ -349,7 +350,7 @@ def test_an_interrupt_stops_run_all(kernel: Kernel, server: Server):
 
 
 def test_the_connection_is_closed_by_an_interrupt(kernel: Kernel, tmp_path: Path):
-    """The server notices, so it can stop generating."""
+    """An interrupt closes the connection, so the server can stop generating."""
     gone: list[bool] = []
 
     def hold(wire: Wire, request: Received) -> None:
@@ -370,7 +371,7 @@ def test_the_connection_is_closed_by_an_interrupt(kernel: Kernel, tmp_path: Path
 
 @pytest.mark.parametrize("cell_id", ["a-cell", None])
 def test_hostile_text_is_never_sent_as_html_or_markdown(kernel: Kernel, cell_id: str | None):
-    """During and after the stream, tags in the answer are text, and no message has text/markdown."""
+    """Tags in the answer are shown as text, during and after the stream. No message has text/markdown."""
     cell = kernel.run("%%claude\nbe hostile", cell_id)
     assert cell.answer.data["text/plain"] == HOSTILE
     shown = [content["data"] for content in cell.of("display_data", "update_display_data")]
@@ -388,7 +389,7 @@ def test_hostile_text_is_never_sent_as_html_or_markdown(kernel: Kernel, cell_id:
 
 
 def test_threads_and_tasks_of_other_cells_do_not_disturb(kernel: Kernel):
-    """There is a thread that prints, a thread that uses the processor, and a task of the event loop."""
+    """A cell gets its answer while threads print and use the processor, and while a task of the event loop runs."""
     kernel.run(
         "import asyncio, threading, time\n"
         "stop = threading.Event()\n"
@@ -410,7 +411,7 @@ def test_threads_and_tasks_of_other_cells_do_not_disturb(kernel: Kernel):
     )
     try:
         cell = kernel.run("%%claude\nHello", "quiet-cell")
-        # What such a thread prints goes to the cell that runs: ipykernel has it so.
+        # ipykernel shows the prints of such a thread in the cell that runs.
         (shown,) = [output for output in cell.outputs if output.output_type != "stream"]
         assert "Hello" in shown.data["text/plain"]
         kernel.run("ticks.clear()\nawait asyncio.sleep(0.2)\nassert ticks")
@@ -420,7 +421,7 @@ def test_threads_and_tasks_of_other_cells_do_not_disturb(kernel: Kernel):
     assert kernel.value("[_claude.prompt, _claude.status]") == ["Hello again", "complete"]
 
 
-def test_asking_from_an_awaiting_cell(kernel: Kernel):
+def test_asking_in_an_async_cell(kernel: Kernel):
     """A cell can use ``await`` and ask."""
     cell = kernel.run("import asyncio\nawait asyncio.sleep(0)\n%claude Hello\nawait asyncio.sleep(0)")
     assert "Hello" in cell.answer.data["text/plain"]
@@ -431,7 +432,7 @@ def test_asking_from_an_awaiting_cell(kernel: Kernel):
 
 @pytest.mark.parametrize("code", ["%%claude?", "%claude?", "?%%claude"])
 def test_help_has_every_option(kernel: Kernel, code: str):
-    """The help is generated from the table of options."""
+    """The help shows each option of the table."""
     from nbchat.options import OPTIONS
 
     shown = kernel.run(code).help
@@ -443,7 +444,7 @@ def test_help_has_every_option(kernel: Kernel, code: str):
     assert "[]" not in shown
 
 
-def test_settings_go_before_defaults_and_options_before_settings(kernel: Kernel, server: Server):
+def test_settings_override_defaults_and_options_override_settings(kernel: Kernel, server: Server):
     """``%config Nbchat.model`` changes the model, and the help shows the new value."""
     try:
         assert kernel.run("%config Nbchat.model = 'set-model'").outputs == []
@@ -456,8 +457,8 @@ def test_settings_go_before_defaults_and_options_before_settings(kernel: Kernel,
         kernel.run("%config Nbchat.model = 'claude-sonnet-5-5'")
 
 
-def test_reloading_keeps_conversations_and_unloading_takes_the_magics(kernel: Kernel, server: Server):
-    """Run %reload_ext, %unload_ext and %load_ext."""
+def test_reloading_keeps_conversations_and_unloading_removes_the_magics(kernel: Kernel, server: Server):
+    """%reload_ext keeps the conversations, and %unload_ext removes the magics."""
     kernel.run("%%claude\nfirst", "one")
     kernel.run("%reload_ext nbchat")
     kernel.run("%%claude\nsecond", "two")
@@ -472,8 +473,8 @@ def test_reloading_keeps_conversations_and_unloading_takes_the_magics(kernel: Ke
     assert kernel.run("%config").stdout.count("Nbchat") == 1
 
 
-def test_a_first_cell_that_comes_before_the_preload_is_done(server: Server, tmp_path: Path):
-    """The first cell has %load_ext and the first prompt."""
+def test_a_first_cell_before_the_preload_is_done(server: Server, tmp_path: Path):
+    """A cell with %load_ext and the first prompt works before the imports in the background are done."""
     with kernel_of(tmp_path, NBCHAT_ENDPOINT=server.url) as kernel:
         cell = kernel.run("%load_ext nbchat\n%claude Hello")
         assert "Hello" in cell.answer.data["text/plain"]
@@ -509,10 +510,10 @@ def test_the_model_of_a_configuration_file_and_of_the_environment(server: Server
         ({}, "c.Nbchat.modle = 'x'", "c.Nbchat.modle"),
     ],
 )
-def test_a_wrong_setting_is_said_when_the_extension_loads(
+def test_a_wrong_setting_is_reported_when_the_extension_loads(
     tmp_path: Path, variables: dict[str, str], settings: str, said: str
 ):
-    """The error has two lines, and no traceback through traitlets."""
+    """The error has two lines, without a traceback through traitlets."""
     profile = tmp_path / "ipython" / "profile_default"
     profile.mkdir(parents=True)
     (profile / "ipython_config.py").write_text(settings + "\n")
@@ -528,7 +529,7 @@ CANARY = "sk-ant-api03-CANARY-0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def test_the_key_is_in_no_message_and_no_file(tmp_path: Path):
-    """The service repeats the key in an error, once before and once during an answer."""
+    """The key is shown nowhere, although the service repeats it in an error before an answer and during an answer."""
 
     keys: set[str] = set()
 
@@ -570,7 +571,7 @@ def test_the_key_is_in_no_message_and_no_file(tmp_path: Path):
         assert len(server.requests) >= 4
         told = "".join(kernel.sent)
     assert keys == {CANARY}
-    assert "sk-ant-\\u2026" in told  # where the service said it
+    assert "sk-ant-\\u2026" in told  # where the service repeated it
     assert "CANARY" not in told
     for path in tmp_path.rglob("*"):
         if path.is_file():

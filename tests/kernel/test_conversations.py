@@ -1,4 +1,4 @@
-"""Conversations in a real kernel: the history that each cell sends when cells run again."""
+"""Tests of conversations in a real kernel: the history that each cell sends when cells run again."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def run(kernel: Kernel, code: str, metadata: dict[str, Any]) -> Cell:
     return kernel.finish(kernel.start(code, metadata=metadata))
 
 
-#: What front ends tell of a cell. JupyterLab: jupyterlab#5033; VS Code: vscode-jupyter#8881, the id of the
-#: cell's metadata or else the address of its document; Colab: its own key.
+#: The metadata that front ends send for a cell. JupyterLab: jupyterlab#5033; VS Code: vscode-jupyter#8881, the id in
+#: the cell's metadata or else the address of its document; Colab: its own key.
 FRONT_ENDS = {
     "JupyterLab": lambda cell: {"cellId": f"{cell}fd2c1aa-9b1c-4a7e-8f00-000000000000", "deletedCells": []},
     "VS Code": lambda cell: {"cellId": f"vscode-notebook-cell:/home/me/a%20b.ipynb#W{cell}sZmlsZQ%3D%3D"},
@@ -81,7 +81,7 @@ FRONT_ENDS = {
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_a_cell_that_runs_again_replaces_its_own_turn(kernel: Kernel, server: Server, front_end: str):
-    """Run three cells, edit the second and run it again, then run the third again."""
+    """A cell that runs again sends only the turns before its own, in each front end."""
     of = FRONT_ENDS[front_end]
     for cell, prompt in ((1, "one"), (2, "two"), (3, "three"), (2, "two again"), (3, "three again")):
         run(kernel, f"%%claude\n{prompt}", of(cell))
@@ -95,11 +95,11 @@ def test_a_cell_that_runs_again_replaces_its_own_turn(kernel: Kernel, server: Se
     ]
     rows = run(kernel, "%nbchat history", of(4)).stdout.splitlines()[1:]
     assert len(rows) == 3
-    assert len({row.split()[1] for row in rows}) == 3  # the ids tell the cells apart
+    assert len({row.split()[1] for row in rows}) == 3  # the ids distinguish the cells
 
 
 def test_later_turns_stay_and_are_marked_stale(kernel: Kernel, server: Server):
-    """A new cell below still sends them as history."""
+    """Later turns become stale, and a new cell below still sends them as history."""
     for cell, prompt in ((1, "one"), (2, "two"), (1, "one again"), (3, "three")):
         kernel.run(f"%%claude\n{prompt}", f"cell-{cell}")
     assert sent(server.requests[-1]) == [
@@ -109,7 +109,7 @@ def test_later_turns_stay_and_are_marked_stale(kernel: Kernel, server: Server):
     assert states == ["complete", "stale,", "complete"]
 
 
-def test_chats_are_apart_and_once_sends_no_history(kernel: Kernel, server: Server):
+def test_conversations_are_separate_and_once_sends_no_history(kernel: Kernel, server: Server):
     """``-c`` names another conversation. ``--once`` sends no history, and its turn is not kept."""
     kernel.run("%%claude\none", "cell-1")
     kernel.run("%%claude -c other\ntwo", "cell-2")
@@ -122,8 +122,8 @@ def test_chats_are_apart_and_once_sends_no_history(kernel: Kernel, server: Serve
     assert sent(server.requests[-1]) == ["u: two", "a: You said two.", "u: five"]
 
 
-def test_a_cell_that_moves_to_another_chat_takes_its_turn_along(kernel: Kernel, server: Server):
-    """The turn is in one conversation only. The same holds for ``--once``."""
+def test_a_cell_that_moves_to_another_conversation_moves_its_turn(kernel: Kernel, server: Server):
+    """The turn is in one conversation only. The same is true of ``--once``."""
     for cell, prompt in ((1, "one"), (2, "two")):
         kernel.run(f"%%claude\n{prompt}", f"cell-{cell}")
     kernel.run("%%claude -c other\none", "cell-1")
@@ -133,14 +133,14 @@ def test_a_cell_that_moves_to_another_chat_takes_its_turn_along(kernel: Kernel, 
 
 
 def test_a_cell_that_asks_twice_has_two_turns(kernel: Kernel, server: Server):
-    """If the cell runs again, it replaces both turns."""
+    """A cell that asks twice replaces both turns when it runs again."""
     for _ in range(2):
         kernel.run("%claude one\n%claude two", "cell-1")
         assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: two"]
     assert len(kernel.run("%nbchat history").stdout.splitlines()) == 3
 
 
-def test_what_the_api_sent_goes_back_verbatim(kernel: Kernel, server: Server):
+def test_blocks_from_the_api_are_sent_back_unchanged(kernel: Kernel, server: Server):
     """Thinking with its signature, redacted thinking and blocks of an unknown type are sent back unchanged."""
     kernel.run("%%claude\nthink", "cell-1")
     kernel.run("%%claude\nmore", "cell-2")
@@ -149,29 +149,29 @@ def test_what_the_api_sent_goes_back_verbatim(kernel: Kernel, server: Server):
     ]  # fmt: skip
 
 
-def test_a_stale_turn_goes_without_its_thinking(kernel: Kernel, server: Server):
-    """Thinking belongs to the history before it. All other blocks are sent unchanged."""
+def test_a_stale_turn_is_sent_without_its_thinking(kernel: Kernel, server: Server):
+    """A stale turn is sent without its thinking, which belongs to the history before it. Other blocks are unchanged."""
     for cell, prompt in ((1, "one"), (2, "think"), (1, "one again"), (3, "more")):
         kernel.run(f"%%claude\n{prompt}", f"cell-{cell}")
     assert server.requests[-1].body["messages"][3]["content"] == [{"type": "text", "text": "You said think."}, UNKNOWN]
 
 
 @pytest.mark.parametrize("said", ["whisper", "nothing"])
-def test_an_answer_of_white_space_never_goes_back(kernel: Kernel, server: Server, said: str):
+def test_an_answer_of_white_space_is_never_sent_back(kernel: Kernel, server: Server, said: str):
     """The API refuses such an answer, and also a prompt without an answer, so neither is sent."""
     kernel.finish(kernel.start(f"%%claude\n{said}", "cell-1"))
     kernel.run("%%claude\nmore", "cell-2")
     assert sent(server.requests[-1]) == ["u: more"]
 
 
-def test_a_failed_turn_leaves_no_lone_question(kernel: Kernel, server: Server):
+def test_a_failed_turn_leaves_no_question_without_an_answer(kernel: Kernel, server: Server):
     """A request without an answer leaves nothing in the history."""
     kernel.run("%%claude --endpoint http://127.0.0.1:9\none", "cell-1", fails=True)
     kernel.run("%%claude\ntwo", "cell-2")
     assert sent(server.requests[-1]) == ["u: two"]
 
 
-def test_a_forked_saved_and_loaded_conversation_goes_on(kernel: Kernel, server: Server):
+def test_a_conversation_can_be_forked_saved_and_loaded(kernel: Kernel, server: Server):
     """The copy has the turns of the original. A new turn in one is not in the other."""
     kernel.run("%%claude\none", "cell-1")
     kernel.run("%nbchat fork idea\n%nbchat save chat.json")

@@ -1,4 +1,4 @@
-"""``python -m nbchat``: ``record`` records notebooks again and saves them as they replay; ``demo`` runs one."""
+"""Tests of ``python -m nbchat``: ``record`` records notebooks again and saves the replay, and ``demo`` runs one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.server import Received, Server, Wire, serving, streaming, tex
 
 
 def answer(wire: Wire, request: Received) -> None:
-    """How many requests there were, so that a new answer differs from the one before."""
+    """Answer with the number of requests, so that each answer differs from the one before."""
     answer.count += 1  # type: ignore[attr-defined]
     streaming(text_events([f"Answer {answer.count}."]))(wire, request)  # type: ignore[attr-defined]
 
@@ -40,7 +40,7 @@ def page_of(path: Path, *sources: str) -> Path:
 
 
 def texts(path: Path) -> list[str]:
-    """The answers that a notebook shows."""
+    """Return the answers that a notebook shows."""
     outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.outputs]
     return [output.data["text/plain"] for output in outputs if "nbchat" in output.get("metadata", {})]
 
@@ -52,10 +52,10 @@ def recorded(path: Path) -> list[dict[str, Any]]:
 LOAD, TAPE = "%load_ext nbchat", "%nbchat cassette tape.jsonl"
 
 
-def test_a_notebook_is_recorded_anew_and_saved_as_it_replays(
+def test_a_notebook_is_recorded_again_and_its_replay_is_saved(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """Twice: the second asks again, and leaves nothing of the first; the file holds what a replay shows."""
+    """Each recording sends all requests again and removes the old recordings. The file has the outputs of a replay."""
     page = page_of(tmp_path / "page.ipynb", LOAD, TAPE, "%%claude\nOne?", "print(_claude.replayed, _claude.cost)")
     ids = [cell.id for cell in nbformat.read(page, 4).cells]
     command = ["record", str(page), "--endpoint", server.url]
@@ -74,8 +74,8 @@ def test_a_notebook_is_recorded_anew_and_saved_as_it_replays(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["page.ipynb", "tape.jsonl"]
 
 
-def test_missing_asks_only_what_is_not_recorded(server: Server, tmp_path: Path):
-    """A cell was added: the others keep their answers."""
+def test_missing_sends_only_requests_without_a_recording(server: Server, tmp_path: Path):
+    """``--missing`` sends only the request of a new cell. The other cells keep their answers."""
     page = page_of(tmp_path / "page.ipynb", LOAD, TAPE, "%%claude --once\nOne?")
     assert main(["record", str(page), "--endpoint", server.url]) == 0
     page_of(page, LOAD, TAPE, "%%claude --once\nOne?", "%%claude --once\nTwo?")
@@ -84,10 +84,10 @@ def test_missing_asks_only_what_is_not_recorded(server: Server, tmp_path: Path):
 
 
 @pytest.mark.parametrize("broken", ["1 / 0", "%%claude --no-such-option\nHi"])
-def test_a_cell_that_fails_leaves_everything_as_it_was(
+def test_a_failing_cell_changes_no_file(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: str
 ):
-    """The notebook, and the cassette that was there, are not touched; the command says which cell and fails."""
+    """A failing cell changes neither the notebook nor the cassette. The command names the notebook and fails."""
     page = page_of(tmp_path / "page.ipynb", LOAD, TAPE, "%%claude\nOne?")
     assert main(["record", str(page), "--endpoint", server.url]) == 0
     before = (tmp_path / "tape.jsonl").read_bytes()
@@ -101,7 +101,7 @@ def test_a_cell_that_fails_leaves_everything_as_it_was(
 def test_a_notebook_that_does_not_replay_is_not_saved(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """A prompt that differs from run to run is found out before it is committed."""
+    """A prompt that differs at each run is an error, so that no notebook without a replay is committed."""
     page = page_of(tmp_path / "page.ipynb", LOAD, TAPE, "import uuid", "%%claude\nIs {{ uuid.uuid4() }} random?")
     written = page.read_bytes()
     assert main(["record", str(page), "--endpoint", server.url]) == 1
@@ -124,6 +124,7 @@ def test_a_notebook_that_does_not_replay_is_not_saved(
     ],
 )
 def test_the_cassettes_of_a_notebook_are_those_it_names(source: str, files: list[str]):
+    """The cassettes of a notebook are the files that its ``%nbchat cassette`` lines name."""
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     assert cassettes_of(page, Path("here")) == [Path("here") / file for file in files]
 
@@ -131,7 +132,7 @@ def test_the_cassettes_of_a_notebook_are_those_it_names(source: str, files: list
 def test_a_demo_prints_the_answers_and_saves_the_executed_notebook(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """Sources, streams, results and answers in their order, each once; the notebook itself stays as it was."""
+    """Sources, prints, results and answers are printed once and in order. The original notebook does not change."""
     monkeypatch.setenv("NBCHAT_ENDPOINT", server.url)
     page = page_of(tmp_path / "page.ipynb", LOAD, "print('printed')\n6 * 7", "%%claude\nOne?")
     before = page.read_bytes()
@@ -146,10 +147,10 @@ def test_a_demo_prints_the_answers_and_saves_the_executed_notebook(
     assert "Answer 1." in (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
 
 
-def test_a_demo_whose_cell_fails_says_which_error(
+def test_a_demo_with_a_failing_cell_prints_the_error(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    """On standard error, with what to do; nothing is saved."""
+    """The error and a hint are printed on standard error, and nothing is saved."""
     monkeypatch.setenv("NBCHAT_ENDPOINT", server.url)
     page = page_of(tmp_path / "page.ipynb", "1 / 0")
     assert main(["demo", str(page), "--out", str(tmp_path / "out")]) == 1
@@ -161,6 +162,7 @@ def test_a_demo_whose_cell_fails_says_which_error(
 
 @pytest.mark.parametrize("command", ["demo", "record"])
 def test_a_file_that_is_not_a_notebook_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str):
+    """The error names the file that cannot be read as a notebook."""
     (tmp_path / "page.ipynb").write_text("nothing")
     for name in ("page.ipynb", "missing.ipynb"):
         assert main([command, str(tmp_path / name)]) == 1
