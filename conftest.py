@@ -1,4 +1,4 @@
-"""The environment of every test, and of the doctests in nbchat and in the README."""
+"""The environment of all tests, and of the doctests in nbchat and in the README."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the API keys, the settings and the files of the person who runs the tests."""
+    """Hide the API keys, the settings and the files of the user who runs the tests."""
     for name in list(os.environ):
         if name.startswith(("ANTHROPIC_", "NBCHAT_")) and name != "NBCHAT_CHROMIUM":
             monkeypatch.delenv(name)

@@ -120,7 +120,7 @@ def lines(kind: str) -> Iterator[str]:
 
 
 def text_of(kind: str, deltas: int) -> str:
-    """Return an answer that has ``deltas`` deltas and ends with the word END, which the page is searched for."""
+    """Return an answer that has ``deltas`` deltas and ends with the word END, which is searched for on the page."""
     made, size = [], 0
     for line in lines(kind):
         made.append(line)
@@ -134,7 +134,7 @@ def text_of(kind: str, deltas: int) -> str:
     return body + ending
 
 
-# --- the server, in a process of its own ---------------------------------------------------------
+# --- the server, in its own process --------------------------------------------------------------
 
 
 def serve() -> None:
@@ -331,7 +331,7 @@ class Trace:
 
 @dataclass
 class Run:
-    """The figures of one answer. Tasks are in seconds of processor time, sizes in bytes."""
+    """The measurements of one answer. Tasks are in seconds of processor time, sizes in bytes."""
 
     technique: str
     kind: str
@@ -373,7 +373,7 @@ HEAD = (
 def measure(
     server: JupyterServer, browser: Browser, page: Page, technique: str, kind: str, deltas: int, rate: int
 ) -> Run:
-    """Run one cell and return its figures."""
+    """Run one cell and return its measurements."""
     name = f"{technique}-{kind}-{deltas}-{rate}.ipynb".replace(" ", "-")
     cell = CELLS[technique].replace("{what}", f"{kind} {deltas} {rate}")
     server.write(name, SETUP, WARM, cell, "print(ended)", "from nbchat.view.final import show\nshow(_claude)")
@@ -418,7 +418,7 @@ def measure(
 
 
 def alone(browser: Browser, page: Page) -> float:
-    """Return the time JupyterLab needs to show the same output in a cell that does nothing else; median of 3."""
+    """Return the median time of three runs in which JupyterLab only shows the same output."""
     took = []
     for _ in range(3):
         page.raw.locator(".jp-CodeCell").nth(4).locator(".jp-InputArea-editor").click()
@@ -446,7 +446,7 @@ def run_next(page: Page, timeout: float = 60) -> bool:
 
 
 def bars(runs: list[Run]) -> Iterator[tuple[bool, str]]:
-    """Yield each bar: True if it holds, and the figures in words."""
+    """Yield each bar: True if the measurement is within the bar, and the measurement in words."""
     for run in runs:
         if run.technique != "nbchat":
             continue

@@ -68,7 +68,7 @@ def ask(cassette: Cassette, asked: Request) -> None:
 
 
 def main(megabytes: float) -> None:
-    """Write a cassette of this size, measure it and print the figures."""
+    """Write a cassette of this size, measure it and print the measurements."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "bench.jsonl")
         answer = tuple((7, event) for event in events())

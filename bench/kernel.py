@@ -70,7 +70,7 @@ With $n$ elements the depth of the merges is $\\log_2 n$, and each level touches
 """
 
 
-# --- the server, in a process of its own ---------------------------------------------------------
+# --- the server, in its own process --------------------------------------------------------------
 
 
 def serve() -> None:
@@ -121,7 +121,7 @@ def serve() -> None:
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """Run the server in a process of its own and give its URL."""
+    """Run the server in its own process and yield its URL."""
     command = [sys.executable, __file__, "--serve"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
@@ -138,7 +138,7 @@ def server() -> Iterator[str]:
 
 @dataclass
 class Run:
-    """The figures of one cell, as a front end measures them."""
+    """The measurements of one cell, as a front end sees them."""
 
     cpu: float  # seconds of the kernel's processor time
     seconds: float

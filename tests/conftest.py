@@ -1,4 +1,4 @@
-"""Fixtures for every ring of the tests."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def streams() -> Path:
-    """Return the folder of recorded answers of the real API. Skip the test where the folder does not exist."""
+    """Return the folder of recorded answers of the real API. Skip the test if the folder does not exist."""
     folder = ROOT.parent / "shared" / "streams"
     if not folder.is_dir():
         pytest.skip("the recorded streams are not next to this checkout")

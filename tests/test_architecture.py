@@ -1,4 +1,4 @@
-"""The house stands as it was drawn: directions, doors, light imports, names and sizes."""
+"""Tests of the architecture: import directions, doors to libraries, light imports, and names and sizes of modules."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nbchat"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-#: What costs more than a few milliseconds, or is not everybody's.
+#: Modules that take more than a few milliseconds to import, or that not every user has installed.
 HEAVY = {
     *("anthropic", "httpx2", "httpx", "pydantic", "ipywidgets", "comm", "IPython.display"),
     *("markdown_it", "mdit_py_plugins", "nh3", "rich", "genai_prices", "platformdirs", "sqlite3", "asyncio"),
     *("pandas", "numpy", "matplotlib", "PIL", "polars", "mcp", "opentelemetry", "langfuse", "xllamacpp"),
 }
 LONGEST = 400  # lines of a module
-#: Longer modules, and why they are one room.
+#: Longer modules, with the reason why they are not split.
 LONGER = {
     "store/ledger.py": "one file format: its schema, its migrations and its queries",
 }
@@ -38,7 +38,7 @@ def relative(path: Path) -> str:
 
 
 def test_the_import_contracts_are_kept():
-    """import-linter: the direction of layers, exhaustive, and the doors. It fails with its report."""
+    """import-linter finds no broken contract. A failure shows its report."""
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"\n{done.stdout}\n{done.stderr}"
@@ -46,7 +46,7 @@ def test_the_import_contracts_are_kept():
 
 
 def test_the_contract_of_directions_is_exhaustive():
-    """A new module needs a line: that is the review."""
+    """The contracts are exhaustive, so that a new module needs a new line, which a reviewer sees."""
     text = (ROOT / ".importlinter").read_text(encoding="utf-8")
     layered = [part for part in text.split("[importlinter:contract:") if "type = layers" in part]
     assert len(layered) >= 6
@@ -55,7 +55,7 @@ def test_the_contract_of_directions_is_exhaustive():
 
 @functools.cache
 def imported(path: Path) -> set[str]:
-    """The modules a file imports anywhere, by their full names; relative imports are not used."""
+    """Return the full names of the modules that a file imports anywhere. Relative imports are not allowed."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -67,7 +67,7 @@ def imported(path: Path) -> set[str]:
 
 
 def test_core_imports_the_standard_library_and_itself_only():
-    """Neither at the top nor within a function."""
+    """``core`` imports only the standard library and itself, also within functions."""
     for path in (PACKAGE / "core").glob("*.py"):
         foreign = {
             name
@@ -78,13 +78,13 @@ def test_core_imports_the_standard_library_and_itself_only():
 
 
 @pytest.mark.parametrize("module", ["time", "datetime", "os", "random", "subprocess", "threading", "socket", "logging"])
-def test_core_has_no_clock_no_environment_and_no_chance(module: str):
-    """Whoever needs one gives it."""
+def test_core_has_no_clock_no_environment_and_no_randomness(module: str):
+    """``core`` reads no clock, environment or random numbers. Its callers pass them."""
     for path in (PACKAGE / "core").glob("*.py"):
         assert module not in {name.split(".")[0] for name in imported(path)}, path.name
 
 
-#: Which module may import what; import-linter cannot tell a package's parts apart where they are outside.
+#: The modules that may import each library. import-linter cannot check single modules of other packages.
 DOORS = {
     "IPython.core.magic": {"notebook/magics.py"},
     "IPython.display": {"view/final.py", "view/live/widgets.py"},
@@ -98,8 +98,8 @@ DOORS = {
 
 
 @pytest.mark.parametrize("library", DOORS)
-def test_each_library_has_its_doors(library: str):
-    """Also imports within functions and of types."""
+def test_each_library_is_imported_only_by_its_modules(library: str):
+    """A library is imported only by the listed modules, also within functions and for types."""
     through = {
         relative(path)
         for path in MODULES
@@ -129,7 +129,7 @@ SHELL = "from IPython.core.interactiveshell import InteractiveShell\nshell = Int
 
 
 def fresh(shell: str = "", load: str = "") -> tuple[set[str], list[str], set[str]]:
-    """Modules in the foreground, the threads that began, modules when they were done; in a fresh process."""
+    """Run code in a fresh process. Return its foreground modules, its new threads, and the modules after they ended."""
     code = FRESH.format(shell=shell, load=load)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -138,7 +138,7 @@ def fresh(shell: str = "", load: str = "") -> tuple[set[str], list[str], set[str
 
 
 def test_importing_nbchat_loads_nothing_else():
-    """Only the standard library, and of that a handful."""
+    """``import nbchat`` loads only nbchat itself and a few modules of the standard library."""
     foreground, threads, _ = fresh()
     assert {name.split(".")[0] for name in foreground} - sys.stdlib_module_names == {"nbchat"}
     assert threads == []
@@ -146,8 +146,8 @@ def test_importing_nbchat_loads_nothing_else():
     assert len(foreground) < 25, sorted(foreground)
 
 
-def test_loading_the_extension_is_light_and_the_sdk_comes_behind():
-    """In the foreground nothing beyond nbchat itself; a thread then loads the SDK, the widgets and the renderer."""
+def test_loading_the_extension_is_light_and_a_thread_loads_the_sdk():
+    """The foreground loads only nbchat itself. A thread then loads the SDK, the widgets and the renderer."""
     foreground, threads, afterwards = fresh(SHELL, 'shell.run_line_magic("load_ext", "nbchat")')
     foreign = {name.split(".")[0] for name in foreground} - sys.stdlib_module_names
     assert foreign <= {"nbchat", "IPython", "traitlets"}
@@ -164,12 +164,12 @@ def test_loading_the_extension_is_light_and_the_sdk_comes_behind():
         "nbchat.notebook.cell",
         "nbchat.engine.session",
     } <= afterwards
-    # Whatever is not everybody's stays out then too; the API of opentelemetry comes with the SDK.
+    # Optional libraries are not loaded by the thread either. The SDK itself loads the API of opentelemetry.
     assert not {"pandas", "matplotlib", "PIL", "mcp", "langfuse", "xllamacpp"} & afterwards
 
 
 def test_the_public_names():
-    """A name is public for years: adding one is a decision."""
+    """A new public name must be added here, because it has to be supported for years."""
     assert set(nbchat.__all__) == {
         "Conversation",
         "NbchatError",
@@ -197,8 +197,8 @@ def test_the_public_names():
         _ = nbchat.nothing
 
 
-def test_the_readme_names_what_is_public_and_links_what_exists():
-    """The extension hooks are left out, as only IPython calls them."""
+def test_the_readme_has_all_public_names_and_no_broken_link():
+    """The README has each public name, except for the extension hooks, which only IPython calls."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in nbchat.__all__:
         assert name.endswith("_ipython_extension") or f"`{name}`" in readme, name
@@ -207,8 +207,8 @@ def test_the_readme_names_what_is_public_and_links_what_exists():
     assert len(readme.splitlines()) <= 150
 
 
-def test_modules_are_rooms_and_not_halls():
-    """A module is read at one sitting; those that are longer are listed with the reason."""
+def test_modules_are_short():
+    """A module is short enough to be read in one go. Longer modules are listed with the reason."""
     for path in MODULES:
         lines = len(path.read_text(encoding="utf-8").splitlines())
         allowed = HARD_LIMIT if relative(path) in LONGER else LONGEST
@@ -217,12 +217,12 @@ def test_modules_are_rooms_and_not_halls():
 
 
 def test_no_module_has_a_vague_name():
-    """A name says what is inside."""
+    """The name of a module tells its content."""
     assert not {path.stem for path in PACKAGE.rglob("*")} & VAGUE
 
 
-def test_every_public_module_says_what_it_is_for():
-    """And what is public in it."""
+def test_every_module_has_a_docstring():
+    """Each module has a docstring."""
     for path in MODULES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert ast.get_docstring(tree), relative(path)

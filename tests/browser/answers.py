@@ -1,4 +1,4 @@
-"""Answers for the browser ring: a notebook whose second cell asks, and what the page shows of it."""
+"""Answers for the browser tests: a notebook whose second cell asks, and functions that read its page."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ live.preload()
 def ask(answer, **how):
     session = nbchat.Session(nbchat.ScriptedTransport(answer, **how))
     shell = get_ipython()
-    # The kernel has pytest's environment; a person's has not.
+    # The kernel of a user does not have the environment of pytest.
     return session.ask("hi", sinks=views(shell, cell_id=ShellHost(shell).cell_id(), environ=LIKE_A_PERSON))
 
 LIKE_A_PERSON = {{}}
 TEXT = {TEXT!r}
 
 def slowly(*blocks, delay=0.02, rest=0.0, piece=5):
-    "The events of an answer, the text in pieces; it rests before the end."
+    "Yield the events of an answer, with the text in pieces and a pause before the end."
     script = nbchat.ScriptedTransport(list(blocks), piece=piece)
     with script.stream(REQUEST) as events:
         for event in events:
@@ -71,7 +71,7 @@ from nbchat.core.messages import Message
 from nbchat.core.request import Request
 REQUEST = Request("scripted", (Message.of("user", "hi"),), 100)
 """
-#: The second cell's first output: what it is, where its parts are, and what it says.
+#: Reads the first output of the second cell: its kind, the places of its parts, and its text.
 LOOK = """() => {
     const output = document.querySelectorAll('.jp-CodeCell')[1].querySelector('.jp-OutputArea-output');
     if (!output) return null;
@@ -96,13 +96,13 @@ def look(page: Page) -> dict[str, Any]:
 
 
 def started(server: JupyterServer, page: Page, name: str, *cells: str, front_end: FrontEnd = "lab") -> None:
-    """A notebook whose second cell asks, running."""
+    """Open and run a notebook whose second cell asks. Do not wait for the answer."""
     server.write(name, SETUP, *cells)
     page.open(name, front_end)
     page.start_all()
 
 
 def wait_for(page: Page, text: str) -> None:
-    """Wait until the second cell's output says it."""
+    """Wait until the output of the second cell contains the text."""
     said = "document.querySelectorAll('.jp-CodeCell')[1].querySelector('.jp-OutputArea')?.innerText"
     page.raw.wait_for_function(f"text => {said}.includes(text)", arg=text, polling=30, timeout=20_000)

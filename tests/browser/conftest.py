@@ -1,4 +1,4 @@
-"""Fixtures of the browser ring: one server and one Chromium for all its tests, a page for each."""
+"""Fixtures of the browser tests: one server and one Chromium for all tests, and a page for each test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium."""
+    """Yield a running Chromium."""
     with sync_playwright() as playwright:
         browser = launch_chromium(playwright)
         yield browser
@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
-    """A JupyterLab server for an empty folder; it serves Notebook 7 too."""
+    """Yield a JupyterLab server for an empty folder. It serves Notebook 7 too."""
     server = JupyterServer(tmp_path_factory.mktemp("notebooks"))
     yield server
     server.stop()
@@ -35,6 +35,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
 
 @pytest.fixture
 def page(server: JupyterServer, browser: Browser) -> Iterator[Page]:
-    """A page of its own, with new cookies; the kernels it started end with it."""
+    """Yield a page with new cookies. Its kernels are shut down after the test."""
     with open_page(server, browser) as page:
         yield page

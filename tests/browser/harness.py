@@ -1,8 +1,8 @@
-"""A real JupyterLab or Notebook 7 in a real Chromium: what the browser ring and the bench drive.
+"""A real JupyterLab or Notebook 7 in a real Chromium, for the browser tests and the benchmark.
 
-``JupyterServer`` runs one server for a folder, ``Page`` is one notebook open in it. The notebook
-front ends are started with ``expose_app_in_browser``, so that commands can be given without
-hunting for menus; everything else is as a person has it.
+``JupyterServer`` runs a server for a folder. ``Page`` is a notebook that is open in a front end. The front ends are
+started with ``expose_app_in_browser``, so that tests can run commands without their menus. Everything else is as a
+user has it.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ CHROMIUM_ARGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 FrontEnd = Literal["lab", "notebook"]
-#: The environment of kernels that do not know that a test drives them.
+#: The environment of kernels that do not know that a test runs them.
 LIKE_A_PERSON = {"PYTEST_VERSION": "", "PYTEST_CURRENT_TEST": ""}
 
 
 def launch_chromium(playwright: Playwright, *more_args: str) -> Browser:
-    """``NBCHAT_CHROMIUM``, else the system's Chromium, else Playwright's own."""
+    """Launch the Chromium that ``NBCHAT_CHROMIUM`` names, else the system's, else Playwright's own."""
     system = "/usr/bin/chromium"
     path = os.environ.get("NBCHAT_CHROMIUM") or (system if Path(system).exists() else None)
     return playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_ARGS, *more_args])
 
 
 class JupyterServer:
-    """A JupyterLab server (with Notebook 7 in it) of its own: free port, token, settings and folders.
+    """A JupyterLab server (with Notebook 7) that has its own free port, token, settings and folders.
 
-    ``root`` holds the notebooks; ``env`` is added to the environment of server and kernels.
+    ``root`` is the folder of the notebooks. ``env`` is added to the environment of the server and the kernels.
     """
 
     def __init__(self, root: Path, env: dict[str, str] | None = None, *args: str) -> None:
@@ -89,7 +89,7 @@ class JupyterServer:
     def _write_settings(folder: Path) -> None:
         settings = {
             "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-            # Every cell is in the page, seen or not.
+            # The page contains every cell, also those that are not visible.
             "notebook-extension/tracker": {"windowingMode": "none"},
             "docmanager-extension/plugin": {"autosave": False},
         }
@@ -109,7 +109,7 @@ class JupyterServer:
         raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()[-2000:]}")
 
     def get(self, path: str, method: str = "GET") -> Any:
-        """JSON of the server's REST interface."""
+        """Send a request to the server's REST interface and return the JSON of its answer."""
         request = urllib.request.Request(
             f"{self.url}/{path}", method=method, headers={"Authorization": f"token {self.token}"}
         )
@@ -118,7 +118,7 @@ class JupyterServer:
         return json.loads(body) if body else None
 
     def write(self, name: str, *cells: str, metadata: dict[str, Any] | None = None) -> Path:
-        """A notebook of code cells in the root folder."""
+        """Write a notebook of code cells in the root folder."""
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -130,12 +130,12 @@ class JupyterServer:
         return path
 
     def shut_kernels(self) -> None:
-        """End all kernels, so that the next page starts a new one."""
+        """Shut down all kernels, so that the next page starts a new one."""
         for session in self.get("api/sessions"):
             self.get(f"api/sessions/{session['id']}", "DELETE")
 
     def stop(self) -> None:
-        """End the server and its kernels."""
+        """Stop the server and its kernels."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -146,7 +146,7 @@ class JupyterServer:
 
 
 class Page:
-    """A notebook open in JupyterLab or Notebook 7. ``raw`` is Playwright's page."""
+    """A notebook that is open in JupyterLab or Notebook 7. ``raw`` is Playwright's page."""
 
     def __init__(self, server: JupyterServer, browser: Browser, **context: Any) -> None:
         self.server = server
@@ -187,20 +187,20 @@ class Page:
         )
 
     def command(self, name: str, args: dict[str, Any] | None = None) -> None:
-        """Execute a command of the front end, and wait for it."""
+        """Execute a command of the front end, and wait until it is done."""
         self.raw.evaluate(
             "async ([name, args]) => { await window.jupyterapp.commands.execute(name, args); }", [name, args or {}]
         )
 
     def start_all(self) -> None:
-        """Run all cells; do not wait for them."""
+        """Run all cells. Do not wait for them."""
         self.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
         self.raw.wait_for_function(
             "() => document.querySelector('.jp-CodeCell .jp-InputPrompt')?.textContent !== '[ ]:'"
         )
 
     def start_next(self) -> None:
-        """Run the selected cell and select the next one; do not wait for it."""
+        """Run the selected cell and select the next one. Do not wait for the cell."""
         self.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-cell-and-select-next'); }")
 
     def run_all(self, timeout: float = 120) -> None:
@@ -209,7 +209,7 @@ class Page:
         self.wait_idle(timeout)
 
     def wait_idle(self, timeout: float = 120) -> None:
-        """Wait, in seconds, until no cell runs, the kernel is idle and formulas and frames are drawn."""
+        """Wait until no cell runs, the kernel is idle, and formulas and frames are drawn. ``timeout`` is in seconds."""
         self.raw.wait_for_function(
             """() => {
                 const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
@@ -221,7 +221,7 @@ class Page:
         self.settle()
 
     def settle(self, seconds: float = 0.5) -> None:
-        """Wait until the page has not changed for a while."""
+        """Wait until the page has not changed for some seconds."""
         self.raw.evaluate(
             """(quiet) => new Promise(resolve => {
                 let timer;
@@ -239,19 +239,19 @@ class Page:
         )
 
     def save(self) -> nbformat.NotebookNode:
-        """Save the notebook; gives what is in the file."""
+        """Save the notebook and return the content of its file."""
         self.raw.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.save(); }")
         return nbformat.read(self.server.root / self.name, as_version=4)
 
     def outputs(self) -> list[str]:
-        """The HTML of each output on the page, in order."""
+        """Return the HTML of each output on the page, in order."""
         shown: list[str] = self.raw.evaluate(
             "() => [...document.querySelectorAll('.jp-OutputArea-output')].map(output => output.innerHTML)"
         )
         return shown
 
     def screenshot(self, name: str, selector: str | None = None) -> Path:
-        """A picture of the page, or of one element, in ``build/screenshots``."""
+        """Save a picture of the page, or of one element, in ``build/screenshots``."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         path = SCREENSHOTS / f"{name}.png"
         if selector:
@@ -261,13 +261,13 @@ class Page:
         return path
 
     def close(self) -> None:
-        """Close the page and forget its cookies."""
+        """Close the page and delete its cookies."""
         self.context.close()
 
 
 @contextmanager
 def open_page(server: JupyterServer, browser: Browser, **context: Any) -> Iterator[Page]:
-    """A page, closed at the end whatever happens; the kernels it started end with it."""
+    """Yield a page. Close the page and shut down its kernels afterwards."""
     page = Page(server, browser, **context)
     try:
         yield page
@@ -277,14 +277,14 @@ def open_page(server: JupyterServer, browser: Browser, **context: Any) -> Iterat
 
 
 def converted(notebook: Path, to: Literal["html", "markdown", "latex"], folder: Path) -> Path:
-    """The file that nbconvert makes of a notebook, in the folder."""
+    """Convert a notebook with nbconvert and return the new file."""
     command = [sys.executable, "-m", "nbconvert", "--to", to, "--output-dir", str(folder), str(notebook)]
     subprocess.run(command, check=True, capture_output=True)
     return folder / notebook.with_suffix({"html": ".html", "markdown": ".md", "latex": ".tex"}[to]).name
 
 
 def write_untrusted(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Write it as if somebody else had: the signatures of its outputs do not fit."""
+    """Write the notebook so that the signatures of its outputs are invalid, as if another user had written it."""
     for cell in notebook.cells:
         cell.source += "\n# not signed by anyone"
         cell.metadata.pop("trusted", None)
@@ -292,5 +292,5 @@ def write_untrusted(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 
 def notebook_outputs(notebook: nbformat.NotebookNode) -> Iterable[nbformat.NotebookNode]:
-    """All outputs of a notebook, in order."""
+    """Return all outputs of a notebook, in order."""
     return (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)

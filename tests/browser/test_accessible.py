@@ -1,4 +1,4 @@
-"""The answer for everybody: axe-core finds nothing serious in either theme, and the keyboard reaches every part."""
+"""Tests of accessibility: axe-core finds nothing serious in either theme, and the keyboard reaches every part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness import JupyterServer, Page, open_page
 from playwright.sync_api import Browser
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-#: An answer with all its parts; it rests for a while before it ends.
+#: An answer with all its parts, which waits before it ends.
 ASK = """
 from nbchat.core.chunks import *
 from nbchat.core.messages import *
@@ -48,16 +48,16 @@ view.settle(Response(text=TEXT, blocks=blocks, messages=messages, status="interr
 
 @pytest.fixture
 def tall(server: JupyterServer, browser: Browser) -> Iterator[Page]:
-    """A page that is high enough for all of the notebook: what is scrolled away is not looked at."""
+    """Yield a page that is high enough for the whole notebook, because axe-core ignores hidden parts."""
     with open_page(server, browser, viewport={"width": 1300, "height": 2600}) as page:
         yield page
 
 
 def findings(page: Page, selector: str) -> list[str]:
-    """What axe-core finds serious or critical under the selector."""
+    """Return the serious and critical findings of axe-core under the selector."""
     if not page.raw.evaluate("!!window.axe"):
         page.raw.evaluate(AXE)
-    # JupyterLab's body has no height and hides what flows over; axe-core takes all in it for invisible.
+    # JupyterLab's body has no height and hides overflow, so axe-core would take the whole page for invisible.
     page.raw.evaluate("Object.assign(document.body.style, {height: '100vh', overflow: 'visible'})")
     found: dict[str, Any] = page.raw.evaluate(
         "selector => axe.run(selector, {resultTypes: ['violations', 'passes']})", selector
@@ -72,7 +72,7 @@ def findings(page: Page, selector: str) -> list[str]:
 
 
 def summaries_by_keyboard(page: Page) -> list[str]:
-    """The heads of folds that Tab reaches in the second cell's output, each opened by Enter."""
+    """Open each fold in the second cell's output by Tab and Enter. Return the texts of their summaries."""
     page.raw.evaluate("document.querySelectorAll('.jp-CodeCell')[1].querySelector('.jp-OutputArea-output').focus()")
     reached: list[str] = []
     for _ in range(12):
@@ -86,8 +86,8 @@ def summaries_by_keyboard(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_nothing_serious_is_found_live_or_final(server: JupyterServer, tall: Page, theme: str):
-    """Contrast, names, structure: of the box while the answer arrives, and of the output that stays."""
+def test_axe_finds_nothing_serious_in_the_live_and_the_final_view(server: JupyterServer, tall: Page, theme: str):
+    """axe-core checks contrast, names and structure, both while the answer arrives and in the final output."""
     page, flag = tall, server.root / "done"
     flag.unlink(missing_ok=True)
     slug = theme.split()[-1].lower()
@@ -124,8 +124,8 @@ display({"text/html": wrap_answer(clean(code)), "text/plain": ""}, raw=True)
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_every_colour_of_code_can_be_read(server: JupyterServer, tall: Page, theme: str):
-    """Also those that the answer above has none of."""
+def test_every_colour_of_code_has_enough_contrast(server: JupyterServer, tall: Page, theme: str):
+    """Each colour of code has enough contrast, also colours that the answer above does not use."""
     page = tall
     server.write("colours.ipynb", SETUP, EVERY_COLOUR)
     page.open("colours.ipynb")

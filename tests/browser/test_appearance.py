@@ -1,4 +1,4 @@
-"""What a finished answer looks like in JupyterLab: formulas, colours in both themes, tables, money."""
+"""Tests of the look of a finished answer in JupyterLab: formulas, colours in both themes, tables, money."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ answer = Response(text="", status="interrupted", blocks=blocks, messages=(Messag
 display(render_response(answer), raw=True)
 """
 COLOUR = "e => getComputedStyle(e).color"
-#: A theme's variable as a computed colour.
+#: Returns the variable of a theme as a computed colour.
 VARIABLE = """name => {
     const probe = document.body.appendChild(document.createElement('i'));
     probe.style.color = `var(${name})`;
@@ -81,7 +81,10 @@ VARIABLE = """name => {
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_an_answer_in_jupyterlab(server: JupyterServer, page: Page, theme: str) -> None:
-    """Formulas are typeset, money is not, code has the theme's colours, and cells have the table's alignment."""
+    """Formulas are typeset, and amounts of money are not.
+
+    Code has the theme's colours, and tables keep their alignment.
+    """
     name = f"appearance-{theme.split()[-1].lower()}.ipynb"
     server.write(name, CELL)
     page.open(name)

@@ -1,4 +1,4 @@
-"""Conversations in a real JupyterLab: three turns, the second edited and run again, and Tab."""
+"""Tests of conversations in a real JupyterLab: three turns, the second edited and run again, and Tab."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def api() -> Iterator[Server]:
 
 
 def edit(page: Page, cell: int, text: str) -> None:
-    """Type another text into a cell, as a person does."""
+    """Type another text into a cell, as a user does."""
     page.raw.locator(".jp-CodeCell .cm-content").nth(cell).click()
     page.raw.keyboard.press("Control+A")
     page.raw.keyboard.type(text)
 
 
 def run_cell(page: Page, cell: int) -> None:
-    """Shift+Enter in a cell, and wait for its answer."""
+    """Press Shift+Enter in a cell, and wait for its answer."""
     page.raw.locator(".jp-CodeCell .cm-content").nth(cell).click()
     page.raw.keyboard.press("Shift+Enter")
     page.raw.wait_for_timeout(100)
@@ -49,7 +49,7 @@ def run_cell(page: Page, cell: int) -> None:
 
 
 def start(server: JupyterServer, page: Page, api: Server, *cells: str) -> None:
-    """A notebook whose cells ask the server."""
+    """Open a notebook whose cells ask the server."""
     first = f"%load_ext nbchat\n%config Nbchat.endpoint = '{api.url}'"
     server.write("conversations.ipynb", first, *cells)
     page.open("conversations.ipynb")
@@ -57,7 +57,7 @@ def start(server: JupyterServer, page: Page, api: Server, *cells: str) -> None:
 
 
 def test_the_second_of_three_turns_is_edited_and_run_again(server: JupyterServer, page: Page, api: Server):
-    """What is sent each time: its history is the turns before it, and later ones stay, marked stale."""
+    """A cell that runs again sends only the turns before its own. Later turns stay and are marked stale."""
     start(server, page, api, *(f"%%claude\n{prompt}" for prompt in ("one", "two", "three")), "%nbchat history")
     for cell in (1, 2, 3):
         run_cell(page, cell)
@@ -85,8 +85,8 @@ def test_the_second_of_three_turns_is_edited_and_run_again(server: JupyterServer
     assert [row.split()[1] for row in rows[1:]] == [cell_id[:8] for cell_id in ids]
 
 
-def test_a_copied_cell_is_a_turn_of_its_own(server: JupyterServer, page: Page, api: Server):
-    """JupyterLab gives a pasted cell a new id: the copy goes on from the original."""
+def test_a_copied_cell_has_its_own_turn(server: JupyterServer, page: Page, api: Server):
+    """JupyterLab gives a pasted cell a new id, so its turn comes after the turn of the original."""
     start(server, page, api, "%%claude\none")
     run_cell(page, 1)
     page.raw.locator(".jp-CodeCell .jp-InputPrompt").nth(1).click()
@@ -97,7 +97,7 @@ def test_a_copied_cell_is_a_turn_of_its_own(server: JupyterServer, page: Page, a
 
 
 def test_tab_completes_options_and_names(server: JupyterServer, page: Page, api: Server):
-    """What the completer proposes when a person presses Tab."""
+    """Tab shows the completions of nbchat in JupyterLab."""
     start(server, page, api, "sales = {'north': 120}\nsalary = 7", "")
     run_cell(page, 1)
     edit(page, 2, "%%claude --e")
@@ -105,7 +105,7 @@ def test_tab_completes_options_and_names(server: JupyterServer, page: Page, api:
     assert all(text.startswith("--e") for text in shown)
     page.raw.keyboard.press("Escape")
     page.raw.keyboard.type("ffort ")
-    # JupyterLab adds words of the notebook of its own below those of the kernel.
+    # JupyterLab adds words of the notebook below the completions of the kernel.
     assert proposals(page)[:5] == ["low", "medium", "high", "xhigh", "max"]
     page.raw.keyboard.press("Escape")
     page.raw.keyboard.type("high\nSum up {{ sal")
@@ -118,12 +118,12 @@ def test_tab_completes_options_and_names(server: JupyterServer, page: Page, api:
 
 
 def proposals(page: Page) -> list[str]:
-    """What stands in the list after Tab; there is more than one, as JupyterLab takes a single one at once."""
+    """Press Tab and return the list of completions. JupyterLab shows no list if there is only one completion."""
     shown = page.raw.locator(".jp-Completer-item").first
     shown.wait_for(state="hidden")
     for _ in range(10):
         page.raw.keyboard.press("Tab")
-        # JupyterLab waits a second for the kernel, which is too short for the first time on a busy machine.
+        # JupyterLab waits one second for the kernel. That is too short for the first time on a busy machine.
         with contextlib.suppress(PlaywrightTimeout):
             shown.wait_for(timeout=5_000)
             break

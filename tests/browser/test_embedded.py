@@ -1,4 +1,4 @@
-"""The main job in a real JupyterLab: the embedded model answers, and the answer stays."""
+"""Tests of the embedded model in a real JupyterLab: it answers, and the answer stays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ASK = "%%claude tips << --endpoint local --max-tokens 150\nGive three short tips
 
 @pytest.fixture
 def person(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Page]:
-    """A JupyterLab as a person has it: its kernels do not know that a test drives them."""
+    """Yield a JupyterLab server whose kernels do not know that a test runs them."""
     server = JupyterServer(tmp_path_factory.mktemp("embedded"), {**LIKE_A_PERSON, "NBCHAT_JOURNAL": "0"})
     try:
         with open_page(server, browser, viewport={"width": 1100, "height": 760}) as page:
@@ -23,8 +23,8 @@ def person(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterat
         server.stop()
 
 
-def test_an_answer_of_the_embedded_model_grows_stays_and_survives(person: Page) -> None:
-    """The text grows in at least three steps, ends as one static output, and is there after save and reload."""
+def test_an_answer_of_the_embedded_model_grows_and_is_saved(person: Page) -> None:
+    """The text grows in at least three steps, ends as one static output, and is still there after save and reload."""
     person.server.write("main.ipynb", "%load_ext nbchat", ASK, "tips.status, tips.model, tips.usage.output_tokens > 20")
     person.open("main.ipynb")
     person.start_all()
@@ -33,7 +33,7 @@ def test_an_answer_of_the_embedded_model_grows_stays_and_survives(person: Page) 
     cell = person.raw.locator(".jp-CodeCell").nth(1)
     live = cell.locator(".nbchat-live")
     while time.monotonic() < deadline:
-        # One look for both: the text counts as growing only while the live box shows it.
+        # Both are read in one call, because the text counts as growing only while the live view shows it.
         state = cell.evaluate(
             "cell => [!!cell.querySelector('.nbchat-live'), cell.querySelector('.jp-Cell-outputArea')?.innerText ?? '']"
         )
@@ -69,7 +69,7 @@ def test_an_answer_of_the_embedded_model_grows_stays_and_survives(person: Page) 
 
 
 def test_the_stop_button_keeps_what_arrived(person: Page) -> None:
-    """■ in mid-answer: the partial answer stays, marked; the cell fails, the next one does not run."""
+    """■ during an answer keeps the partial answer with a marker. The cell fails, and the next cell does not run."""
     person.server.write(
         "stop.ipynb",
         "%load_ext nbchat",

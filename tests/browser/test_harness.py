@@ -1,4 +1,4 @@
-"""The harness itself: both front ends open, run, save and load a notebook."""
+"""Tests of the harness: both front ends open, run, save and load a notebook."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from harness import FrontEnd, JupyterServer, Page
 
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
-def test_a_notebook_runs_saves_and_comes_back(server: JupyterServer, page: Page, front_end: FrontEnd) -> None:
-    """What a cell shows is on the page, in the file, and on the page again after a reload."""
+def test_a_notebook_runs_and_is_saved_and_loaded(server: JupyterServer, page: Page, front_end: FrontEnd) -> None:
+    """The output of a cell is on the page, in the file, and on the page after a reload."""
     name = f"harness-{front_end}.ipynb"
     server.write(name, "from IPython.display import display, HTML\ndisplay(HTML('<b>shown</b>'))", "6 * 7")
     page.open(name, front_end)

@@ -1,4 +1,4 @@
-"""What stays of an answer that was streamed into a page: the same for whoever opens the notebook, and however."""
+"""Tests that a streamed answer stays in its notebook: after a restart, in other formats, and for other users."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ settings.endpoints, settings.endpoint = {{"script": script}}, "script"
 """
 ASK = "%%claude answer << --tools add\nAdd, and tell me more."
 CELLS = (SETUP, ASK, "print(answer.status)")
-#: Words of each part of the answer, as a page has them.
+#: Words of each part of the answer, as a page shows them.
 PARTS = ("Let me think.", "Tool call: add", "Result", "A heading first", "nested", "A quote of somebody.", "print(x)")
-#: What the answer says, with all that is folded opened.
+#: Returns the text of the answer, with all folds opened.
 SAYS = """() => {
     const answers = [...document.querySelectorAll('.nbchat')];
     for (const fold of document.querySelectorAll('.nbchat details')) fold.open = true;
@@ -57,7 +57,7 @@ SAYS = """() => {
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
-    """A server as a person has it: its kernels do not know that a test drives them."""
+    """Yield a server whose kernels do not know that a test runs them."""
     server = JupyterServer(tmp_path_factory.mktemp("lasting"), LIKE_A_PERSON)
     yield server
     server.stop()
@@ -65,7 +65,7 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
 
 @pytest.fixture
 def mine(person: JupyterServer, browser: Browser) -> Iterator[Page]:
-    """A page of that server."""
+    """Yield a page of that server."""
     with open_page(person, browser) as page:
         yield page
 
@@ -77,7 +77,7 @@ def says(page: Page) -> str:
 
 
 def streamed(page: Page, name: str, front_end: FrontEnd) -> nbformat.NotebookNode:
-    """A notebook that was run and saved in a front end, where its answer was seen to arrive."""
+    """Run a notebook in a front end, wait until its answer was streamed, and save the notebook."""
     page.server.write(name, *CELLS)
     page.open(name, front_end)
     page.start_all()
@@ -87,10 +87,10 @@ def streamed(page: Page, name: str, front_end: FrontEnd) -> nbformat.NotebookNod
 
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
-def test_the_answer_stays_through_all_that_happens_to_a_notebook(
+def test_the_answer_stays_after_reload_restart_and_reopening(
     person: JupyterServer, mine: Page, front_end: FrontEnd
 ) -> None:
-    """Reloaded, its kernel restarted, closed and opened, and opened by somebody who does not trust it."""
+    """The answer stays after a reload, a kernel restart, reopening, and opening by a user who does not trust it."""
     page, name = mine, f"stays-{front_end}.ipynb"
     saved = streamed(page, name, front_end)
     said = says(page)
@@ -116,8 +116,8 @@ def test_the_answer_stays_through_all_that_happens_to_a_notebook(
     assert page.dialogs == []
 
 
-def test_other_formats_have_the_answer_too(person: JupyterServer, mine: Page, browser: Browser, tmp_path: Path) -> None:
-    """nbconvert: a page that needs no script, Markdown that is read as one piece of HTML, and LaTeX."""
+def test_other_formats_contain_the_answer(person: JupyterServer, mine: Page, browser: Browser, tmp_path: Path) -> None:
+    """nbconvert writes a page that needs no script, Markdown with the answer as one block of HTML, and LaTeX."""
     path = person.root / "convert.ipynb"
     streamed(mine, path.name, "lab")
     exported = converted(path, "html", tmp_path)
@@ -150,8 +150,8 @@ def test_other_formats_have_the_answer_too(person: JupyterServer, mine: Page, br
     assert "<details" not in latex
 
 
-def test_what_was_streamed_here_passes_strict_nbval_twice(mine: Page) -> None:
-    """Run live, saved by JupyterLab, and compared output by output where nothing is live."""
+def test_a_streamed_answer_passes_strict_nbval_twice(mine: Page) -> None:
+    """A notebook that was run live and saved by JupyterLab passes nbval, which compares each output."""
     streamed(mine, "nbval.ipynb", "lab")
     home = mine.server.root / "home"
     command = [sys.executable, "-m", "pytest", "--nbval", "nbval.ipynb", "-q", "-p", "no:cacheprovider"]
@@ -163,10 +163,10 @@ def test_what_was_streamed_here_passes_strict_nbval_twice(mine: Page) -> None:
 
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
-def test_show_brings_back_an_answer_whose_page_was_reloaded(
+def test_show_displays_an_answer_whose_page_was_reloaded(
     person: JupyterServer, mine: Page, front_end: FrontEnd
 ) -> None:
-    """In mid-answer: the page that knew the output is gone, and the kernel kept the answer."""
+    """``%nbchat show`` displays the answer that the kernel kept when the page was reloaded during the answer."""
     page = mine
     person.write(f"reload-{front_end}.ipynb", SETUP, ASK, "%nbchat show")
     page.open(f"reload-{front_end}.ipynb", front_end)

@@ -1,4 +1,4 @@
-"""The live view in real front ends: growth, the swap at the end, what a person has selected or opened, and the file."""
+"""Tests of the live view in real front ends: growth, the final swap, selections, folds, and the saved file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness import FrontEnd, JupyterServer, Page, notebook_outputs
 
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
-def test_the_answer_grows_ends_static_and_is_there_after_a_reload(
+def test_the_answer_grows_and_its_final_output_is_there_after_a_reload(
     server: JupyterServer, page: Page, front_end: FrontEnd
 ):
-    """It grows in more than three steps. Then it is one plain output, in the file and after a reload."""
+    """The answer grows in more than three steps. Then it is one plain output, in the file and after a reload."""
     name = f"live-{front_end}.ipynb"
     started(
         server, page, name, "r = ask(slowly({'thinking': 'Let me see. ' * 9}, {'text': TEXT}))", front_end=front_end
@@ -54,7 +54,7 @@ FRAMES = f"""() => {{
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
 def test_the_swap_moves_nothing_and_shows_no_blank_frame(server: JupyterServer, page: Page, front_end: FrontEnd):
-    """In each frame, every part is within 4 pixels of its place, and the text is there."""
+    """In each frame of the swap, every part is within 4 pixels of its place, and the text is there."""
     name = f"swap-{front_end}.ipynb"
     started(
         server,
@@ -64,7 +64,7 @@ def test_the_swap_moves_nothing_and_shows_no_blank_frame(server: JupyterServer, 
         front_end=front_end,
     )
     wait_for(page, "not $6.")
-    page.raw.wait_for_timeout(800)  # the last letters are shown, and nothing else comes
+    page.raw.wait_for_timeout(800)  # the last characters are shown, and no more will come
     page.raw.evaluate(FRAMES)
     page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
     page.wait_idle()
@@ -90,7 +90,7 @@ def around_the_swap(page: Page, name: str, measure: Callable[[], Any]) -> tuple[
 
 
 def test_cuts_in_long_code_are_invisible(server: JupyterServer, page: Page):
-    """The code is in several widgets while it is written. Nobody sees the cuts, and the swap moves nothing."""
+    """Long code is in several widgets while it grows. The cuts are invisible, and the swap moves nothing."""
     code = "".join(f"value_{number} = compute({number})  # number {number}\n" for number in range(120))
     text = f"Before.\n\n```python\n{code}```\n\nAfter it.\n"
     started(server, page, "code.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=4))")
@@ -108,7 +108,7 @@ def test_cuts_in_long_code_are_invisible(server: JupyterServer, page: Page):
 
 
 def test_cuts_in_a_long_table_are_invisible(server: JupyterServer, page: Page):
-    """A table in several widgets looks like one table: widths, stripes, lines, and no jump at the swap."""
+    """A table in several widgets looks like one table: widths, stripes and lines. The swap moves nothing."""
     rows = "".join(f"| row {number} {'x' * (number % 7)} | {number} | `v{number}` |\n" for number in range(90))
     text = f"Before.\n\n| a name | value | code |\n|--------|------:|------|\n{rows}\n## After it\n"
     started(server, page, "table.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=4))")
@@ -128,7 +128,7 @@ def test_cuts_in_a_long_table_are_invisible(server: JupyterServer, page: Page):
 
 @pytest.mark.parametrize("blank", ["", "\n"], ids=["tight", "loose"])
 def test_cuts_in_a_long_list_are_invisible(server: JupyterServer, page: Page, blank: str):
-    """A list in several widgets looks like one list, also its numbers, also if its last item makes it loose."""
+    """A list in several widgets looks like one list, with its numbers, also if its last item makes it loose."""
     items = "".join(f"{number}. item {'x' * (number % 7)}\n    - one of its own\n" for number in range(1, 90))
     text = f"Before.\n\n{items}{blank}90. the last\n\n## After it\n"
     started(server, page, "list.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=6))")
@@ -147,7 +147,7 @@ def test_cuts_in_a_long_list_are_invisible(server: JupyterServer, page: Page, bl
 
 
 def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServer, page: Page):
-    """The selection is in a finished part: the user can read and copy there without disturbance."""
+    """A selection in a finished part stays while the answer grows, so that the user can read and copy."""
     started(server, page, "selection.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")
     wait_for(page, "one\n")
     select = """() => {
@@ -163,7 +163,7 @@ def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServ
 
 
 def test_a_fold_that_was_opened_stays_open_while_it_grows(server: JupyterServer, page: Page):
-    """The keyboard opens the fold, and the user reads the thinking as it arrives. A closed fold has one line."""
+    """A fold that the keyboard opened stays open while its thinking grows. A closed fold has one line."""
     started(
         server, page, "fold.ipynb", "r = ask(slowly({'thinking': 'Let me think. ' * 40}, {'text': TEXT}, delay=0.05))"
     )
@@ -181,8 +181,8 @@ def test_a_fold_that_was_opened_stays_open_while_it_grows(server: JupyterServer,
     page.raw.wait_for_function("() => !document.querySelector('.nbchat-live').innerText.includes('Let me think')")
 
 
-def test_a_tool_call_shows_its_arguments_as_they_come_and_its_result(server: JupyterServer, page: Page):
-    """The call has a fold. The output of the tool is below the fold, and stays."""
+def test_a_tool_call_shows_its_arguments_as_they_arrive_and_its_result(server: JupyterServer, page: Page):
+    """The call has a fold. The output of the tool is shown below the fold, and stays."""
     tool = """
 def add(a: int, b: int) -> int:
     "Adds."
@@ -218,7 +218,7 @@ view.settle(Response(text="It is 3.", blocks=blocks))
 
 
 def test_the_stop_button_keeps_what_arrived(server: JupyterServer, page: Page):
-    """The answer so far stays, with a marker, and the cell fails."""
+    """The partial answer stays, with a marker, and the cell fails."""
     started(server, page, "stop.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")
     wait_for(page, "one\n")
     page.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
@@ -232,8 +232,8 @@ def test_the_stop_button_keeps_what_arrived(server: JupyterServer, page: Page):
     assert error.ename == "KeyboardInterrupt"
 
 
-def test_an_error_after_a_wait_leaves_nothing_to_see_but_the_error(server: JupyterServer, page: Page):
-    """The box was shown before the error, because the server took its time."""
+def test_an_error_after_a_wait_leaves_only_the_error(server: JupyterServer, page: Page):
+    """The box of a slow answer is removed when an error arrives."""
     late = "def late():\n    time.sleep(1)\n    raise nbchat.errors.OverloadedError('no room')\n    yield"
     started(server, page, "late.ipynb", f"{late}\nr = ask(late())")
     wait_for(page, "waiting for the first word")
@@ -245,8 +245,8 @@ def test_an_error_after_a_wait_leaves_nothing_to_see_but_the_error(server: Jupyt
     assert "no room" in page.outputs()[-1]
 
 
-def test_no_widget_state_is_saved_even_where_it_is_asked_for(server: JupyterServer, page: Page):
-    """All widgets are closed at the end of the answer."""
+def test_no_widget_state_is_saved_even_if_requested(server: JupyterServer, page: Page):
+    """All widgets are closed at the end of the answer, so that no state of them is saved."""
     server.write("state.ipynb", SETUP, "r = ask(slowly({'text': TEXT}, delay=0.005))")
     page.open("state.ipynb")
     page.command("@jupyter-widgets/jupyterlab-manager:saveWidgetState")

@@ -1,8 +1,7 @@
-"""The hostile corpus in real front ends: nothing runs, nothing is asked for, nothing covers the page.
+"""Tests of hostile answers in real front ends: no script runs, no request is sent, and nothing covers the page.
 
-The same corpus through ``display(Markdown(...))`` shows that it bites. A canary server writes
-down each request by the name of the payload that made it; a script of a payload sets
-``window.__pwned``.
+The same payloads through ``display(Markdown(...))`` show that they are effective. A canary server keeps each request,
+which names its payload. A script of a payload sets ``window.__pwned``.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from payloads import PAYLOADS, armed
 from playwright.sync_api import Browser
 from playwright.sync_api import Page as PlaywrightPage
 
-#: Displays each payload as an output of its own.
+#: Displays each payload as a separate output.
 CELL = """
 import json, base64
 from IPython.display import display, HTML, Markdown
@@ -31,7 +30,7 @@ payloads = json.loads(base64.b64decode({payloads!r}))
 for name, text in payloads:
     show(name, text)
 """
-#: JupyterLab draws the first 50 outputs of a cell and hides the rest behind a button.
+#: JupyterLab shows the first 50 outputs of a cell and hides the others behind a button.
 PER_CELL = 40
 END = """
 from IPython.display import display, HTML
@@ -51,13 +50,13 @@ PLAIN = """
 def show(name, text):
     display(Markdown(text.encode("utf-8", "replace").decode()))  # half a surrogate pair cannot be sent
 """
-#: Of no use in the plain run: ``<meta>`` leaves the page, ``<base>`` makes JupyterLab load its own
-#: scripts from the canary, so that MathJax and mermaid never come.
+#: These payloads would spoil the plain run: ``<meta>`` leaves the page, and ``<base>`` makes JupyterLab
+#: load its own scripts from the canary, so that MathJax and mermaid are never loaded.
 SPOILERS = ("meta-", "load-15")
 
 
 class Canary:
-    """A server that must hear nothing; ``heard`` are the paths it was asked for."""
+    """A server that must receive no request. ``heard`` are the paths of the requests."""
 
     def __init__(self) -> None:
         canary = self
@@ -72,7 +71,7 @@ class Canary:
             do_POST = do_HEAD = do_OPTIONS = do_GET
 
             def log_message(self, *_: object) -> None:
-                """Nothing on the terminal."""
+                """Write nothing to the terminal."""
 
         self.heard: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -80,7 +79,7 @@ class Canary:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def names(self) -> set[str]:
-        """The payloads that were heard."""
+        """Return the names of the payloads that sent a request."""
         return {path.strip("/").split("/")[0].split("?")[0] for path in self.heard}
 
     def stop(self) -> None:
@@ -96,7 +95,7 @@ def canary() -> Iterator[Canary]:
 
 
 def corpus_cells(canary: Canary, show: str, skip: tuple[str, ...] = ()) -> list[str]:
-    """Cells that display the corpus."""
+    """Return cells that display the payloads."""
     payloads = [(name, armed(text, f"{canary.url}/{name}")) for name, text in PAYLOADS if not name.startswith(skip)]
     cells = []
     for start in range(0, len(payloads), PER_CELL):
@@ -106,14 +105,14 @@ def corpus_cells(canary: Canary, show: str, skip: tuple[str, ...] = ()) -> list[
 
 
 def wait_for_corpus(page: Page) -> None:
-    """Wait until all of the corpus is on the page and what it may do is done."""
+    """Wait until all payloads are on the page and their effects are over."""
     assert page.raw.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
     page.raw.wait_for_function("() => document.body.textContent.includes('the end of the corpus')", timeout=30_000)
     page.settle(2)
 
 
 def commands_run(page: Page) -> int:
-    """Click all that a payload made clickable but links to elsewhere; count the panels that opened."""
+    """Click all buttons, inputs and command links in the outputs. Return the number of panels that opened."""
     count = """() => [...window.jupyterapp.shell.widgets('main')].length"""
     before: int = page.raw.evaluate(count)
     page.raw.evaluate(
@@ -127,14 +126,14 @@ def commands_run(page: Page) -> int:
 
 
 def open_all(page: Page) -> None:
-    """Open each ``<details>``, so that what is inside is drawn."""
+    """Open each ``<details>``, so that its content is drawn."""
     page.raw.evaluate(
         "() => document.querySelectorAll('.jp-OutputArea-output details').forEach(d => { d.open = true; })"
     )
     page.settle(1)
 
 
-#: What outputs may not hold, however it came there; MathJax makes elements of its own.
+#: Elements that must not be in an output, except for those that MathJax makes.
 TAGS = (
     "script|style|iframe|frame|object|embed|img|video|audio|source|link|meta|base|form|input|button|svg|math|template"
 )
@@ -144,7 +143,7 @@ FOREIGN = f"""() => [...document.querySelectorAll('.jp-OutputArea-output *')]
               || [...e.attributes].some(a => /^on|^(src|srcset|id|name|action|data-commandlinker)/i.test(a.name))
               || /^fixed|^absolute/.test(getComputedStyle(e).position))
     .map(e => e.outerHTML.slice(0, 200))"""
-#: Formulas that MathJax made of the corpus: none may load, link or reach out of its line by far.
+#: Formulas of MathJax that load or link something, or are much higher than a line. There must be none.
 FORMULAS = """() => [...document.querySelectorAll('mjx-container')].filter(e => {
     const box = e.getBoundingClientRect();
     return e.querySelector('a, img, mjx-mglyph, [href], [src]') || box.height > 400;
@@ -152,7 +151,7 @@ FORMULAS = """() => [...document.querySelectorAll('mjx-container')].filter(e => 
 
 
 def assert_inert(page: Page, canary: Canary, where: str) -> None:
-    """The corpus is on the page and did nothing."""
+    """Assert that all payloads are on the page and have no effect."""
     open_all(page)
     assert page.raw.evaluate("() => window.__pwned") is None, where
     assert page.dialogs == [], where
@@ -167,10 +166,10 @@ def assert_inert(page: Page, canary: Canary, where: str) -> None:
 
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
-def test_the_corpus_is_inert(
+def test_the_payloads_have_no_effect(
     server: JupyterServer, browser: Browser, page: Page, canary: Canary, tmp_path: Path, front_end: FrontEnd
 ) -> None:
-    """Fresh and trusted, after save and reload, reopened untrusted, and as a page of nbconvert: nothing happens."""
+    """The payloads have no effect in a new page, after a reload, in an untrusted copy, and in a page of nbconvert."""
     name = f"inert-{front_end}.ipynb"
     server.write(name, *corpus_cells(canary, SAFE))
     page.open(name, front_end)
@@ -201,7 +200,7 @@ def test_the_corpus_is_inert(
 
 @contextmanager
 def exported_page(browser: Browser, canary: Canary, notebook: Path, folder: Path) -> Iterator[PlaywrightPage]:
-    """The page that nbconvert makes, open. Its own scripts come from elsewhere and are kept away."""
+    """Yield the open page that nbconvert makes of a notebook. Requests for its own scripts are blocked."""
     exported = converted(notebook, "html", folder)
     context = browser.new_context()
     page = context.new_page()
@@ -213,7 +212,7 @@ def exported_page(browser: Browser, canary: Canary, notebook: Path, folder: Path
 
 
 def assert_inert_as_page(browser: Browser, canary: Canary, notebook: Path, folder: Path) -> None:
-    """The page that nbconvert makes does nothing either."""
+    """Assert that the payloads have no effect in the page that nbconvert makes."""
     with exported_page(browser, canary, notebook, folder) as page:
         assert "the end of the corpus" in page.inner_text("body")
         assert page.evaluate("() => window.__pwned") is None
@@ -224,10 +223,10 @@ def assert_inert_as_page(browser: Browser, canary: Canary, notebook: Path, folde
 
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
-def test_the_corpus_bites(
+def test_the_payloads_are_effective_as_markdown(
     server: JupyterServer, browser: Browser, page: Page, canary: Canary, tmp_path: Path, front_end: FrontEnd
 ) -> None:
-    """The same payloads, displayed as Markdown, run scripts, send requests and carry command links; exported too."""
+    """The same payloads, displayed as Markdown, run scripts, send requests and have command links, exported too."""
     name = f"bites-{front_end}.ipynb"
     server.write(name, *corpus_cells(canary, PLAIN, skip=SPOILERS))
     page.open(name, front_end)
@@ -248,8 +247,8 @@ def test_the_corpus_bites(
         assert len(canary.names()) >= 20, sorted(canary.names())
 
 
-def test_many_payloads_run_a_script_when_plain(server: JupyterServer, page: Page, canary: Canary) -> None:
-    """One by one: those that run a script in a plain output are many, and of many classes."""
+def test_many_payloads_run_a_script_as_markdown(server: JupyterServer, page: Page, canary: Canary) -> None:
+    """Many payloads of several classes run a script if they are displayed as Markdown, one by one."""
     show = """
 import re
 def show(name, text):

@@ -1,4 +1,4 @@
-"""Check the notebooks as anyone can: with strict nbval and replayed answers, without a key, a network or a model."""
+"""Check the notebooks as any user can: with strict nbval and replayed answers, without a key, a network or a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.kernel.harness import kernel_of
 ROOT = Path(__file__).parents[2]
 SEAL = Path(__file__).parent / "sealed"
 PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
-#: The pages that the project promises.
+#: The notebooks that the project promises.
 PROMISED = {"quickstart", "conversations", "data", "tools", "structured", "records"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -30,7 +30,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 @pytest.fixture
 def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Seal every Python process that the test starts. Return the file that lists each refused attempt."""
+    """Block the network in each Python process of the test. Return the file that lists each blocked attempt."""
     file = tmp_path / "attempts"
     for name, value in {
         "PYTHONPATH": os.pathsep.join([str(SEAL), str(ROOT)]),
@@ -77,6 +77,7 @@ def _outputs(page: Path) -> Iterator[Any]:
 
 
 def test_all_promised_pages_are_there():
+    """The repository contains each promised notebook."""
     assert {page.stem for page in PAGES} >= PROMISED
 
 
@@ -104,7 +105,7 @@ def test_no_output_is_ignored(page: Path):
 
 
 @each_page
-def test_a_page_is_saved_as_it_replays(page: Path):
+def test_a_page_is_saved_as_it_is_replayed(page: Path):
     """All code cells were executed in order. Answers are plain outputs without widgets, times and paths."""
     cells = _code(page)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -125,8 +126,8 @@ def test_a_page_is_saved_as_it_replays(page: Path):
 
 
 @each_page
-def test_a_page_says_who_answered(page: Path):
-    """A page with answers of the embedded model or of a script says so. No reader believes that Claude wrote them."""
+def test_a_page_names_the_model_that_answered(page: Path):
+    """A page says if the embedded model or a script answered, so that no reader believes it was Claude."""
     said = " ".join(cell.source for cell in _read(page).cells if cell.cell_type == "markdown").lower()
     about = [output.get("metadata", {}).get("nbchat", {}) for output in _outputs(page)]
     models = {answer.get("model") for answer in about}
@@ -137,8 +138,8 @@ def test_a_page_says_who_answered(page: Path):
 
 
 @each_page
-def test_cassettes_of_a_page_are_beside_it_and_hold_answers(page: Path):
-    """The cassettes that a page names are in the repository."""
+def test_cassettes_of_a_page_are_next_to_it_and_have_answers(page: Path):
+    """The repository contains the cassettes that a page names."""
     for cassette in cassettes_of(_read(page), page.parent):
         lines = cassette.read_text(encoding="utf-8").splitlines()
         assert json.loads(lines[0]) == {"format": "nbchat.cassette/1"}
@@ -146,7 +147,7 @@ def test_cassettes_of_a_page_are_beside_it_and_hold_answers(page: Path):
 
 
 def test_a_changed_cassette_makes_nbval_fail(desk: Path, attempts: Path):
-    """One word of one answer changes. The cell with this answer fails, and other cells pass."""
+    """A page fails if one word of a recorded answer changes. Its other cells pass."""
     cassette = desk / "quickstart.cassette.jsonl"
     lines = cassette.read_text(encoding="utf-8").splitlines(keepends=True)
     recording = json.loads(lines[1])
@@ -160,7 +161,7 @@ def test_a_changed_cassette_makes_nbval_fail(desk: Path, attempts: Path):
 
 
 def test_a_page_that_cannot_be_replayed_fails(desk: Path, attempts: Path):
-    """A recording is missing. The cell fails, says what to do, and sends nothing."""
+    """A page fails if a recording is missing. The cell says what to do, and sends nothing."""
     cassette = desk / "quickstart.cassette.jsonl"
     lines = cassette.read_text(encoding="utf-8").splitlines(keepends=True)
     cassette.write_text("".join(lines[:-1]), encoding="utf-8")
@@ -200,8 +201,8 @@ print(reach(__import__, "xllamacpp"))
 """
 
 
-def test_the_seal_holds_in_a_kernel(attempts: Path, tmp_path: Path):
-    """In a kernel, connections fail to all addresses except loopback, and so does the import of the local model."""
+def test_the_network_is_blocked_in_a_kernel(attempts: Path, tmp_path: Path):
+    """Connections to addresses other than loopback fail in a kernel, and so does the import of the local model."""
     with kernel_of(tmp_path / "home", PYTHONPATH=os.environ["PYTHONPATH"]) as kernel:
         loopback, *others, model = kernel.run(_REACH).stdout.splitlines()
     assert loopback == "reached"
@@ -211,8 +212,8 @@ def test_the_seal_holds_in_a_kernel(attempts: Path, tmp_path: Path):
     assert len(attempts.read_text().splitlines()) == 5
 
 
-def test_the_ring_fails_when_something_is_sent(desk: Path, attempts: Path, monkeypatch: pytest.MonkeyPatch):
-    """Without replay the page would send a request. The seal stops the request and writes it to the file."""
+def test_a_page_that_sends_a_request_is_detected(desk: Path, attempts: Path, monkeypatch: pytest.MonkeyPatch):
+    """A page without replay tries to send a request. The attempt is blocked and written to the file."""
     monkeypatch.setenv("NBCHAT_CASSETTE_MODE", "off")
     monkeypatch.setenv("NBCHAT_ENDPOINT", "http://192.0.2.1")
     status, said = _nbval(desk / "quickstart.ipynb")
