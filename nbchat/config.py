@@ -169,7 +169,7 @@ class Nbchat(Configurable):
         """Apply ``%config Nbchat.NAME = …``.
 
         Raises:
-            OptionError: there is no such setting; the hint is the nearest name. IPython shows the error.
+            OptionError: the setting is unknown; the hint is the nearest name. IPython shows the error.
         """
         self.check(config.get("Nbchat", {}))
         super().update_config(config)
@@ -179,7 +179,7 @@ class Nbchat(Configurable):
         for key in keys:
             if key not in self.class_trait_names(config=True):
                 raise OptionError(
-                    f"c.Nbchat.{key}: there is no such setting",
+                    f"c.Nbchat.{key}: unknown setting",
                     nearest(key, self.class_trait_names(config=True)) or "%nbchat config lists them.",
                 )
 

@@ -356,7 +356,7 @@ class Options:
         """
         for name in given:
             if name not in _BY_NAME:
-                raise OptionError(f"there is no option {name!r}", nearest(name, _BY_NAME) or SEE_HELP)
+                raise OptionError(f"unknown option {name!r}", nearest(name, _BY_NAME) or SEE_HELP)
         # c.Nbchat has settings that are not options, such as `ledger`.
         values = {name: value for name, value in (settings or {}).items() if name in _BY_NAME}
         values |= {name: _BY_NAME[name].hold(value) for name, value in given.items()}

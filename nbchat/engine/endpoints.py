@@ -142,7 +142,7 @@ class Endpoints:
         """Return the endpoint for these options.
 
         Raises:
-            OptionError: there is no endpoint of that name, or the endpoint does not serve the model.
+            OptionError: the endpoint is unknown, or the endpoint does not serve the model.
             AuthError: no endpoint was named, and none can answer.
         """
         if self._fixed is not None and "endpoint" not in options.given:
@@ -179,7 +179,7 @@ class Endpoints:
         if re.match(r"https?://", name):
             return Endpoint(name, model, lambda: self._transport_of(name, name))
         raise OptionError(
-            f"--endpoint {name}: there is no endpoint of that name",
+            f"--endpoint {name}: unknown endpoint",
             nearest(name, self.names()) or "Name one of: " + ", ".join(self.names()) + "; or a base URL.",
         )
 

@@ -145,7 +145,7 @@ class Session:
         """Return the options of one request: ``given``, else the session's, else the settings.
 
         Raises:
-            OptionError: there is no option of a name.
+            OptionError: the name of an option is unknown.
         """
         return Options.of(self._settings.own() | dict(given), self.config.settings())
 
