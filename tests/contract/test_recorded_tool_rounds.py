@@ -65,7 +65,7 @@ def asked(requests: list[Received]) -> list[dict[str, Any]]:
     return [request.body for request in requests if request.path == "/v1/messages"]
 
 
-def told(messages: list[dict[str, Any]]) -> list[Any]:
+def comparable(messages: list[dict[str, Any]]) -> list[Any]:
     """Return messages in one form: text as blocks, without cache marks, ``is_error: false`` and outer white space."""
     plain = []
     for one in messages:
@@ -114,7 +114,7 @@ def test_several_requests_in_a_row(streams: Path, name: str, numbers: tuple[int,
     sent = asked(server.requests)
     assert len(sent) == len(requests)
     for ours, theirs in zip(sent, requests, strict=True):
-        assert told(ours["messages"]) == told(theirs["messages"])
+        assert comparable(ours["messages"]) == comparable(theirs["messages"])
         assert [tool["name"] for tool in ours["tools"]] == [tool["name"] for tool in theirs["tools"]]
     assert response.status == "complete"
     assert response.text.strip()
@@ -134,7 +134,7 @@ def test_two_calls_in_one_answer(streams: Path):
     second = replay((streams / f"{name}.sse").read_bytes())
     with serving(streaming(events_of(first)), second) as server:
         response = ask(server.url, prompt_of(theirs), [favorite_color])
-    assert told(asked(server.requests)[1]["messages"]) == told(theirs["messages"])
+    assert comparable(asked(server.requests)[1]["messages"]) == comparable(theirs["messages"])
     assert "sage green" in response.text.lower()
     assert "red" in response.text.lower()
 

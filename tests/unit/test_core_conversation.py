@@ -1,4 +1,4 @@
-"""Conversations follow the notebook's cells, and send only valid dialogues."""
+"""Tests of conversations, which follow the notebook's cells and send only valid dialogues."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_cell_sends_the_turns_before_its_own():
 
 
 def test_a_rerun_replaces_its_turn_and_makes_later_ones_stale():
-    """The later turns keep their places."""
+    """A cell that runs again replaces its turn, and the later turns keep their places and become stale."""
     conversation = talk()
     conversation.record(turn("cell 2", "q2", "another"))
     assert said(conversation.history("new")) == ["q1", "a1", "q2", "another", "q3", "a3"]
@@ -46,7 +46,7 @@ def test_a_rerun_replaces_its_turn_and_makes_later_ones_stale():
 
 
 def test_without_a_key_every_run_is_a_new_turn():
-    """nbclient, for example, does not tell the cell's id."""
+    """Each run is a new turn if there is no cell id. nbclient, for example, sends none."""
     conversation = Conversation()
     for _ in range(2):
         conversation.record(turn(None, "q", "a"))
@@ -85,8 +85,8 @@ def test_stale_turns_are_sent_without_thinking():
         *("a whole loop", "a blank next to a call"),
     ],
 )
-def test_the_sendable_part_of_a_turn(answers, sent):
-    """It never has a lone question, an empty answer, or a call without its result."""
+def test_only_the_valid_part_of_a_turn_is_sent(answers, sent):
+    """A turn is sent without a question that has no answer, an empty answer, or a call that has no result."""
     history = turn("c", "q", *answers).sendable()
     assert said(history) == sent
     assert all(block.type != "text" or block.text.strip() for message in history for block in message.content)
@@ -109,7 +109,7 @@ def test_a_paused_answer_is_sent_as_one_message():
 
 
 def test_forget_counts_from_one():
-    """``%nbchat history`` numbers the turns in the same way."""
+    """``forget`` numbers the turns from 1, as ``%nbchat history`` does."""
     conversation = talk()
     assert conversation.forget(1).key == "cell 1"
     assert [item.stale for item in conversation.turns] == [True, True]
@@ -119,7 +119,7 @@ def test_forget_counts_from_one():
 
 
 def test_a_fork_is_a_copy_that_belongs_to_no_cell():
-    """Running a cell of the original again does not change the fork."""
+    """A fork does not change if a cell of the original runs again."""
     conversation = talk()
     fork = conversation.fork("other")
     conversation.record(turn("cell 1", "q1", "changed"))

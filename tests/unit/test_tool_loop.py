@@ -85,7 +85,7 @@ def must_be_valid(request: Request) -> None:
 # -- requests of each round -----------------------------------------------------------------------
 
 
-def test_a_result_goes_back_and_the_turn_ends_in_text():
+def test_a_result_is_sent_and_the_turn_ends_in_text():
     """The second request contains the first request, the answer and the result of the tool."""
     transport = ScriptedTransport(["Let me add.", call("add", a=1, b=2)], "It is 3.")
     response = Session(transport).ask("1 + 2?", tools=[add])
