@@ -70,7 +70,8 @@ def interrupts_held(*, except_in: CodeType, held_in: tuple[CodeType, ...]) -> It
             them. The function that settles has to be among them, so that a turn that a tool of
             another turn asks for is protected as well.
     """
-    outer = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    outer = signal.getsignal(signal.SIGINT) if in_main_thread else None
     decides = {except_in: True, **dict.fromkeys(held_in, False)}
     interrupts = Interrupts(outer if callable(outer) else signal.default_int_handler, decides)
     if not callable(outer):

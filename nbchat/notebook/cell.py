@@ -49,7 +49,9 @@ def run(host: ShellHost, session: Session, line: str, body: str | None) -> Respo
             return None
         response = session.send(prepared, lambda cost: [binding, *_views(host, session, options, cost)])
     except KeyboardInterrupt as stop:
-        _shorten_traceback(stop, sent=binding.bound)
+        _shorten_traceback(
+            stop, f"the answer up to here is in {binding.names[-1]}" if binding.bound else "nothing was sent"
+        )
         raise
     if options.code or options.fix:
         put_below(host.shell, response, host.cell_id())
@@ -64,7 +66,7 @@ class Binding:
     """
 
     def __init__(self, namespace: dict[str, Any], names: Sequence[str]) -> None:
-        self._namespace, self._names = namespace, names
+        self._namespace, self.names = namespace, names
         self.bound = False
 
     def begin(self, request: Request) -> None:
@@ -75,7 +77,7 @@ class Binding:
 
     def settle(self, response: Response) -> None:
         """Bind the Response."""
-        self._namespace.update(dict.fromkeys(self._names, response))
+        self._namespace.update(dict.fromkeys(self.names, response))
         self.bound = True
 
 
@@ -131,7 +133,7 @@ def _show_dry_run(host: ShellHost, session: Session, prepared: Prepared) -> None
         host.shell.user_ns[prepared.options.output] = prepared.request.body()
 
 
-def _shorten_traceback(stop: KeyboardInterrupt, *, sent: bool) -> None:
+def _shorten_traceback(stop: KeyboardInterrupt, outcome: str) -> None:
     """Let IPython show one line for an interrupt, not a traceback through this library. The cell still fails."""
-    line = f"KeyboardInterrupt: stopped; {'what had arrived is in _claude' if sent else 'nothing was sent'}"
+    line = f"KeyboardInterrupt: stopped; {outcome}"
     stop._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]  # IPython's hook

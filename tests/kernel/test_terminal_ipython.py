@@ -95,7 +95,7 @@ def test_ctrl_c_keeps_what_arrived(terminal: Terminal, prompt: str, when: str):
     """There is one line without a traceback, and IPython continues."""
     shown = plain(terminal.interrupt(f"%claude {prompt}", when))
     assert "[interrupted]" in shown
-    assert "KeyboardInterrupt: stopped; what had arrived is in _claude" in shown
+    assert "KeyboardInterrupt: stopped; the answer up to here is in _claude" in shown
     assert "Traceback" not in shown
     assert "'interrupted'" in terminal.run("_claude.status")
 
