@@ -27,7 +27,17 @@ from nbchat.core.errors import (
 )
 from nbchat.models import PLATFORMS
 
-__all__ = ["KINDS", "NotTheApi", "NothingCame", "explain", "retry_after", "ways_out", "worth_retrying"]
+__all__ = [
+    "KINDS",
+    "NotTheApi",
+    "NothingCame",
+    "explain",
+    "is_status",
+    "mark_proxy",
+    "retry_after",
+    "ways_out",
+    "worth_retrying",
+]
 
 
 class NotTheApi(Exception):
@@ -88,6 +98,8 @@ KINDS: dict[str, str] = {
 }
 #: How Anthropic, llama.cpp and vLLM report that a prompt does not fit the context window.
 _TOO_LONG = re.compile(r"prompt is too long|exceeds? the (available )?context|maximum context length", re.IGNORECASE)
+#: How a note begins that names the proxy of a request.
+_PROXY_NOTE = "sent through the proxy "
 _KEPT = "The part that arrived is kept. Run the cell again to get a complete answer."
 _RAISE_TIMEOUT = "If the endpoint is slow, raise c.Nbchat.idle_timeout (seconds)."
 _PLATFORM_WAYS = {name: platform.setup for name, platform in PLATFORMS.items() if platform.setup}
@@ -109,8 +121,10 @@ def explain(error: Exception, *, endpoint: str, started: bool = False, waited: f
     Raise the result outside the ``except`` block that caught ``error``. Otherwise Python attaches
     ``error`` as its context, and a traceback shows what was taken out here.
     """
-    if isinstance(error, NbchatError):
-        return error
+    # The SDK wraps each error that is raised below it, also one of ours.
+    ours = _ours(error)
+    if ours is not None:
+        return ours
     kind, root = _kind(error, endpoint, started)
     text = _one_line(error, 300)
     match kind:
@@ -144,6 +158,32 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__
+
+
+def _ours(error: BaseException) -> NbchatError | None:
+    """Return the first error of ours among an error and its causes, or None."""
+    return next((cause for cause in _chain(error) if isinstance(cause, NbchatError)), None)
+
+
+def mark_proxy(error: Exception, proxy: str) -> None:
+    """Note in an error that its request went through a proxy.
+
+    Args:
+        error: An error of httpx2.
+        proxy: The proxy's address and the variable that names it, without a password.
+    """
+    error.add_note(_PROXY_NOTE + proxy)
+
+
+def _proxy_of(error: BaseException) -> str:
+    """Return the proxy that :func:`mark_proxy` noted in an error or in one of its causes, or ""."""
+    notes = (note for cause in _chain(error) for note in getattr(cause, "__notes__", ()))
+    return next((note.removeprefix(_PROXY_NOTE) for note in notes if note.startswith(_PROXY_NOTE)), "")
+
+
+def is_status(error: BaseException) -> bool:
+    """Return True if the endpoint itself answered with an error."""
+    return _listed_kind(error) == "status"
 
 
 def _class_names(error: BaseException) -> list[str]:
@@ -206,20 +246,24 @@ def _without_answer(
     """Return the error for a request that got no event at all."""
     detail = f" ({_one_line(root, 200)})" if root is not error and str(root) else ""
     check = "Check the network and the endpoint (%nbchat doctor), then run the cell again."
+    way = f"the endpoint {endpoint!r}"
+    if proxy := _proxy_of(error):
+        way += f" through the proxy {proxy}"
+        check = (
+            "Check the proxy, unset that variable, or list the endpoint's host in NO_PROXY. Then restart the kernel."
+        )
     match kind:
         case "timeout" if any(type(cause).__name__ in ("ConnectTimeout", "PoolTimeout") for cause in _chain(error)):
-            return ConnectionFailed(f"the connection to the endpoint {endpoint!r} could not be made in time", check)
+            return ConnectionFailed(f"the connection to {way} could not be made in time", check)
         case "timeout":
             silence = f" for {waited:g} s" if waited else " in time"
-            return ConnectionFailed(
-                f"nothing arrived{silence} from the endpoint {endpoint!r}", f"{check} {_RAISE_TIMEOUT}"
-            )
+            return ConnectionFailed(f"nothing arrived{silence} from {way}", f"{check} {_RAISE_TIMEOUT}")
         case "connection":
-            return ConnectionFailed(f"the connection to the endpoint {endpoint!r} failed{detail}", check)
+            return ConnectionFailed(f"the connection to {way} failed{detail}", check)
         case "closed":
-            return ConnectionFailed(f"the connection to the endpoint {endpoint!r} was closed{detail}", check)
+            return ConnectionFailed(f"the connection to {way} was closed{detail}", check)
         case "nothing" if "event-stream" in text or not text:
-            return ConnectionFailed(f"the endpoint {endpoint!r} ended the stream without an answer", check)
+            return ConnectionFailed(f"{way} ended the stream without an answer", check)
         case "malformed" | "nothing":
             return ConnectionFailed(
                 f"the endpoint {endpoint!r} sent something that is not a Messages API answer: {text[:120]}",
@@ -307,7 +351,9 @@ def worth_retrying(error: Any) -> bool:
     and ``x-should-retry``. It adds two cases of a stream that ended before its first event: a lost
     connection, and an ``error`` event that blames the service.
     """
-    if _listed_kind(error) == "status":
+    if _ours(error) is not None:
+        return False  # a variable of the environment is wrong, and will be wrong again
+    if is_status(error):
         status: int = error.status_code
         verdict = error.response.headers.get("x-should-retry")
         if verdict in ("true", "false"):

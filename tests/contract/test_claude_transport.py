@@ -32,7 +32,7 @@ from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.engine.session import Session
 from nbchat.transports.claude import ClaudeTransport
-from nbchat.transports.claude.idle_cutoff import LINGER_S
+from nbchat.transports.claude.deadline import LINGER_S
 from tests.support.server import (
     Received,
     Server,
@@ -568,7 +568,7 @@ WHOLE_FAILURES: dict[str, tuple[Callable[[Wire, Received], None], type[NbchatErr
     "cut before headers": (before_head(cut), ConnectionFailed, "the connection to the endpoint 'mine' failed", 3),
     "cut in the body": (
         lambda wire, request: (wire.head(content_type="application/json"), wire.send(b'{"id": '), cut(wire)),
-        ConnectionFailed, "the connection to the endpoint 'mine' failed", 3),
+        ConnectionFailed, "the connection to the endpoint 'mine' failed", 1),
 }  # fmt: skip
 
 

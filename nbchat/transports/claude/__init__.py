@@ -1,10 +1,11 @@
 """The Messages API through the anthropic SDK. This package is the only door to that SDK.
 
-The SDK leaves four things to its caller, and each has its module here:
+The SDK leaves five things to its caller, and each has its module here:
 
 *client*       makes the SDK's client, strips keys and keeps them out of every message.
 *attempt*      sends a request once and reads the answer; errors of every library become ours.
-*idle_cutoff*  ends a stream in which no content arrives any more.
+*network*      sends each request directly or through a proxy, and limits each read of a socket.
+*deadline*     says until when the next content must have arrived.
 *retries*      decides if a failed attempt is repeated, and shows the wait before that.
 
 :class:`ClaudeTransport` puts them together. Importing this package does not load the SDK.

@@ -11,9 +11,10 @@ from nbchat.core.errors import NbchatError
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
 from nbchat.transports.claude.client import timeout
-from nbchat.transports.claude.idle_cutoff import IdleCutoff
-from nbchat.transports.claude.sdk_values import as_dict, whole_message, with_request_id
-from nbchat.transports.error_mapping import NothingCame, explain
+from nbchat.transports.claude.deadline import Deadline
+from nbchat.transports.claude.sdk_values import as_dict, brings_content, whole_message, with_request_id
+from nbchat.transports.claude.tolerant_decoder import TolerantDecoder
+from nbchat.transports.error_mapping import NothingCame, explain, is_status
 
 if TYPE_CHECKING:
     from nbchat.transports.claude.client import SdkClient, SdkStream
@@ -33,13 +34,15 @@ class Attempt:
         client: The SDK's client.
         request: The request to send.
         endpoint: The endpoint's name, for messages.
-        idle_timeout_s: How long a stream may go without content, in seconds.
+        idle_timeout_s: How long a stream may go without content, in seconds. An answer that is not
+            streamed may take UNSTREAMED_TIMEOUT_S in whole.
     """
 
     def __init__(self, client: SdkClient, request: Request, *, endpoint: str, idle_timeout_s: float) -> None:
         self._client, self._request, self._endpoint = client, request, endpoint
-        self._idle_timeout_s = idle_timeout_s
-        self._cutoff = IdleCutoff(idle_timeout_s)
+        self._limit_s = idle_timeout_s if request.stream else UNSTREAMED_TIMEOUT_S
+        # The clock runs before anything is sent: the headers of an answer can trickle as well.
+        self._deadline = Deadline(self._limit_s)
         self._started = False
 
     def events(self) -> Generator[dict[str, Any], None, Exception | None]:
@@ -60,29 +63,33 @@ class Attempt:
             raise
         except Exception as raised:
             error = raised
-        if self._cutoff.message_complete:
+        if self._deadline.message_complete:
             # The answer is complete, so it does not matter how its connection ended.
             return None
-        if self._cutoff.expired:
-            # We shut the socket down ourselves. From the reader's side that looks like any other
-            # end of the connection, even like a clean one.
-            error = TimeoutError()
-        if error is None or not self._started:
+        if error is None:
+            return None
+        # An answer that began was generated, and is billed: asking again would pay for it twice. An
+        # error of the API is another matter, because it says itself if a second attempt makes sense.
+        if not self._started and (is_status(error) or not self._deadline.body_began):
             return error
         # Raised outside the handler, or Python would attach the SDK's error as the context, key and all.
-        raise explain(error, endpoint=self._endpoint, started=True, waited=self._idle_timeout_s)
+        raise explain(error, endpoint=self._endpoint, started=self._started, waited=self._limit_s)
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if not self._request.stream:
-            answer = self._client.messages.create(stream=False, **self._arguments(UNSTREAMED_TIMEOUT_S))
+            with self._deadline:
+                answer = self._client.messages.create(stream=False, **self._arguments(self._limit_s))
             yield from self._whole(whole_message(answer, getattr(answer, "_request_id", None)))
             return
-        stream = self._client.messages.create(stream=True, **self._arguments(self._idle_timeout_s))
-        with stream, self._cutoff.over(stream):
+        with self._deadline:
+            stream = self._client.messages.create(stream=True, **self._arguments(self._limit_s))
+        with stream:
             headers = stream.response.headers
             if "json" in headers.get("content-type", ""):
                 # A gateway that cannot stream sends the whole message, or an error under status 200.
-                message = json.loads(stream.response.read())
+                with self._deadline:
+                    body = stream.response.read()
+                message = json.loads(body)
                 yield from self._whole(whole_message(message, headers.get("request-id")))
             else:
                 yield from self._streamed(stream)
@@ -93,18 +100,25 @@ class Attempt:
 
     def _streamed(self, stream: SdkStream) -> Iterator[dict[str, Any]]:
         headers = stream.response.headers
-        for sdk_event in stream:
+        # The SDK has no place for a decoder of the caller. It uses only the synchronous half of this one.
+        stream._decoder = TolerantDecoder(stream._decoder)  # type: ignore[assignment]
+        while True:
+            # The deadline is in force while the SDK reads, and not while the caller works on an event.
+            with self._deadline:
+                sdk_event = next(stream, None)
+            if sdk_event is None:
+                break
             event = as_dict(sdk_event)
-            if not self._started:
+            if not self._started and event.get("type") == "message_start":
                 self._started = True
                 event = with_request_id(event, headers.get("request-id"))
-            self._cutoff.pause()
+            self._deadline.pause()
             yield event
-            self._cutoff.resume()
+            self._deadline.resume(content=brings_content(event))
             if event.get("type") == "message_stop":
                 # Do not stop reading here: that would close the connection, and the next request
                 # would pay for a new one.
-                self._cutoff.linger()
+                self._deadline.linger()
         if not self._started:
             raise NothingCame(headers.get("content-type", ""))
 

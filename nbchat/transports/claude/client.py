@@ -1,7 +1,7 @@
 """The SDK's client: making it, finding its credentials, and keeping its secrets.
 
 Only this module imports anthropic, and only when a client is made, because the import takes over a
-second.
+second. The same holds for the module `network`, which imports httpx2.
 """
 
 from __future__ import annotations
@@ -83,14 +83,21 @@ def _arguments(name: str, base_url: str | None, api_key: str | None, options: Ma
     """Return the arguments for the SDK's class."""
     import anthropic
 
+    from nbchat.transports.claude import network
+
     # The SDK's own retries are off. It would sleep for an hour if a service asked for that, and
     # would show nothing in the meantime. Our retries are in the module `retries`.
     arguments: dict[str, Any] = {"max_retries": 0, **options}
+    if "http_client" in options:
+        network.keep_deadlines(options["http_client"])
+    else:
+        # httpx2 would read the proxy variables here. A variable that is malformed would break every
+        # endpoint, also those on this machine, and a proxy cannot reach the loopback anyway.
+        arguments["http_client"] = anthropic.DefaultHttpxClient(
+            transport=network.Routes(), event_hooks={"response": [network.report_body]}
+        )
     if base_url:
         arguments["base_url"] = base_url
-        if _is_loopback(base_url) and "http_client" not in arguments:
-            # A proxy that is set in the environment cannot reach this machine's own loopback.
-            arguments["http_client"] = anthropic.DefaultHttpxClient(trust_env=False)
     if api_key:
         arguments["api_key"] = api_key
     elif name not in PLATFORMS:
@@ -180,13 +187,6 @@ def url_password(url: str) -> str | None:
         return urllib.parse.urlsplit(url).password
     except ValueError:
         return None
-
-
-def _is_loopback(url: str) -> bool:
-    try:
-        return urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    except ValueError:
-        return False  # not a URL: the SDK reports that
 
 
 def timeout(read_s: float) -> Timeout:

@@ -12,7 +12,7 @@ from typing import Any
 from nbchat.core.errors import from_api
 from nbchat.transports.error_mapping import NotTheApi
 
-__all__ = ["as_dict", "whole_message", "with_request_id"]
+__all__ = ["as_dict", "brings_content", "whole_message", "with_request_id"]
 
 
 def as_dict(value: Any) -> dict[str, Any]:
@@ -26,6 +26,36 @@ def as_dict(value: Any) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise NotTheApi(f"a {type(plain).__name__}")
     return plain
+
+
+#: The deltas that give a chunk, and the field of each with the content.
+_CONTENT_FIELDS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+    "citations_delta": "citation",
+    "signature_delta": "signature",
+}
+
+
+def brings_content(event: Mapping[str, Any]) -> bool:
+    """Return True if an event brings a part of the answer.
+
+    Pings, unknown events and empty deltas do not: an endpoint that sends nothing else has stalled.
+    Neither does the end of a block, because some gateways send it again and again.
+
+    >>> brings_content({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hi"}})
+    True
+    >>> brings_content({"type": "content_block_delta", "delta": {"type": "text_delta", "text": ""}})
+    False
+    """
+    if event.get("type") == "content_block_start":
+        return True
+    delta = event.get("delta")
+    if event.get("type") != "content_block_delta" or not isinstance(delta, Mapping):
+        return False
+    kind = delta.get("type")
+    return isinstance(kind, str) and bool(delta.get(_CONTENT_FIELDS.get(kind, "")))
 
 
 def whole_message(answer: Any, request_id: str | None) -> dict[str, Any]:

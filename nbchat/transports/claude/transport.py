@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nbchat.core.errors import NbchatError, keep_secret, redact
 from nbchat.core.request import Request
 from nbchat.transports.claude.attempt import UNSTREAMED_TIMEOUT_S, Attempt, fields_for
-from nbchat.transports.claude.client import NO_CREDENTIALS, connect, url_password
+from nbchat.transports.claude.client import NO_CREDENTIALS, connect, timeout, url_password
+from nbchat.transports.claude.deadline import Deadline
 from nbchat.transports.claude.retries import count_down, wait_before_retry
 from nbchat.transports.claude.sdk_values import as_dict
 from nbchat.transports.error_mapping import explain
@@ -148,7 +149,7 @@ class ClaudeTransport:
 
         def ask(client: SdkClient) -> int:
             fields = fields_for(client.messages.count_tokens, request.body())
-            return client.messages.count_tokens(**fields, timeout=COUNT_TIMEOUT_S).input_tokens
+            return client.messages.count_tokens(**fields, timeout=timeout(COUNT_TIMEOUT_S)).input_tokens
 
         return self._ask(ask, COUNT_TIMEOUT_S)
 
@@ -177,7 +178,9 @@ class ClaudeTransport:
         """Call ``ask`` with the client. Every error of the SDK becomes one of ours."""
         client = self.client
         try:
-            return ask(client)
+            # The whole call has the limit, with all its pages. A timeout of httpx2 holds for each read.
+            with Deadline(timeout_s):
+                return ask(client)
         except Exception as error:
             failure = explain(error, endpoint=self.name, waited=timeout_s)
         # Raised outside the handler, or Python would attach the SDK's error as the context, key and all.

@@ -1,0 +1,350 @@
+"""The network below the SDK: which way a request takes, and how long each read of a socket may last.
+
+The SDK and httpx2 read the environment when a client is made. A variable that cannot be used then
+breaks every endpoint, also those on this machine, with a traceback that does not name the variable.
+:class:`Routes` reads the variables too, but uses them only for the requests that need them.
+
+Importing this module loads httpx2, so it is imported when a client is made, and not before.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from nbchat.core.errors import InputError, keep_secret
+from nbchat.transports.claude.deadline import Deadline, current
+from nbchat.transports.error_mapping import mark_proxy
+
+__all__ = ["Routes", "is_loopback", "keep_deadlines", "report_body"]
+
+#: The SDK's own limits on connections, for clients that it makes itself.
+_LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
+#: A request is sent in parts of this size, in bytes, so that the time for each part is limited.
+_PART_BYTES = 65_536
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+# Routes ----------------------------------------------------------------------------------------
+
+
+class Routes(httpx2.BaseTransport):
+    """An HTTP transport that sends each request directly or through the proxy of the environment.
+
+    A request to a loopback address goes directly, whatever the proxy variables contain: a proxy
+    cannot reach the loopback of this machine. ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are in force for
+    every request that needs certificates.
+    """
+
+    def __init__(self) -> None:
+        self._proxies = _proxies()
+        self._transports: dict[str, httpx2.BaseTransport] = {}
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request. Errors on the way through a proxy are marked with the proxy's name.
+
+        Raises:
+            InputError: A variable of the environment that this request needs cannot be used.
+        """
+        scheme, host = request.url.scheme, request.url.host
+        proxy = self._proxies.get(scheme) or self._proxies.get("all")
+        if proxy is None or is_loopback(host) or _bypasses_proxy(host, request.url.port):
+            return self._transport("https" if scheme == "https" else "http", None).handle_request(request)
+        try:
+            return self._transport(f"{scheme} {proxy.variable}", proxy).handle_request(request)
+        except httpx2.TransportError as error:
+            mark_proxy(error, f"{proxy.address}, from {proxy.variable}")
+            raise
+
+    def _transport(self, key: str, proxy: _Proxy | None) -> httpx2.BaseTransport:
+        # Certificates take long to load, and a variable that is wrong must not break a request that
+        # does not need it. So each transport is made when the first request takes its route.
+        with self._lock:
+            if key not in self._transports:
+                secure = proxy is not None or key == "https"
+                # A context without certificates trusts nobody. It is never used for plain HTTP.
+                context = _certificates() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                made = _direct(context) if proxy is None else proxy.connect(context)
+                _limit_reads(made)
+                self._transports[key] = made
+            return self._transports[key]
+
+    def close(self) -> None:
+        """Close all connections."""
+        for transport in self._transports.values():
+            transport.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    """A proxy of the environment.
+
+    Attributes:
+        variable: The name of the environment variable, or of the system's settings.
+        url: The proxy's URL, with its password.
+    """
+
+    variable: str
+    url: str
+
+    @property
+    def address(self) -> str:
+        """The URL without user name and password."""
+        # The URL may be malformed, so nothing here parses it. Everything before the last @ is left out.
+        scheme, separator, rest = self.url.partition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+    def connect(self, context: ssl.SSLContext) -> httpx2.HTTPTransport:
+        """Return a transport that goes through the proxy.
+
+        Raises:
+            InputError: The variable does not name a proxy that can be used.
+        """
+        unset = f"Fix or unset {self.variable}, or list the endpoint's host in NO_PROXY. Then restart the kernel."
+        try:
+            parsed = httpx2.URL(self.url)
+            keep_secret(parsed.password)
+            if not parsed.host:
+                raise ValueError("it has no host")
+            if not parsed.scheme.startswith("socks"):
+                return _direct(context, proxy=self.url)
+            return httpx2.HTTPTransport(verify=context, limits=_LIMITS, proxy=self.url)
+        except ImportError:
+            failure = InputError(
+                f"{self.variable} names a SOCKS proxy, {self.address}, which needs the library socksio. "
+                "Nothing was sent",
+                f"Install the library with: pip install socksio. Or: {unset}",
+            )
+        except Exception as error:
+            # The reason of httpx2 may quote the URL, and with it the password.
+            reason = "" if "@" in self.url else f": {str(error)[:150]}"
+            failure = InputError(
+                f"{self.variable} does not name a proxy that can be used ({self.address}){reason}. Nothing was sent",
+                unset,
+            )
+        raise failure
+
+
+def _proxies() -> dict[str, _Proxy]:
+    """Return the proxies of the environment, or of the system's settings, by scheme."""
+    proxies = {}
+    for scheme, url in urllib.request.getproxies().items():
+        if scheme not in ("http", "https", "all") or not url.strip():
+            continue
+        names = [name for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY") if os.environ.get(name)]
+        url = url.strip()
+        _keep_password(url)
+        variable = names[0] if names else "the system's proxy settings"
+        proxies[scheme] = _Proxy(variable, url if "://" in url else f"http://{url}")
+    return proxies
+
+
+def _keep_password(url: str) -> None:
+    # Also of a URL that cannot be parsed: it is quoted in errors of several libraries.
+    credentials = url.partition("://")[2].rpartition("@")[0] or url.rpartition("@")[0]
+    keep_secret(credentials.partition(":")[2])
+
+
+def _bypasses_proxy(host: str, port: int | None) -> bool:
+    """Return True if NO_PROXY, or the system's own list, excludes a host from the proxy."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if address is not None:
+        for entry in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(","):
+            try:
+                if address in ipaddress.ip_network(entry.strip().strip("[]"), strict=False):
+                    return True
+            except ValueError:
+                continue  # a name, or a network that cannot be parsed: curl ignores those too
+    name = f"[{host}]" if ":" in host else host
+    return bool(urllib.request.proxy_bypass(f"{name}:{port}" if port else name))
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if a host is this machine itself: ``localhost``, ``127.0.0.2``, ``::1`` and the like.
+
+    >>> [is_loopback(host) for host in ("localhost", "127.1", "[::1]", "api.anthropic.com", "127.0.0.1.example")]
+    [True, True, True, False, False]
+    """
+    host = host.strip("[]").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):  # https://www.rfc-editor.org/rfc/rfc6761#section-6.3
+        return True
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(host))  # short forms, such as 127.1
+        except (OSError, ValueError):
+            return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)
+
+
+def _direct(context: ssl.SSLContext, proxy: str | None = None) -> httpx2.HTTPTransport:
+    """Return a transport with the SDK's own settings for its sockets."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    idle = "TCP_KEEPALIVE" if hasattr(socket, "TCP_KEEPALIVE") else "TCP_KEEPIDLE"
+    for name, value in ((idle, 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return httpx2.HTTPTransport(verify=context, limits=_LIMITS, proxy=proxy, socket_options=options)
+
+
+def _certificates() -> ssl.SSLContext:
+    """Return the context with the certificates of the environment, or of the system.
+
+    Raises:
+        InputError: A variable names certificates that cannot be used.
+    """
+    for name in _CERTIFICATES:
+        path = os.environ.get(name)
+        exists = os.path.isfile if name == "SSL_CERT_FILE" else os.path.isdir
+        if path and not exists(path):
+            kind = "file" if name == "SSL_CERT_FILE" else "folder"
+            raise InputError(f"{name} names no {kind}: {path}. Nothing was sent", _fix_certificates(name))
+        if path:
+            break  # httpx2 looks at the second variable only if the first one is not set
+    try:
+        return httpx2.create_ssl_context()
+    except (OSError, ValueError) as error:
+        name = next((name for name in _CERTIFICATES if os.environ.get(name)), "")
+        reason = str(error)
+    source = f"{name} ({os.environ[name]})" if name else "the system"
+    raise InputError(
+        f"the certificates of {source} cannot be read: {reason}. Nothing was sent",
+        _fix_certificates(name) if name else "Set SSL_CERT_FILE to a file with certificates.",
+    )
+
+
+def _fix_certificates(name: str) -> str:
+    return f"Set {name} to the certificates of your network, or unset it. Then restart the kernel."
+
+
+# Deadlines -------------------------------------------------------------------------------------
+
+
+class _LimitedStream(httpcore2.NetworkStream):
+    """A connection whose reads and writes end at the current deadline."""
+
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _limited(timeout, httpcore2.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        deadline = current()
+        if deadline is None:
+            self._stream.write(buffer, timeout)
+            return
+        deadline.allow_upload(len(buffer))
+        rest = memoryview(buffer)
+        while rest:
+            self._stream.write(bytes(rest[:_PART_BYTES]), _limited(timeout, httpcore2.WriteTimeout))
+            rest = rest[_PART_BYTES:]
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        limit_s = _limited(timeout, httpcore2.ConnectTimeout)
+        return _LimitedStream(self._stream.start_tls(ssl_context, server_hostname, limit_s))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _LimitedBackend(httpcore2.NetworkBackend):
+    """A network backend whose connections keep the current deadline."""
+
+    def __init__(self, backend: httpcore2.NetworkBackend) -> None:
+        self._backend = backend
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        limit_s = _limited(timeout, httpcore2.ConnectTimeout)
+        return _LimitedStream(self._backend.connect_tcp(host, port, limit_s, local_address, socket_options))
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore2.NetworkStream:
+        limit_s = _limited(timeout, httpcore2.ConnectTimeout)
+        return _LimitedStream(self._backend.connect_unix_socket(path, limit_s, socket_options))
+
+    def sleep(self, seconds: float) -> None:
+        self._backend.sleep(seconds)
+
+
+def _limited(timeout_s: float | None, expired: Callable[[str], Exception]) -> float | None:
+    """Return the shorter of a timeout and the rest of the current deadline, in seconds."""
+    deadline = current()
+    if deadline is None:
+        return timeout_s
+    remaining_s = deadline.remaining_s()
+    if remaining_s <= 0:
+        raise expired("no content came in time")
+    return remaining_s if timeout_s is None else min(timeout_s, remaining_s)
+
+
+def _limit_reads(transport: object) -> None:
+    # HTTPTransport has no argument for the network backend of its pool, so it is replaced afterwards.
+    pool = getattr(transport, "_pool", None)
+    backend = getattr(pool, "_network_backend", None)
+    if backend is not None and not isinstance(backend, _LimitedBackend):
+        pool._network_backend = _LimitedBackend(backend)  # type: ignore[union-attr]
+
+
+def keep_deadlines(client: httpx2.Client) -> None:
+    """Let the connections of a client that the user made keep the current deadline."""
+    for transport in (client._transport, *client._mounts.values()):
+        _limit_reads(transport)
+    hooks = client.event_hooks["response"]
+    if report_body not in hooks:
+        hooks.append(report_body)
+
+
+class _Body(httpx2.SyncByteStream):
+    """The body of an answer. The deadline learns when its first byte arrives."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, deadline: Deadline, success: bool) -> None:
+        self._stream, self._deadline, self._success = stream, deadline, success
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._stream:
+            if part and self._success:
+                self._deadline.body_began = True
+            yield part
+            if self._deadline.remaining_s() <= 0:  # for a transport that has no socket
+                raise httpx2.ReadTimeout("no content came in time")
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def report_body(response: httpx2.Response) -> None:
+    """Tell the current deadline about the body of a response. This is a ``response`` hook of httpx2."""
+    deadline = current()
+    if deadline is not None and isinstance(response.stream, httpx2.SyncByteStream):
+        response.stream = _Body(response.stream, deadline, response.is_success)

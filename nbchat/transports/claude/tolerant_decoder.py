@@ -1,0 +1,69 @@
+"""TolerantDecoder: it takes out of a stream what the SDK cannot read and the answer does not need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+__all__ = ["TolerantDecoder"]
+
+_BOM = b"\xef\xbb\xbf"
+#: The names of the events that an answer consists of.
+_KNOWN = frozenset(
+    {
+        *("message_start", "content_block_start", "content_block_delta", "content_block_stop"),
+        *("message_delta", "message_stop", "error", "ping"),
+    }
+)
+
+
+class _Decoder(Protocol):
+    """The decoder of the SDK: it makes server-sent events of the bytes of a body."""
+
+    def iter_bytes(self, iterator: Iterator[bytes], /) -> Iterator[Any]: ...
+
+
+class TolerantDecoder:
+    """A decoder around the SDK's own, for streams that are slightly wrong.
+
+    Args:
+        decoder: The SDK's decoder.
+    """
+
+    def __init__(self, decoder: _Decoder) -> None:
+        self._decoder = decoder
+
+    def iter_bytes(self, iterator: Iterator[bytes]) -> Iterator[Any]:
+        """Yield the server-sent events that the SDK can read.
+
+        A byte order mark at the beginning is removed. An event of an unknown name is left out if its
+        data is not a JSON object: the SDK would end the stream with an error.
+        """
+        for event in self._decoder.iter_bytes(_without_bom(iterator)):
+            if event.event in _KNOWN or event.event is None or _is_object(event):
+                yield event
+
+
+def _without_bom(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a body without a byte order mark.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+    """
+    beginning = b""
+    for part in parts:
+        beginning += part
+        if len(beginning) >= len(_BOM):
+            yield beginning.removeprefix(_BOM)
+            break
+    else:
+        if beginning:
+            yield beginning
+        return
+    yield from parts
+
+
+def _is_object(event: Any) -> bool:
+    try:
+        return isinstance(event.json(), dict)
+    except (ValueError, RecursionError):
+        return False
