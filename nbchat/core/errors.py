@@ -36,6 +36,7 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
+    "BROKE_OFF",
     "AnswerError",
     "AttachmentError",
     "AuthError",
@@ -60,6 +61,10 @@ __all__ = [
     "nearest",
     "redact",
 ]
+
+#: The ``type`` of a TransportError for an answer of which a part arrived, but no event. It was generated
+#: and is billed, and nobody knows how many tokens it has.
+BROKE_OFF = "broke_off"
 
 
 class NbchatError(Exception):

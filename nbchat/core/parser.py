@@ -38,7 +38,11 @@ from nbchat.core.errors import StreamError, from_api, redact
 from nbchat.core.messages import TOOL_USE_TYPES, Block, ToolUseBlock, block_of
 from nbchat.core.usage import Usage
 
-__all__ = ["ChatStreamParser", "events_of"]
+__all__ = ["ChatStreamParser", "events_of", "is_too_deep"]
+
+#: How deep a value of the API may be nested. Python's own functions end at a few hundred levels, with
+#: a RecursionError that can come from anywhere: a copy, a comparison, a view.
+DEEPEST_NESTING = 100
 
 Event = Mapping[str, Any]
 
@@ -80,15 +84,16 @@ class _OpenBlock:
     @staticmethod
     def _finish_tool(data: dict[str, Any], joined: str) -> Block:
         if not joined.strip():  # a tool without parameters has no deltas, or empty ones
-            arguments = data.get("input")
-            return block_of({**data, "input": arguments if isinstance(arguments, dict) else {}})
-        # The parser is strict on purpose. A lenient one completes JSON that was cut off: a call that
-        # writes a file would then run with half of the file, and nothing would look wrong.
-        try:
-            arguments = json.loads(joined, parse_constant=_reject_constant)
-        except (ValueError, RecursionError):  # not JSON, or nested thousands deep
-            arguments = None
-        if isinstance(arguments, dict):
+            arguments = data.get("input") or {}
+            joined = "…"  # shown for arguments that came with the block and cannot be used
+        else:
+            # The parser is strict on purpose. A lenient one completes JSON that was cut off: a call that
+            # writes a file would then run with half of the file, and nothing would look wrong.
+            try:
+                arguments = json.loads(joined, parse_constant=_reject_constant)
+            except (ValueError, RecursionError):  # not JSON, or nested thousands deep
+                arguments = None
+        if isinstance(arguments, dict) and _can_be_sent(arguments):
             return block_of({**data, "input": arguments})
         block = block_of({**data, "input": {}})
         return replace(block, partial_json=joined) if isinstance(block, ToolUseBlock) else block
@@ -98,6 +103,37 @@ def _reject_constant(constant: str) -> None:
     # Python's parser accepts NaN and Infinity, which JSON does not have. The API would reject them
     # when the call goes back in the history (https://www.rfc-editor.org/rfc/rfc8259#section-6).
     raise ValueError(f"{constant} is not JSON")
+
+
+def is_too_deep(value: Any) -> bool:
+    """Return True if a JSON value has more than DEEPEST_NESTING levels.
+
+    >>> deep = []
+    >>> for _ in range(DEEPEST_NESTING):
+    ...     deep = [deep]
+    >>> is_too_deep({"a": [1, 2]}), is_too_deep(deep)
+    (False, True)
+    """
+    level = [value]
+    for _ in range(DEEPEST_NESTING + 1):
+        containers = [part for part in level if isinstance(part, (dict, list, tuple))]
+        if not containers:
+            return False
+        level = [child for part in containers for child in (part.values() if isinstance(part, dict) else part)]
+    return True
+
+
+def _can_be_sent(arguments: Mapping[str, Any]) -> bool:
+    """Return True if arguments can go back in the history.
+
+    ``1e400`` is valid JSON, and Python reads it as infinity, for which JSON has no text. Half of a
+    surrogate pair has an escape in JSON, and no encoding in UTF-8.
+    """
+    try:
+        json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return not is_too_deep(arguments)
 
 
 def _text(value: Any) -> str:
@@ -138,6 +174,7 @@ class ChatStreamParser:
         self._usage: dict[str, Any] = {}
         self._done: dict[int, Block] = {}
         self._open: dict[int, _OpenBlock] = {}
+        self._call_ids: set[str] = set()
         self._whole = False
         self._failure: StreamError | None = None
 
@@ -158,7 +195,7 @@ class ChatStreamParser:
             return None  # rules 1 and 6: some gateways send more events after `message_stop`
         try:
             return handler(self, event)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             # The methods below read the fields as if they were there. Checking each field before
             # would cost time for every token.
             reason = redact(repr(error))[:200]
@@ -213,7 +250,9 @@ class ChatStreamParser:
             raise ValueError("a second message_start")
         message = dict(event["message"])
         message.pop("content", None)  # always empty here: the blocks have events of their own
-        self._usage = dict(message.pop("usage", None) or {})
+        # A gateway may put anything into `usage`. An answer must not fail because of its bill.
+        usage = message.pop("usage", None)
+        self._usage = dict(usage) if isinstance(usage, Mapping) else {}
         self._message = message
 
     def _on_block_start(self, event: Event) -> StreamChunk:
@@ -224,8 +263,14 @@ class ChatStreamParser:
             raise TypeError(f"index {index!r}")
         if index in self._open or index in self._done:
             raise ValueError(f"block {index} began twice")
-        start = BlockStart(index, block_of(event["content_block"]))
-        self._open[index] = _OpenBlock(event["content_block"])
+        data = event["content_block"]
+        if data.get("type") in TOOL_USE_TYPES and (call_id := data.get("id")):
+            # The API rejects a history in which two calls have one id, and results would be mixed up.
+            if call_id in self._call_ids:
+                raise ValueError(f"two calls have the id {call_id}")
+            self._call_ids.add(call_id)
+        start = BlockStart(index, block_of(data))
+        self._open[index] = _OpenBlock(data)
         return start
 
     def _on_delta(self, event: Event) -> StreamChunk | None:
@@ -264,11 +309,14 @@ class ChatStreamParser:
             raise ValueError("no message_start before it")
         delta = event.get("delta") or {}
         _text(delta.get("stop_reason") or "")
+        if not isinstance(delta.get("stop_details"), Mapping | None):
+            delta = {**delta, "stop_details": None}
         self._message.update(delta)
         self._message.update((key, value) for key, value in event.items() if key not in ("type", "delta", "usage"))
         # Rule 3. The numbers are cumulative: adding them to those of `message_start` would count the
         # prompt twice. A null carries no information.
-        self._usage.update((key, value) for key, value in (event.get("usage") or {}).items() if value is not None)
+        if isinstance(usage := event.get("usage"), Mapping):
+            self._usage.update((key, value) for key, value in usage.items() if value is not None)
 
     def _on_message_stop(self, event: Event) -> StreamChunk:
         if self._message is None:

@@ -65,7 +65,8 @@ class Usage:
 
         def count(source: Any, key: str) -> int:
             value = source.get(key) if isinstance(source, Mapping) else None
-            return value if isinstance(value, int) else 0
+            # A number beyond 2**53 is not a count of tokens, and neither SQLite nor a float can hold it.
+            return value if type(value) is int and 0 <= value < 2**53 else 0
 
         def word(key: str) -> str | None:
             return value if isinstance(value := usage.get(key), str) else None

@@ -12,6 +12,7 @@ from typing import Any
 from nbchat.config import Nbchat
 from nbchat.core.chunks import Notice, ResponseChunk
 from nbchat.core.entries import Entry, Kind
+from nbchat.core.errors import BROKE_OFF, StreamError
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
@@ -180,9 +181,11 @@ class Account:
             kind = "failed"
         elif answer is not None and answer.stop_reason in ("tool_use", "pause_turn"):
             kind = "tool_round"
-        if usage.total_tokens or not error:
+        # An answer that broke off before its usage arrived is billed. Its cost is unknown, and not 0.
+        broke_off = error in (BROKE_OFF, StreamError.__name__)
+        if usage.total_tokens or broke_off or not error:
             self._costs.append(price)
-        spent = price if usage.total_tokens else 0.0
+        spent = price if usage.total_tokens or broke_off else 0.0
         self._write(kind, error or status, usage, answer, model=model, cost=spent)
 
     @property

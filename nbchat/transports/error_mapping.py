@@ -89,6 +89,7 @@ KINDS: dict[str, str] = {
     "nbchat.transports.error_mapping.NothingCame": "nothing",
     "json.decoder.JSONDecodeError": "malformed",
     "builtins.UnicodeDecodeError": "malformed",
+    "builtins.RecursionError": "malformed",  # JSON that is nested thousands deep
     "builtins.UnicodeEncodeError": "header",
     "builtins.ImportError": "dependency",
     "botocore.exceptions.BotoCoreError": "credentials",

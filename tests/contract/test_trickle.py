@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nbchat.core.errors import ConnectionFailed, NbchatError, StreamError
+from nbchat.core.errors import ConnectionFailed, StreamError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.engine.session import Session
@@ -296,9 +296,11 @@ def test_an_answer_that_broke_off_in_its_body_is_not_asked_again(connect: Any):
         wire.connection.shutdown(2)
 
     with serving(handler) as server:
-        with pytest.raises(NbchatError):
-            Session(connect(server.url, max_retries=2, sleep=lambda seconds: None)).ask("Tell me", stream=False)
+        session = Session(connect(server.url, max_retries=2, sleep=lambda seconds: None))
+        with pytest.raises(ConnectionFailed):
+            session.ask("Tell me", stream=False)
         assert len(server.requests) == 1
+    assert [entry.cost for entry in session.accounting.run] == [None], "the cost is unknown, and not 0"
 
 
 def test_a_stream_that_broke_off_in_its_first_event_is_not_asked_again(connect: Any):
@@ -308,6 +310,8 @@ def test_a_stream_that_broke_off_in_its_first_event_is_not_asked_again(connect: 
         wire.connection.shutdown(2)
 
     with serving(handler) as server:
-        with pytest.raises(NbchatError):
-            Session(connect(server.url, max_retries=2, sleep=lambda seconds: None)).ask("Tell me")
+        session = Session(connect(server.url, max_retries=2, sleep=lambda seconds: None))
+        with pytest.raises(ConnectionFailed):
+            session.ask("Tell me")
         assert len(server.requests) == 1
+    assert [entry.cost for entry in session.accounting.run] == [None]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbchat.core.errors import NbchatError
+from nbchat.core.errors import BROKE_OFF, NbchatError, TransportError
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
 from nbchat.transports.claude.client import timeout
@@ -73,7 +73,10 @@ class Attempt:
         if not self._started and (is_status(error) or not self._deadline.body_began):
             return error
         # Raised outside the handler, or Python would attach the SDK's error as the context, key and all.
-        raise explain(error, endpoint=self._endpoint, started=self._started, waited=self._limit_s)
+        failure = explain(error, endpoint=self._endpoint, started=self._started, waited=self._limit_s)
+        if isinstance(failure, TransportError) and failure.type is None:
+            failure.type = BROKE_OFF
+        raise failure
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if not self._request.stream:

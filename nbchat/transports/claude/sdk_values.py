@@ -22,7 +22,10 @@ def as_dict(value: Any) -> dict[str, Any]:
         NotTheApi: The endpoint sent JSON that is not an object.
     """
     # `warnings=False`: pydantic warns about each field that does not fit the class it was put into.
-    plain = value.to_dict(mode="json", warnings=False) if hasattr(value, "to_dict") else value
+    try:
+        plain = value.to_dict(mode="json", warnings=False) if hasattr(value, "to_dict") else value
+    except (ValueError, RecursionError) as error:
+        raise NotTheApi("a value that is nested too deeply") from error
     if not isinstance(plain, dict):
         raise NotTheApi(f"a {type(plain).__name__}")
     return plain

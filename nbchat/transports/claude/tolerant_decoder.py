@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from nbchat.core.parser import is_too_deep
+
 __all__ = ["TolerantDecoder"]
 
 _BOM = b"\xef\xbb\xbf"
@@ -37,7 +39,7 @@ class TolerantDecoder:
         """Yield the server-sent events that the SDK can read.
 
         A byte order mark at the beginning is removed. An event of an unknown name is left out if its
-        data is not a JSON object: the SDK would end the stream with an error.
+        data is not a JSON object, or is nested too deeply: the SDK would end the stream with an error.
         """
         for event in self._decoder.iter_bytes(_without_bom(iterator)):
             if event.event in _KNOWN or event.event is None or _is_object(event):
@@ -64,6 +66,7 @@ def _without_bom(parts: Iterator[bytes]) -> Iterator[bytes]:
 
 def _is_object(event: Any) -> bool:
     try:
-        return isinstance(event.json(), dict)
+        data = event.json()
+        return isinstance(data, dict) and not is_too_deep(data)
     except (ValueError, RecursionError):
         return False
