@@ -79,7 +79,8 @@ messages = st.builds(
         "stop_sequence": None,
         "usage": usage,
     },
-    st.lists(blocks, max_size=5),
+    # The ids of calls are unique: a second call with the same id is an error.
+    st.lists(blocks, max_size=5, unique_by=lambda block: block["id"] if "tool_use" in block["type"] else object()),
     usages,
     st.sampled_from(["end_turn", "tool_use", "max_tokens", "refusal", "pause_turn"]),
 )
