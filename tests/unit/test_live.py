@@ -27,6 +27,7 @@ from nbchat.notebook.host import ShellHost
 from nbchat.notebook.views import views
 from nbchat.view import final
 from nbchat.view.final import FinalView, output_metadata
+from nbchat.view.html.budget import MAX_FORMULAS
 from nbchat.view.live import view as live
 from nbchat.view.live.parts import Parts
 from nbchat.view.live.view import LiveView
@@ -123,6 +124,18 @@ def test_text_is_shown_while_it_arrives(page):
     view.feed(OutputText(0, "e"))
     page.wait_for("<p>Bye</p>")
     view.settle(answer())
+
+
+def test_the_parts_of_an_answer_share_one_budget_of_formulas(page):
+    """The live view shows as many formulas of an answer as the final output does."""
+    some = "$a$ " * 600
+    view = begun()
+    view.feed(Thinking(0, some))
+    view.feed(OutputText(1, some + "end"))
+    shown = page.wait_for("end</p>")
+    view.settle(Response(text=some, blocks=(ThinkingBlock(some), TextBlock(some + "end")), id="msg_1"))
+    (final,) = page.outputs
+    assert shown.count("mathjax_process") == final["data"]["text/html"].count("mathjax_process") == MAX_FORMULAS
 
 
 def test_the_end_is_one_plain_output_where_the_box_was(page):

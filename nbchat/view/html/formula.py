@@ -1,4 +1,4 @@
-r"""Formulas in Markdown: find them, and filter what MathJax may typeset.
+r"""Formulas in Markdown: find them, and hand them to MathJax.
 
 Four pairs of delimiters make a formula: ``$…$``, ``$$…$$``, ``\(…\)`` and ``\[…\]``. A block of a known
 ``\begin{…}`` environment is a formula too.
@@ -10,10 +10,8 @@ A ``$`` is money unless it looks like TeX:
   letter or digit.
 - The text between them is not an English amount, as in ``$5 and $6``.
 
-The filter. MathJax is a program that runs the formula, and a formula of the model is hostile. For
-example, MathJax 3 runs ``\mmlToken{mglyph}[src=…]`` as a request for an image. So a formula is shown
-as code if it has macros that load, link, style, define, or move things over the page. It is shown as
-code too if it is not balanced, because MathJax would then search for the end in the text after it.
+A formula that :mod:`nbchat.view.html.formula_filter` refuses is shown as code, and so is each formula
+after the budget of the answer is spent (:mod:`nbchat.view.html.budget`).
 
 A formula that passes goes to the page with ``\(…\)`` or ``\[…\]``, where a dollar inside is harmless.
 """
@@ -22,8 +20,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
+
+from nbchat.view.html.formula_filter import MAX_CHARACTERS, weigh
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -31,46 +31,12 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-__all__ = ["ENVIRONMENTS", "add_formulas", "harmless", "typeset"]
+    from nbchat.view.html.budget import Budget
 
-#: The longest formula. Longer ones are text.
-MAX_CHARACTERS = 4_000
+__all__ = ["add_formulas", "typeset"]
+
 #: The most lines of a formula.
 MAX_LINES = 60
-#: The deepest nesting of braces.
-MAX_BRACE_DEPTH = 40
-#: How far all macros of one formula together may move or stretch things. A formula that moves
-#: further can cover other parts of the page.
-MAX_STRETCH_EM = 40.0
-
-#: The macros of MathJax 3.2 that a formula must not have, in lower case, sorted by what they could do.
-_DENIED = (
-    # load or run
-    "mmltoken require autoload includegraphics unicode href url mathtip texttip toggle action "
-    # carry classes, ids, styles and attributes
-    "class style cssid data bbox enclose htmlclass htmlid htmlstyle htmldata htmlattr "
-    "colorbox fcolorbox definecolor cellcolor rowcolor columncolor arrayrulecolor "
-    # define a macro, which outlives the formula or hides one of the macros above
-    "def edef gdef xdef let futurelet global newcommand renewcommand providecommand newenvironment renewenvironment "
-    "declaremathoperator declarepaireddelimiter declarepaireddelimiterx declarepaireddelimiterxpp "
-    "declarepaireddelimiters declarepaireddelimitersx declarepaireddelimitersxpp newextarrow "
-    "newtagform renewtagform usetagform mathtoolsset setoptions csname endcsname catcode "
-    "expandafter noexpand input include write openin openout read special "
-    # lay things over what is next to them
-    "smash llap rlap clap mathllap mathrlap mathclap textllap textrlap textclap crampedllap "
-    "crampedrlap crampedclap mathmakebox mathmbox raisebox moveleft moveright"
-)
-DENIED = frozenset(_DENIED.split())
-
-#: The environments of MathJax's packages base and ams, and the cases and matrices of mathtools.
-_ENVIRONMENTS = (
-    "align align* alignat alignat* aligned alignedat array Bmatrix Bmatrix* bmatrix bmatrix* "
-    "bsmallmatrix Bsmallmatrix cases CD dcases dcases* drcases eqnarray eqnarray* equation "
-    "equation* flalign flalign* gather gather* gathered lgathered matrix matrix* multline "
-    "multline* multlined pmatrix pmatrix* psmallmatrix rcases rgathered smallmatrix split "
-    "subarray vmatrix vmatrix* Vmatrix Vmatrix* vsmallmatrix Vsmallmatrix"
-)
-ENVIRONMENTS = frozenset(_ENVIRONMENTS.split())
 #: The environments that are a formula without delimiters around them.
 _OUTERMOST = (
     "align align* alignat alignat* eqnarray eqnarray* equation equation* flalign flalign* "
@@ -78,58 +44,15 @@ _OUTERMOST = (
 )
 OUTERMOST = frozenset(_OUTERMOST.split())
 
-_TOKEN = re.compile(r"\\(?P<word>[A-Za-z]+)|\\(?P<sign>[^A-Za-z])|(?P<brace>[{}])|(?P<broken>\\\Z)", re.DOTALL)
-_ENVIRONMENT = re.compile(r"\s*\{([A-Za-z]+\*?)\}")
-_COLOUR = re.compile(r"\s*\{\s*(?:[A-Za-z]{1,20}|#[0-9A-Fa-f]{3,6})\s*\}")
-_LENGTH = re.compile(r"(?P<count>\d+(?:[.,]\d*)?|[.,]\d+)\s*(?P<unit>em|ex|pt|pc|px|in|cm|mm|mu|bp|dd|cc|sp)")
-_MOVES = re.compile(
-    r"\\(?:h?skip|kern|mkern|mskip|[hmv]space|raise|lower|rule|Rule|Space|Hskip|lspace|Spacer|spreadlines|above|genfrac"
-    r"|\\\s*\*?\s*\[)"
-)
-_EM = {"em": 1.0, "ex": 0.5, "pt": 0.1, "pc": 1.2, "px": 0.0625, "in": 7.2, "cm": 2.85, "mm": 0.285, "mu": 0.056}
 
-
-def harmless(source: str) -> bool:
-    """Return True if MathJax may typeset this TeX, which comes without its delimiters."""
-    if not source.strip() or len(source) > MAX_CHARACTERS:
-        return False
-    depth = 0
-    for piece in _TOKEN.finditer(source):
-        if brace := piece["brace"]:
-            depth += 1 if brace == "{" else -1
-            if not 0 <= depth <= MAX_BRACE_DEPTH:
-                return False
-        elif word := piece["word"]:
-            if word.lower() in DENIED:
-                return False
-            if word in ("begin", "end"):
-                named = _ENVIRONMENT.match(source, piece.end())
-                if not named or named[1] not in ENVIRONMENTS:
-                    return False
-            elif word in ("color", "textcolor") and not _COLOUR.match(source, piece.end()):
-                return False
-        elif piece["sign"] in tuple("()[]") or piece["broken"] is not None:
-            return False
-    return depth == 0 and (not _MOVES.search(source) or _stretch(source) <= MAX_STRETCH_EM)
-
-
-def _stretch(source: str) -> float:
-    """Return the sum of all lengths in a formula, in em. A number with too many digits is over the limit."""
-    return sum(
-        float(length["count"].replace(",", ".")[:9]) * _EM.get(length["unit"], 1.0)
-        if len(length["count"]) < 9
-        else MAX_STRETCH_EM * 2
-        for length in _LENGTH.finditer(source)
-    )
-
-
-def typeset(source: str, delimiters: tuple[str, str], display: bool) -> str:
-    """Return the HTML of one formula, as code if the filter refuses it.
+def typeset(source: str, delimiters: tuple[str, str], display: bool, budget: Budget | None = None) -> str:
+    """Return the HTML of one formula, as code if the filter refuses it or the budget is spent.
 
     The two classes make an exception from the classes around the whole answer, for MathJax 3
     (JupyterLab) and for MathJax 2 (nbconvert).
     """
-    if not harmless(source):
+    weight = weigh(source)
+    if not weight or (budget is not None and not budget.spend_formula(weight)):
         return f"<code>{escape(delimiters[0] + source + delimiters[1])}</code>"
     begin, end = (r"\[", r"\]") if display else (r"\(", r"\)")
     return f'<span class="mathjax_process tex2jax_process">{begin}{escape(source)}{end}</span>'
@@ -250,13 +173,13 @@ def add_formulas(parser: MarkdownIt) -> None:
     They come before the rules for escapes and fences, because TeX is full of backslashes.
     """
 
-    def inline(self: object, tokens: Sequence[Token], index: int, options: object, env: object) -> str:
+    def inline(self: object, tokens: Sequence[Token], index: int, options: object, env: dict[str, Any]) -> str:
         token = tokens[index]
-        return typeset(token.content, (token.markup, token.info), display=token.meta["display"])
+        return typeset(token.content, (token.markup, token.info), token.meta["display"], env.get("budget"))
 
-    def block(self: object, tokens: Sequence[Token], index: int, options: object, env: object) -> str:
+    def block(self: object, tokens: Sequence[Token], index: int, options: object, env: dict[str, Any]) -> str:
         token = tokens[index]
-        return f"<p>{typeset(token.content, (token.markup, token.info), display=True)}</p>\n"
+        return f"<p>{typeset(token.content, (token.markup, token.info), True, env.get('budget'))}</p>\n"
 
     parser.inline.ruler.before("escape", "formula", _inline)
     parser.block.ruler.before(

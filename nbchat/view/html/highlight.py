@@ -1,11 +1,24 @@
 """Source code as coloured HTML.
 
 Pygments adds classes only. The colours come from the theme of the front end, so that they fit it.
+
+Many lexers need a time that is quadratic in the length of a hostile text. For example, 16 kB of
+``\\ta\\n`` in a C# fence took 38 s. So only the first characters of a block are coloured, and a block
+is shown without colours in these cases:
+
+- It has a long run of white space or, for some lexers, a long line. The expressions of many lexers
+  search such a run again from each of its characters, and nothing can stop the search of one token.
+- The lexer is too slow. A lexer returns one token after another, and the clock is read between them.
+
+All limits but the last depend on nothing but the text. So the same text has the same HTML on every
+machine, except for a text that is made to be slow.
 """
 
 from __future__ import annotations
 
 import functools
+import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from nbchat.view.html.safe import CODE_CLASSES, escape
@@ -13,10 +26,24 @@ from nbchat.view.html.safe import CODE_CLASSES, escape
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nbchat.view.html.budget import Budget
+
 __all__ = ["code_html"]
 
-#: Longer code is shown without colours.
-MAX_COLOURED_CHARACTERS = 200_000
+#: The rest of longer code is shown without colours.
+MAX_COLOURED_CHARACTERS = 50_000
+#: A block with a longer run of white space has no colours.
+MAX_WHITE_SPACE_CHARACTERS = 400
+#: A block with a longer line has no colours, if its lexer is one of ``LINE_LEXERS``.
+MAX_LINE_CHARACTERS = 1_000
+#: The lexers that search a long line again from each of its characters.
+LINE_LEXERS = frozenset({"console", "ini", "ocaml", "matlab", "octave"})
+#: A block has no colours if its lexer needs more time than this,
+MAX_COLOURING_S = 0.2
+#: or more than this for each character: ordinary code needs a fifth of that.
+MAX_COLOURING_S_PER_CHARACTER = 10e-6
+#: The clock is read after this many tokens, because reading it costs as much as a short token.
+TOKENS_BETWEEN_READINGS = 16
 
 #: The languages that are coloured, each with all its names. The first name is that of the lexer. The
 #: list is short on purpose: the model chooses the name, and not each of pygments' hundreds of lexers
@@ -62,7 +89,11 @@ def _class_of() -> Callable[[Any], str]:
     return class_of
 
 
-def code_html(source: str, language: str = "") -> str:
+class TooSlowError(Exception):
+    """The lexer needs too much time for a text."""
+
+
+def code_html(source: str, language: str = "", budget: Budget | None = None) -> str:
     """Return source code in a ``<pre>``, coloured if the language is in the list above.
 
     The caller has to clean the HTML.
@@ -70,11 +101,15 @@ def code_html(source: str, language: str = "") -> str:
     Args:
         source: the code.
         language: any name of the language.
+        budget: how many slow blocks the answer may still have.
     """
     inner = None
-    if (name := LANGUAGES.get(language.lower())) and len(source) <= MAX_COLOURED_CHARACTERS:
+    if (name := LANGUAGES.get(language.lower())) and (budget is None or budget.slow_blocks):
         try:
             inner = _coloured(source, name)
+        except TooSlowError:
+            if budget is not None:
+                budget.slow_blocks -= 1
         except Exception:  # a fault of a lexer must cost the colours only, not the code
             inner = None
     if inner is None:
@@ -84,18 +119,51 @@ def code_html(source: str, language: str = "") -> str:
     return f'<div class="jp-RenderedHTMLCommon"><pre><code class="highlight">{inner}</code></pre></div>\n'
 
 
-def _coloured(source: str, name: str) -> str:
-    class_of = _class_of()
+_LONG_WHITE_SPACE = re.compile(rf"\s{{{MAX_WHITE_SPACE_CHARACTERS + 1}}}")
+
+
+def _coloured(source: str, name: str) -> str | None:
+    """Return code with colours, or None if the code may be too slow for its lexer.
+
+    Raises:
+        TooSlowError: the lexer needs too much time.
+    """
+    source, rest = _split_at_limit(source)
+    if name != "json" and _LONG_WHITE_SPACE.search(source):
+        return None
+    if name in LINE_LEXERS and max(map(len, source.splitlines()), default=0) > MAX_LINE_CHARACTERS:
+        return None
+    class_of, lexer = _class_of(), _lexer(name)
+    # This lexer reads whole lines only, and would drop a last line without a newline.
+    added = "\n" if name == "console" and not source.endswith("\n") else ""
+    length = 0
+    # The time of this thread, not of the clock on the wall: a busy machine must not cost the colours.
+    end = time.thread_time() + max(MAX_COLOURING_S, MAX_COLOURING_S_PER_CHARACTER * len(source))
     spans: list[tuple[str, list[str]]] = []
-    for kind, text in _lexer(name).get_tokens(source):
+    for number, (kind, text) in enumerate(lexer.get_tokens(source + added)):
+        if not number % TOKENS_BETWEEN_READINGS and time.thread_time() > end:
+            raise TooSlowError
+        length += len(text)
         style = class_of(kind)
         # White space joins the span before it: fewer tags, and tags that never nest.
         if spans and (spans[-1][0] == style or text.isspace()):
             spans[-1][1].append(text)
         elif text:
             spans.append((style, [text]))
+    if length < len(source.removeprefix("\ufeff").replace("\r\n", "\n")):
+        return None  # a fault of the lexer must not cost any code
+    if added and spans:
+        spans[-1][1][-1] = spans[-1][1][-1].removesuffix(added)
     parts = ((style, escape("".join(texts))) for style, texts in spans)
-    return "".join(_styled(style, text) for style, text in parts)
+    return "".join(_styled(style, text) for style, text in parts) + escape(rest)
+
+
+def _split_at_limit(source: str) -> tuple[str, str]:
+    """Return the lines that are coloured, and the rest."""
+    if len(source) <= MAX_COLOURED_CHARACTERS:
+        return source, ""
+    cut = source.rfind("\n", 0, MAX_COLOURED_CHARACTERS) + 1 or MAX_COLOURED_CHARACTERS
+    return source[:cut], source[cut:]
 
 
 def _styled(style: str, text: str) -> str:

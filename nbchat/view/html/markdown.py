@@ -18,6 +18,8 @@ One thing in Markdown reaches back further: a reference definition changes all l
 reference, even those far above. Here a definition counts only for the text after the definition.
 A reference above it stays as it was written, so nothing changes that was shown. The definition
 itself is shown as a line with its link.
+
+Only the beginning of a very long text is Markdown (see :mod:`nbchat.view.html.long_text`).
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbchat.view.html.budget import Budget
+from nbchat.view.html.long_text import markdown_length, plain_pieces, whole_pieces_length
 from nbchat.view.html.parser import MAX_BLOCK_DEPTH, citation_mark, markdown_parser
 from nbchat.view.html.safe import allowed_address, clean, escape, neutral
 
@@ -41,9 +45,14 @@ MAX_INLINE_DEPTH = 20
 LONG_PIECE_CHARACTERS = 4_000
 
 
-def render_markdown(text: str) -> str:
-    """Return the safe HTML of a whole Markdown text: blocks without an element around them. Never raises."""
-    stream = MarkdownStream()
+def render_markdown(text: str, budget: Budget | None = None) -> str:
+    """Return the safe HTML of a whole Markdown text: blocks without an element around them. Never raises.
+
+    Args:
+        text: the Markdown.
+        budget: the budget of the answer that the text belongs to. Without one, the text has its own.
+    """
+    stream = MarkdownStream(budget)
     stream.feed(text)
     stream.close()
     return "".join(stream.finished)
@@ -60,7 +69,7 @@ def rendered_tokens(text: str) -> list[Token]:
     A piece that the page shows as its source, for example because it nests too deep, has none.
     """
     tokens: list[Token] = []
-    for piece in _pieces(text, closed=True):
+    for piece in _pieces(text[: markdown_length(text)], closed=True):
         try:
             _check(piece.tokens)
         except ValueError:
@@ -74,14 +83,20 @@ class MarkdownStream:
 
     ``finished`` only ever grows at its end. At any time ``"".join(finished) + tail()`` equals
     ``render_markdown`` of the text so far. Feeding only appends; :meth:`advance` parses.
+
+    Args:
+        budget: the budget of the answer, which finished pieces spend. Without one, the text has its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget | None = None) -> None:
         self.finished: list[str] = []
+        self._budget = budget or Budget()
+        self._finished_length = 0  # characters of the text
+        self._plain = False  # True if the open text comes after the Markdown
         self._fed: list[str] = []
         self._open = ""
         self._parsed_length = 0
-        self._env: dict[str, Any] = {"references": {}, "addresses": {}}
+        self._env: dict[str, Any] = {"references": {}, "addresses": {}, "budget": self._budget}
 
     def feed(self, text: str) -> None:
         """Take some more text."""
@@ -91,6 +106,9 @@ class MarkdownStream:
         """Put ``[number]``, with a link, after the text so far (before white space at its end)."""
         self._gather()
         self._env["addresses"][str(number)] = address
+        if self._plain or self._markdown_length() < len(self._open):
+            self._open += f"[{number}]"
+            return
         body = self._open.rstrip()
         space = self._open[len(body) :]
         if body.endswith("|"):  # the end of a table row: the mark belongs into the last cell
@@ -106,6 +124,9 @@ class MarkdownStream:
         The HTML is appended to ``finished`` too.
         """
         self._gather()
+        left = self._leave_markdown()
+        if self._plain:
+            return left + self._finish_plain(closed=False)
         # This runs for every update of the live view, so the cheap checks come first: parsing an
         # open piece of 50 kB again for each word would take most of the time.
         growth = len(self._open) - self._parsed_length
@@ -120,23 +141,49 @@ class MarkdownStream:
     def tail(self) -> str:
         """Return the HTML of the text that is not finished, as if the text ended here."""
         self._gather()
-        # A copy: a definition in the open text may still change, and must not count later on.
-        env = {**self._env, "references": dict(self._env["references"])}
-        return "".join(_render(piece, env) for piece in _pieces(self._ended(), closed=True))
+        text = self._ended()
+        length = 0 if self._plain else self._markdown_length()
+        # Copies: a definition in the open text may still change, and must not count later on.
+        env = {**self._env, "references": dict(self._env["references"]), "budget": self._budget.copy()}
+        pieces = _pieces(text[:length], closed=True) if length or not self._plain else []
+        return "".join(_render(piece, env) for piece in pieces) + "".join(plain_pieces(text[length:]))
 
     def close(self) -> list[str]:
         """Finish the rest, because the text is whole, and return its HTML."""
         self._gather()
         self._open = self._ended()
-        return self._finish(closed=True)
+        left = self._leave_markdown()
+        return left + (self._finish_plain(closed=True) if self._plain else self._finish(closed=True))
+
+    def _markdown_length(self) -> int:
+        """Return how many characters of the open text are Markdown."""
+        return markdown_length(self._open, self._finished_length)
+
+    def _leave_markdown(self) -> list[str]:
+        """If the text is too long for Markdown, finish the Markdown, and return its HTML."""
+        if self._plain or (length := self._markdown_length()) == len(self._open):
+            return []
+        self._open, rest = self._open[:length], self._open[length:]
+        html = self._finish(closed=True) if length else []
+        self._open, self._plain = rest, True
+        return html
+
+    def _finish_plain(self, closed: bool) -> list[str]:
+        length = len(self._open) if closed else whole_pieces_length(self._open)
+        html = list(plain_pieces(self._open[:length]))
+        self._open = self._open[length:]
+        self.finished += html
+        return html
 
     def _finish(self, closed: bool) -> list[str]:
         pieces = _pieces(self._open, closed)
+        length = len(self._open)
         if not closed and pieces:
             self._open = pieces.pop().source
         elif closed:
             self._open = ""
         self._parsed_length = len(self._open)
+        self._finished_length += length - self._parsed_length
         html = [_render(piece, self._env) for piece in pieces]
         self.finished += html
         return html
@@ -216,6 +263,8 @@ def _render(piece: _Piece, env: dict[str, Any]) -> str:
     """Return the HTML of a piece. The reference definitions of the piece are added to ``env``."""
     if not piece.source.strip():
         return ""
+    budget: Budget = env["budget"]
+    before = budget.copy()
     try:
         parser = markdown_parser()
         _check(piece.tokens)
@@ -224,6 +273,7 @@ def _render(piece: _Piece, env: dict[str, Any]) -> str:
         return clean(html.replace("\ufdd0", "").replace("\ufdd1", ""))
     except Exception:
         # A fault in a rule, or a text that nests too deep: the reader gets the source of the piece.
+        budget.restore(before)
         return clean(f"<pre>{escape(piece.source.strip(chr(10)))}</pre>\n")
 
 

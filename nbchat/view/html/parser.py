@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-__all__ = ["MAX_BLOCK_DEPTH", "citation_mark", "fence_language", "markdown_parser"]
+__all__ = ["MAX_BLOCK_DEPTH", "citation_mark", "fence_language", "markdown_parser", "without_marks"]
 
 #: The deepest nesting of blocks. A list and its item count as two.
 MAX_BLOCK_DEPTH = 20
@@ -77,7 +77,7 @@ def citation_mark(number: int) -> str:
     return f"[\ufdd0{number}\ufdd1]"
 
 
-def _without_marks(text: str) -> str:
+def without_marks(text: str) -> str:
     """Return the text with plain numbers for marks, for places where Markdown is not parsed."""
     return _MARK.sub(r"[\1]", text)
 
@@ -107,7 +107,7 @@ def fence_language(info: str) -> str:
 
 def _fence(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
     source = tokens[index].content.removesuffix("\n")
-    return code_html(_without_marks(source), fence_language(tokens[index].info))
+    return code_html(without_marks(source), fence_language(tokens[index].info), env.get("budget"))
 
 
 def _image(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
+from nbchat.view.html.budget import Budget
 from nbchat.view.html.highlight import code_html
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
 from nbchat.view.html.safe import clean, escape, neutral
@@ -80,10 +81,11 @@ def render_blocks(blocks: Iterable[Block], results: Mapping[str, tuple[str, bool
     """
     parts: list[str] = []
     sources = Sources()
+    budget = Budget()
     run: MarkdownStream | None = None
     for block in blocks:
         if isinstance(block, TextBlock):
-            run = run or MarkdownStream()
+            run = run or MarkdownStream(budget)
             run.feed(block.text)
             sources.cite(run, block.citations)
             continue
@@ -91,17 +93,19 @@ def render_blocks(blocks: Iterable[Block], results: Mapping[str, tuple[str, bool
             run.close()
             parts += run.finished
             run = None
-        parts.append(_render_block(block, results))
+        parts.append(_render_block(block, results, budget))
     if run is not None:
         run.close()
         parts += run.finished
     return "".join(parts) + sources.html()
 
 
-def _render_block(block: ThinkingBlock | ToolUseBlock | OpaqueBlock, results: Mapping[str, tuple[str, bool]]) -> str:
+def _render_block(
+    block: ThinkingBlock | ToolUseBlock | OpaqueBlock, results: Mapping[str, tuple[str, bool]], budget: Budget
+) -> str:
     match block:
         case ThinkingBlock():
-            return render_thinking(block.thinking)
+            return render_thinking(block.thinking, budget=budget)
         case ToolUseBlock():
             result, is_error = results.get(block.id, (None, False))
             return render_tool_call(block.name, block.arguments, result, is_error, open=block.name in CODE_TOOLS)
@@ -125,9 +129,9 @@ def details(summary: str, inner_html: str, open: bool = False) -> str:
     return f"{tag}\n<summary>{escape(summary)}</summary>\n{inner_html}</details>\n"
 
 
-def render_thinking(text: str, open: bool = False) -> str:
+def render_thinking(text: str, open: bool = False, budget: Budget | None = None) -> str:
     """Return the thinking in a fold, "" if the model showed none of it."""
-    return details("Thinking", render_markdown(text), open) if text.strip() else ""
+    return details("Thinking", render_markdown(text, budget), open) if text.strip() else ""
 
 
 def render_tool_call(
@@ -304,4 +308,4 @@ def _plain(response: Response) -> str:
     ending = marker(response.status, response.stop_reason, response.stop_details)
     text = response.text + ("\n\n" if response.text and ending else "") + neutral(ending)
     # Models do write half a surrogate pair now and then, which cannot be sent or saved as UTF-8.
-    return text.encode("utf-8", "replace").decode("utf-8") if any("\ud800" <= c <= "\udfff" for c in text) else text
+    return text.encode("utf-8", "replace").decode("utf-8")

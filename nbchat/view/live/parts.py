@@ -21,6 +21,7 @@ from nbchat.core.chunks import (
     ToolResult,
 )
 from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
+from nbchat.view.html.budget import Budget
 from nbchat.view.html.markdown import MarkdownStream
 from nbchat.view.html.render import (
     CODE_TOOLS,
@@ -58,7 +59,7 @@ class Parts:
 
     def __init__(self, widgets: WidgetBox, status: Status, typed: bool = False) -> None:
         self._widgets, self._status, self._typed = widgets, status, typed
-        self._sources = Sources()
+        self._sources, self._budget = Sources(), Budget()
         self._open_part: Part | None = None  # the part that grows
         self._calls: dict[str, Part] = {}  # the parts of tool calls, by the id of the call
         #: How many characters of the answer's text were taken.
@@ -153,7 +154,7 @@ class Parts:
         """Return the open part if it is of that kind, else end it and return a new one."""
         if self._open_part is None or self._open_part.kind != kind:
             self._end(now)
-            text = TypedTable() if self._typed and kind == "text" else None
+            text = TypedTable() if self._typed and kind == "text" else MarkdownStream(self._budget)
             self._open_part = Part(self._widgets, kind, head, text=text)
         return self._open_part
 
