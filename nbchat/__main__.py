@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from nbchat.core.errors import NbchatError
+from nbchat.core.visible import visible
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
             return 0 if examine(Session()) else 1
     except NbchatError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(visible(f"{type(error).__name__}: {error}"), file=sys.stderr)
         return 1
     return 0
 

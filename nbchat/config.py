@@ -23,6 +23,7 @@ from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, TraitType,
 from traitlets.config import Configurable
 
 from nbchat.core.errors import OptionError, nearest
+from nbchat.core.visible import visible
 from nbchat.options import OPTIONS, Option
 
 __all__ = ["Nbchat"]
@@ -189,4 +190,4 @@ def _warn_of_typo(variable: str, name: str, traits: Mapping[str, Any]) -> None:
     for similar in difflib.get_close_matches(name, traits, n=1, cutoff=TYPO_SIMILARITY):
         text = f"nbchat: {variable} is not a setting and was ignored. Did you mean NBCHAT_{similar.upper()}?"
         # "nbchat" as the file name, because the line of this module would tell the user nothing.
-        warnings.warn_explicit(text, RuntimeWarning, "nbchat", 1)
+        warnings.warn_explicit(visible(text), RuntimeWarning, "nbchat", 1)

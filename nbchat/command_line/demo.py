@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbchat.command_line.execution import answers_of, execute, missing_library, read_notebook, usage_of
+from nbchat.core.visible import visible
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -84,12 +85,12 @@ class _Follower:
     def catch_up(self) -> None:
         """Print the text that was appended since the last call."""
         with self._lock:  # the main thread calls this at the end of each cell
-            print(self._file.read(), end="", flush=True)
+            print(self._file.read(), end="", flush=True)  # the echo has no escape sequences
 
 
 def _print_source(cell: NotebookNode) -> None:
     if cell.cell_type == "code" and cell.source.strip():
-        quoted = "\n".join(f"> {line}" for line in cell.source.splitlines())
+        quoted = "\n".join(f"> {line}" for line in visible(cell.source).splitlines())
         print(f"\n\033[2m{quoted}\033[0m" if sys.stdout.isatty() else f"\n{quoted}")  # 2: faint
 
 
@@ -97,9 +98,9 @@ def _print_outputs(cell: NotebookNode) -> None:
     """Print the streams and the plain results of a cell; its answers were printed from the echo file."""
     for output in cell.get("outputs", ()):
         if output.output_type == "stream":
-            print(output.text, end="")
+            print(visible(output.text), end="")
         elif output.output_type == "execute_result":
-            print(output.data.get("text/plain", ""))
+            print(visible(output.data.get("text/plain", "")))
 
 
 def _usage_line(page: NotebookNode) -> str:

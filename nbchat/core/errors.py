@@ -35,6 +35,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from nbchat.core.visible import visible
+
 __all__ = [
     "BROKE_OFF",
     "AnswerError",
@@ -68,7 +70,7 @@ BROKE_OFF = "broke_off"
 
 
 class NbchatError(Exception):
-    """An error that nbchat can explain. Keys are taken out of both texts.
+    """An error that nbchat can explain. Keys are taken out of both texts, and hidden characters are escaped.
 
     Args:
         message: What happened, with the flag or name it is about.
@@ -84,8 +86,9 @@ class NbchatError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        self.message = redact(message)
-        self.hint = redact(hint)
+        # Both texts may quote an endpoint, a model or a file, and are printed on terminals.
+        self.message = visible(redact(message))
+        self.hint = visible(redact(hint))
         super().__init__(f"{self.message}\n{self.hint}" if self.hint else self.message)
 
     def _render_traceback_(self) -> list[str]:
@@ -212,7 +215,7 @@ class CassetteMiss(TransportError):
         self.digest, self.difference = digest, difference
 
     def _render_traceback_(self) -> list[str]:
-        return [*super()._render_traceback_(), *([self.difference] if self.difference else [])]
+        return [*super()._render_traceback_(), *([visible(self.difference)] if self.difference else [])]
 
 
 class StreamError(NbchatError):

@@ -16,6 +16,7 @@ from nbchat.core.errors import BROKE_OFF, StreamError
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
+from nbchat.core.visible import visible
 from nbchat.engine.endpoints import Endpoint
 from nbchat.store.entries import start_of
 from nbchat.store.journal import JournalEntry
@@ -27,7 +28,7 @@ __all__ = ["Account", "Accounting", "warn"]
 
 def warn(message: str) -> None:
     """Warn the user, without the path of this file in front of the message."""
-    warnings.warn_explicit(f"nbchat: {message}", RuntimeWarning, "nbchat", 1)
+    warnings.warn_explicit(visible(f"nbchat: {message}"), RuntimeWarning, "nbchat", 1)
 
 
 class Accounting:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 
 from nbchat.core.errors import NbchatError
+from nbchat.core.visible import visible
 from nbchat.distribution import installed_version
 from nbchat.engine.session import Session
 
@@ -39,7 +40,7 @@ def examine(session: Session, write: Callable[[str], None] = print) -> bool:
         write(f"endpoint       none would answer: {error.message}")
         write(f"               {error.hint}")
         return False
-    write(f"endpoint       {endpoint.name} would answer, with {endpoint.model}")
+    write(visible(f"endpoint       {endpoint.name} would answer, with {endpoint.model}"))
     began = time.monotonic()
     try:
         response = session.ask("Answer with the one word: ready", options=options)

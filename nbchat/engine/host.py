@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbchat.core.errors import OptionError, redact
+from nbchat.core.visible import visible
 
 if TYPE_CHECKING:
     from nbchat.tools.toolbox import Tool
@@ -71,7 +72,7 @@ class PlainHost:
 
     def show_traceback(self, error: BaseException) -> None:
         lines = traceback.format_exception(type(error), error, first_user_frame(error))
-        print(redact("".join(lines).rstrip("\n")), file=sys.stderr)
+        print(visible(redact("".join(lines).rstrip("\n"))), file=sys.stderr)
 
     def run_python(self) -> Tool:
         raise OptionError("--run needs IPython, and this is plain Python", "Use --run in a notebook or in ipython.")

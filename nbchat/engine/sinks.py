@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
+from nbchat.core.visible import visible
 
 __all__ = ["Sinks"]
 
@@ -58,8 +59,10 @@ class Sinks:
         # A new list, because feed() may be iterating over the old one.
         self._sinks = [other for other in self._sinks if other is not sink]
         warnings.warn_explicit(
-            f"nbchat: {type(sink).__name__} failed ({type(error).__name__}: {error}) and was dropped. "
-            "The answer itself is complete and bound.",
+            visible(
+                f"nbchat: {type(sink).__name__} failed ({type(error).__name__}: {error}) and was dropped. "
+                "The answer itself is complete and bound."
+            ),
             RuntimeWarning,
             "nbchat",
             1,

@@ -13,6 +13,7 @@ from nbchat.core.chunks import StreamChunk
 from nbchat.core.errors import InputError
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
+from nbchat.core.visible import visible
 from nbchat.engine.session import Prepared, Session
 from nbchat.notebook.dry_run import describe
 from nbchat.notebook.history import gather_cells
@@ -128,7 +129,7 @@ def _views(host: ShellHost, session: Session, options: Options, cost: Any) -> li
 
 
 def _show_dry_run(host: ShellHost, session: Session, prepared: Prepared) -> None:
-    print(describe(prepared, session))
+    print(visible(describe(prepared, session)))
     if prepared.options.output:
         host.shell.user_ns[prepared.options.output] = prepared.request.body()
 

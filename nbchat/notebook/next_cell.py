@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from nbchat.core.response import Response
+from nbchat.core.visible import visible
 
 __all__ = ["cell_source", "put_below"]
 
@@ -21,16 +22,19 @@ _MAGICS |= {"js": "%%javascript", "latex": "%%latex", "markdown": "%%markdown", 
 
 
 def cell_source(response: Response) -> str:
-    """Return the source of one cell: all Python blocks of the answer, or else its first block, or an empty text."""
+    """Return the source of one cell: all Python blocks of the answer, or else its first block, or an empty text.
+
+    Hidden characters are escaped: a bidirectional override would show the user other code than runs.
+    """
     blocks = [(language, source.strip("\n")) for language, source in response.code_blocks if source.strip()]
     python = [source for language, source in blocks if language in _PYTHON]
     python = python or [source for language, source in blocks if not language]
     if python:
-        return "\n\n".join(python)
+        return visible("\n\n".join(python))
     if not blocks:
         return ""
     language, source = blocks[0]
-    return f"{_MAGICS[language]}\n{source}" if language in _MAGICS else source
+    return visible(f"{_MAGICS[language]}\n{source}" if language in _MAGICS else source)
 
 
 def put_below(shell: Any, response: Response, cell_id: str | None) -> None:

@@ -33,6 +33,7 @@ from nbchat.core.errors import InputError, StreamError, redact
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.core.visible import visible
 from nbchat.file_locks import hold_for_life
 from nbchat.store.transcript import Transcript, header_line, read, respond
 
@@ -287,7 +288,7 @@ def _entry(path: Path) -> JournalEntry:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
+    warnings.warn(visible(message), RuntimeWarning, stacklevel=2)
 
 
 def _is_alive(path: Path) -> bool:

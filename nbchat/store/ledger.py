@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nbchat.core.entries import COLUMNS, COUNTS, TEXTS, Entry, Spent, Total
 from nbchat.core.errors import InputError, OptionError, nearest, redact
+from nbchat.core.visible import visible
 from nbchat.store.entries import cleaned, entry_of, notebook_name, total_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ _UNKNOWN = f"(cost IS NULL AND {' + '.join(COUNTS)} > 0)"
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
+    warnings.warn(visible(message), RuntimeWarning, stacklevel=2)
 
 
 class Ledger:

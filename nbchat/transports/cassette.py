@@ -24,6 +24,7 @@ from typing import Any
 
 from nbchat.core.errors import CassetteMiss, InputError, OptionError, nearest
 from nbchat.core.request import Request, Transport, digest_of
+from nbchat.core.visible import visible
 from nbchat.transports.exchange import Exchange, portable, public
 from nbchat.transports.recordings import Recordings
 
@@ -179,7 +180,9 @@ class Cassette:
             # The answer arrived and was paid for, so it is shown even if it cannot be recorded.
             reason = error.message if isinstance(error, InputError) else error.strerror or error
             warnings.warn(
-                f"the answer could not be recorded in {self._shown_path}: {reason}", RuntimeWarning, stacklevel=2
+                visible(f"the answer could not be recorded in {self._shown_path}: {reason}"),
+                RuntimeWarning,
+                stacklevel=2,
             )
 
     def _no_file(self) -> CassetteMiss:

@@ -7,6 +7,7 @@ from pathlib import Path
 from nbchat.core.chunks import OutputText, StreamChunk
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.view.html.safe import neutral
 
 __all__ = ["Echo"]
 
@@ -30,7 +31,9 @@ class Echo:
     def feed(self, chunk: StreamChunk) -> None:
         """Append the text of one chunk."""
         if isinstance(chunk, OutputText):
-            self._file.write(chunk.text)
+            # `tail -f` shows the file on a terminal, where an escape sequence of the model would act. A chunk may
+            # end inside an emoji, so only characters that need no look at their neighbors are replaced.
+            self._file.write(neutral(chunk.text.replace("\r\n", "\n")))
             self._file.flush()  # a reader of the file sees each chunk as it arrives
 
     def settle(self, response: Response) -> None:

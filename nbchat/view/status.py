@@ -10,6 +10,7 @@ from nbchat.core.messages import OpaqueBlock
 from nbchat.core.money import dollars
 from nbchat.core.request import Request
 from nbchat.core.usage import Usage
+from nbchat.core.visible import visible_line
 
 __all__ = ["Cost", "Status"]
 
@@ -18,6 +19,7 @@ Cost: TypeAlias = Callable[[Usage, str], "float | None"]
 
 #: About how many characters a token has (https://platform.claude.com/docs/en/about-claude/glossary#tokens).
 CHARACTERS_PER_TOKEN = 4
+MAX_NOTICE_CHARACTERS = 1_000
 
 
 class Status:
@@ -77,7 +79,8 @@ class Status:
 
     def line(self, now: float, ended: bool = False) -> str:
         """Return the line: ``claude-sonnet-5-5 · 12 s · ~340 tokens · 28 tokens/s · ~$0.0052``."""
-        parts = [self.model, _elapsed(now - self._began_at)]
+        # The endpoint wrote the name of the model, and notices quote its errors.
+        parts = [visible_line(self.model), _elapsed(now - self._began_at)]
         estimated_tokens = _tokens(self._characters)
         tokens = self._usage.completion_tokens + estimated_tokens
         if self._first_at is None:
@@ -88,7 +91,7 @@ class Status:
             if now - self._first_at >= 1:  # before that, the speed would be a division by almost nothing
                 parts.append(f"{tokens / (now - self._first_at):.0f} tokens/s")
             parts.append(self._cost_so_far(estimated_tokens))
-        parts.append(self.notice)
+        parts.append(visible_line(self.notice, MAX_NOTICE_CHARACTERS))
         return " · ".join(part for part in parts if part)
 
     def _cost_so_far(self, estimated_tokens: int) -> str:

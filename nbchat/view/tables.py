@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from nbchat.core.visible import visible_line
+
 __all__ = ["html_table", "text_table"]
+
+MAX_CELL_CHARACTERS = 10_000
 
 
 def text_table(
@@ -16,6 +20,8 @@ def text_table(
     ruled: bool = False,
 ) -> str:
     """Return a table as lines of text, each column as wide as its widest cell.
+
+    Hidden characters and newlines in cells are escaped, because servers and endpoints wrote some of them.
 
     Args:
         head: the name of each column.
@@ -30,7 +36,7 @@ def text_table(
     a             5
     b            12
     """
-    body, foot = list(rows), list(totals)
+    body, foot = ([list(map(_one_line, cells)) for cells in group] for group in (rows, totals))
     widths = [max(map(len, column)) for column in zip(head, *body, *foot, strict=True)]
     left = len(widths) if left_columns is None else left_columns
 
@@ -44,6 +50,10 @@ def text_table(
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
     lines = [line(head), *([rule] if ruled else []), *map(line, body)]
     return "\n".join(lines + ([rule, *map(line, foot)] if foot else []))
+
+
+def _one_line(cell: str) -> str:
+    return visible_line(cell, MAX_CELL_CHARACTERS)
 
 
 def html_table(

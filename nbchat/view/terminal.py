@@ -138,7 +138,7 @@ class TerminalView:
             self._stop_live()
         self._print_sources()
         if ending := marker(response.status, response.stop_reason, response.stop_details):
-            self._print(ending, "yellow")
+            self._print(visible(ending), "yellow")
         if self._is_terminal:
             self._print(self._status.line(self._clock(), ended=True), "dim")
         elif self._last_text and not self._last_text.endswith("\n"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbchat.core.errors import NbchatError
+from nbchat.core.visible import visible
 from nbchat.notebook.commands.command import Call, command
 
 __all__ = ["endpoints"]
@@ -14,7 +15,7 @@ def endpoints(call: Call) -> None:
     known = call.session.endpoints
     try:
         answering = known.find(call.session.options({}))
-        print(f"{answering.name} answers, with {answering.model}")
+        print(visible(f"{answering.name} answers, with {answering.model}"))
     except NbchatError as error:
         print(f"none answers: {error.message}\n{error.hint}")
     print("known: " + ", ".join(known.names()) + ", or any base URL; name one with --endpoint")

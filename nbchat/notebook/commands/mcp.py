@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbchat.core.errors import OptionError
+from nbchat.core.visible import visible_line
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, Group, command
 from nbchat.options import APPROVALS
@@ -24,6 +25,8 @@ def add(call: Call, approve: str | None, headers: tuple[str, ...], name: str, ta
     is_url = len(target) == 1 and target[0].startswith(("http://", "https://"))
     fields = dict(map(_header, headers))
     tools = call.session.mcp.add(name, target[0] if is_url else target, headers=fields, approve=approve)
+    # The server wrote the names of its tools.
+    tools = tuple(map(visible_line, tools))
     print(f"{name} offers {len(tools)} tools: {', '.join(tools) or 'none'}")
     print(f"Let Claude use them with --tools {name}" + (f", or one with --tools {tools[0]}." if tools else "."))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbchat.core.visible import visible
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
 
@@ -18,7 +19,7 @@ def models(call: Call, endpoint: str | None) -> None:
     list_models = getattr(chosen.transport, "models", None)
     if list_models is None or chosen.window:
         window = f", with a context window of {chosen.window:,} tokens" if chosen.window else ""
-        print(f"{chosen.name} serves {chosen.model}{window}")
+        print(visible(f"{chosen.name} serves {chosen.model}{window}"))
         return
     rows = []
     for model in list_models():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbchat.core.visible import visible
 from nbchat.notebook.commands.command import Call, command
 
 __all__ = ["system"]
@@ -17,4 +18,4 @@ def system(call: Call) -> None:
         print("no system prompt is set; %config Nbchat.system = '…' sets one, -s gives one for a cell")
         return
     text = system_of(source, call.shell.user_ns) or ""
-    print(text if text == source else f"from {source}:\n{text}")
+    print(visible(text if text == source else f"from {source}:\n{text}"))
