@@ -39,6 +39,7 @@ from nbchat.engine.turn import Turn
 from nbchat.options import Options
 from nbchat.store.journal import JournalEntry
 from nbchat.tools.answer_type import AnswerType
+from nbchat.tools.permissions import Permissions
 from nbchat.tools.schema import type_of
 from nbchat.tools.toolbox import Toolbox
 
@@ -112,8 +113,8 @@ class Session:
         self.conversations: dict[str, Conversation] = {}
         #: The last Response, also of a turn that failed.
         self.last: Response | None = None
-        #: The names of tools that the user allowed always.
-        self.approved: set[str] = set()
+        #: The tools that the user allowed always: ``list(session.approved)``, ``session.approved.clear()``.
+        self.approved = Permissions()
         self._host = host
         self._mcp: McpServers | None = None
         self._settings = Options.of(settings)

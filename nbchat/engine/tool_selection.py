@@ -10,6 +10,7 @@ from nbchat.engine.host import Host
 from nbchat.options import Options
 from nbchat.tools.approval import Approval
 from nbchat.tools.functions import FunctionTool, marked, resolve
+from nbchat.tools.permissions import Permissions
 from nbchat.tools.toolbox import Tool, Toolbox
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def select_tools(
     namespace: Mapping[str, Any] | None,
     host: Host,
     mcp: McpServers | None,
-    remembered: set[str],
+    remembered: Permissions,
 ) -> Toolbox:
     """Return the toolbox of a turn.
 
@@ -36,7 +37,7 @@ def select_tools(
         namespace: the user's names, or None to use the host's for ``--tools``.
         host: asks the user, and has the tool that runs code.
         mcp: the MCP servers, if any were added.
-        remembered: the names of tools that the user allowed always.
+        remembered: the tools that the user allowed always.
 
     Raises:
         InputError: a name is not defined, a function cannot be described, or two tools have one name.

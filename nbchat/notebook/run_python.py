@@ -45,6 +45,11 @@ class RunPython:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
 
+    @property
+    def origin(self) -> tuple[object, ...]:
+        """The object that a permission for this tool depends on (:mod:`nbchat.tools.permissions`)."""
+        return (self._shell,)
+
     def definition(self) -> dict[str, Any]:
         """Return the entry in ``tools`` of a request."""
         return {

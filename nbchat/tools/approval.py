@@ -7,32 +7,37 @@ hide or reorder a part of it are shown as escapes (https://trojansource.codes).
 from __future__ import annotations
 
 import json
-import unicodedata
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol
 
 from nbchat.core.errors import OptionError
+from nbchat.core.visible import visible, visible_line
 from nbchat.options import APPROVALS
+from nbchat.tools.permissions import Permissions, PermittedTool
 
-__all__ = ["Approval", "ApprovedTool", "Decision", "describe_call", "visible"]
+__all__ = ["Approval", "ApprovedTool", "Decision", "describe_call"]
 
 #: How many unclear answers count as "no".
 _MAX_UNCLEAR_ANSWERS = 3
 #: What input() raises where nobody can type: a closed standard input (EOFError), a kernel whose front end
 #: takes no input (ipykernel's StdinNotImplementedError), pytest (OSError).
 _NOBODY_ANSWERS = (EOFError, NotImplementedError, OSError)
-#: Unicode categories that are not visible as themselves: control, format (bidirectional overrides, zero
-#: width), surrogate, private and unassigned characters, line and paragraph separators.
-_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+#: Longer names of tools and arguments are cut in their middle.
+MAX_NAME_CHARACTERS = 80
+#: Runs of more blank lines or spaces are replaced by their number.
+MAX_BLANK_LINES = 2
+_SPACES = re.compile(r"[ \t]{41,}")
+_PLAIN_NAME = re.compile(r"[\w.…-]+")
+#: A no, with or without a reason: "n", "no, use b.txt instead". Not "not now" or "node".
+_NO = re.compile(r"(?:no?)(?:[\s,.:;!-]+(?P<reason>.*))?", re.IGNORECASE | re.DOTALL)
 
 
-class ApprovedTool(Protocol):
+class ApprovedTool(PermittedTool, Protocol):
     """The part of a tool that matters for approval. :class:`~nbchat.tools.toolbox.Tool` documents the fields."""
 
-    name: str
-    shown: str
-    approve: str | None
     trusted: bool
     code: str | None
 
@@ -64,8 +69,8 @@ class Approval:
         ask: Shows a prompt and returns the line that the user typed. None if nobody can answer.
         show: Prints the call above the prompt, because some front ends have room for a single
             line only. With None, the call is a part of the prompt.
-        remembered: The names of tools that need no more questions. "always" as an answer adds to
-            this set, and the session passes it to the next turn.
+        remembered: The tools that need no more questions. "always" as an answer adds a tool, and the
+            session passes the object to the next turn. With the policy ``"ask"`` they are asked for too.
 
     Raises:
         OptionError: There is no such policy.
@@ -76,12 +81,12 @@ class Approval:
         policy: str | None = None,
         ask: Callable[[str], str] | None = None,
         show: Callable[[str], None] | None = None,
-        remembered: set[str] | None = None,
+        remembered: Permissions | None = None,
     ) -> None:
         if policy is not None and policy not in APPROVALS:
             raise OptionError(f"--approve {policy}: there is no such policy", f"Use one of {', '.join(APPROVALS)}.")
         self.policy, self._ask, self._show = policy, ask, show
-        self.remembered: set[str] = set() if remembered is None else remembered
+        self.remembered = Permissions() if remembered is None else remembered
         self._unshown = ""
 
     def policy_for(self, tool: ApprovedTool) -> str:
@@ -98,9 +103,10 @@ class Approval:
                 False,
                 arguments,
                 f"The user lets no call of {tool.shown} run (approve=never). Do not call it again.",
-                f"{tool.shown} was not run: approve is never.",
+                f"{_shown_name(tool.shown)} was not run: approve is never.",
             )
-        if tool.name in self.remembered:
+        # Who writes --approve ask, or sets it, wants to be asked, whatever they answered before.
+        if self.policy != "ask" and tool in self.remembered:
             return Decision(True, arguments)
         try:
             return self._asked(tool, arguments)
@@ -111,27 +117,38 @@ class Approval:
         """Return the user's decision."""
         current = arguments
         unclear = 0
+        name = _shown_name(tool.shown)
         self._say(describe_call(tool, current))
+        choices = "[y]es, [n]o, [e]dit" if self.policy == "ask" else "[y]es, [n]o, [a]lways, [e]dit"
         while unclear < _MAX_UNCLEAR_ANSWERS:
-            word, _, remark = self._type(f"Run {tool.shown}? [y]es, [n]o, [a]lways, [e]dit: ").strip().partition(" ")
-            match word.lower().rstrip(",:"):
+            answer = self._type(f"Run {name}? {choices}: ").strip()
+            # Only a whole word allows a call: "yes, but remove the rm" and "a moment" do not.
+            match answer.casefold():
                 case "y" | "yes":
                     return Decision(True, current, _edited(arguments, current))
                 case "a" | "always":
-                    self.remembered.add(tool.name)
+                    if self.policy == "ask":
+                        self._say("This call runs. With --approve ask, the next one is asked for again.")
+                    else:
+                        self.remembered.add(tool)
                     return Decision(True, current, _edited(arguments, current))
-                case "" | "n" | "no":
-                    return Decision(False, arguments, _refusal(tool, remark.strip()))
+                case "":
+                    return Decision(False, arguments, _refusal(tool, ""))
                 case "e" | "edit":
                     changed = self._edit(tool, current)
                     if changed is not None:
                         current = changed
                         # The user decides about what will run, so the call is shown again.
                         self._say(describe_call(tool, current))
+                case _ if no := _NO.fullmatch(answer):
+                    return Decision(False, arguments, _refusal(tool, (no["reason"] or "").strip()))
                 case _:
                     unclear += 1
-                    self._say("Please answer y, n, a or e. Text after n is sent to Claude as the reason.")
-        return Decision(False, arguments, _refusal(tool, ""), f"{tool.shown} was not run: no clear answer.")
+                    self._say(
+                        "Nothing has run. Please answer y, n, a or e and nothing else. "
+                        "Text after n is sent to Claude as the reason."
+                    )
+        return Decision(False, arguments, _refusal(tool, ""), f"{name} was not run: no clear answer.")
 
     def _say(self, text: str) -> None:
         if self._show is not None:
@@ -177,7 +194,7 @@ def _nobody(tool: ApprovedTool, arguments: Mapping[str, Any], error: BaseExcepti
         arguments,
         f"{tool.shown} needs the user's permission, and there is nobody to ask here, so it did not run. "
         "Do not call it again; say what you would have done.",
-        f"{tool.shown} was not run: it needs your approval, and nobody can type an answer here "
+        f"{_shown_name(tool.shown)} was not run: it needs your approval, and nobody can type an answer here "
         f"({type(error).__name__}). Allow it with --approve always.",
     )
 
@@ -197,19 +214,46 @@ def describe_call(tool: ApprovedTool, arguments: Mapping[str, Any]) -> str:
     """Return a call as the user reads it before deciding: the name and every argument, code as lines of code."""
     code = arguments.get(tool.code) if tool.code else None
     rest = {name: value for name, value in arguments.items() if not (name == tool.code and isinstance(code, str))}
-    lines = [f"Claude wants to run {tool.shown}" + (":" if arguments else ", without arguments.")]
-    if isinstance(code, str):
-        lines += [f"    {line}" for line in visible(code).split("\n")]
+    code_lines = _lines_of(code) if isinstance(code, str) else []
+    # Said before the code, since the end of long code may be all that is on the screen.
+    length = f", {len(code_lines):,} lines" if len(code_lines) > 1 else ""
+    lines = [f"Claude wants to run {_shown_name(tool.shown)}{length}" + (":" if arguments else ", without arguments.")]
+    lines += _fold_blanks(code_lines)
     for name, value in rest.items():
-        lines.append(visible(f"    {name} = {json.dumps(value, ensure_ascii=False)}"))
+        shown = visible(json.dumps(value, ensure_ascii=False), strict=True)
+        lines.append(f"    {_shown_name(name)} = {_fold_spaces(shown)}")
     return "\n".join(lines)
 
 
-def visible(text: str) -> str:
-    """Return ``text`` with an escape for each character that a reader would not see as itself."""
-    return "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in _HIDDEN_CATEGORIES
-        else ascii(character)[1:-1]
-        for character in text
-    )
+def _shown_name(name: str) -> str:
+    """Return the name of a tool or an argument on one short line, in quotes unless it is a plain name.
+
+    An MCP server chooses these names. Without quotes, the name ``list? [y]es, [n]o: y`` would read as a
+    question that has an answer already.
+    """
+    line = visible_line(name, MAX_NAME_CHARACTERS, strict=True)
+    return line if _PLAIN_NAME.fullmatch(line) else json.dumps(line, ensure_ascii=False).replace("\\\\", "\\")
+
+
+def _lines_of(code: str) -> list[str]:
+    """Return the lines that Python will read, with hidden characters escaped."""
+    # Python reads a lone return as the end of a line, so code after "# comment\r" runs. The return is
+    # shown, and the code after it is on a line of its own.
+    code = code.replace("\r\n", "\n").replace("\r", "\r\n")
+    return visible(code.strip("\n"), strict=True).split("\n")
+
+
+def _fold_blanks(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of code with an indent. Long runs of blank lines, which push code off the screen, are counted."""
+    for is_blank, run in groupby(lines, key=lambda line: not line.strip()):
+        run_lines = list(run)
+        if is_blank and len(run_lines) > MAX_BLANK_LINES:
+            # Less indented than code, so code cannot look like this line.
+            yield f"  [{len(run_lines):,} blank lines]"
+        else:
+            yield from (f"    {_fold_spaces(line)}" for line in run_lines)
+
+
+def _fold_spaces(line: str) -> str:
+    """Return the line with long runs of spaces counted, which could push code off the right edge of the screen."""
+    return _SPACES.sub(lambda spaces: f"[{len(spaces[0]):,} spaces]", line)

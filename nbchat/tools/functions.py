@@ -168,6 +168,11 @@ def _as_tool(value: Any, shown: str, to_content: ToContent) -> Tool:
     return value if _is_ready(value) else FunctionTool(value, shown, to_content)
 
 
+def _with_code(function: object) -> tuple[object, ...]:
+    """Return the function and its code: %autoreload puts new code into the old function."""
+    return (function, function.__code__) if inspect.isfunction(function) else (function,)
+
+
 def _is_ready(value: object) -> TypeGuard[Tool]:
     """Return True for an object that is a tool already, such as one of an MCP server."""
     return isinstance(value, Tool) and not isinstance(value, type)
@@ -206,6 +211,17 @@ class FunctionTool:
 
     def __repr__(self) -> str:
         return f"<tool {self.shown}{self._signature}>"
+
+    @property
+    def origin(self) -> tuple[object, ...]:
+        """The objects that a permission for this tool depends on (:mod:`nbchat.tools.permissions`)."""
+        function = self.function
+        if inspect.ismethod(function):
+            # Python makes a new method object each time that obj.method is read.
+            return (function.__self__, *_with_code(function.__func__))
+        if inspect.isbuiltin(function) and not inspect.ismodule(function.__self__):
+            return (function.__self__, getattr(type(function.__self__), function.__name__, None))
+        return _with_code(function)
 
     def definition(self) -> dict[str, Any]:
         """Return the entry in ``tools`` of a request."""

@@ -109,7 +109,9 @@ class McpServers:
         Raises:
             OptionError: There is no such server.
         """
-        self._find(name).stop()
+        server = self._find(name)
+        server.membership = None
+        server.stop()
         del self._servers[name]
 
     def list(self) -> tuple[ServerState, ...]:
@@ -152,6 +154,7 @@ class McpServers:
     def close(self) -> None:
         """Stop all servers and the background thread."""
         for server in self._servers.values():
+            server.membership = None
             server.stop()
         self._servers.clear()
         self._loop.close()
@@ -178,6 +181,11 @@ class _McpTool:
 
     def __repr__(self) -> str:
         return f"<MCP tool {self.shown}>"
+
+    @property
+    def origin(self) -> tuple[object, ...]:
+        """The object that a permission for this tool depends on (:mod:`nbchat.tools.permissions`)."""
+        return (self._server.membership,)
 
     def definition(self) -> dict[str, Any]:
         """Return the entry in ``tools`` of a request."""

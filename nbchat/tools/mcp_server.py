@@ -100,6 +100,10 @@ class Address:
             yield streams
 
 
+class Membership:
+    """The membership of a server in its session. It ends when the server is removed, also if the object lives on."""
+
+
 class McpServer:
     """A server, which may run or not.
 
@@ -109,6 +113,7 @@ class McpServer:
         approve: The policy for its tools, or None for the default.
         tools: The tools as the server last listed them.
         problem: Why the server does not run, or "".
+        membership: None after the server was removed. The user's permissions for its tools end with it.
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class McpServer:
         self.name, self.target, self.approve = name, target, approve
         self.tools: tuple[mcp_types.Tool, ...] = ()
         self.problem = ""
+        self.membership: Membership | None = Membership()
         self._loop, self._timeouts = loop, timeouts
         self._client: mcp.Client | None = None
         #: Set in the background thread to end the connection.

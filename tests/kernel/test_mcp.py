@@ -20,6 +20,7 @@ from nbchat.core.errors import ConnectionFailed, InputError, OptionError
 from nbchat.core.messages import ToolUseBlock
 from nbchat.tools.approval import Approval
 from nbchat.tools.mcp import McpServers
+from nbchat.tools.permissions import Permissions
 from nbchat.tools.toolbox import Tool, Toolbox
 
 SERVER = '''
@@ -282,6 +283,25 @@ def test_removing_ends_the_process(own):
     own.remove("files")
     assert gone(pid)
     assert own.list() == ()
+
+
+def test_always_ends_with_the_server(own, command):
+    """Adding the same server again keeps it and the permission. Removing it, or another policy, ends the permission."""
+    allowed = Permissions()
+    allowed.add(only(own, "files.pid"))
+    own.add("files", command)
+    assert only(own, "files.pid") in allowed
+    assert only(own, "files.add") not in allowed
+    own.add("files", command, approve="ask")
+    assert only(own, "files.pid") not in allowed
+    own.add("files", command)
+    removed = only(own, "files.pid")
+    assert removed in allowed
+    own.remove("files")
+    assert removed not in allowed
+    assert list(allowed) == []
+    own.add("files", command)
+    assert only(own, "files.pid") not in allowed
 
 
 def test_a_server_that_dies_is_reported_and_restarted(own):

@@ -212,18 +212,30 @@ def test_an_edit_runs_what_the_user_typed(kernel: Kernel):
 
 
 def test_always_is_asked_once_in_a_session(kernel: Kernel):
-    """The next cell does not ask again, and functions never ask."""
-    kernel.run(
-        """
+    """The next cell does not ask again, except with --approve ask. A function that is defined again is asked for."""
+    define = """
+@nbchat.tool(approve="ask")
 def risky(x: int) -> int:
     return x
-_ = script({"tool": "risky", "input": {"x": 1}}, "1", {"tool": "risky", "input": {"x": 2}}, "2")"""
+"""
+    kernel.run(
+        define
+        + """
+calls = [{"tool": "risky", "input": {"x": x}} for x in range(5)]
+_ = script(calls[1], "1", calls[2], "2", calls[3], "3", calls[4], "4")"""
     )
-    cell = kernel.run("%%claude --tools risky --approve ask\ngo", answers=["always"])
+    cell = kernel.run("%%claude\ngo", answers=["always"])
     assert len(cell.questions) == 1
-    cell = kernel.run("%%claude --tools risky --approve ask\ngo on")
+    cell = kernel.run("%%claude\ngo on")
     assert shown(cell)[-1] == ("answer", "2")
     assert kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']") == "2"
+    assert kernel.run("%nbchat approvals").stdout.splitlines()[1:] == ["  risky"]
+    cell = kernel.run("%%claude --approve ask\ngo on", answers=["y"])
+    assert len(cell.questions) == 1
+    kernel.run(define)
+    cell = kernel.run("%%claude\ngo on", answers=["n"])
+    assert len(cell.questions) == 1
+    assert "no tool is allowed always" in kernel.run("%nbchat approvals").stdout
 
 
 @LIVE_AND_NOT

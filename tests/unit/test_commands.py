@@ -24,6 +24,7 @@ from nbchat.notebook.commands.command import Command, Group
 from nbchat.notebook.commands.words import split_words
 from nbchat.options import OPTIONS
 from nbchat.store.entries import start_of
+from nbchat.tools.functions import FunctionTool
 from nbchat.transports.cassette import MODES, SPEEDS
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import serving
@@ -297,6 +298,7 @@ def test_the_usage_texts():
         "usage": "usage [run|today|week|month|year|all] [by day|model|notebook|chat] [csv FILE]",
         "recover": "recover [NAME]",
         "mcp": "mcp add [--approve WHEN] [--header 'NAME: VALUE'] NAME COMMAND…|URL, mcp list, mcp remove NAME",
+        "approvals": "approvals list, approvals clear [NAME]",
         "system": "system",
         "models": "models [ENDPOINT]",
         "endpoints": "endpoints",
@@ -436,3 +438,20 @@ def test_a_cassette_that_is_set_later_is_used(tmp_path: Path):
     assert session.ask("Hi", once=True).replayed
     session.config.cassette = None
     assert session.recording.cassette is None
+
+
+def test_approvals_lists_the_tools_that_are_allowed_always_and_takes_that_back(session, capsys):
+    """A server chose the names of its tools, so they are escaped."""
+    assert "no tool is allowed always" in do(session, capsys, "approvals")
+    functions = {"read": len, "write": abs, "x\x1b]0;": hash}
+    for name, function in functions.items():
+        session.approved.add(FunctionTool(function, name, lambda value: ()))
+    assert do(session, capsys, "approvals").splitlines()[1:] == ["  read", "  write", "  x\\x1b]0;"]
+    assert do(session, capsys, "approvals list") == do(session, capsys, "approvals")
+    assert "read is taken back" in do(session, capsys, "approvals clear read")
+    assert list(session.approved) == ["write", "x\x1b]0;"]
+    with pytest.raises(OptionError, match="not allowed always") as caught:
+        do(session, capsys, "approvals clear writ")
+    assert caught.value.hint == "Did you mean write?"
+    assert "2 approvals taken back" in do(session, capsys, "approvals clear")
+    assert not session.approved

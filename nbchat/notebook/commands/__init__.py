@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nbchat.core.errors import OptionError, nearest
 from nbchat.notebook.commands import (
+    approvals,
     cassette,
     config,
     doctor,
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Command | Group] = {
         usage.usage,
         recover.recover,
         mcp.mcp,
+        approvals.approvals,
         system.system,
         models.models,
         endpoints.endpoints,
