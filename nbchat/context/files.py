@@ -6,6 +6,7 @@ attached. Other binary files are refused with the reason and with what to do ins
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from nbchat.content.sizes import check_limits, count_pages
 from nbchat.context.cells import carry_cells, read_notebook
 from nbchat.context.images import carry_image
 from nbchat.context.paths import match_files, nearest_file, shown_name
+from nbchat.context.regular_files import NotRegularError, open_regular
+from nbchat.context.secret_files import holds_private_key, is_secret
 from nbchat.core.errors import AttachmentError
 
 __all__ = ["attach", "carry_bytes", "carry_file"]
@@ -75,8 +78,9 @@ _OFFICE = {".xlsx": _LOAD, ".docx": "Save it as PDF or text.", ".pptx": "Save it
 def attach(patterns: Sequence[str], *, root: Path) -> Carried:
     """Return the files of ``--attach``, each between tags with its name, in the order of the patterns.
 
-    A file that a glob matches and that cannot be attached is left out with a note. A file that is
-    named without a glob must be one that can be attached.
+    A file that a glob matches is left out with a note if it cannot be attached, if it usually holds keys
+    (``.env``, ``id_rsa``), or if a link leads out of the folder that the glob begins in. A file that is
+    named without a glob is sent, wherever it is, and must be one that can be attached.
 
     Args:
         patterns: Paths or globs (``*``, ``?``, ``[…]``, ``**``). ``~`` is the home directory. The
@@ -90,18 +94,20 @@ def attach(patterns: Sequence[str], *, root: Path) -> Carried:
     parts: list[Carried] = []
     seen: set[Path] = set()
     for pattern in patterns:
-        paths, is_glob = match_files(pattern, root)
-        new_paths = [path for path in paths if path.resolve() not in seen]
-        seen.update(path.resolve() for path in new_paths)
-        refused = {path: refusal for path in new_paths if is_glob and (refusal := _refusal(path))}
-        if new_paths and len(refused) == len(new_paths):
+        files = match_files(pattern, root)
+        new_paths = [path for path in files.paths if path.resolve() not in seen]
+        refused = {path: refusal for path in new_paths if files.is_glob and (refusal := _refusal(path, root))}
+        refused |= {path: _OUTSIDE if os.path.exists(path) else _BROKEN_LINK for path in files.outside}
+        sent = [path for path in new_paths if path not in refused]
+        if refused and not sent and len(files.paths) == len(new_paths):
             raise AttachmentError(
                 f"--attach {pattern}: none of its files can be attached: {_list_refused(refused, root)}",
-                f"{_ONLY} Name one of those.",
+                _EXACTLY if any(not refusal.hint for refusal in refused.values()) else f"{_ONLY} Name one of those.",
             )
-        for path in new_paths:
-            if path not in refused:
-                parts += [carry_file(path, shown_name(path, root)), carry_text("\n")]
+        # Not those that were left out: the user may also name one of them exactly.
+        seen.update(path.resolve() for path in sent)
+        for path in sent:
+            parts += [carry_file(path, shown_name(path, root)), carry_text("\n")]
         if refused:
             parts.append(Carried(notes=(f"--attach {pattern}: left out {_list_refused(refused, root)}",)))
     carried = join(parts)
@@ -117,12 +123,28 @@ class Refusal:
     hint: str
 
 
-def _refusal(path: Path) -> Refusal | None:
+_EXACTLY = "To send one of them, name it exactly, without * or ?."
+_OUTSIDE = Refusal("outside the folder of the pattern", "")
+_BROKEN_LINK = Refusal("a link that leads to no file", _ONLY)
+_SECRET = Refusal("may hold keys", "")
+
+
+def _refusal(path: Path, root: Path) -> Refusal | None:
+    """Return why a file that a glob matches is left out, or None."""
+    # The name of the file may be harmless and a link to .env. Folders above the root say nothing about the file.
+    for form, folder in ((path, root), (path.resolve(), root.resolve())):
+        if is_secret(form.relative_to(folder) if form.is_relative_to(folder) else form):
+            return _SECRET
     try:
-        with path.open("rb") as file:
-            kind = _kind(file.read(HEAD_BYTES), path.suffix.lower())
+        with open_regular(path) as file:
+            head = file.read(HEAD_BYTES)
+    except FileNotFoundError:
+        return _BROKEN_LINK
     except OSError as error:
-        return Refusal(error.strerror or "not readable", "")
+        return Refusal(error.strerror or "not readable", _ONLY)
+    if holds_private_key(head):
+        return _SECRET
+    kind = _kind(head, path.suffix.lower())
     return kind if isinstance(kind, Refusal) else None
 
 
@@ -139,22 +161,32 @@ def carry_file(path: Path, name: str = "") -> Carried:
         name: The name in the tag and in messages. By default, the path.
 
     Raises:
-        AttachmentError: The file does not exist, cannot be read, is binary, is too large, or is a
-            broken notebook.
+        AttachmentError: The file does not exist, cannot be read, is not a regular file, is binary, is too
+            large, or is a broken notebook.
     """
     name = name or path.as_posix()
     try:
         if path.is_dir():
             raise AttachmentError(f"{name} is a directory", "Name a file in it.")
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             head = file.read(MAX_TABLE_BYTES)
             kind = _kind(head, path.suffix.lower())
             if isinstance(kind, Refusal):
                 raise AttachmentError(f"{name} ({human_size(size)}) cannot be attached: it is {kind.what}", kind.hint)
             _check_size(kind, size, name)
-            # A large table is cut anyway, so the rest is not read.
-            data = head if kind == "table" and size > len(head) else head + file.read()
+            # A file may be longer than its size says: it grows, or a program makes it up, as those in /proc.
+            # So at most one byte more than the limit is read.
+            limit = MAX_TABLE_BYTES if kind == "table" else _LIMITS[kind][1]
+            data = head + file.read(limit + 1 - len(head))
+            size = max(size, len(data))
+            _check_size(kind, size, name)
+            if kind == "table":
+                data = data[:limit]  # a large table is cut anyway
+    except NotRegularError as error:
+        raise AttachmentError(
+            f"{name} is {error.strerror} and not a file", "Save the data in a file, and attach that file."
+        ) from None
     except FileNotFoundError:
         raise AttachmentError(f"{name} does not exist", nearest_file(path.absolute(), Path.cwd())) from None
     except OSError as error:

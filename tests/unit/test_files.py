@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import glob
 import io
 import json
 import os
 import pickle
+import signal
+import socket
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -20,6 +26,7 @@ from PIL import Image
 from nbchat.content.blocks import human_size
 from nbchat.content.sizes import count_pages
 from nbchat.context.files import attach, carry_file
+from nbchat.context.globs import expand
 from nbchat.context.values import carry
 from nbchat.core.errors import AttachmentError
 from nbchat.core.template import fill
@@ -266,6 +273,254 @@ def test_any_bytes_are_sent_or_refused_by_name(
         assert carry_file(path, name).content
     except AttachmentError as error:
         assert name in error.message  # noqa: PT017
+
+
+# Files that a glob leaves out, and files that would never end
+
+
+def names_in(text: str) -> list[str]:
+    return [part.partition('"')[0] for part in text.split('<file name="')[1:]]
+
+
+@pytest.fixture
+def outside(folder: Path) -> Path:
+    """A folder next to the project, with a key, a setting and a text."""
+    outside = folder / "outside"
+    for name in ("keys/id_rsa", "plain/notes.txt", "aws/credentials", "project/data.csv"):
+        path = outside / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"text of {path.name}")
+    return outside
+
+
+def test_a_glob_leaves_out_links_that_lead_out_of_its_folder(outside: Path) -> None:
+    project = outside / "project"
+    (project / "key.csv").symlink_to(outside / "keys" / "id_rsa")
+    (project / "notes.csv").symlink_to(outside / "plain" / "notes.txt")
+    (project / "linked").symlink_to(outside / "aws")
+    for pattern in ("*.csv", "**/*", "**", f"{project}/**/*.csv"):
+        carried = attach([pattern], root=project)
+        assert names_in(carried.text) == ["data.csv"]
+        assert "outside the folder of the pattern" in "".join(carried.notes)
+    (note,) = attach(["*.csv"], root=project).notes
+    where = "(outside the folder of the pattern)"
+    assert note == f"--attach *.csv: left out key.csv {where}, notes.csv {where}"
+    assert "linked" in "".join(attach(["**/*"], root=project).notes)
+    with pytest.raises(AttachmentError, match=r"(?s)none of its files can be attached: .*name it exactly"):
+        attach(["k*.csv"], root=project)
+
+
+def test_a_glob_does_not_climb_out_of_its_folder(outside: Path) -> None:
+    """Neither by .. nor by a link to a folder that the pattern names after a star."""
+    project = outside / "project"
+    (project / "sub").mkdir()
+    (project / "sub" / "linked").symlink_to(outside / "plain")
+    for pattern in ("*/../../plain/*.txt", "*/linked/*.txt", "s*/linked/notes.txt"):
+        with pytest.raises(AttachmentError):
+            attach([pattern], root=project)
+
+
+def test_a_file_or_folder_that_is_named_exactly_is_sent(outside: Path) -> None:
+    project = outside / "project"
+    (project / "key.csv").symlink_to(outside / "keys" / "id_rsa")
+    (project / "linked").symlink_to(outside / "plain")
+    (project / ".env").write_text("A=1")
+    assert "text of id_rsa" in attach(["key.csv"], root=project).text
+    assert "text of notes.txt" in attach(["linked/*.txt"], root=project).text
+    assert "text of notes.txt" in attach(["../plain/*.txt"], root=project).text
+    assert "A=1" in attach(["*", ".env"], root=project).text
+
+
+def test_links_inside_the_folder_are_followed(folder: Path) -> None:
+    (folder / "src" / "same.py").symlink_to(folder / "src" / "deep" / "util.py")
+    (folder / "src" / "again").symlink_to(folder / "src" / "deep")
+    assert names_in(attach(["src/*.py"], root=folder).text) == ["src/main.py", "src/same.py"]
+    assert names_in(attach(["src/again/*.py"], root=folder).text) == ["src/again/util.py"]
+    recursive = names_in(attach(["src/**/*.py"], root=folder).text)
+    assert recursive == ["src/deep/util.py", "src/main.py", "src/same.py"]
+
+
+SECRETS = [
+    *(".env", ".env.local", "prod.env", ".envrc", "id_rsa", "id_ed25519", "id_rsa.bak", "server.pem", "TLS.KEY"),
+    *(".netrc", "_netrc", ".pypirc", ".npmrc", ".pgpass", ".git-credentials", "credentials", "credentials.json"),
+    *("client_secret_1.json", "service-account-x.json", "secrets.toml", "vault.kdbx", "cert.p12"),
+    *(".ssh/config", ".aws/config", "deep/.docker/config.json"),
+]
+NOT_SECRETS = [
+    *(
+        "env",
+        ".env.example",
+        ".env.sample",
+        "id_rsa.pub",
+        "keys.csv",
+        "environment.yml",
+        "credentials.py",
+        "keynote.md",
+    ),
+    *("secretary.txt", "pem.txt", "aws/config"),
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_glob_leaves_out_files_with_keys(folder: Path, name: str) -> None:
+    path = folder / "in" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("the secret")
+    (path.parent / "a.txt").write_text("a")
+    (path.parent / ".b").write_text("b")
+    relative = path.parent.relative_to(folder)
+    carried = join_attached([f"{relative}/*", f"{relative}/.*"], folder)
+    assert "the secret" not in carried
+    assert "the secret" in attach([str(path)], root=folder).text
+    with pytest.raises(AttachmentError, match=r"(?s)may hold keys.*name it exactly"):
+        attach([f"{relative}/{path.name[:-1]}?"], root=folder)
+
+
+def join_attached(patterns: list[str], root: Path) -> str:
+    text = ""
+    for pattern in patterns:
+        with contextlib.suppress(AttachmentError):
+            text += attach([pattern], root=root).text
+    return text
+
+
+@pytest.mark.parametrize("name", NOT_SECRETS)
+def test_a_glob_sends_files_with_similar_names(folder: Path, name: str) -> None:
+    path = folder / "in" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("ordinary")
+    assert "ordinary" in join_attached([f"{path.parent}/*", f"{path.parent}/.e*"], folder)
+
+
+def test_a_key_is_recognised_by_its_content_and_through_a_link(folder: Path) -> None:
+    (folder / "in").mkdir()
+    (folder / "in" / "a.txt").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n")
+    (folder / "in" / ".env").write_text("A=1")
+    (folder / "in" / "b.txt").symlink_to(folder / "in" / ".env")
+    (folder / "in" / "c.txt").write_text("fine")
+    carried = attach(["in/*"], root=folder)
+    assert names_in(carried.text) == ["in/c.txt"]
+    assert carried.notes == ("--attach in/*: left out in/a.txt (may hold keys), in/b.txt (may hold keys)",)
+
+
+def test_the_folder_of_the_notebook_says_nothing_about_its_files(folder: Path) -> None:
+    """A notebook in ~/.aws may attach its own tables."""
+    project = folder / ".aws"
+    project.mkdir()
+    (project / "costs.csv").write_text("a,b\n")
+    assert names_in(attach(["*.csv"], root=project).text) == ["costs.csv"]
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """Interrupt a test that hangs."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("the test hangs")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("deadline")
+def test_a_pipe_a_device_and_a_socket_are_refused_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "zero.txt").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.txt")
+        for name, kind in (("pipe", "a named pipe"), ("zero", "a device"), ("socket", "a socket")):
+            with pytest.raises(AttachmentError, match=rf"^{name}\.txt is {kind} and not a file"):
+                attach([f"{name}.txt"], root=folder)
+            with pytest.raises(AttachmentError, match=rf"{name}\.txt is {kind} and not a file"):
+                carry(fill("{{ path }}", {"path": folder / f"{name}.txt"}))
+        with pytest.raises(AttachmentError, match=r"^/dev/zero is a device"):
+            attach(["/dev/zero"], root=folder)
+        (folder / "a.txt").write_text("a")
+        carried = attach(["*.txt"], root=folder)
+    assert names_in(carried.text) == ["a.txt"]
+    assert "pipe.txt (a named pipe)" in carried.notes[0]
+    assert "socket.txt (a socket)" in carried.notes[0]
+    with pytest.raises(AttachmentError, match=r"pipe\.txt \(a named pipe\)"):
+        attach(["pi*.txt"], root=folder)
+
+
+@pytest.mark.usefixtures("deadline")
+def test_links_in_a_circle_end(folder: Path) -> None:
+    """Two folders with links to each other made 2**40 paths."""
+    (folder / "one").symlink_to(folder / "two")
+    (folder / "two").symlink_to(folder / "one")
+    (folder / "dangling").symlink_to(folder / "nowhere")
+    for name in ("one", "dangling"):
+        with pytest.raises(AttachmentError, match=f"^--attach {name} is a link that leads to no file"):
+            attach([name], root=folder)
+        with pytest.raises(AttachmentError, match=rf"{name} \(a link that leads to no file\)"):
+            attach([f"{name[:-1]}?"], root=folder)
+    for first in ("src", "src/deep"):
+        for number in range(5):
+            (folder / first / f"loop{number}").symlink_to(folder / "src")
+    assert names_in(attach(["src/**/*.py"], root=folder).text) == ["src/deep/util.py", "src/main.py"]
+    assert names_in(attach(["src/**/**/*.py"], root=folder).text) == ["src/deep/util.py", "src/main.py"]
+    with pytest.raises(AttachmentError):
+        carry(fill("{{ path }}", {"path": folder / "one"}))
+
+
+@pytest.mark.usefixtures("deadline")
+def test_a_file_that_is_longer_than_its_size_is_read_to_the_limit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs make up the files in /proc, whose size is 0."""
+    monkeypatch.setattr("nbchat.context.files.open_regular", lambda path: Endless(path.open("rb", buffering=0)))
+    for name in ("sales.csv", "src/main.py"):
+        try:
+            text = attach([name], root=folder).text
+        except AttachmentError as error:
+            assert name == "src/main.py"
+            assert "the limit for a text file is 4.0 MB" in error.message  # noqa: PT017
+        else:
+            assert name == "sales.csv"
+            assert "first 10,000 lines" in text
+
+
+class Endless:
+    """A file that has more lines each time."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __enter__(self) -> Endless:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def fileno(self) -> int:
+        number: int = self._file.fileno()
+        return number
+
+    def read(self, size: int) -> bytes:
+        assert size >= 0, "read to the end of an endless file"
+        return (b"1234567\n" * (size // 8 + 1))[:size]
+
+
+GLOBS = [
+    *("*", "**", "**/*", "*.py", "**/*.py", "*/*", "a/**/b*", "**/b/*", "[ab]*", "a/b/../*.py", "?.*", ".*", "**/.*"),
+    *("a/*.py", "*/x.py", "**/y.py", "b/**", "*/**", "[[]c]/*", "**/**/q*"),
+]
+
+
+@pytest.mark.parametrize("pattern", GLOBS)
+def test_globs_match_as_those_of_the_standard_library(tmp_path: Path, pattern: str) -> None:
+    for name in ("a.py", ".hidden", "b.txt", "a/x.py", "a/b/y.py", "a/b/b1", "a/.h/z.py", "[c]/d.py", "b/b/b/q.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = glob.glob(str(tmp_path / pattern), recursive=True)
+    expected = {Path(one) for one in found if Path(one).is_file()}
+    paths = expand(Path(pattern), tmp_path).paths
+    assert paths == sorted(paths)
+    assert set(paths) == expected
 
 
 # Notebooks
