@@ -77,6 +77,9 @@ class Tool(Protocol):
         approve: ``"ask"``, ``"always"``, ``"never"``, or None to do as the turn says.
         trusted: True to run without asking if neither ``approve`` nor the turn says otherwise.
         code: The name of the argument that is source code, or None.
+
+    A tool may also have ``origin``, the objects that a permission for it depends on
+    (:mod:`nbchat.tools.permissions`).
     """
 
     name: str

@@ -12,6 +12,7 @@ from typing import Any
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.core.visible import visible
 from nbchat.view.html.render import render_response
 from nbchat.view.html.safe import escape
 
@@ -70,7 +71,7 @@ def final_bundle(response: Response) -> dict[str, Any]:
     except Exception:
         # A fault in the renderer must not cost the user an answer that was paid for.
         log.exception("an answer could not be rendered and is shown as plain text")
-        return {"text/html": f"<pre>{escape(response.text)}</pre>", "text/plain": response.text}
+        return {"text/html": f"<pre>{escape(response.text)}</pre>", "text/plain": visible(response.text)}
 
 
 def output_metadata(response: Response) -> dict[str, Any]:

@@ -173,3 +173,12 @@ def test_the_outputs_of_a_demo(capsys):
     printed = capsys.readouterr().out
     assert printed.count("pwned") == 3
     assert is_harmless(printed)
+
+
+def test_the_plain_text_of_an_answer_in_a_terminal():
+    """IPython prints it for ``_claude`` on a line of its own. The Response keeps its characters."""
+    response = Session(ScriptedTransport(f"An answer {HOSTILE} 👨\u200d👩")).ask("Hi")
+    plain = response._repr_mimebundle_()["text/plain"]
+    assert is_harmless(plain)
+    assert "👨\u200d👩" in plain
+    assert HOSTILE in response.text

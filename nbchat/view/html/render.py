@@ -25,6 +25,7 @@ from nbchat.view.html.typed_table import render_value
 
 if TYPE_CHECKING:
     from nbchat.core.response import Response
+from nbchat.core.visible import visible
 
 __all__ = [
     "arguments_html",
@@ -61,7 +62,8 @@ def render_response(response: Response) -> dict[str, str]:
         last = max((at for at, block in enumerate(blocks) if block.type == "text"), default=0)
         blocks = [*blocks[:last], *blocks[last + 1 :]]
     inner = render_blocks(blocks, results) + table + render_marker(response) + _footer(response)
-    return {"text/html": wrap_answer(inner), "text/plain": _plain(response)}
+    # A terminal prints the plain text as it is, for example for `_claude` on a line of its own.
+    return {"text/html": wrap_answer(inner), "text/plain": visible(_plain(response))}
 
 
 def wrap_answer(inner_html: str) -> str:
