@@ -126,22 +126,18 @@ def load(path: Any) -> Response:
     ...     nbchat.load(path).text
     '**Hello!**'
     """
-    import json
-    from pathlib import Path
-
     from nbchat.core.errors import InputError
     from nbchat.core.response import Response
+    from nbchat.core.saved_files import read_json
 
     hint = "Give the path of a file that response.save(path) wrote."
-    try:
-        fields = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})", hint) from None
-    except ValueError:
-        raise InputError(f"{path} is not JSON, so it does not hold a Response", hint) from None
+    fields = read_json(path, hint)
     if not isinstance(fields, dict) or fields.get("format") != "nbchat.response/1":
         raise InputError(f"{path} does not hold a Response", hint)
-    return Response.from_dict(fields)
+    try:
+        return Response.from_dict(fields)
+    except InputError as error:
+        raise InputError(f"{path} does not hold a valid Response: {error.message}", error.hint) from None
 
 
 def usage(period: str = "all", by: Any = ()) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nbchat.core.fields import Fields
 from nbchat.core.messages import (
     Block,
     Message,
@@ -27,6 +28,8 @@ from nbchat.core.messages import (
 )
 
 __all__ = ["Conversation", "Turn"]
+
+_FORMAT = "nbchat.conversation/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,31 @@ class Turn:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Turn:
-        """Return the turn that :meth:`to_dict` stored."""
-        messages = tuple(Message.from_dict(message) for message in data["messages"])
-        fields = {name: data[name] for name in ("key", "model", "status", "tokens", "stale") if name in data}
-        return cls(messages=messages, **{"key": None, **fields})
+        """Return the turn that :meth:`to_dict` stored.
+
+        Raises:
+            InputError: a field is missing or has another type.
+        """
+        return cls.of_fields(Fields(data))
+
+    @classmethod
+    def of_fields(cls, data: Fields) -> Turn:
+        """Return the turn of the fields that :meth:`to_dict` stored.
+
+        Raises:
+            InputError: a field is missing or has another type.
+        """
+        messages = tuple(Message.of_fields(message) for message in data.each("messages"))
+        if not messages or messages[0].role != "user":
+            raise data.misfit("messages", "a list that begins with a message of the user")
+        return cls(
+            key=data.optional_text("key"),
+            messages=messages,
+            model=data.name("model", ""),
+            status=data.name("status", "complete"),
+            tokens=data.count("tokens", 0),
+            stale=data.flag("stale", False),
+        )
 
 
 def _without_thinking(message: Message) -> Message:
@@ -299,9 +323,18 @@ class Conversation:
     def to_dict(self) -> dict[str, Any]:
         """Return the conversation as plain JSON values. :meth:`from_dict` reads them back."""
         turns = [turn.to_dict() for turn in self._turns]
-        return {"format": "nbchat.conversation/1", "name": self.name, "turns": turns}
+        return {"format": _FORMAT, "name": self.name, "turns": turns}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Conversation:
-        """Return the conversation that :meth:`to_dict` stored."""
-        return cls(data["name"], (Turn.from_dict(turn) for turn in data["turns"]))
+        """Return the conversation that :meth:`to_dict` stored.
+
+        Raises:
+            InputError: a field is missing or has another type.
+        """
+        fields = Fields(data)
+        fields.check_format(_FORMAT)
+        name = fields.name("name")
+        if not name.strip():
+            raise fields.misfit("name", "a name")
+        return cls(name, [Turn.of_fields(turn) for turn in fields.each("turns")])

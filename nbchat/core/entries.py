@@ -20,7 +20,9 @@ Kind: TypeAlias = Literal["answer", "tool_round", "retry", "failed", "interrupte
 
 #: The fields of a Usage that are counts, and that the ledger therefore adds up.
 COUNTS = tuple(
-    part.name for part in fields(Usage) if part.name not in ("service_tier", "speed", "inference_geo", "estimated")
+    part.name
+    for part in fields(Usage)
+    if part.name not in ("service_tier", "speed", "inference_geo", "estimated", "uncertain")
 )
 
 

@@ -31,10 +31,10 @@ A notebook shows those two lines instead of a traceback, because IPython calls a
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from typing import Any
 
+from nbchat.core.secrets import keep_secret, redact, redact_message
 from nbchat.core.visible import visible
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "TransportError",
     "TruncatedError",
     "from_api",
+    "keep_secret",
     "nearest",
     "redact",
 ]
@@ -87,8 +88,8 @@ class NbchatError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         # Both texts may quote an endpoint, a model or a file, and are printed on terminals.
-        self.message = visible(redact(message))
-        self.hint = visible(redact(hint))
+        self.message = visible(redact_message(message))
+        self.hint = visible(redact_message(hint))
         super().__init__(f"{self.message}\n{self.hint}" if self.hint else self.message)
 
     def _render_traceback_(self) -> list[str]:
@@ -354,35 +355,6 @@ def from_api(
         request_id=request_id,
         retry_after=retry_after,
     )
-
-
-#: Every key and token of Anthropic begins like this.
-_KEY = re.compile(r"sk-ant-[A-Za-z0-9_\-]{4,}")
-#: A token contains a digit. Without that condition the phrase "Bearer authentication", which many
-#: answers about web APIs contain, would be taken for a key.
-_BEARER = re.compile(r"(?i)\b(bearer|x-api-key:?)\s+(?=[A-Za-z._~+/\-]*\d)[A-Za-z0-9._~+/\-]{8,}=*")
-_secrets: set[str] = set()
-
-
-def keep_secret(secret: str | None) -> None:
-    """Remember a key, so that :func:`redact` takes it out of everything that is shown or stored."""
-    # A very short key would be replaced in the middle of ordinary words.
-    if secret and len(secret.strip()) >= 8:
-        _secrets.add(secret.strip())
-
-
-def redact(text: str) -> str:
-    """Return ``text`` without keys: ``sk-ant-…``, bearer tokens, and all that :func:`keep_secret` got.
-
-    >>> redact("401 for Authorization: Bearer abcdef0123456")
-    '401 for Authorization: Bearer …'
-    """
-    text = _KEY.sub("sk-ant-…", text)
-    text = _BEARER.sub(r"\1 …", text)
-    # Longest first: where one key is the beginning of another, the rest of the longer one would stay.
-    for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, "…")
-    return text
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

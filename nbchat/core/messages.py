@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from nbchat.core.fields import Fields
+
 __all__ = [
     "Block",
     "Message",
@@ -22,6 +24,7 @@ __all__ = [
     "ThinkingBlock",
     "ToolUseBlock",
     "block_of",
+    "blocks_of",
     "content_of",
     "fits_json",
     "stored",
@@ -154,16 +157,25 @@ def block_of(data: Mapping[str, Any]) -> Block:
     # A known type with a field missing or of the wrong type is an OpaqueBlock, too. That keeps what
     # an odd gateway sent, and the other classes can rely on their fields.
     kind = data.get("type")
-    if kind == "text" and isinstance(data.get("text"), str):
-        extra = _rest(data, "text", "citations")
-        return TextBlock(data["text"], tuple(data.get("citations") or ()), extra)
-    if kind == "thinking" and isinstance(data.get("thinking"), str):
-        return ThinkingBlock(data["thinking"], data.get("signature") or "", _rest(data, "thinking", "signature"))
-    if kind in TOOL_USE_TYPES and isinstance(data.get("input"), Mapping):
+    if kind == "text" and isinstance(data.get("text"), str) and _are_mappings(citations := data.get("citations") or ()):
+        return TextBlock(data["text"], tuple(citations), _rest(data, "text", "citations"))
+    if kind == "thinking" and _are_texts(data.get("thinking"), signature := data.get("signature") or ""):
+        return ThinkingBlock(data["thinking"], signature, _rest(data, "thinking", "signature"))
+    # A file may have a list there, which has no hash and so cannot be looked for in a set.
+    if isinstance(kind, str) and kind in TOOL_USE_TYPES and isinstance(data.get("input"), Mapping):
         extra = _rest(data, "id", "name", "input", "partial_json")
-        broken = str(data.get("partial_json") or "")
-        return ToolUseBlock(data.get("id", ""), data.get("name", ""), data["input"], broken, str(kind), extra)
+        id, name, broken = data.get("id", ""), data.get("name", ""), data.get("partial_json") or ""
+        if _are_texts(id, name, broken):
+            return ToolUseBlock(id, name, data["input"], broken, kind, extra)
     return OpaqueBlock(dict(data))
+
+
+def _are_texts(*values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _are_mappings(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, Mapping) for value in values)
 
 
 def stored(part: Block | Message) -> dict[str, Any]:
@@ -227,8 +239,41 @@ class Message:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Message:
-        """Return the message for a dict: one of the API, or one that :func:`stored` returned."""
-        return cls.of(data["role"], data["content"])
+        """Return the message for a dict: one of the API, or one that :func:`stored` returned.
+
+        Raises:
+            InputError: a field is missing or has another type.
+        """
+        return cls.of_fields(Fields(data))
+
+    @classmethod
+    def of_fields(cls, data: Fields) -> Message:
+        """Return the message of the fields that :func:`stored` returned.
+
+        Raises:
+            InputError: a field is missing or has another type.
+        """
+        role = data.choice("role", ("user", "assistant"))
+        if data.is_text("content"):
+            return cls.of(role, data.text("content"))
+        message = cls(role, blocks_of(data, "content"))
+        # An answer may hold an infinite number, and is then not sent again. A prompt is always sent.
+        if role == "user" and not all(fits_json(block) for block in message.content):
+            raise data.misfit("content", "a list of blocks that JSON can hold (it has an infinite number or NaN)")
+        return message
+
+
+def blocks_of(data: Fields, name: str) -> tuple[Block, ...]:
+    """Return the blocks of a list in a file.
+
+    Raises:
+        InputError: the field is not a list of blocks.
+    """
+    blocks = []
+    for block in data.each(name):
+        block.name("type")
+        blocks.append(block_of(block.plain()))
+    return tuple(blocks)
 
 
 def content_of(content: str | Iterable[Block | Mapping[str, Any]]) -> tuple[Block, ...]:

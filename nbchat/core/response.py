@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
 from nbchat.core.extension_points import provided
-from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock, stored, tool_calls
+from nbchat.core.fields import Fields, one_line, storable
+from nbchat.core.messages import (
+    Block,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolUseBlock,
+    blocks_of,
+    stored,
+    tool_calls,
+)
+from nbchat.core.saved_files import write_json
 from nbchat.core.usage import Usage
 
 __all__ = ["Accumulator", "Response", "Status"]
@@ -106,12 +116,12 @@ class Response:
         return self.status == "complete"
 
     def __str__(self) -> str:
-        return self.text
+        return storable(self.text)  # print() cannot encode half a surrogate pair
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
         return (
-            f"<Response {self.status} {self.model or '?'}: {text!r}, "
+            f"<Response {self.status} {one_line(self.model) or '?'}: {text!r}, "
             f"{self.usage.prompt_tokens} → {self.usage.completion_tokens} tokens>"
         )
 
@@ -123,7 +133,7 @@ class Response:
 
         A typed answer in ``parsed`` becomes plain dicts and lists, since its class is the user's own.
         """
-        kept: dict[str, Any] = {"format": "nbchat.response/1", "text": self.text}
+        kept: dict[str, Any] = {"format": _FORMAT, "text": self.text}
         for name in _PLAIN_FIELDS:
             kept[name] = getattr(self, name)
         if self.notes:
@@ -139,29 +149,49 @@ class Response:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Response:
-        """Return the Response that :meth:`to_dict` wrote."""
-        held = {name: kept[name] for name in ("text", "stop_details", "parsed", *_PLAIN_FIELDS) if name in kept}
+        """Return the Response that :meth:`to_dict` wrote.
+
+        Raises:
+            InputError: a field is missing or has another type.
+        """
+        fields = Fields(kept)
+        fields.check_format(_FORMAT)
+        usage = fields.value("usage")
         return cls(
-            **held,
-            notes=tuple(kept.get("notes") or ()),
-            usage=Usage.from_dict(kept.get("usage") or {}),
-            blocks=Message.of("assistant", kept.get("blocks") or ()).content,
-            messages=tuple(Message.from_dict(message) for message in kept.get("messages") or ()),
+            text=fields.text("text"),
+            status=cast(Status, fields.choice("status", get_args(Status), "complete")),
+            blocks=blocks_of(fields, "blocks") if "blocks" in fields else (),
+            usage=Usage.of_fields(fields.fields("usage")) if usage is not None else Usage(),
+            cost=fields.optional_amount("cost"),
+            model=fields.name("model", ""),
+            endpoint=fields.name("endpoint", ""),
+            stop_reason=fields.optional_text("stop_reason"),
+            stop_details=fields.optional_mapping("stop_details"),
+            id=fields.text("id", ""),
+            request_id=fields.optional_text("request_id"),
+            duration=fields.optional_amount("duration"),
+            time_to_first_chunk=fields.optional_amount("time_to_first_chunk"),
+            prompt=fields.text("prompt", ""),
+            messages=tuple(Message.of_fields(message) for message in fields.each("messages", ())),
+            digest=fields.text("digest", ""),
+            parsed=fields.value("parsed"),
+            replayed=fields.flag("replayed", False),
+            # Each note is a line of its own in an export. A line end in one would begin another paragraph there.
+            notes=tuple(one_line(note) for note in fields.texts("notes")),
         )
 
     def save(self, path: str | Path) -> Path:
-        """Write the Response as JSON, and return the path. :func:`nbchat.load` reads the file.
+        """Write the Response as JSON that only its owner can read, and return the path.
 
-        This is the only function of core that writes a file.
+        :func:`nbchat.load` reads the file.
+
+        Raises:
+            InputError: the file cannot be written.
         """
-        path, fields = Path(path), self.to_dict()
-        try:
-            path.write_text(json.dumps(fields, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        except UnicodeEncodeError:  # models do send half a surrogate pair; it is kept as an escape
-            path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
-        return path
+        return write_json(path, self.to_dict())
 
 
+_FORMAT = "nbchat.response/1"
 _PLAIN_FIELDS = (
     *("status", "cost", "model", "endpoint", "stop_reason", "id", "request_id", "duration"),
     *("time_to_first_chunk", "prompt", "digest", "replayed"),

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from nbchat.core.fields import Fields, storable
+
 __all__ = ["Usage"]
+
+#: The most tokens that one request can have. The largest context windows have a few million.
+MAX_TOKENS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Usage:
         inference_geo: The region that answered; "mixed" for a sum over several.
         estimated: True if ``output_tokens`` is an estimate by nbchat, because the answer broke off
             before the API reported the number.
+        uncertain: True if the endpoint sent something that is not a count. The request has no known cost.
 
     >>> first = Usage(input_tokens=10, output_tokens=5)
     >>> second = Usage(input_tokens=4, cache_read_input_tokens=86, output_tokens=7)
@@ -51,6 +57,7 @@ class Usage:
     speed: str | None = None
     inference_geo: str | None = None
     estimated: bool = False
+    uncertain: bool = field(default=False, compare=False)
 
     @classmethod
     def from_api(cls, usage: Mapping[str, Any] | None) -> Usage:
@@ -60,18 +67,23 @@ class Usage:
         3
         """
         # Gateways leave fields out, send null, or put something else into them. A request must not
-        # fail because of its bill, so whatever is not a number counts as 0.
+        # fail because of its bill, so whatever is not a count is 0, and only null is 0 for certain.
         usage = usage if isinstance(usage, Mapping) else {}
+        is_uncertain = False
 
         def count(source: Any, key: str) -> int:
+            nonlocal is_uncertain
             value = source.get(key) if isinstance(source, Mapping) else None
-            # A number beyond 2**53 is not a count of tokens, and neither SQLite nor a float can hold it.
-            return value if type(value) is int and 0 <= value < 2**53 else 0
+            # In Python, True is an int: 1.
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS:
+                return value
+            is_uncertain = is_uncertain or value is not None
+            return 0
 
         def word(key: str) -> str | None:
-            return value if isinstance(value := usage.get(key), str) else None
+            return storable(value) if isinstance(value := usage.get(key), str) else None
 
-        return cls(
+        counted = cls(
             input_tokens=count(usage, "input_tokens"),
             output_tokens=count(usage, "output_tokens"),
             cache_creation_input_tokens=count(usage, "cache_creation_input_tokens"),
@@ -84,6 +96,7 @@ class Usage:
             speed=word("speed"),
             inference_geo=word("inference_geo"),
         )
+        return replace(counted, uncertain=is_uncertain)
 
     @property
     def prompt_tokens(self) -> int:
@@ -112,17 +125,17 @@ class Usage:
         if not isinstance(other, Usage):
             return NotImplemented
         total: dict[str, Any] = {}
-        for field in fields(Usage):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if field.name == "estimated":  # a bool, which is an int too: True + True would be 2
-                total[field.name] = mine or theirs
+        for part in fields(Usage):
+            mine, theirs = getattr(self, part.name), getattr(other, part.name)
+            if isinstance(mine, bool):  # a bool is an int too: True + True would be 2
+                total[part.name] = mine or theirs
             elif isinstance(mine, int):
-                total[field.name] = mine + theirs
+                total[part.name] = mine + theirs
             else:
                 # A tier, a speed or a region: each has its own price, so a sum over two has none.
                 # "mixed" says so. None means that the endpoint did not say, and does not count.
                 words = {word for word in (mine, theirs) if word is not None}
-                total[field.name] = words.pop() if len(words) == 1 else ("mixed" if words else None)
+                total[part.name] = words.pop() if len(words) == 1 else ("mixed" if words else None)
         return Usage(**total)
 
     def __radd__(self, other: object) -> Usage:
@@ -141,7 +154,7 @@ class Usage:
 
         The four billed tiers are always there; other fields only if they are not empty.
         """
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
         tiers = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
         return {name: value for name, value in values.items() if value or name in tiers} | {
             "prompt_tokens": self.prompt_tokens,
@@ -151,5 +164,26 @@ class Usage:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Usage:
-        """Return the Usage that :meth:`to_dict` stored."""
-        return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
+        """Return the Usage that :meth:`to_dict` stored.
+
+        Raises:
+            InputError: a field has another type.
+        """
+        return cls.of_fields(Fields(stored))
+
+    @classmethod
+    def of_fields(cls, stored: Fields) -> Usage:
+        """Return the Usage of the fields that :meth:`to_dict` stored.
+
+        Raises:
+            InputError: a field has another type.
+        """
+        values: dict[str, Any] = {}
+        for part in fields(cls):
+            if isinstance(part.default, bool):
+                values[part.name] = stored.flag(part.name, False)
+            elif isinstance(part.default, int):
+                values[part.name] = stored.count(part.name, 0)
+            else:
+                values[part.name] = stored.optional_text(part.name)
+        return cls(**values)

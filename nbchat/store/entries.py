@@ -6,16 +6,20 @@ Days are those of the local clock.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nbchat.core.entries import COLUMNS, COUNTS, TEXTS, Entry, Total
-from nbchat.core.errors import OptionError, nearest, redact
+from nbchat.core.errors import OptionError, nearest
+from nbchat.core.fields import MAX_COUNT, MAX_TIME_S, storable
+from nbchat.core.secrets import redact_message
 from nbchat.core.usage import Usage
+from nbchat.store.folders import home_folder
 
 __all__ = ["cleaned", "entry_of", "notebook_name", "start_of", "total_of"]
 
@@ -35,10 +39,11 @@ def notebook_name(path: str | os.PathLike[str] | None, *, home: Path | None = No
     path = Path(path)
     if not path.is_absolute():
         return path.as_posix()
-    try:
-        return path.relative_to(home or Path.home()).as_posix()
-    except (ValueError, RuntimeError):
-        return f"{path.name}~{hashlib.sha256(str(path.parent).encode()).hexdigest()[:4]}"
+    home = home or home_folder()
+    if home is not None and path.is_relative_to(home):
+        return path.relative_to(home).as_posix()
+    folder = str(path.parent).encode("utf-8", "surrogatepass")
+    return f"{path.name}~{hashlib.sha256(folder).hexdigest()[:4]}"
 
 
 def start_of(period: str, now: float) -> float:
@@ -67,21 +72,81 @@ def start_of(period: str, now: float) -> float:
 
 
 def cleaned(entry: Entry) -> Entry:
-    """Return the entry without keys and without the name of the user's home folder."""
-    texts: dict[str, Any] = {name: redact(str(getattr(entry, name))) for name in TEXTS}
-    return replace(entry, **texts | {"notebook": notebook_name(texts["notebook"])})
+    """Return the entry as it can be stored: valid texts and numbers, no keys, no name of the home folder."""
+    # A text is cut into valid characters first: half a surrogate pair could stand in the middle of a key.
+    texts: dict[str, Any] = {name: redact_message(storable(str(getattr(entry, name)))) for name in TEXTS}
+    return replace(
+        entry,
+        **texts | {"notebook": notebook_name(texts["notebook"])},
+        at=_amount(entry.at, MAX_TIME_S) or 0.0,
+        round=_count(entry.round),
+        usage=_usage(lambda name: getattr(entry.usage, name)),
+        cost=_amount(entry.cost),
+        saved=_amount(entry.saved),
+        # A clock can be set back between two readings.
+        duration=None if entry.duration is None else _amount(entry.duration) or 0.0,
+    )
 
 
 def entry_of(row: Iterable[Any]) -> Entry:
-    """Return the entry of a row, which has a value for each of :data:`COLUMNS`."""
+    """Return the entry of a row, which has a value for each of :data:`COLUMNS`.
+
+    Another program may have written the row, and SQLite does not check types.
+    """
     values = dict(zip(COLUMNS, row, strict=True))
-    usage = {part.name: values.pop(part.name) for part in fields(Usage)}
-    return Entry(**values, usage=Usage(**usage | {"estimated": bool(usage["estimated"])}))
+    texts: dict[str, Any] = {name: _text(values[name]) for name in TEXTS}
+    return Entry(
+        **texts,
+        at=_amount(values["at"], MAX_TIME_S) or 0.0,
+        round=_count(values["round"]),
+        usage=_usage(values.get),
+        cost=_amount(values["cost"]),
+        saved=_amount(values["saved"]),
+        duration=_amount(values["duration"]),
+    )
 
 
 def total_of(row: Sequence[Any], groups: int) -> Total:
-    """Return the total of a row: the keys of ``groups`` columns, the number of requests, and the sums."""
-    requests, *counts, estimated, cost, unknown, saved, failed, replayed = row[groups:]
+    """Return the total of a row: the keys of ``groups`` columns, the number of requests, and the sums.
+
+    Each count has two columns: the sum of its upper parts and the sum of its lower 32 bits.
+    """
+    requests, *sums, estimated, cost, unknown, saved, failed, replayed = row[groups:]
+    halves = [int(part) for part in sums]
+    counts = [(high << 32) + low for high, low in zip(halves[::2], halves[1::2], strict=True)]
     usage = Usage(**dict(zip(COUNTS, counts, strict=True)), estimated=bool(estimated))
-    keys = tuple(str(key) for key in row[:groups])
+    keys = tuple(_text(key) for key in row[:groups])
     return Total(keys, requests, usage, float(cost), unknown, float(saved), failed, replayed)
+
+
+def _usage(read: Callable[[str], Any]) -> Usage:
+    """Return the usage of values that may have any type. ``read`` returns the value of a name."""
+    words: dict[str, Any] = {}
+    for name in ("service_tier", "speed", "inference_geo"):
+        value = read(name)
+        words[name] = None if value is None else _text(value)
+    counts = {name: _count(read(name)) for name in COUNTS}
+    return Usage(**counts, **words, estimated=read("estimated") in (True, 1))
+
+
+def _text(value: Any) -> str:
+    return storable(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
+
+
+def _count(value: Any) -> int:
+    """Return a count from 0 to 2**63 - 1. A value that is not a number counts as 0."""
+    if isinstance(value, float) and math.isfinite(value):
+        value = int(value)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return min(max(value, 0), MAX_COUNT) if is_number else 0
+
+
+def _amount(value: Any, most: float = math.inf) -> float | None:
+    """Return a finite number from 0 to ``most``; None for a value that is not a number or not finite."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        amount = float(value)
+    except OverflowError:
+        return None
+    return min(max(amount, 0.0), most) if math.isfinite(amount) else None

@@ -29,12 +29,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbchat.core.chunks import ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.errors import InputError, StreamError, redact
+from nbchat.core.errors import InputError, redact
+from nbchat.core.fields import one_line
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.core.secrets import redact_message
 from nbchat.core.visible import visible
 from nbchat.file_locks import hold_for_life
+from nbchat.store.folders import state_folder
 from nbchat.store.transcript import Transcript, header_line, read, respond
 
 __all__ = ["Journal", "JournalEntry", "JournalFolder"]
@@ -48,8 +51,6 @@ _SILENCE_S = 3_600
 #: A part of the names of this process's files. The process must not open these files again: POSIX frees
 #: a lock when the process closes any descriptor of the file (fcntl(2), "Advisory record locking").
 _PROCESS = secrets.token_hex(4)
-#: The errors of reading a file that is gone, cut off, or of another program.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, StreamError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class JournalEntry:
     @property
     def name(self) -> str:
         """Return the short name that ``%nbchat recover`` takes."""
-        return self.path.stem.rpartition("-")[2]
+        return _name_of(self.path)
 
 
 class Journal:
@@ -193,11 +194,13 @@ class JournalFolder:
 
     @property
     def path(self) -> Path:
-        """Return the folder, which may not exist yet."""
-        if self._path is None:
-            import platformdirs
+        """Return the folder, which may not exist yet.
 
-            self._path = Path(platformdirs.user_state_dir("nbchat", appauthor=False)) / "journal"
+        Raises:
+            OSError: the user has no home folder.
+        """
+        if self._path is None:
+            self._path = state_folder() / "journal"
         return self._path
 
     def open(
@@ -214,16 +217,26 @@ class JournalFolder:
     ) -> Journal:
         """Return a sink for one answer. An answer that ends within 0.4 s never touches the disk."""
         fields = {"model": model, "endpoint": endpoint, "notebook": notebook, "chat": chat, "cell": cell}
-        return Journal(self, header_line(prompt, at=time.time() if at is None else at, **fields, digest=digest))
+        shown = {name: redact_message(text) for name, text in fields.items()}
+        return Journal(self, header_line(prompt, at=time.time() if at is None else at, **shown, digest=digest))
 
     def recoverable(self) -> list[JournalEntry]:
-        """Return the answers whose process died, newest first."""
-        entries = []
+        """Return the answers whose process died, newest first. Leave out damaged files."""
+        return self.survey()[0]
+
+    def survey(self) -> tuple[list[JournalEntry], dict[str, InputError]]:
+        """Return the answers whose process died, newest first, and the errors of damaged files by their names."""
+        entries: list[JournalEntry] = []
+        damaged: dict[str, InputError] = {}
         for path in self._files():
-            if not _is_alive(path):
-                with contextlib.suppress(*_UNREADABLE):
+            try:
+                if not _is_alive(path):
                     entries.append(_entry(path))
-        return sorted(entries, key=lambda entry: entry.at, reverse=True)
+            except FileNotFoundError:
+                continue  # another kernel discarded the answer
+            except (InputError, OSError) as error:
+                damaged[_name_of(path)] = _unreadable(path, error)
+        return sorted(entries, key=lambda entry: entry.at, reverse=True), damaged
 
     def restore(self, entry: JournalEntry) -> Response:
         """Return the part of the answer that arrived, as a Response of status ``incomplete``. Keep its file.
@@ -233,11 +246,8 @@ class JournalFolder:
         """
         try:
             return respond(*read(entry.path.read_bytes()))
-        except _UNREADABLE as error:
-            raise InputError(
-                f"the answer {entry.name} cannot be restored ({type(error).__name__})",
-                "Another kernel may have discarded it. %nbchat recover lists the answers that can be restored.",
-            ) from error
+        except (InputError, OSError) as error:
+            raise _unreadable(entry.path, error) from None
 
     def discard(self, entry: JournalEntry) -> None:
         """Delete the file of an answer, which another kernel may already have done."""
@@ -258,11 +268,13 @@ class JournalFolder:
         """Warn, the first time only, that answers are not written."""
         if not self._warned:
             self._warned = True
-            self._warn(f"answers would be lost if the kernel died: the journal cannot be written ({redact(problem)})")
+            reason = one_line(redact(problem))
+            self._warn(f"answers would be lost if the kernel died: the journal cannot be written ({reason})")
 
     def _files(self) -> list[Path]:
         try:
-            return sorted(self.path.glob("*.jsonl"))
+            # Opening a pipe would wait for its writer.
+            return sorted(path for path in self.path.glob("*.jsonl") if path.is_file())
         except OSError:
             return []
 
@@ -278,13 +290,25 @@ class JournalFolder:
                     kept_bytes -= status.st_size
 
 
+def _name_of(path: Path) -> str:
+    return path.stem.rpartition("-")[2]
+
+
 def _entry(path: Path) -> JournalEntry:
     header, events = read(path.read_bytes())
     response = respond(header, events)
-    at, model, endpoint, notebook, chat, cell = (
-        header[name] for name in ("at", "model", "endpoint", "notebook", "chat", "cell")
-    )
+    at, chat = header.time("at"), header.name("chat")
+    model, endpoint, notebook, cell = (header.text(name) for name in ("model", "endpoint", "notebook", "cell"))
     return JournalEntry(path, at, model, endpoint, notebook, chat, cell, response.prompt, response.text)
+
+
+def _unreadable(path: Path, error: InputError | OSError) -> InputError:
+    """Return the error for a file of an answer that cannot be read."""
+    if isinstance(error, InputError):
+        reason, hint = error.message, f"Delete the file if you do not need it: {path}"
+    else:
+        reason, hint = error.strerror or str(error), "%nbchat recover lists the answers that can be restored."
+    return InputError(f"the answer {_name_of(path)} cannot be restored ({reason})", hint)
 
 
 def _warn(message: str) -> None:

@@ -3,8 +3,8 @@
 The rules:
 
 1. Every request gets a row: answered, failed, interrupted, sent again or replayed.
-2. Writing never breaks a cell. If a row cannot be written, the user is warned once, the row stays in
-   memory, and each later write tries again.
+2. Writing never breaks a cell. If the file cannot be written, the user is warned once, the rows stay in
+   memory, and each later write tries again. If the file refuses one row, only that row is lost.
 3. Many kernels may write at the same time: WAL mode, short transactions, and waiting while SQLite is busy.
 4. Migrations only add columns, with defaults, so an older nbchat can write to a newer file.
 
@@ -27,8 +27,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from nbchat.core.entries import COLUMNS, COUNTS, TEXTS, Entry, Spent, Total
 from nbchat.core.errors import InputError, OptionError, nearest, redact
+from nbchat.core.fields import one_line
 from nbchat.core.visible import visible
 from nbchat.store.entries import cleaned, entry_of, notebook_name, total_of
+from nbchat.store.folders import data_folder, shown_path
 
 if TYPE_CHECKING:
     import sqlite3
@@ -107,11 +109,13 @@ class Ledger:
 
     @property
     def path(self) -> Path:
-        """Return the path of the file, which may not exist yet."""
-        if self._path is None:
-            import platformdirs
+        """Return the path of the file, which may not exist yet.
 
-            self._path = Path(platformdirs.user_data_dir("nbchat", appauthor=False)) / "ledger.sqlite"
+        Raises:
+            OSError: the user has no home folder.
+        """
+        if self._path is None:
+            self._path = data_folder() / "ledger.sqlite"
         return self._path
 
     # Writing
@@ -130,28 +134,38 @@ class Ledger:
         if not self._waiting:
             return True
         rows = [tuple(entry.to_dict().values()) for entry in self._waiting]
-        marks = ", ".join("?" * len(COLUMNS))
-        statement = f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES ({marks})"
-
-        def insert(connection: sqlite3.Connection) -> None:
-            with connection:
-                connection.executemany(statement, rows)
-
+        refused: list[Exception] = []
         try:
             # After a failure, the next cells must not all wait their full time for the same lock.
-            self._do(insert, patience=_IMPATIENCE_S if self._failing else self._patience, create=True)
+            patience = _IMPATIENCE_S if self._failing else self._patience
+            self._do(lambda connection: refused.extend(_insert(connection, rows)), patience=patience, create=True)
         except Exception as error:  # rule 2
             self._failing = True
-            if not self._warned:
-                self._warned = True
-                self._warn(
-                    f"the usage ledger {_without_home(self.path)} cannot be written ({redact(str(error))}); "
-                    "usage is kept in memory and is written as soon as the file can be written"
-                )
+            self._warn_once(
+                f"the usage ledger {self._shown()} cannot be written ({_reason(error)}); "
+                "usage is kept in memory and is written as soon as the file can be written"
+            )
             return False
         self._waiting.clear()
         self._failing = False
-        return True
+        if refused:
+            self._warn_once(
+                f"the usage ledger {self._shown()} refused {len(refused)} of {len(rows)} rows ({_reason(refused[0])}); "
+                "usage shows the other rows only"
+            )
+        return not refused
+
+    def _warn_once(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._warn(message)
+
+    def _shown(self) -> str:
+        """Return the path for a message; "" if there is no path."""
+        try:
+            return shown_path(self.path)
+        except OSError:
+            return ""
 
     # Reading
 
@@ -186,9 +200,11 @@ class Ledger:
                 raise OptionError(f"usage cannot be grouped by {name!r}", hint)
         groups = [_GROUPS[name] for name in names]
         where, values = _where(since)
-        sums = ", ".join(f"COALESCE(SUM({name}), 0)" for name in COUNTS)
+        # SQLite raises an error if a sum of integers needs more than 64 bits, so both halves are added on their own.
+        halves = [half for name in COUNTS for half in (f"{name} >> 32", f"{name} & 4294967295")]
+        sums = ", ".join(f"COALESCE(SUM({half}), 0)" for half in halves)
         times = [group for name, group in zip(names, groups, strict=True) if name in ("day", "month")]
-        cost_column = len(groups) + len(COUNTS) + 3  # counted from 1: groups, requests, counts, estimated, cost
+        cost_column = len(groups) + len(halves) + 3  # counted from 1: groups, requests, counts, estimated, cost
         rows = self._select(
             f"""
             SELECT {"".join(f"{group}, " for group in groups)} COUNT(*), {sums}, COALESCE(MAX(estimated), 0),
@@ -254,10 +270,10 @@ class Ledger:
             try:
                 return self._do(lambda connection: connection.execute(statement, values).fetchall()) or []
             except Exception as error:
-                raise InputError(
-                    f"the usage ledger {_without_home(self.path)} cannot be read ({error})",
-                    "Check who owns the file and its folder, and whether another program has locked the file.",
-                ) from error
+                hint = "Check who owns the file and its folder, and whether another program has locked the file."
+                if _has_other_schema(error):
+                    hint = "Another program made this file. Move it away; nbchat then makes a new ledger."
+                raise InputError(f"the usage ledger {self._shown()} cannot be read ({_reason(error)})", hint) from None
 
     def _do(
         self,
@@ -277,7 +293,7 @@ class Ledger:
         was_replaced = False
         while True:
             try:
-                if not create and not self.path.exists():
+                if not create and not self._exists():
                     return None
                 return work(self._connect(max(0.0, deadline - time.monotonic())))
             except sqlite3.Error as error:
@@ -292,6 +308,13 @@ class Ledger:
                     raise
                 time.sleep(_RETRY_INTERVAL_S)
 
+    def _exists(self) -> bool:
+        """Return True if there is a file. Without a home folder there is none."""
+        try:
+            return self.path.exists()
+        except OSError:
+            return False
+
     def _connect(self, patience: float) -> sqlite3.Connection:
         import sqlite3
 
@@ -302,8 +325,12 @@ class Ledger:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):  # SQLite would create a file that everybody can read
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        if not self.path.is_file():  # SQLite would wait for a pipe without an end
+            raise OSError("it is not a file")
         connection = sqlite3.connect(self.path, timeout=patience, check_same_thread=False)
         self._connection, self._file = connection, _identity(self.path)
+        # Another program may have written text that is not UTF-8. A lost character is better than an error.
+        connection.text_factory = _decoded
         connection.execute("PRAGMA journal_mode = WAL")
         # NORMAL does not wait for the disk. A killed kernel loses nothing; a power cut may lose the last rows.
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -329,7 +356,7 @@ class Ledger:
             with contextlib.suppress(OSError):
                 os.unlink(f"{self.path}{suffix}")
         self._warn(
-            f"the usage ledger {_without_home(self.path)} was damaged; it is kept as {aside.name}, "
+            f"the usage ledger {self._shown()} was damaged; it is kept as {aside.name}, "
             "and a new one is used"
         )
 
@@ -372,6 +399,51 @@ def _migrate(connection: sqlite3.Connection) -> None:
             connection.execute(f"PRAGMA user_version = {number + 1}")
 
 
+def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Exception]:
+    """Insert the rows, and return the errors of the rows that the file refuses.
+
+    Raises:
+        sqlite3.OperationalError, sqlite3.DatabaseError: no row can be written now.
+    """
+    import sqlite3
+
+    marks = ", ".join("?" * len(COLUMNS))
+    statement = f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES ({marks})"
+    # The errors of a value, not of the file: a type that SQLite has not, a number of more than 64 bits, half a
+    # surrogate pair, a constraint, or a trigger that another program added.
+    errors_of_rows = (
+        *(sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError),
+        *(OverflowError, UnicodeError),
+    )
+    try:
+        with connection:
+            connection.executemany(statement, rows)
+        return []
+    except errors_of_rows:
+        pass
+    refused: list[Exception] = []
+    for row in rows:
+        try:
+            with connection:
+                connection.execute(statement, row)
+        except errors_of_rows as error:
+            refused.append(error)
+    return refused
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _has_other_schema(error: Exception) -> bool:
+    return str(error).startswith(("no such column", "no such table", "table requests", "index requests", "there is "))
+
+
+def _reason(error: Exception) -> str:
+    """Return what happened, on one line and without keys."""
+    return one_line(redact(str(error) or type(error).__name__))
+
+
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
@@ -406,11 +478,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{value}"
     return int(value) if isinstance(value, bool) else value
-
-
-def _without_home(path: Path) -> str:
-    """Return a path for a message, which may end up in a saved notebook, with ``~`` for the home folder."""
-    try:
-        return f"~/{path.relative_to(Path.home()).as_posix()}"
-    except (ValueError, RuntimeError):
-        return path.name

@@ -76,6 +76,8 @@ def cost_of(
         overrides: the user's own prices, which replace all others.
         region: the region of a Vertex endpoint.
     """
+    if usage.uncertain:
+        return None
     try:
         return _cost(usage, model, endpoint, batch or usage.service_tier == "batch", at, overrides or {}, region)
     except Exception:  # rule 4, also if genai-prices cannot be imported

@@ -25,8 +25,9 @@ from nbchat.core.chunks import (
     ToolInput,
     ToolResult,
 )
-from nbchat.core.errors import redact
-from nbchat.core.messages import Message, OpaqueBlock, content_of
+from nbchat.core.errors import InputError, StreamError, redact
+from nbchat.core.fields import Fields
+from nbchat.core.messages import Message, OpaqueBlock, blocks_of
 from nbchat.core.parser import ChatStreamParser
 from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
@@ -34,6 +35,7 @@ from nbchat.core.usage import Usage
 __all__ = ["Transcript", "header_line", "read", "respond"]
 
 _FORMAT = "nbchat.journal/1"
+_HINT = "The file is damaged, or this version of nbchat did not write it."
 #: The start of a key at the end of a text. It is not written before the next text, with which the whole
 #: key can be recognised and removed.
 _KEY_START = re.compile(r"(?<![A-Za-z0-9])(?:s|sk|sk-[A-Za-z0-9_\-]{0,200})\Z")
@@ -140,61 +142,87 @@ def _line(chunk: StreamChunk, after: float) -> str:
     return _json(event, after)
 
 
-def read(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def read(data: bytes) -> tuple[Fields, list[Fields]]:
     """Return the header and the events of a transcript, without a last line that was cut off.
 
     Raises:
-        ValueError: the data is not a transcript of this format.
+        InputError: the data is not a transcript of this format.
     """
     first, *others = data.split(b"\n")
-    header = json.loads(first)
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ValueError("the file was not written by this version of nbchat")
+    try:
+        header = Fields(json.loads(first), "header")
+    except (ValueError, RecursionError):
+        raise InputError("the first line is not JSON", _HINT) from None
+    if "format" not in header:
+        raise InputError("the first line has no format", _HINT)
+    header.check_format(_FORMAT)
     events = []
-    for line in others:
+    for number, line in enumerate(others, 2):
         try:
-            events.append(json.loads(line))
-        except ValueError:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        events.append(Fields(event, f"line {number}"))
     return header, events
 
 
-def respond(header: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Response:
+def respond(header: Fields, events: Iterable[Fields]) -> Response:
     """Fold the events, as the session would have done, into a Response of status ``incomplete``.
 
     The output tokens of a round that did not end are estimated. The tokens of its prompt are not known and
     count as 0.
+
+    Raises:
+        InputError: a field is missing or has another type.
     """
     now = 0.0
-    turn = Accumulator(Message.from_dict(header["prompt"]), lambda: now)
-    parser, has_results = _new_parser(header), False
+    known = {name: header.name(name) for name in ("model", "endpoint", "digest")}
+    turn = Accumulator(Message.of_fields(header.fields("prompt")), lambda: now)
+    parser, has_results = _new_parser(known["model"]), False
     for event in events:
-        now = event["after"]
-        if event["type"] == "tool_result":
-            turn.feed(ToolResult(event["tool_use_id"], content_of(event["content"]), event["is_error"]))
+        now = max(now, event.amount("after"))  # the clock of a damaged file may go back
+        kind = event.text("type")
+        if kind == "tool_result":
+            turn.feed(ToolResult(event.text("tool_use_id"), blocks_of(event, "content"), event.flag("is_error")))
             has_results = True
             continue
         if has_results:
             turn.answer_tools()
             has_results = False
-        if event["type"] == "response":
-            usage = Usage.from_dict(event["usage"])
-            turn.feed(ResponseChunk(event["message"], parser.snapshot().blocks, usage))
-            parser = _new_parser(header)
+        if kind == "response":
+            usage = Usage.of_fields(event.fields("usage"))
+            turn.feed(ResponseChunk(_message_of(event.fields("message")), parser.snapshot().blocks, usage))
+            parser = _new_parser(known["model"])
             continue
         if "block" in event:  # the parser adds the fields of an unknown delta to its block
-            fields = {key: value for key, value in event["block"].items() if key != "type"}
-            parser.feed(_delta(event["index"], "whole_delta", **fields))
-        if (chunk := parser.feed(event)) is not None:
+            fields = {key: value for key, value in event.mapping("block").items() if key != "type"}
+            _feed(parser, event, _delta(event.count("index"), "whole_delta", **fields))
+        if (chunk := _feed(parser, event, event.plain())) is not None:
             turn.feed(chunk)
     if has_results:
         turn.answer_tools()
     if (rest := parser.snapshot()).blocks:
         turn.cut(rest)
-    return turn.respond("incomplete", **{name: header[name] for name in ("model", "endpoint", "digest")})
+    return turn.respond("incomplete", **known)
 
 
-def _new_parser(header: Mapping[str, Any]) -> ChatStreamParser:
+def _message_of(message: Fields) -> dict[str, Any]:
+    """Return the message of an answer, with the fields that a Response takes from it checked."""
+    return message.plain() | {
+        **{name: message.optional_text(name) for name in ("model", "id", "stop_reason", "_request_id")},
+        "stop_details": message.optional_mapping("stop_details"),
+    }
+
+
+def _feed(parser: ChatStreamParser, event: Fields, plain: Mapping[str, Any]) -> StreamChunk | None:
+    """Feed one event to the parser, which reads what an endpoint sends and trusts its types."""
+    try:
+        return parser.feed(plain)
+    except (StreamError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise event.misfit("type", f"an event that can follow here ({type(error).__name__})") from error
+
+
+def _new_parser(model: str) -> ChatStreamParser:
     parser = ChatStreamParser()
-    parser.feed({"type": "message_start", "message": {"model": header["model"], "role": "assistant"}})
+    parser.feed({"type": "message_start", "message": {"model": model, "role": "assistant"}})
     return parser

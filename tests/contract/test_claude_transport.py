@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from nbchat.core import errors
+from nbchat.core import errors, secrets
 from nbchat.core.chunks import Notice
 from nbchat.core.errors import (
     AuthError,
@@ -847,7 +847,7 @@ def test_foundry_through_the_sdks_own_client(bare: pytest.MonkeyPatch, http: Any
 
 def test_the_repr_of_a_transport_has_no_key(monkeypatch: pytest.MonkeyPatch):
     """Neither the key nor a password in the address is shown, and both are redacted from then on."""
-    monkeypatch.setattr(errors, "_secrets", set())
+    monkeypatch.setattr(secrets, "_secrets", set())
     transport = ClaudeTransport("mine", base_url="http://me:pass-word-1@host/x", api_key="gateway-key-1")
     assert repr(transport) == "ClaudeTransport('mine', base_url='http://me:…@host/x')"
     assert errors.redact("gateway-key-1 pass-word-1") == "… …"

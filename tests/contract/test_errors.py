@@ -19,7 +19,7 @@ import anthropic
 import httpx2
 import pytest
 
-from nbchat.core import errors
+from nbchat.core import secrets
 from nbchat.core.errors import (
     AuthError,
     BadRequestError,
@@ -166,7 +166,7 @@ def shown(error: BaseException) -> str:
 
 @pytest.fixture(autouse=True)
 def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(errors, "_secrets", set())
+    monkeypatch.setattr(secrets, "_secrets", set())
     keep_secret(GATEWAY_KEY)
 
 

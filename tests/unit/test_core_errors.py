@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from nbchat.core import errors
+from nbchat.core import errors, secrets
 from nbchat.core.errors import (
     AuthError,
     BadRequestError,
@@ -152,7 +152,8 @@ def test_redact_removes_keys_and_keeps_words(text, clean):
 
 def test_a_configured_key_is_never_shown(monkeypatch):
     """A key may have any form, and one key may begin like another."""
-    monkeypatch.setattr(errors, "_secrets", set())
+    monkeypatch.setattr(secrets, "_secrets", set())
+    monkeypatch.setattr(secrets, "_short_secrets", set())
     errors.keep_secret(" gateway-key-1 ")
     errors.keep_secret("gateway-key-1-longer")
     errors.keep_secret("short")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nbchat.core import errors
+from nbchat.core import secrets
 from nbchat.core.entries import Entry, Spent
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.usage import Usage
@@ -143,7 +143,7 @@ def test_spent_tells_known_from_unknown(ledger: Ledger):
 
 def test_no_key_and_no_folder_of_a_user_gets_in(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     """Keys planted in every text are gone from the file, and so is the path of the notebook."""
-    monkeypatch.setattr(errors, "_secrets", {"my-gateway-secret"})
+    monkeypatch.setattr(secrets, "_secrets", {"my-gateway-secret"})
     planted = "sk-ant-api03-CANARY_canary my-gateway-secret"
     texts = dict.fromkeys(("endpoint", "model", "chat", "cell", "status", "digest", "response_id"), planted)
     ledger.record(replace(ENTRY, notebook="/srv/people/CanaryUser/n.ipynb", **texts))

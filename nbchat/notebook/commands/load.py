@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 from nbchat.core.errors import InputError
+from nbchat.core.saved_files import read_json
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
 from nbchat.notebook.commands.conversation import CHAT
@@ -19,13 +17,10 @@ def load(call: Call, file: str, chat: str | None) -> None:
     from nbchat.core.conversation import Conversation
 
     try:
-        stored = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
-        loaded = Conversation.from_dict(stored)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"%nbchat load {file}: no conversation could be read ({type(error).__name__}: {error})",
-            "Give a file that %nbchat save wrote.",
-        ) from None
+        loaded = Conversation.from_dict(read_json(file))
+    except InputError as error:
+        hint = f"Give a file that %nbchat save wrote. {error.hint}"
+        raise InputError(f"%nbchat load {file}: no conversation could be read: {error.message}", hint) from None
     loaded.name = chat or loaded.name
     replaced = len(call.session.conversations.get(loaded.name, ()))
     call.session.conversations[loaded.name] = loaded

@@ -23,9 +23,16 @@ def recover(call: Call, name: str | None) -> None:
     from nbchat.view.tables import text_table
 
     journals = call.session.recording.journals
-    entries = {entry.name: entry for entry in journals.recoverable()}
+    answers, damaged = journals.survey()
+    entries = {entry.name: entry for entry in answers}
+    if name in damaged:
+        raise damaged[name]
+    if name is None:
+        for error in damaged.values():
+            print(f"{error.message}\n{error.hint}")
     if not entries:
-        print("nothing to recover: no kernel was killed in the middle of an answer")
+        if not damaged:
+            print("nothing to recover: no kernel was killed in the middle of an answer")
     elif name is None:
         print(text_table(("name", "asked", "notebook", "characters", "prompt"), map(_row, entries.values())))
         print("%nbchat recover NAME brings one back as _claude")

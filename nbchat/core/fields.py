@@ -1,0 +1,280 @@
+"""A reader of fields: it checks the types in a document that somebody else may have written.
+
+A saved Response, a conversation, a cassette and a journal are files. A file can be edited, damaged or
+made by another program, so no value in one can be trusted. Each method here returns a value of the
+promised type, or raises one InputError that names the field, such as ``turns[2].messages[0].role``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from nbchat.core.errors import InputError
+
+__all__ = ["MAX_COUNT", "Fields", "one_line", "storable"]
+
+#: The largest count: the largest integer of SQLite and of most other programs.
+MAX_COUNT: Final = 2**63 - 1
+#: How deep lists and objects may be nested. Python stops at about 1,000 frames, and copying a value or
+#: writing it as JSON takes several frames for each level.
+MAX_DEPTH: Final = 100
+#: The last second of the year 9999. Python's calendar ends there.
+MAX_TIME_S: Final = 253_402_300_799
+MAX_NAME_CHARACTERS: Final = 200
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+#: The default of a field that must be there.
+_REQUIRED: Final = object()
+
+T = TypeVar("T")
+
+
+def storable(text: str) -> str:
+    """Return the text with U+FFFD for each half of a surrogate pair, which UTF-8 cannot encode.
+
+    >>> storable("a" + chr(0xD83D)) == "a" + chr(0xFFFD)
+    True
+    """
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """Return the text on one line, without control characters.
+
+    >>> one_line("cut\\n\\n# Not a heading")
+    'cut # Not a heading'
+    """
+    words = storable(text).split()
+    return "".join(character for character in " ".join(words) if character.isprintable())
+
+
+class Fields:
+    """The fields of one JSON object, each read with its type.
+
+    Args:
+        document: the object, as json.loads returns it.
+        path: the place of the object in its document, such as ``turns[0]``; "" for the document.
+
+    Raises:
+        InputError: the document is not an object.
+
+    >>> from nbchat.core.errors import InputError
+    >>> fields = Fields({"name": "main", "tokens": "many"})
+    >>> fields.text("name")
+    'main'
+    >>> try:
+    ...     fields.count("tokens", 0)
+    ... except InputError as error:
+    ...     print(error.message)
+    the field tokens is text, not a whole number of at least 0
+    """
+
+    def __init__(self, document: Any, path: str = "") -> None:
+        if not isinstance(document, Mapping):
+            raise _misfit(path, document, "an object")
+        self._document, self._path = document, path
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._document
+
+    def check_format(self, expected: str) -> None:
+        """Raise InputError if the object names a format other than ``expected``."""
+        found = self._document.get("format", expected)
+        if found != expected:
+            label = found if isinstance(found, str) else _kind(found)
+            raise InputError(f"the format is {one_line(label)[:60]}, not {expected}", _HINT)
+
+    def text(self, name: str, default: Any = _REQUIRED) -> str:
+        """Return a text. Halves of surrogate pairs are replaced."""
+        return self._read(name, default, "text", _text)
+
+    def optional_text(self, name: str) -> str | None:
+        """Return a text, or None if the field is missing or null."""
+        return None if self._document.get(name) is None else self.text(name)
+
+    def name(self, name: str, default: Any = _REQUIRED) -> str:
+        """Return a text of one line, such as the name of a model."""
+        return self._read(name, default, f"a name of at most {MAX_NAME_CHARACTERS} characters on one line", _name)
+
+    def choice(self, name: str, choices: Iterable[str], default: Any = _REQUIRED) -> str:
+        """Return a text that is one of ``choices``."""
+        allowed = tuple(choices)
+
+        def read(value: Any) -> str | None:
+            return value if isinstance(value, str) and value in allowed else None
+
+        return self._read(name, default, f"one of {', '.join(allowed)}", read)
+
+    def flag(self, name: str, default: Any = _REQUIRED) -> bool:
+        """Return true or false."""
+        return self._read(name, default, "true or false", lambda value: value if isinstance(value, bool) else None)
+
+    def count(self, name: str, default: Any = _REQUIRED) -> int:
+        """Return a whole number from 0 to :data:`MAX_COUNT`."""
+        return self._read(name, default, "a whole number of at least 0", _count)
+
+    def amount(self, name: str, default: Any = _REQUIRED) -> float:
+        """Return a finite number of at least 0, such as a duration or a price."""
+        return self._read(name, default, "a finite number of at least 0", _amount)
+
+    def optional_amount(self, name: str) -> float | None:
+        """Return a finite number of at least 0, or None if the field is missing or null."""
+        return None if self._document.get(name) is None else self.amount(name)
+
+    def time(self, name: str) -> float:
+        """Return a time in seconds since the epoch that a calendar can show."""
+
+        def read(value: Any) -> float | None:
+            seconds = _amount(value)
+            return seconds if seconds is not None and seconds <= MAX_TIME_S else None
+
+        return self._read(name, _REQUIRED, "a time in seconds since 1970", read)
+
+    def value(self, name: str) -> Any:
+        """Return any JSON value, as a copy; None if the field is missing."""
+        return _plain(self._document.get(name), self._place(name))
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """Return an object with any content, as a copy."""
+        return self.fields(name).plain()
+
+    def optional_mapping(self, name: str) -> dict[str, Any] | None:
+        """Return an object with any content, or None if the field is missing or null."""
+        return None if self._document.get(name) is None else self.mapping(name)
+
+    def fields(self, name: str) -> Fields:
+        """Return the fields of an object."""
+        return Fields(self._get(name), self._place(name))
+
+    def list(self, name: str, default: Any = _REQUIRED) -> tuple[Any, ...]:
+        """Return the items of a list, unchecked."""
+
+        def read(value: Any) -> tuple[Any, ...] | None:
+            return tuple(value) if isinstance(value, list | tuple) else None
+
+        return self._read(name, default, "a list", read)
+
+    def each(self, name: str, default: Any = _REQUIRED) -> tuple[Fields, ...]:
+        """Return the fields of each object in a list."""
+        items = self.list(name, default)
+        return tuple(Fields(item, f"{self._place(name)}[{number}]") for number, item in enumerate(items))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts; () if the field is missing."""
+        items = enumerate(self.list(name, ()))
+        return tuple(_checked(item, f"{self._place(name)}[{number}]", "text", _text) for number, item in items)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the whole object as a copy whose texts can be stored."""
+        copy: dict[str, Any] = _plain(self._document, self._path)
+        return copy
+
+    def misfit(self, name: str, wanted: str) -> InputError:
+        """Return the error for a field whose value is not what is ``wanted``."""
+        return _misfit(self._place(name), self._document.get(name), wanted)
+
+    def is_text(self, name: str) -> bool:
+        """Return True if the field is there and is a text."""
+        return isinstance(self._document.get(name), str)
+
+    def _place(self, name: str) -> str:
+        return f"{self._path}.{name}" if self._path else name
+
+    def _get(self, name: str) -> Any:
+        if name not in self._document:
+            raise InputError(f"the field {self._place(name)} is missing", _HINT)
+        return self._document[name]
+
+    def _read(self, name: str, default: Any, wanted: str, read: Callable[[Any], T | None]) -> T:
+        if default is not _REQUIRED and name not in self._document:
+            fallback: T = default
+            return fallback
+        return _checked(self._get(name), self._place(name), wanted, read)
+
+
+_HINT = "The file is damaged, or another program wrote it. Restore it, or fix that field."
+
+
+def _checked(value: Any, path: str, wanted: str, read: Callable[[Any], T | None]) -> T:
+    result = read(value)
+    if result is None:
+        raise _misfit(path, value, wanted)
+    return result
+
+
+def _misfit(path: str, value: Any, wanted: str) -> InputError:
+    subject = f"the field {path}" if path else "the document"
+    kind = _kind(value)
+    return InputError(f"{subject} is {kind}, not {wanted}", _HINT)
+
+
+def _kind(value: Any) -> str:
+    """Return the name of a value's type in JSON, for a message. The value itself may be private or huge."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return "a number" if _amount(value) is not None else "a number out of range"
+        case str():
+            return "text"
+        case Mapping():
+            return "an object"
+        case list() | tuple():
+            return "a list"
+    return type(value).__name__
+
+
+def _text(value: Any) -> str | None:
+    return storable(value) if isinstance(value, str) else None
+
+
+def _name(value: Any) -> str | None:
+    if not isinstance(value, str) or len(value) > MAX_NAME_CHARACTERS:
+        return None
+    name = storable(value)
+    return name if name.isprintable() else None
+
+
+def _count(value: Any) -> int | None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole and 0 <= value <= MAX_COUNT else None
+
+
+def _amount(value: Any) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        # An integer stays one: 3 must not come back as 3.0.
+        return value if math.isfinite(float(value)) and value >= 0 else None
+    except OverflowError:  # an integer with more than 308 digits
+        return None
+
+
+def _plain(value: Any, path: str, depth: int = 0) -> Any:
+    """Return a copy of a JSON value whose texts can be stored.
+
+    Raises:
+        InputError: the value is nested too deeply, or is not JSON.
+    """
+    if isinstance(value, str):
+        return storable(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if depth == MAX_DEPTH:
+        raise InputError(f"the field {path} is nested more than {MAX_DEPTH} levels deep", _HINT)
+    if isinstance(value, Mapping):
+        copy = {}
+        for key, part in value.items():
+            copy[storable(str(key))] = _plain(part, path, depth + 1)
+        return copy
+    if isinstance(value, list | tuple):
+        items = []
+        for part in value:
+            items.append(_plain(part, path, depth + 1))
+        return items
+    raise _misfit(path, value, "a JSON value")
