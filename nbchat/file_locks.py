@@ -42,8 +42,8 @@ def hold_for_life(descriptor: int) -> bool | None:
 def writing(path: Path) -> Iterator[None]:
     """Wait until no other kernel or thread writes ``path``, and exclude them in the block.
 
-    The file exists in the block: an empty one is created if there is none. The block may replace the
-    file by another one. Readers are not excluded.
+    The file exists in the block: an empty one that only its owner can read is created if there is none.
+    The block may replace the file by another one. Readers are not excluded.
     """
     with _writing(path):
         yield
@@ -73,7 +73,7 @@ if sys.platform == "win32":
                 with contextlib.suppress(OSError):  # LK_LOCK gives up after ten seconds: wait again
                     msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
                     break
-            path.touch()
+            path.touch(mode=0o600)
             yield
             os.lseek(descriptor, 0, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
@@ -95,7 +95,7 @@ else:
     def _writing(path: Path) -> Iterator[None]:
         # The lock is on the file itself, so that no lock file lies next to it in a repository.
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 with contextlib.suppress(OSError):  # a network drive without locks: write without one
                     fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -88,7 +88,7 @@ class Fields:
             raise InputError(f"the format is {one_line(label)[:60]}, not {expected}", _HINT)
 
     def text(self, name: str, default: Any = _REQUIRED) -> str:
-        """Return a text. Halves of surrogate pairs are replaced."""
+        """Return a text. It may have halves of surrogate pairs, as models send them."""
         return self._read(name, default, "text", _text)
 
     def optional_text(self, name: str) -> str | None:
@@ -168,7 +168,7 @@ class Fields:
         return tuple(_checked(item, f"{self._place(name)}[{number}]", "text", _text) for number, item in items)
 
     def plain(self) -> dict[str, Any]:
-        """Return the whole object as a copy whose texts can be stored."""
+        """Return the whole object as a copy."""
         copy: dict[str, Any] = _plain(self._document, self._path)
         return copy
 
@@ -230,7 +230,7 @@ def _kind(value: Any) -> str:
 
 
 def _text(value: Any) -> str | None:
-    return storable(value) if isinstance(value, str) else None
+    return value if isinstance(value, str) else None
 
 
 def _name(value: Any) -> str | None:
@@ -256,21 +256,19 @@ def _amount(value: Any) -> float | None:
 
 
 def _plain(value: Any, path: str, depth: int = 0) -> Any:
-    """Return a copy of a JSON value whose texts can be stored.
+    """Return a copy of a JSON value.
 
     Raises:
         InputError: the value is nested too deeply, or is not JSON.
     """
-    if isinstance(value, str):
-        return storable(value)
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, str | bool | int | float):
         return value
     if depth == MAX_DEPTH:
         raise InputError(f"the field {path} is nested more than {MAX_DEPTH} levels deep", _HINT)
     if isinstance(value, Mapping):
         copy = {}
         for key, part in value.items():
-            copy[storable(str(key))] = _plain(part, path, depth + 1)
+            copy[str(key)] = _plain(part, path, depth + 1)
         return copy
     if isinstance(value, list | tuple):
         items = []

@@ -27,14 +27,19 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"'<>()\[\]{}`]+")
 MIN_CHARACTERS = 8
 #: Servers without accounts want some key, and their guides name these words. They are not secrets, and
 #: some of them are also names of endpoints.
-_PLACEHOLDERS = frozenset("none null empty dummy key test token x xxx ollama local lm-studio not-needed".split())
+_PLACEHOLDERS = frozenset(
+    {"none", "null", "empty", "dummy", "key", "test", "token", "xxx", "ollama", "local", "lm-studio", "not-needed"}
+)
 #: Names of settings, headers and parameters that hold a secret.
 _SECRET_NAME = re.compile(r"(?i)key|token|secret|password|passwd|credential|authorization|cookie|signature")
 #: The parts of the path of a base URL that are certainly not a key.
 _PLAIN_PARTS = frozenset(
-    "anthropic api apis apps bedrock chat claude compat compatible compatibility endpoint endpoints foundry gateway "
-    "inference latest litellm llm messages model models ollama openai openrouter paas plan coding proxy raw router "
-    "serving serving-endpoints services v vertex".split()
+    (
+        *("anthropic", "api", "apis", "apps", "bedrock", "chat", "claude", "coding", "compat", "compatible"),
+        *("compatibility", "endpoint", "endpoints", "foundry", "gateway", "inference", "latest", "litellm", "llm"),
+        *("messages", "model", "models", "ollama", "openai", "openrouter", "paas", "plan", "proxy", "raw", "router"),
+        *("serving", "serving-endpoints", "services", "v", "vertex"),
+    )
 )
 _VERSION = re.compile(r"v?\d{1,3}(?:\.\d{1,3})?(?:alpha|beta)?\d?")
 #: A part of the path of any URL that looks like a key: twelve letters and digits in a row, with both.

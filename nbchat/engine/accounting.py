@@ -186,7 +186,7 @@ class Account:
         broke_off = error in (BROKE_OFF, StreamError.__name__)
         if usage.total_tokens or broke_off or not error:
             self._costs.append(price)
-        spent = price if usage.total_tokens or broke_off else 0.0
+        spent = price if usage.total_tokens or usage.uncertain or broke_off else 0.0
         self._write(kind, error or status, usage, answer, model=model, cost=spent)
 
     @property
@@ -227,6 +227,6 @@ class Account:
                 saved=saved,
                 digest=self._digest,
                 response_id=str(answer.message.get("id") or "") if answer is not None else "",
-                duration=self._now() - self._began,
+                duration=max(0.0, self._now() - self._began),  # the clock may have been set back
             )
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 
 from nbchat.core.errors import NbchatError
+from nbchat.core.secrets import mask
 from nbchat.core.visible import visible
 from nbchat.distribution import installed_version
 from nbchat.engine.session import Session
@@ -71,4 +72,4 @@ def _installed(session: Session) -> Iterator[str]:
     has_key = session.endpoints.has_anthropic()
     yield f"credentials    {'the SDK finds some for the Anthropic API' if has_key else 'none for the Anthropic API'}"
     for name, source in sorted(session.config.sources.items()):
-        yield f"setting        {name} = {getattr(session.config, name)!r} (from {source})"
+        yield f"setting        {name} = {mask(getattr(session.config, name), name)!r} (from {source})"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nbchat import telemetry
 from nbchat.core.chunks import Notice
-from nbchat.core.errors import NbchatError
+from nbchat.core.errors import AuthError, BudgetError, CassetteMiss, InputError, NbchatError
 from nbchat.core.messages import ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.engine.accounting import Account
@@ -74,7 +74,7 @@ class Driver:
     def _exchange(self, turn: Turn, request: Request) -> None:
         """Send one request and feed its answer to the turn and the sinks."""
         self.account.begin(request)
-        replayed, status, error = False, "error", ""
+        replayed, status, error, sent = False, "error", "", True
         feed, emit = turn.feed, self.sinks.feed
         try:
             with self.recording.stream(request, self.endpoint) as events:
@@ -94,16 +94,19 @@ class Driver:
             raise
         except NbchatError as failure:
             error = getattr(failure, "type", None) or type(failure).__name__
+            sent = not _was_not_sent(failure)
             raise
         finally:
-            self.book(turn, status, replayed=replayed, error=error)
+            self.book(turn, status, replayed=replayed, error=error, sent=sent)
 
-    def book(self, turn: Turn, status: str, *, replayed: bool, error: str) -> None:
+    def book(self, turn: Turn, status: str, *, replayed: bool, error: str, sent: bool = True) -> None:
         """End the answer and book its request, however it ended: what arrived was paid for.
 
         An interrupt waits until this is done.
         """
-        self.account.end(turn.end_answer(), status, replayed=replayed, error=error)
+        answer = turn.end_answer()
+        if sent or answer is not None:
+            self.account.end(answer, status, replayed=replayed, error=error)
 
     def _run_calls(self, turn: Turn, calls: Sequence[ToolUseBlock]) -> None:
         """Run the calls in order. An interrupt answers the calls that are left."""
@@ -123,3 +126,11 @@ class Driver:
             for result in turn.abandon_calls():
                 self.sinks.feed(result)
             raise
+
+
+def _was_not_sent(failure: NbchatError) -> bool:
+    """Return True if the error says that the request never left: it costs nothing and has no row in the ledger."""
+    if isinstance(failure, AuthError):
+        # An endpoint that refuses a key answers with a type. Without one, no credentials were found here.
+        return failure.status is None and failure.type in (None, "no_credentials")
+    return isinstance(failure, InputError | BudgetError | CassetteMiss)

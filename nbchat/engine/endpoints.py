@@ -18,6 +18,7 @@ from typing import Any
 from nbchat.config import Nbchat
 from nbchat.core.errors import AuthError, NbchatError, OptionError, nearest
 from nbchat.core.request import Request, Transport
+from nbchat.core.secrets import shown_url
 from nbchat.models import LOCAL, PLATFORMS, StructuredMethod, structured_method
 from nbchat.options import Options
 from nbchat.transports.claude import ClaudeTransport
@@ -177,7 +178,9 @@ class Endpoints:
             url = described if isinstance(described, str) else described.get("base_url", "")
             return Endpoint(name, model, lambda: self._transport_of(name, described), priced_as=url)
         if re.match(r"https?://", name):
-            return Endpoint(name, model, lambda: self._transport_of(name, name))
+            # The name is shown, and is stored in a Response, in the ledger and in the journal.
+            shown = shown_url(name)
+            return Endpoint(shown, model, lambda: self._transport_of(shown, name), priced_as=name)
         raise OptionError(
             f"--endpoint {name}: unknown endpoint",
             nearest(name, self.names()) or "Name one of: " + ", ".join(self.names()) + "; or a base URL.",

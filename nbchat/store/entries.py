@@ -114,7 +114,8 @@ def total_of(row: Sequence[Any], groups: int) -> Total:
     requests, *sums, estimated, cost, unknown, saved, failed, replayed = row[groups:]
     halves = [int(part) for part in sums]
     counts = [(high << 32) + low for high, low in zip(halves[::2], halves[1::2], strict=True)]
-    usage = Usage(**dict(zip(COUNTS, counts, strict=True)), estimated=bool(estimated))
+    fields: dict[str, Any] = dict(zip(COUNTS, counts, strict=True))
+    usage = Usage(**fields, estimated=bool(estimated))
     keys = tuple(_text(key) for key in row[:groups])
     return Total(keys, requests, usage, float(cost), unknown, float(saved), failed, replayed)
 
@@ -125,7 +126,7 @@ def _usage(read: Callable[[str], Any]) -> Usage:
     for name in ("service_tier", "speed", "inference_geo"):
         value = read(name)
         words[name] = None if value is None else _text(value)
-    counts = {name: _count(read(name)) for name in COUNTS}
+    counts: dict[str, Any] = {name: _count(read(name)) for name in COUNTS}
     return Usage(**counts, **words, estimated=read("estimated") in (True, 1))
 
 

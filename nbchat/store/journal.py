@@ -30,7 +30,7 @@ from pathlib import Path
 
 from nbchat.core.chunks import ResponseChunk, StreamChunk, ToolResult
 from nbchat.core.errors import InputError, redact
-from nbchat.core.fields import one_line
+from nbchat.core.fields import one_line, storable
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.response import Response
@@ -298,8 +298,11 @@ def _entry(path: Path) -> JournalEntry:
     header, events = read(path.read_bytes())
     response = respond(header, events)
     at, chat = header.time("at"), header.name("chat")
-    model, endpoint, notebook, cell = (header.text(name) for name in ("model", "endpoint", "notebook", "cell"))
-    return JournalEntry(path, at, model, endpoint, notebook, chat, cell, response.prompt, response.text)
+    model, endpoint, notebook, cell = (
+        storable(header.text(name)) for name in ("model", "endpoint", "notebook", "cell")
+    )
+    prompt, text = storable(response.prompt), str(response)  # both are printed
+    return JournalEntry(path, at, model, endpoint, notebook, chat, cell, prompt, text)
 
 
 def _unreadable(path: Path, error: InputError | OSError) -> InputError:

@@ -355,10 +355,7 @@ class Ledger:
         for suffix in ("-wal", "-shm"):
             with contextlib.suppress(OSError):
                 os.unlink(f"{self.path}{suffix}")
-        self._warn(
-            f"the usage ledger {self._shown()} was damaged; it is kept as {aside.name}, "
-            "and a new one is used"
-        )
+        self._warn(f"the usage ledger {self._shown()} was damaged; it is kept as {aside.name}, and a new one is used")
 
 
 def _close_around_forks(ledger: Ledger) -> None:

@@ -78,7 +78,7 @@ class Cassette:
                 hint = nearest(str(value), choices) or f"Choose one of {', '.join(choices)}."
                 raise OptionError(f"a cassette has no {option} {value!r}", hint)
         # The real path, so that a link stays a link when the file is replaced, and a later chdir changes nothing.
-        self.path = Path(os.path.realpath(Path(path).expanduser()))
+        self.path = Path(os.path.realpath(os.path.expanduser(path)))
         self.mode, self.speed = mode, speed
         self._shown_path = str(path)
         self._counts = dict.fromkeys(("replayed", "sent", "recorded", "missed"), 0)

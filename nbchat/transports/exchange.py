@@ -30,12 +30,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbchat.core.errors import redact
+from nbchat.core.errors import InputError, redact
+from nbchat.core.fields import Fields
 
 __all__ = ["Exchange", "portable", "public"]
 
 #: The types of deltas that are joined, because an answer has hundreds of them, and the field of each.
 _RUN_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+#: The longest pause in a recording: an hour. A damaged file must not let a replay sleep for years.
+_MAX_PAUSE_MS = 3_600_000
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -101,9 +104,10 @@ def public(body: Mapping[str, Any]) -> dict[str, Any]:
 def _personal_patterns() -> list[tuple[re.Pattern[str], str]]:
     """Return what else names a person (any home, the working folder, the user's name), with replacements."""
     patterns = [(_HOMES, "~")]
-    folder = os.getcwd()
-    if len(Path(folder).parts) > 2:
-        patterns.append((re.compile(re.escape(folder) + r"(?![\w-])"), "."))
+    with contextlib.suppress(OSError):  # the working folder may have been deleted
+        folder = os.getcwd()
+        if len(Path(folder).parts) > 2:
+            patterns.append((re.compile(re.escape(folder) + r"(?![\w-])"), "."))
     with contextlib.suppress(Exception):  # a container may run as a user without a name
         name = getpass.getuser()
         # A name can also be an ordinary word, so only a name that is part of a path or an address counts.
@@ -114,7 +118,10 @@ def _personal_patterns() -> list[tuple[re.Pattern[str], str]]:
 
 def _homes() -> list[tuple[str, str]]:
     """Return the user's home folder in each spelling that texts have, with the mark for each."""
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # some containers run as a user without a home folder
+        return []
     if len(home.parts) < 3:
         return []  # /root, /content and / name nobody, and are common words in answers
     marks = {
@@ -191,15 +198,19 @@ class Exchange:
         """Return the exchange of a line.
 
         Raises:
-            ValueError, KeyError, IndexError, TypeError: the line is damaged.
+            InputError: the line is not JSON, or a field is missing or has another type.
         """
-        fields = json.loads(line)
-        items = fields["events"]
-        homes = _homes()
+        try:
+            fields = Fields(json.loads(line))
+        except (ValueError, RecursionError):
+            raise InputError("it is not JSON") from None
+        items = fields.list("events")
         if "⟨home".encode() in line:
-            items = _map_texts(items, lambda text: _restored(text, homes))
-        events = tuple(_unpacked(items))
-        return cls(fields["digest"], fields["endpoint"], fields["request"], events, fields.get("also", ""))
+            homes = _homes()
+            items = tuple(_map_texts(_bounded(items), lambda text: _restored(text, homes)))
+        events = tuple(event for number, item in enumerate(items) for event in _unpacked(item, f"events[{number}]"))
+        also = fields.text("also", "")
+        return cls(fields.text("digest"), fields.name("endpoint"), fields.mapping("request"), events, also)
 
 
 def _run_of(event: Mapping[str, Any]) -> tuple[str, int, str] | None:
@@ -238,19 +249,37 @@ def _packed(events: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[list[An
             yield [ms, _map_texts(event, lambda text: _without_secrets(text, homes))]
 
 
-def _unpacked(items: Iterable[list[Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for item in items:
-        if isinstance(item[0], int):
-            ms, event = item
-            if not isinstance(event, dict):
-                raise TypeError(event)
-            yield ms, event
-            continue
-        kind, index, text, cuts = item
-        field, start = _RUN_FIELDS[kind], 0
-        lengths = [*cuts[1::2]]
-        lengths[-1] = len(text)  # if a key or the home was replaced, the last piece has the rest of the text
-        for ms, length in zip(cuts[::2], lengths, strict=True):
-            delta = {"type": kind, field: text[start : start + length]}
-            yield ms, {"type": "content_block_delta", "index": index, "delta": delta}
-            start += length
+def _bounded(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the items, or raise InputError if they are nested so deeply that no function could walk them."""
+    Fields({"events": items}).value("events")
+    return items
+
+
+def _unpacked(item: Any, path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the events of one item, each with its milliseconds.
+
+    Raises:
+        InputError: the item has another form.
+    """
+    match item:
+        case [int(ms), dict(event)]:
+            Fields({path: event}).value(path)  # not nested too deeply; halves of surrogate pairs stay as recorded
+            yield _milliseconds(ms, path), event
+        case [str(kind), int(index), str(text), list(cuts)] if kind in _RUN_FIELDS and cuts and not len(cuts) % 2:
+            field, start = _RUN_FIELDS[kind], 0
+            lengths = [_whole(length, path) for length in cuts[1::2]]
+            lengths[-1] = len(text)  # if a key or the home was replaced, the last piece has the rest of the text
+            for ms, length in zip(cuts[::2], lengths, strict=True):
+                delta = {"type": kind, field: text[start : start + length]}
+                yield _milliseconds(ms, path), {"type": "content_block_delta", "index": index, "delta": delta}
+                start += length
+        case _:
+            raise InputError(f"the field {path} is neither an event nor a run of deltas")
+
+
+def _milliseconds(value: Any, path: str) -> int:
+    return min(_whole(value, path), _MAX_PAUSE_MS)
+
+
+def _whole(value: Any, path: str) -> int:
+    return Fields({path: value}).count(path)

@@ -26,6 +26,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -56,6 +57,17 @@ LOGS_KEPT = 8
 #: Time that a server has to end before it is killed.
 _GOODBYE_S = 2.0
 _CHILD_MODULE = "nbchat.transports.local_process"
+#: The variables that the child needs: where programs and libraries are, the language, temporary files,
+#: Windows itself, and the settings of threads and of graphics cards. None of them holds a secret.
+_NEEDED = re.compile(
+    r"PATH|HOME|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|TEMP|TMP|PYTHONHOME|PYTHONUTF8|PYTHONIOENCODING"
+    r"|LD_LIBRARY_PATH|LD_PRELOAD|DYLD_[A-Z_]+|MALLOC_[A-Z_]+"
+    r"|SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|PATHEXT|USERPROFILE|APPDATA|LOCALAPPDATA|NUMBER_OF_PROCESSORS"
+    r"|PROCESSOR_[A-Z0-9_]+"
+    r"|(?:OMP|KMP|GOMP|MKL|OPENBLAS|VECLIB|BLIS)_(?!.*(?:KEY|TOKEN|SECRET|PASSWORD))[A-Z_]+"
+    r"|(?:CUDA|NVIDIA|HIP|ROCR|HSA|ZE|ONEAPI|SYCL|VK|GGML)_(?!.*(?:KEY|TOKEN|SECRET|PASSWORD))[A-Z0-9_]+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,7 @@ def find_weights(model: str | os.PathLike[str] | None = None) -> Path:
     """
     if model is None or model == BUILT_IN:
         return _built_in_weights()
-    path = Path(model).expanduser().absolute()
+    path = Path(os.path.expanduser(model)).absolute()
     hint = f"Give the path of a .gguf file, or leave it out for the built-in {BUILT_IN}."
     if path.is_dir():
         names = ", ".join(sorted(entry.name for entry in path.glob("*.gguf"))[:5])
@@ -299,11 +311,10 @@ def _child_environment() -> dict[str, str]:
     """Return an environment in which the child finds the modules of this process, and no secrets.
 
     The notebook's own folder is not on its path: a ``json.py`` next to the notebook must not become the
-    child's. The child needs no API key.
+    child's. Any variable can hold a key, so the child gets only the variables that it needs.
     """
     folders = [folder for folder in sys.path if folder and Path(folder).is_absolute()]
-    secret = ("ANTHROPIC_", "AWS_", "LANGFUSE_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(secret)}
+    environment = {name: value for name, value in os.environ.items() if _NEEDED.fullmatch(name)}
     # Threads of OpenMP spin while they wait for each other. If another process wants a core (a browser,
     # the kernel itself), they spin for a thread that is not running: 1 to 8 tokens a second instead of
     # 20 to 50, measured on two busy cores.
@@ -320,12 +331,14 @@ def _open_log(name: str) -> Path:
 
     import platformdirs
 
-    folder = platformdirs.user_log_path("nbchat", appauthor=False)
     prefix = f"local-{name}-{os.getpid()}-"
     try:
+        folder = platformdirs.user_log_path("nbchat", appauthor=False)
+        if not folder.is_absolute():  # without a home folder it begins with "~"
+            raise OSError("there is no home folder")
         folder.mkdir(parents=True, exist_ok=True)
         descriptor, path = tempfile.mkstemp(".log", prefix, folder)
-    except OSError:
+    except (OSError, RuntimeError):
         descriptor, path = tempfile.mkstemp(".log", f"nbchat-{prefix}")
     os.close(descriptor)
     _prune(Path(path))

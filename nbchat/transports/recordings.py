@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nbchat.core.errors import InputError
+from nbchat.core.fields import Fields
 from nbchat.file_locks import writing
 from nbchat.transports.exchange import Exchange
 
@@ -62,6 +64,9 @@ class Recordings:
         """
         with self._mutex:
             try:
+                # Reading a device such as /dev/full, or a pipe without a writer, never ends.
+                if not stat.S_ISREG(os.stat(self.path).st_mode):
+                    raise self._not_a_file()
                 with open(self.path, "rb") as file:
                     state = _state(os.fstat(file.fileno()))
                     if state != self._state:
@@ -90,8 +95,8 @@ class Recordings:
         number, line = row
         try:
             return Exchange.from_line(line)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise self._damaged(number, line) from error
+        except InputError as error:
+            raise self._damaged(number, line, error.message) from None
 
     def _row(self, digest: str, also: str) -> tuple[int, bytes] | None:
         return self._lines.get(digest) or self._lines.get(self._also.get(also or digest, ""))
@@ -103,9 +108,11 @@ class Recordings:
             text = line.decode("utf-8", "replace")
             start = text.find('"request":') + len('"request":')
             try:
-                yield number, decoder.raw_decode(text, start)[0]
-            except ValueError:
+                request = decoder.raw_decode(text, start)[0]
+            except (ValueError, RecursionError):
                 continue  # find() reports a damaged line when its exchange is asked for
+            if isinstance(request, dict):
+                yield number, request
 
     def keep(self, exchange: Exchange, *, replace: bool = False) -> bool:
         """Append the exchange, or with ``replace`` put it where the exchange with its digest is.
@@ -172,12 +179,22 @@ class Recordings:
         if (found := _DIGESTS.match(line)) and line.endswith(b"}"):
             return found[1].decode(), (found[2] or found[1]).decode()
         try:  # edited by hand or by another program, with other spaces or another order of keys
-            fields = json.loads(line)
-            return str(fields["digest"]), str(fields.get("also") or fields["digest"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._damaged(number, line) from error
+            fields = Fields(json.loads(line))
+            digest = fields.text("digest")
+            return digest, fields.text("also", "") or digest
+        except InputError as error:
+            raise self._damaged(number, line, error.message) from None
+        except (ValueError, RecursionError):
+            raise self._damaged(number, line) from None
 
-    def _damaged(self, number: int, line: bytes) -> InputError:
+    def _not_a_file(self) -> InputError:
+        kind = "a folder" if self.path.is_dir() else "a device or a pipe"
+        return InputError(
+            f"the cassette {self.path} cannot be read: it is {kind}, not a file",
+            "Give %nbchat cassette the path of a file that you may read.",
+        )
+
+    def _damaged(self, number: int, line: bytes, reason: str = "") -> InputError:
         where = f"line {number} of the cassette {self.path}"
         if line.startswith((b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")):
             return InputError(
@@ -185,7 +202,8 @@ class Recordings:
                 "Delete the marker lines and keep the lines of both sides. Each line is complete without the others.",
             )
         return InputError(
-            f"{where} is damaged", "Delete that line and record its request again with --mode auto, or restore it."
+            f"{where} is damaged" + (f": {reason}" if reason else ""),
+            "Delete that line and record its request again with --mode auto, or restore it.",
         )
 
     def _append(self, exchange: Exchange, line: bytes) -> None:
@@ -232,9 +250,9 @@ class Recordings:
         self.refresh()
 
 
-def _state(stat: os.stat_result) -> tuple[int, int, int]:
+def _state(status: os.stat_result) -> tuple[int, int, int]:
     # The inode as well: a file that was replaced within one tick of the clock may have the same size.
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _version_of(header: bytes) -> int | None:
@@ -242,14 +260,14 @@ def _version_of(header: bytes) -> int | None:
     try:
         name, version = str(json.loads(header)["format"]).rsplit("/", 1)
         return int(version) if name == FORMAT else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _is_json_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbchat.core.secrets import mask
 from nbchat.notebook.commands.command import Call, command
 
 __all__ = ["config"]
@@ -14,7 +15,7 @@ def config(call: Call) -> None:
 
     settings = call.session.config
     rows = [
-        (name, repr(value), settings.sources.get(name, "default"))
+        (name, repr(mask(value, name)), settings.sources.get(name, "default"))
         for name, value in sorted(settings.settings().items())
     ]
     print(text_table(("setting", "value", "from"), rows))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     #: A streamed answer. Its events are Any because the SDK does not validate them.
     SdkStream: TypeAlias = Stream[Any]
 
-__all__ = ["NO_CREDENTIALS", "connect", "is_installed", "preload", "timeout", "url_password"]
+__all__ = ["NO_CREDENTIALS", "connect", "is_installed", "preload", "timeout"]
 
 #: The ``type`` of the AuthError that is raised when no credentials were found.
 NO_CREDENTIALS = "no_credentials"
@@ -35,6 +34,14 @@ CONNECT_TIMEOUT_S = 5.0
 #: Attributes of the SDK's clients that hold a secret.
 _SECRET_ATTRIBUTES = ("api_key", "auth_token", "aws_secret_key", "aws_session_token")
 _KEY_HEADERS = frozenset({"authorization", "x-api-key"})
+#: Headers whose values are public words, which must not be removed from texts.
+_PUBLIC_HEADERS = frozenset(
+    (
+        *("accept", "accept-encoding", "accept-language", "anthropic-beta", "anthropic-version", "cache-control"),
+        *("anthropic-dangerous-direct-browser-access", "connection", "content-type", "http-referer", "origin"),
+        *("referer", "user-agent", "x-title"),
+    )
+)
 
 
 def connect(name: str, *, base_url: str | None, api_key: str | None, options: Mapping[str, Any]) -> SdkClient:
@@ -143,8 +150,9 @@ def _keep_secrets(client: SdkClient) -> None:
             setattr(client, attribute, secret)
         keep_secret(secret)
     for header, value in _custom_headers(client).items():
-        if header.lower() in _KEY_HEADERS:
-            keep_secret(str(value).removeprefix("Bearer "))
+        # Any header of the user's own can hold a key, and an error of a gateway may echo it.
+        if header.lower() not in _PUBLIC_HEADERS:
+            keep_secret(re.sub(r"(?i)^(bearer|basic|token)\s+", "", str(value)))
 
 
 def _has_credentials(client: SdkClient) -> bool:
@@ -179,14 +187,6 @@ def is_installed(module: str | None) -> bool:
         return module is None or importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # raised for "google.auth" if "google" is missing too
         return False
-
-
-def url_password(url: str) -> str | None:
-    """Return the password in a URL, or None."""
-    try:
-        return urllib.parse.urlsplit(url).password
-    except ValueError:
-        return None
 
 
 def timeout(read_s: float) -> Timeout:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nbchat.core.errors import NbchatError, keep_secret, redact
+from nbchat.core.errors import NbchatError, keep_secret
 from nbchat.core.request import Request
+from nbchat.core.secrets import keep_url, redact_message
 from nbchat.transports.claude.attempt import UNSTREAMED_TIMEOUT_S, Attempt, fields_for
-from nbchat.transports.claude.client import NO_CREDENTIALS, connect, timeout, url_password
+from nbchat.transports.claude.client import NO_CREDENTIALS, connect, timeout
 from nbchat.transports.claude.deadline import Deadline
 from nbchat.transports.claude.retries import count_down, wait_before_retry
 from nbchat.transports.claude.sdk_values import as_dict
@@ -70,10 +71,10 @@ class ClaudeTransport:
         _transports.add(self)
         keep_secret(self._api_key)
         if base_url:
-            keep_secret(url_password(base_url))
+            keep_url(base_url)
 
     def __repr__(self) -> str:
-        return redact(f"ClaudeTransport({self.name!r}, base_url={self.base_url!r})")
+        return redact_message(f"ClaudeTransport({self.name!r}, base_url={self.base_url!r})")
 
     @property
     def client(self) -> SdkClient:

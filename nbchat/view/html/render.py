@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbchat.core.fields import one_line
 from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.view.html.budget import Budget
 from nbchat.view.html.highlight import code_html
@@ -300,7 +301,8 @@ def render_marker(response: Response) -> str:
 
 def _footer(response: Response) -> str:
     """Return lines below the answer: what was cut from the attachments, and that the embedded model answered."""
-    lines = list(response.notes)
+    # A line end in a note would end the HTML block where a notebook is exported as Markdown.
+    lines = [one_line(note) for note in response.notes]
     if response.endpoint == "local":
         lines.append(f"{response.model}, the embedded model: a toy that runs on this machine")
     return "".join(f"<p><em>[{escape(line)}]</em></p>\n" for line in lines) if response.blocks else ""
