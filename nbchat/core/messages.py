@@ -269,11 +269,7 @@ def blocks_of(data: Fields, name: str) -> tuple[Block, ...]:
     Raises:
         InputError: the field is not a list of blocks.
     """
-    blocks = []
-    for block in data.each(name):
-        block.name("type")
-        blocks.append(block_of(block.plain()))
-    return tuple(blocks)
+    return tuple(block_of(block.plain()) for block in data.each(name))
 
 
 def content_of(content: str | Iterable[Block | Mapping[str, Any]]) -> tuple[Block, ...]:

@@ -34,7 +34,7 @@ def home_folder() -> Path | None:
     """Return the home folder, or None where the user has none, as in some containers."""
     try:
         return Path.home()
-    except RuntimeError:
+    except (RuntimeError, KeyError):
         return None
 
 

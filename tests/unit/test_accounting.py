@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
@@ -16,7 +17,16 @@ from nbchat import Response, ScriptedTransport, Session
 from nbchat.config import Nbchat
 from nbchat.core.chunks import Notice, OutputText, StreamChunk
 from nbchat.core.entries import Entry
-from nbchat.core.errors import BudgetError, CassetteMiss, NbchatError, OptionError, OverloadedError, StreamError
+from nbchat.core.errors import (
+    AuthError,
+    BudgetError,
+    CassetteMiss,
+    InputError,
+    NbchatError,
+    OptionError,
+    OverloadedError,
+    StreamError,
+)
 from nbchat.core.usage import Usage
 from nbchat.engine.accounting import Accounting
 from nbchat.engine.session import use_session
@@ -481,3 +491,55 @@ def test_the_endpoint_counts_the_prompt():
             Session(transport).ask("Hi", model="claude-sonnet-4-5", budget=1.0, max_tokens=100)
         assert [request.path.partition("?")[0] for request in server.requests] == ["/v1/messages/count_tokens"]
     assert caught.value.estimate > 3.0
+
+
+def test_a_clock_that_is_set_back_makes_no_negative_duration(monkeypatch: pytest.MonkeyPatch):
+    """The time of day may jump by an hour, for example after a correction from the network."""
+    times = itertools.chain([1_790_003_600.0] * 2, itertools.repeat(1_790_000_003.0))
+    session = Session(ScriptedTransport("Fine."))
+    session.accounting._now = lambda: next(times)
+    response = session.ask("Hi")
+    assert session.accounting.run[-1].duration == 0.0
+    assert response.duration >= 0
+
+
+def test_a_request_that_was_not_sent_has_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither without credentials, nor with a damaged cassette, nor in a replay."""
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    session = Session(ScriptedTransport("Fine."))
+    with pytest.raises(AuthError):
+        session.ask("Hi", endpoint="anthropic")
+    session.recording.use_cassette(str(tmp_path / "tape.jsonl"))
+    session.ask("Hi", once=True)
+    text = (tmp_path / "tape.jsonl").read_text()
+    (tmp_path / "tape.jsonl").write_text(text.replace('"events":[', '"events":[5,'))
+    with pytest.raises(InputError, match=r"line 2 of the cassette .* is damaged: the field events\[0\]"):
+        session.ask("Hi", once=True)
+    assert kinds(session) == ["answer"]
+
+
+def test_without_a_home_folder_a_question_is_answered_and_each_file_warns_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A container may run as a user without one."""
+    import platformdirs
+
+    def fail(*names: object, **options: object) -> str:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("user_data_dir", "user_state_dir", "user_log_path"):
+        monkeypatch.setattr(platformdirs, name, fail)
+    monkeypatch.setattr(Path, "home", fail)
+    monkeypatch.chdir(tmp_path)
+    session = Session(ScriptedTransport(*["Fine. " * 4] * 3, delay=0.2), config=Nbchat({}))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert session.ask("Hi").text.startswith("Fine.")
+    messages = [str(warning.message) for warning in caught]
+    assert len([message for message in messages if "usage ledger" in message]) == 1
+    assert len([message for message in messages if "the journal" in message]) == 1
+    assert list(tmp_path.iterdir()) == []
+    session.recording.use_cassette("tape.jsonl")
+    assert session.ask("Hi again").text.startswith("Fine.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from nbchat.core.errors import InputError
 from nbchat.core.usage import Usage
+from nbchat.store.prices import cost_of
 
 FULL = {
     "input_tokens": 10,
@@ -71,3 +73,29 @@ def test_the_dict_has_neutral_names_and_reads_back():
     assert "speed" not in kept
     assert Usage.from_dict(kept) == usage
     assert Usage.from_dict({}) == Usage()
+
+
+@pytest.mark.parametrize(
+    "bad", [True, False, -1, 10**12, 2**64, 10**400, 1.5, 12.0, "12", [], {}], ids=lambda bad: str(bad)[:9]
+)
+def test_what_is_not_a_count_is_0_and_has_no_cost(bad):
+    """No cost is made up from nonsense, also not from the counts next to it."""
+    usage = Usage.from_api({"input_tokens": 1000, "output_tokens": bad})
+    assert (usage.input_tokens, usage.output_tokens, usage.uncertain) == (1000, 0, True)
+    assert cost_of(usage, "claude-sonnet-5-5", "anthropic") is None
+    assert cost_of(usage, "m", "mine", overrides={"m": {"input": 1, "output": 1}}) is None
+    assert (usage + Usage(1)).uncertain
+    assert Usage.from_dict(usage.to_dict()).uncertain
+    assert not Usage.from_api({"input_tokens": 1, "output_tokens": None}).uncertain
+
+
+def test_a_tier_that_cannot_be_encoded_is_storable():
+    """Half a surrogate pair becomes U+FFFD."""
+    assert Usage.from_api({"service_tier": "a\ud83d"}).service_tier == "a\ufffd"
+
+
+def test_from_dict_names_the_field():
+    """A damaged file is one InputError."""
+    for bad in (True, -1, 2**63, "1", None, 1.5):
+        with pytest.raises(InputError, match="the field input_tokens is "):
+            Usage.from_dict({"input_tokens": bad})

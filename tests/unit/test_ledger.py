@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import io
+import math
 import os
 import sqlite3
 import stat
@@ -12,11 +14,12 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nbchat.core import secrets
-from nbchat.core.entries import Entry, Spent
+from nbchat.core.entries import COUNTS, Entry, Spent
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.usage import Usage
 from nbchat.store import ledger as module
@@ -362,3 +365,147 @@ def test_periods_begin_at_local_midnight():
     assert start_of("all", now) == 0.0
     with pytest.raises(OptionError, match="Did you mean month"):
         start_of("mont", now)
+
+
+BAD_COUNTS = [2**63, 2**70, -1, -(2**64), True, "many", None, 1.5, math.nan, math.inf, [], {}, 10**400]
+
+
+@pytest.mark.parametrize("bad", BAD_COUNTS, ids=lambda bad: str(bad)[:12])
+def test_a_bad_number_is_stored_as_a_number(ledger: Ledger, warned: list[str], bad: Any):
+    """It is clamped, or is 0, and the rows after it are written as always."""
+    usage = Usage(**dict.fromkeys(COUNTS, bad), estimated=bad, service_tier=bad)
+    assert ledger.record(replace(ENTRY, usage=usage, round=bad, cost=bad, saved=bad, duration=bad, at=bad))
+    assert ledger.record(ENTRY)
+    (stored,) = [entry for entry in ledger.rows() if entry != ENTRY]
+    assert all(0 <= getattr(stored.usage, name) <= 2**63 - 1 for name in COUNTS)
+    assert stored.cost is None or stored.cost >= 0
+    assert ledger.totals(())[0].requests == 2
+    assert ledger.totals("month")
+    ledger.spent()
+    assert warned == []
+
+
+@pytest.mark.parametrize("bad", ["\ud83d", "a\udc00b", "\x00", 5, None, b"\xff"], ids=repr)
+def test_a_bad_text_is_stored_as_text(ledger: Ledger, warned: list[str], bad: Any):
+    """Half a surrogate pair becomes U+FFFD."""
+    texts = dict.fromkeys(("endpoint", "model", "notebook", "chat", "cell", "kind", "status", "digest"), bad)
+    assert ledger.record(replace(ENTRY, **texts, response_id=bad))
+    assert ledger.record(ENTRY)
+    stored, _ = ledger.rows()
+    assert stored.model == (
+        bad.replace("\ud83d", "\ufffd").replace("\udc00", "\ufffd") if isinstance(bad, str) else str(bad)
+    )
+    assert warned == []
+
+
+def test_sums_of_the_largest_counts_do_not_overflow(ledger: Ledger):
+    """SQLite raises an error for a sum of more than 64 bits."""
+    for _ in range(3):
+        ledger.record(replace(ENTRY, usage=Usage(input_tokens=2**63 - 1, output_tokens=7), cost=None))
+    (total,) = ledger.totals(())
+    assert (total.usage.input_tokens, total.usage.output_tokens, total.unknown) == (3 * (2**63 - 1), 21, 3)
+
+
+def test_a_row_that_the_file_refuses_costs_that_row_only(ledger: Ledger, warned: list[str]):
+    """Here a trigger of another program refuses one model."""
+    ledger.record(ENTRY)
+    with contextlib.closing(sqlite3.connect(ledger.path)) as other, other:
+        other.execute(
+            "CREATE TRIGGER t BEFORE INSERT ON requests WHEN NEW.model = 'bad' "
+            "BEGIN SELECT RAISE(ABORT, 'no\nway'); END"
+        )
+    assert ledger.record(replace(ENTRY, model="bad")) is False
+    assert ledger.record(replace(ENTRY, model="good")) is True
+    assert [entry.model for entry in ledger.rows()] == [ENTRY.model, "good"]
+    assert warned == ["the usage ledger ledger.sqlite refused 1 of 1 rows (no way); usage shows the other rows only"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "CREATE TABLE requests (x TEXT)",
+        "CREATE TABLE requests (x TEXT); PRAGMA user_version = 1",
+        "PRAGMA user_version = 7",
+        "CREATE VIEW requests AS SELECT 1 AS at",
+    ],
+)
+def test_a_ledger_of_another_schema_is_one_clear_line(tmp_path: Path, schema: str):
+    """Nothing is raised out of a write, and nothing bare out of a read."""
+    path = tmp_path / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.executescript(schema)
+    messages: list[str] = []
+    ledger = Ledger(path, warn=messages.append, patience=0.2)
+    assert [ledger.record(ENTRY), ledger.record(ENTRY)] == [False, False]
+    assert len(messages) == 1
+    assert "\n" not in messages[0]
+    for read in (ledger.rows, ledger.totals, ledger.spent):
+        with pytest.raises(
+            InputError, match=r"^the usage ledger ledger.sqlite cannot be read .*\n(Another program|.*locked)"
+        ):
+            read()
+
+
+def test_values_of_another_program_are_read_as_what_they_can_be(ledger: Ledger):
+    """SQLite checks no types: a count may be text, and a text may not be UTF-8."""
+    ledger.record(ENTRY)
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(ledger.path)) as other, other:
+        other.execute("UPDATE requests SET input_tokens = 'x', cost = 'much', at = 'now', round = x'ff'")
+        other.execute("UPDATE requests SET model = CAST(x'ff41' AS TEXT), chat = x'ff', speed = 5")
+    (entry,) = ledger.rows()
+    assert (entry.usage.input_tokens, entry.cost, entry.at, entry.round) == (0, None, 0.0, 0)
+    assert (entry.model, entry.chat, entry.usage.speed) == ("\ufffdA", "\ufffd", "5")
+    assert ledger.totals("model")[0].group == ("\ufffdA",)
+    ledger.export_csv(io.StringIO())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices and pipes are files on POSIX only")
+def test_a_ledger_that_is_a_pipe_or_a_device_hangs_nothing(tmp_path: Path):
+    """Opening a pipe waits for its other side."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "full").symlink_to("/dev/full")
+    for name in ("pipe", "full"):
+        messages: list[str] = []
+        ledger = Ledger(tmp_path / name, warn=messages.append, patience=0.2)
+        assert ledger.record(ENTRY) is False
+        assert messages == [
+            f"the usage ledger {name} cannot be written (it is not a file); "
+            "usage is kept in memory and is written as soon as the file can be written"
+        ]
+        with pytest.raises(InputError, match="it is not a file"):
+            ledger.rows()
+
+
+@pytest.mark.parametrize("found", ["~/.local/share/nbchat", RuntimeError("no home"), KeyError("uid")], ids=str)
+def test_without_a_home_folder_rows_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str | Exception
+):
+    """A container may run as a user without one. No folder named "~" is created, and a budget still counts."""
+    import platformdirs
+
+    def find(*names: object, **options: object) -> str:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(platformdirs, "user_data_dir", find)
+    monkeypatch.setattr(Path, "home", lambda: find())
+    messages: list[str] = []
+    ledger = Ledger(warn=messages.append)
+    assert [ledger.record(replace(ENTRY, notebook="/srv/n.ipynb")) for _ in range(2)] == [False, False]
+    assert len(messages) == 1
+    assert "no home folder" in messages[0]
+    assert ledger.rows() == []
+    assert ledger.spent().known == 0.5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_short_key_and_the_password_of_a_url_do_not_get_in(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    """Whatever their length."""
+    monkeypatch.setattr(secrets, "_short_secrets", {"k3y"})
+    ledger.record(replace(ENTRY, endpoint="https://ada:pw@example.org/v1", response_id="echo k3y", model="k3years"))
+    (entry,) = ledger.rows()
+    assert (entry.endpoint, entry.response_id) == ("https://ada:…@example.org/v1", "echo …")
+    assert entry.model == "k3years"

@@ -141,6 +141,19 @@ def test_the_child_gets_no_key_and_nothing_from_the_notebooks_folder(monkeypatch
     assert places == [place for place in sys.path if place not in ("", "relative")]
     assert environment["PYTHONSAFEPATH"] == "1"
     assert environment["OMP_WAIT_POLICY"] == "passive"
+    for name in (
+        "OPENAI_API_KEY",
+        "HF_TOKEN",
+        "MY_PASSWORD",
+        "DATABASE_URL",
+        "HTTPS_PROXY",
+        "GGML_TOKEN",
+        "LLAMA_API_KEY",
+    ):
+        monkeypatch.setenv(name, "canary-of-another-program")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "canary-of-another-program" not in local._child_environment().values()
+    assert {"PATH", "CUDA_VISIBLE_DEVICES"} <= local._child_environment().keys()
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert local._child_environment()["OMP_WAIT_POLICY"] == "active"
 

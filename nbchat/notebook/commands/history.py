@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbchat.core.fields import storable
 from nbchat.notebook.commands.command import Call, command
 from nbchat.notebook.commands.conversation import CHAT, conversation_of
 
@@ -23,10 +24,10 @@ def history(call: Call, chat: str | None) -> None:
     rows = []
     for number, turn in enumerate(conversation.turns, 1):
         state = ("stale, " if turn.stale else "") + turn.status
-        prompt = " ".join(turn.messages[0].text.split())
+        prompt = storable(" ".join(turn.messages[0].text.split()))  # print() cannot encode half a surrogate pair
         if len(prompt) > MAX_PROMPT_CHARACTERS:
             prompt = prompt[: MAX_PROMPT_CHARACTERS - 1] + "…"
-        rows.append((str(number), _short_id(turn.key), turn.model or "-", f"{turn.tokens:,}", state, prompt))
+        rows.append((str(number), storable(_short_id(turn.key)), turn.model or "-", f"{turn.tokens:,}", state, prompt))
     print(text_table(("turn", "cell", "model", "tokens", "state", "prompt"), rows))
 
 
