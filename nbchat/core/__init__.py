@@ -1,4 +1,6 @@
-"""The pure core: the standard library only, no clock, no environment, no files, no display.
+"""The pure core: the standard library only, no clock, no environment, no display.
+
+Only :mod:`nbchat.core.saved_files` reads and writes files.
 
 The words used everywhere in nbchat, in the order in which a cell meets them:
 

@@ -64,7 +64,8 @@ def keep_secret(secret: str | None) -> None:
 def keep_url(url: str) -> None:
     """Remember the secrets in the URL of an endpoint: its password, and keys in its path or query."""
     with contextlib.suppress(ValueError):
-        parts = urllib.parse.urlsplit(url)
+        # An address without "https://" is refused, but the message of the error shows the address.
+        parts = urllib.parse.urlsplit(url if "://" in url else f"//{url}")
         user, _, password = _credentials(parts.netloc).partition(":")
         if password:
             decoded_user, decoded = urllib.parse.unquote(user), urllib.parse.unquote(password)

@@ -18,7 +18,7 @@ from typing import Any
 from nbchat.config import Nbchat
 from nbchat.core.errors import AuthError, NbchatError, OptionError, nearest
 from nbchat.core.request import Request, Transport
-from nbchat.core.secrets import shown_url
+from nbchat.core.secrets import keep_url, shown_url
 from nbchat.models import LOCAL, PLATFORMS, StructuredMethod, structured_method
 from nbchat.options import Options
 from nbchat.transports.claude import ClaudeTransport
@@ -181,6 +181,7 @@ class Endpoints:
             # The name is shown, and is stored in a Response, in the ledger and in the journal.
             shown = shown_url(name)
             return Endpoint(shown, model, lambda: self._transport_of(shown, name), priced_as=name)
+        keep_url(name)  # an address without "https://" may have a password, too
         raise OptionError(
             f"--endpoint {name}: unknown endpoint",
             nearest(name, self.names()) or "Name one of: " + ", ".join(self.names()) + "; or a base URL.",

@@ -72,6 +72,13 @@ def test_every_form_of_the_password_of_a_url_is_removed():
     assert redact("/v1") == "/v1"
 
 
+def test_an_address_without_a_scheme_is_refused_without_its_password():
+    """The message names the address."""
+    with pytest.raises(NbchatError, match="--endpoint ada:…@host/v1") as caught:
+        Session().ask("Hi", endpoint="ada:pw1@host/v1")
+    assert "pw1" not in str(caught.value)
+
+
 def test_settings_are_shown_without_secrets(capsys: pytest.CaptureFixture[str]):
     """By %nbchat config and by the doctor."""
     environment = {
