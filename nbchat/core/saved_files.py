@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ _WRITE_HINT = "Choose a path that can be written."
 _READ_HINT = "Check the path. A file that nbchat saved is JSON in UTF-8."
 
 
-def write_json(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Path:
+def write_json(path: str | Path, document: Mapping[str, Any]) -> Path:
     """Write a document as readable JSON with mode 0600, and return the path.
 
     Raises:
@@ -36,20 +34,19 @@ def write_json(path: str | os.PathLike[str], document: Mapping[str, Any]) -> Pat
         data = (json.dumps(document, indent=1) + "\n").encode("ascii")
     try:
         place = Path(path).expanduser()
-        # The mode of os.open counts for a new file only. An older file may be readable for everybody.
-        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), _PRIVATE_MODE)
-        with open(descriptor, "wb") as file:
-            if hasattr(os, "fchmod") and stat.S_ISREG(os.fstat(descriptor).st_mode):
-                with contextlib.suppress(OSError):  # the file belongs to somebody else, or its disk has no modes
-                    os.fchmod(descriptor, _PRIVATE_MODE)
-            file.write(data)
+        # The mode must be right before the first byte is written. touch() sets the mode of a new file only.
+        place.touch(mode=_PRIVATE_MODE)
+        if place.is_file():
+            with contextlib.suppress(OSError):  # the file belongs to somebody else, or its disk has no modes
+                place.chmod(_PRIVATE_MODE)
+        place.write_bytes(data)
     except (OSError, ValueError, RuntimeError) as error:
         # ValueError: the path has a null character. RuntimeError: there is no home folder for "~".
         raise InputError(f"{path} cannot be written ({_reason(error)})", _WRITE_HINT) from None
     return place
 
 
-def read_json(path: str | os.PathLike[str], hint: str = _READ_HINT) -> Any:
+def read_json(path: str | Path, hint: str = _READ_HINT) -> Any:
     """Return the JSON value in a file.
 
     Raises:

@@ -297,9 +297,9 @@ def _name_of(path: Path) -> str:
 def _entry(path: Path) -> JournalEntry:
     header, events = read(path.read_bytes())
     response = respond(header, events)
-    at, chat = header.time("at"), header.name("chat")
-    model, endpoint, notebook, cell = (
-        storable(header.text(name)) for name in ("model", "endpoint", "notebook", "cell")
+    at = header.time("at")
+    model, endpoint, notebook, chat, cell = (
+        storable(header.text(name)) for name in ("model", "endpoint", "notebook", "chat", "cell")
     )
     prompt, text = storable(response.prompt), str(response)  # both are printed
     return JournalEntry(path, at, model, endpoint, notebook, chat, cell, prompt, text)
