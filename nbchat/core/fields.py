@@ -134,8 +134,8 @@ class Fields:
         return self._read(name, _REQUIRED, "a time in seconds since 1970", read)
 
     def value(self, name: str) -> Any:
-        """Return any JSON value, as a copy; None if the field is missing."""
-        return _plain(self._document.get(name), self._place(name))
+        """Return any JSON value, as a copy whose texts can be stored; None if the field is missing."""
+        return _storable_value(_plain(self._document.get(name), self._place(name)))
 
     def mapping(self, name: str) -> dict[str, Any]:
         """Return an object with any content, as a copy."""
@@ -276,3 +276,12 @@ def _plain(value: Any, path: str, depth: int = 0) -> Any:
             items.append(_plain(part, path, depth + 1))
         return items
     raise _misfit(path, value, "a JSON value")
+
+
+def _storable_value(value: Any) -> Any:
+    """Return a JSON value with U+FFFD for each half of a surrogate pair, also in its keys."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(key): _storable_value(part) for key, part in value.items()}
+    return [_storable_value(part) for part in value] if isinstance(value, list) else value

@@ -202,6 +202,7 @@ def check_response(response: Response, folder: Path) -> None:
 
 @fuzz
 @given(damaged(RESPONSE))
+@example({**RESPONSE, "parsed": {"a": {"\ud83d": 1}}})
 @example({**RESPONSE, "notes": ["a\n\n# b", "<b>"]})
 @example({**RESPONSE, "blocks": [{"type": "text", "text": "x", "citations": 5}]})
 def test_a_damaged_response(tmp_path: Path, document: Any) -> None:
