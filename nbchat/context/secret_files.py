@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["holds_private_key", "is_secret"]
 
-#: Names in lower case. Templates without values (.env.example) and public keys (id_rsa.pub) are no secrets.
+#: Names in lower case. Templates without values (.env.example) and public keys (id_rsa.pub) are not secrets.
 _NAME = re.compile(
     r"""
       \.env(?!.*\.(?:example|sample|template|dist)$)(?:\..+|rc)?      # .env, .env.local, .envrc

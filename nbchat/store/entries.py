@@ -31,8 +31,8 @@ def notebook_name(path: str | os.PathLike[str] | None, *, home: Path | None = No
     file and four digits for the folder, so that two notebooks of the same name stay apart. A relative path
     is returned as it is.
 
-    >>> notebook_name("/home/ada/work/plan.ipynb", home=Path("/home/ada"))
-    'work/plan.ipynb'
+    >>> notebook_name("/home/ada/plans/plan.ipynb", home=Path("/home/ada"))
+    'plans/plan.ipynb'
     """
     if not path:
         return ""
