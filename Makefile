@@ -66,6 +66,7 @@ unit contract kernel browser notebooks: $(TEST)
 bench: $(TEST)
 	$(PY) bench/kernel.py
 	$(PY) bench/tools.py
+	$(PY) bench/rendering.py
 	$(PY) bench/browser.py
 
 # Send the prompts of all example notebooks again, and record the answers: to Claude where there are
