@@ -100,60 +100,120 @@ def weigh(source: str) -> int:
     """
     if not source.strip() or len(source) > MAX_CHARACTERS:
         return 0
-    groups: list[_Group] = []
-    depth, factor, scale, weight = 0, 1, 1.0, 0
-    at, macro = 0, ""  # the macro directly before the next token
-    while piece := _TOKEN.search(source, at):
-        at, word, name, ends = piece.end(), piece["word"], "", ""
-        if piece["text"]:
-            weight += len(piece["text"]) * factor
-        elif piece["brace"] == "{":
-            groups.append(_Group("{", depth, factor, scale, macro in TABLES))
-            depth += 1
-            factor *= FACTORS.get(macro, 1)
-        elif piece["brace"]:
-            ends = "{"
-        elif word:
-            weight += SLOW_MACROS.get(word, MACRO_WEIGHT) * factor
-            if word not in MACROS or not _has_small_arguments(word, source, at):
-                return 0
-            if word in ("begin", "end"):
-                named = _ENVIRONMENT.match(source, at)
-                if not named or named[1] not in ENVIRONMENTS:
-                    return 0
-                if word == "begin" and not _has_few_columns(named[1], source, named.end()):
-                    return 0
-                at = named.end()
-                name = named[1]
-            if word in ("begin", "left"):
-                groups.append(_Group(name or "left", depth, factor, scale, bool(name)))
-                depth += 1
-            elif word in ("end", "right"):
-                ends = name or "left"
-            elif word in DECLARATIONS:
-                depth += 1
-                scale *= DECLARATIONS[word]
-        elif piece["comment"]:
-            # MathJax skips a comment, but not while it looks for the end of an argument. So what
-            # begins or ends a group in a comment is read in two ways.
-            if re.search(r"[{}\\]", piece["comment"][1:]):
-                return 0
-        elif (piece["sign"] and piece["sign"] in "()[]") or piece["broken"] is not None:
-            return 0
-        else:
-            weight += factor
-        if ends:
-            if not groups or groups[-1].kind != ends:
-                return 0
-            _, depth, factor, scale, _ = groups.pop()
-        elif (piece["cell"] or piece["sign"] == "\\" or word == "cr") and groups and groups[-1].has_cells:
-            depth, scale = groups[-1].depth + 1, groups[-1].scale
-        if depth > MAX_DEPTH or factor > MAX_FACTOR or scale > MAX_SCALE or weight > MAX_WEIGHT:
-            return 0
-        macro = word or ""
-    if groups or (_MOVES.search(source) and _stretch(source) > MAX_STRETCH_EM):
+    if _MOVES.search(source) and _stretch(source) > MAX_STRETCH_EM:
         return 0
-    return max(weight, 1)
+    try:
+        return _Reading(source).weight_of_all()
+    except _RefusedFormulaError:
+        return 0
+
+
+class _RefusedFormulaError(Exception):
+    """MathJax must not typeset the formula."""
+
+
+class _Reading:
+    """A formula while it is read, token by token. Each method takes one kind of token."""
+
+    def __init__(self, source: str) -> None:
+        self._source, self._at = source, 0
+        self._groups: list[_Group] = []
+        self._depth, self._factor, self._scale, self._weight = 0, 1, 1.0, 0
+        self._macro = ""  # the macro directly before the next token
+
+    def weight_of_all(self) -> int:
+        """Read the whole formula and return its weight, at least 1.
+
+        Raises:
+            _RefusedFormulaError: a token, or the formula as a whole, is over a limit.
+        """
+        while token := _TOKEN.search(self._source, self._at):
+            self._at = token.end()
+            kind = str(token.lastgroup)
+            getattr(self, f"_take_{kind}")(token[0] if kind != "word" else token["word"])
+            if self._depth > MAX_DEPTH or self._factor > MAX_FACTOR:
+                raise _RefusedFormulaError
+            if self._scale > MAX_SCALE or self._weight > MAX_WEIGHT:
+                raise _RefusedFormulaError
+            self._macro = token["word"] or ""
+        if self._groups:
+            raise _RefusedFormulaError
+        return max(self._weight, 1)
+
+    def _take_text(self, text: str) -> None:
+        self._weight += len(text) * self._factor
+
+    def _take_brace(self, brace: str) -> None:
+        if brace == "{":
+            self._open("{", has_cells=self._macro in TABLES)
+            self._factor *= FACTORS.get(self._macro, 1)
+        else:
+            self._close("{")
+
+    def _take_word(self, word: str) -> None:
+        self._weight += SLOW_MACROS.get(word, MACRO_WEIGHT) * self._factor
+        if word not in MACROS or not _has_small_arguments(word, self._source, self._at):
+            raise _RefusedFormulaError
+        match word:
+            case "begin":
+                self._open(self._environment(begins=True), has_cells=True)
+            case "end":
+                self._close(self._environment(begins=False))
+            case "left":
+                self._open("left", has_cells=False)
+            case "right":
+                self._close("left")
+            case "cr":
+                self._end_cell()
+            case _ if word in DECLARATIONS:
+                # A declaration holds up to the end of its group, so it nests as a group does.
+                self._depth += 1
+                self._scale *= DECLARATIONS[word]
+
+    def _take_sign(self, sign: str) -> None:
+        if sign[1] in "()[]":
+            raise _RefusedFormulaError  # the end of this formula, or the beginning of another one
+        self._weight += self._factor
+        if sign[1] == "\\":
+            self._end_cell()
+
+    def _take_cell(self, _: str) -> None:
+        self._weight += self._factor
+        self._end_cell()
+
+    def _take_comment(self, comment: str) -> None:
+        # MathJax skips a comment, but not while it looks for the end of an argument. So what begins or
+        # ends a group in a comment is read in two ways.
+        if re.search(r"[{}\\]", comment[1:]):
+            raise _RefusedFormulaError
+
+    def _take_broken(self, _: str) -> None:
+        raise _RefusedFormulaError  # a lone backslash would take the delimiter after the formula
+
+    def _environment(self, *, begins: bool) -> str:
+        r"""Return the name after ``\begin`` or ``\end``, and continue after it."""
+        named = _ENVIRONMENT.match(self._source, self._at)
+        if not named or named[1] not in ENVIRONMENTS:
+            raise _RefusedFormulaError
+        self._at = named.end()
+        if begins and not _has_few_columns(named[1], self._source, self._at):
+            raise _RefusedFormulaError
+        return named[1]
+
+    def _open(self, kind: str, *, has_cells: bool) -> None:
+        self._groups.append(_Group(kind, self._depth, self._factor, self._scale, has_cells))
+        self._depth += 1
+
+    def _close(self, kind: str) -> None:
+        if not self._groups or self._groups[-1].kind != kind:
+            raise _RefusedFormulaError
+        _, self._depth, self._factor, self._scale, _ = self._groups.pop()
+
+    def _end_cell(self) -> None:
+        """End the declarations of a cell."""
+        if self._groups and self._groups[-1].has_cells:
+            group = self._groups[-1]
+            self._depth, self._scale = group.depth + 1, group.scale
 
 
 def _has_small_arguments(word: str, source: str, at: int) -> bool:

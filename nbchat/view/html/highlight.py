@@ -129,33 +129,47 @@ def _coloured(source: str, name: str) -> str | None:
         TooSlowError: the lexer needs too much time.
     """
     source, rest = _split_at_limit(source)
-    if name != "json" and _LONG_WHITE_SPACE.search(source):
+    if _is_slow_for(name, source):
         return None
-    if name in LINE_LEXERS and max(map(len, source.splitlines()), default=0) > MAX_LINE_CHARACTERS:
-        return None
-    class_of, lexer = _class_of(), _lexer(name)
     # This lexer reads whole lines only, and would drop a last line without a newline.
     added = "\n" if name == "console" and not source.endswith("\n") else ""
-    length = 0
-    # The time of this thread, not of the clock on the wall: a busy machine must not cost the colours.
-    end = time.thread_time() + max(MAX_COLOURING_S, MAX_COLOURING_S_PER_CHARACTER * len(source))
-    spans: list[tuple[str, list[str]]] = []
-    for number, (kind, text) in enumerate(lexer.get_tokens(source + added)):
-        if not number % TOKENS_BETWEEN_READINGS and time.thread_time() > end:
-            raise TooSlowError
-        length += len(text)
-        style = class_of(kind)
-        # White space joins the span before it: fewer tags, and tags that never nest.
-        if spans and (spans[-1][0] == style or text.isspace()):
-            spans[-1][1].append(text)
-        elif text:
-            spans.append((style, [text]))
+    spans = _spans(source + added, name)
+    length = sum(len(text) for _, texts in spans for text in texts)
     if length < len(source.removeprefix("\ufeff").replace("\r\n", "\n")):
         return None  # a fault of the lexer must not cost any code
     if added and spans:
         spans[-1][1][-1] = spans[-1][1][-1].removesuffix(added)
     parts = ((style, escape("".join(texts))) for style, texts in spans)
     return "".join(_styled(style, text) for style, text in parts) + escape(rest)
+
+
+def _is_slow_for(name: str, source: str) -> bool:
+    """Return True if a lexer is known to need too much time for code like this."""
+    if name != "json" and _LONG_WHITE_SPACE.search(source):
+        return True
+    return name in LINE_LEXERS and max(map(len, source.splitlines()), default=0) > MAX_LINE_CHARACTERS
+
+
+def _spans(source: str, name: str) -> list[tuple[str, list[str]]]:
+    """Return the code as spans of one style each, with the texts of each span.
+
+    Raises:
+        TooSlowError: the lexer needs too much time.
+    """
+    class_of, lexer = _class_of(), _lexer(name)
+    # The time of this thread, not of the clock on the wall: a busy machine must not cost the colours.
+    end = time.thread_time() + max(MAX_COLOURING_S, MAX_COLOURING_S_PER_CHARACTER * len(source))
+    spans: list[tuple[str, list[str]]] = []
+    for number, (kind, text) in enumerate(lexer.get_tokens(source)):
+        if not number % TOKENS_BETWEEN_READINGS and time.thread_time() > end:
+            raise TooSlowError
+        style = class_of(kind)
+        # White space joins the span before it: fewer tags, and tags that never nest.
+        if spans and (spans[-1][0] == style or text.isspace()):
+            spans[-1][1].append(text)
+        elif text:
+            spans.append((style, [text]))
+    return spans
 
 
 def _split_at_limit(source: str) -> tuple[str, str]:
