@@ -70,7 +70,8 @@ def test_an_interrupt_leaves_a_plain_output_and_the_answer_bound(kernel: Kernel,
         "(story.status, len(story.text), story is _claude) if story is not None else ('', 0, True)"
     )
     assert same
-    assert bool(answers) == (length > 0)
+    # An interrupt before the first word still shows that the answer was interrupted.
+    assert len(answers) == (status != "")
     if answers:
         assert len(answers[0].data["text/plain"]) >= length
     assert status in ("interrupted", "complete", "")
