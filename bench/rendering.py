@@ -1,4 +1,4 @@
-"""What rendering costs at its worst: ``python bench/rendering.py``.
+"""Measure rendering at its worst: ``python bench/rendering.py``.
 
 Code that makes lexers slow, formulas without end, and an answer of 50 MB. The times are those of the
 processor. Prints a table, then PASS or FAIL for each limit. The exit status is 1 if a limit failed.

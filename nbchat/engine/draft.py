@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nbchat.content.blocks import Carried
-from nbchat.content.sizes import check_limits
 from nbchat.context.values import carry
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.messages import Message
@@ -139,7 +138,6 @@ def compose(
     asked = carry([*(piece for along in carried if along.content for piece in (along, "\n\n")), *parts])
     if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
         raise InputError("the prompt is empty, so nothing was sent", "Write the prompt in the cell, below %%claude.")
-    check_limits(asked.content)
     notes = tuple(dict.fromkeys(note for along in (*carried, asked) for note in along.notes))
     return Draft(
         prompt=Message.of("user", asked.content),

@@ -68,11 +68,13 @@ class Recording:
         """
         if self.cassette is None or self.cassette.mode not in ("auto", "replay"):
             return None
-        requests = [(endpoint, request_to(draft, endpoint)) for endpoint in candidates()]
-        for endpoint, request in requests:
+        first: tuple[Endpoint, Request] | None = None
+        for endpoint in candidates():
+            request = request_to(draft, endpoint)
             if self.cassette.holds(request):
                 return endpoint, request
-        return requests[0] if self.replays_only else None
+            first = first or (endpoint, request)
+        return first if self.replays_only else None
 
     def replays(self, request: Request) -> bool:
         """Return True if the request cannot cost anything: the cassette answers it, or nobody does."""
