@@ -73,6 +73,7 @@ provide(
     table="nbchat.engine.structured:response_table",
     plain="nbchat.engine.structured:plain",
     host="nbchat.notebook.host:current_host",
+    notebook_session="nbchat.notebook.host:notebook_session",
 )
 
 
@@ -92,9 +93,11 @@ def __dir__() -> list[str]:
 
 
 def ask(prompt: str, **options: Any) -> Response:
-    """Ask Claude, and return the Response.
+    """Ask one question that stands alone, and return the Response.
 
-    The session is the notebook's if there is one, else a new one that later calls share.
+    Nothing of earlier answers is sent. With ``chat="NAME"`` the question is the next turn of that conversation,
+    which grows with each call, and so does its cost. In a notebook ``chat="main"`` is the one of the cells.
+    The session is the notebook's, with its settings, else one that all calls share.
 
     Args:
         prompt: the prompt. ``{{ … }}`` in it stays as it is; use an f-string.
@@ -104,12 +107,18 @@ def ask(prompt: str, **options: Any) -> Response:
         NbchatError: as from :meth:`nbchat.Session.ask`.
 
     >>> import nbchat
-    >>> nbchat.use_session(nbchat.Session(nbchat.ScriptedTransport("Whiskers, Mia, Tom")))
+    >>> session = nbchat.Session(nbchat.ScriptedTransport("Whiskers, Mia, Tom", "A cat!", "Miro"))
+    >>> nbchat.use_session(session)
     >>> nbchat.ask("Three names for a cat", max_tokens=100).text
     'Whiskers, Mia, Tom'
+    >>> _ = nbchat.ask("I have a pet", chat="pets")
+    >>> nbchat.ask("Guess its name", chat="pets").text, len(session.conversation("pets").turns)
+    ('Miro', 2)
     """
     from nbchat.engine.session import current_session
 
+    if "chat" not in options:
+        options.setdefault("once", True)
     return current_session().ask(prompt, **options)
 
 

@@ -8,6 +8,7 @@ Sending drives a :class:`~nbchat.engine.turn.Turn` in the thread that asks.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -373,14 +374,26 @@ def _refused(response: Response) -> RefusedError:
     )
 
 
+#: The session that ``use_session`` chose, or that this module made. Empty until then.
 _current: list[Session] = []
+_making = threading.Lock()
 
 
 def current_session() -> Session:
-    """Return the session that ``nbchat.ask`` uses. Without ``%load_ext nbchat`` it is made here."""
-    if not _current:
-        _current.append(Session())
-    return _current[0]
+    """Return the session that ``nbchat.ask`` uses.
+
+    This is the session of ``use_session``, else the notebook's after ``%load_ext nbchat``, else one
+    that is made here at the first call.
+    """
+    # Two threads that ask at once share one session.
+    with _making:
+        if _current:
+            return _current[0]
+        session: Session | None = provided("notebook_session")()
+        if session is None:
+            session = Session()
+            _current.append(session)
+        return session
 
 
 def use_session(session: Session) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from nbchat.engine.host import Host, PlainHost
 
 if TYPE_CHECKING:
+    from nbchat.engine.session import Session
     from nbchat.tools.toolbox import Tool
 
-__all__ = ["ShellHost", "current_host", "running_shell"]
+__all__ = ["ShellHost", "current_host", "notebook_session", "running_shell"]
 
 
 def running_shell() -> Any:
@@ -24,6 +25,12 @@ def current_host() -> Host:
     """Return the host of the code that runs now: a shell's, or plain Python's."""
     shell = running_shell()
     return PlainHost() if shell is None else ShellHost(shell)
+
+
+def notebook_session() -> Session | None:
+    """Return the session of the shell that runs this code, or None without ``%load_ext nbchat``."""
+    magics = getattr(running_shell(), "nbchat", None)
+    return None if magics is None else magics.session
 
 
 class ShellHost:

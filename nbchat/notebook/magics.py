@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -39,26 +38,27 @@ class ClaudeMagics(Magics):
         super().__init__(shell)
         self.settings = settings
         self.host = ShellHost(shell)
+        #: The session if it was made already. Completion reads it, and must not make one.
+        self.existing_session: Session | None = None
+        self._making = threading.Lock()
 
-    @cached_property
+    @property
     def session(self) -> Session:
         """The session of this shell; the first use makes it."""
-        from nbchat.engine.session import Session, use_session
+        # A thread can ask before the first cell does.
+        with self._making:
+            if self.existing_session is None:
+                self.existing_session = self._make_session()
+            return self.existing_session
+
+    def _make_session(self) -> Session:
+        from nbchat.engine.session import Session
         from nbchat.store.entries import notebook_name
 
         # Jupyter Server and papermill tell the notebook's path in the environment, VS Code in a variable.
         path = os.environ.get("JPY_SESSION_NAME") or os.environ.get("PAPERMILL_OUTPUT_PATH")
         path = path or self.host.namespace.get("__vsc_ipynb_file__")
-        session = Session(config=self.settings, notebook=notebook_name(path), host=self.host)
-        use_session(session)
-        return session
-
-    @property
-    def existing_session(self) -> Session | None:
-        """The session if it was made already; completion asks for it and must not make one."""
-        # cached_property keeps its value in the instance's dictionary.
-        session: Session | None = vars(self).get("session")
-        return session
+        return Session(config=self.settings, notebook=notebook_name(path), host=self.host)
 
     # IPython would replace {x} and $x in the line by the values of variables. In prose they mean nothing.
     @no_var_expand

@@ -32,17 +32,30 @@ def test_an_unknown_name_raises_an_attribute_error():
 
 
 def test_ask_uses_the_session_of_the_notebook(tmp_path: Path):
-    """``ask`` uses the session of the notebook, and its Response can be saved and loaded."""
-    session = nbchat.Session(nbchat.ScriptedTransport("One.", "Two."))
+    """``ask`` uses the chosen session, and its Response can be saved. Each question stands alone."""
+    transport = nbchat.ScriptedTransport("One.", "Two.")
+    session = nbchat.Session(transport)
     use_session(session)
     first, second = nbchat.ask("first"), nbchat.ask("second", max_tokens=7)
     assert (first.text, second.text) == ("One.", "Two.")
     assert session.last is second
-    assert [turn.messages[0].text for turn in session.conversation("main").turns] == ["first", "second"]
+    assert [len(request.messages) for request in transport.requests] == [1, 1]
+    assert not session.conversations
     loaded = nbchat.load(second.save(tmp_path / "second.json"))
     assert loaded == second
     with pytest.raises(nbchat.errors.OptionError, match="Did you mean max_tokens"):
         nbchat.ask("third", max_token=7)
+
+
+def test_ask_with_a_chat_continues_the_chat():
+    """A question with ``chat`` is sent with the earlier turns of that conversation, also of ``main``."""
+    transport = nbchat.ScriptedTransport("One.", "Two.", "Three.", "Four.")
+    use_session(nbchat.Session(transport))
+    nbchat.ask("first", chat="main")
+    nbchat.ask("second", chat="main")
+    nbchat.ask("third")
+    nbchat.ask("fourth", chat="main", once=True)
+    assert [len(request.messages) for request in transport.requests] == [1, 3, 1, 1]
 
 
 def test_there_is_one_version():

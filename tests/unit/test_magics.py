@@ -236,3 +236,32 @@ def test_a_first_question_right_after_loading(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "At once." in done.stdout
+
+
+def test_ask_is_of_the_notebook_from_loading_on(tmp_path: Path):
+    """``nbchat.ask`` before the first magic obeys ``%config``, and books in the notebook's session, from any thread."""
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "import nbchat\n"
+        "shell.run_line_magic('load_ext', 'nbchat')\n"
+        "shell.run_line_magic('config', 'Nbchat.endpoint = \"http://127.0.0.1:9\"')\n"
+        "shell.run_line_magic('config', 'Nbchat.budget = 0.0')\n"
+        "def ask(number):\n"
+        "    try:\n"
+        "        nbchat.ask('hello')\n"
+        "    except nbchat.errors.BudgetError as error:\n"
+        "        return str(error)\n"
+        "from nbchat.engine.session import current_session\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    sessions = set(pool.map(lambda _: id(current_session()), range(4)))\n"
+        "assert sessions == {id(shell.nbchat.session)}\n"
+        "assert 'budget' in ask(0), ask(0)\n"
+        "chosen = nbchat.Session(nbchat.ScriptedTransport('Mine.'))\n"
+        "nbchat.use_session(chosen)\n"
+        "shell.nbchat.session\n"
+        "print(nbchat.ask('hello').text)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "Mine.\n"), done.stderr
