@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from nbchat.core.request import Request, Sink, Transport
     from nbchat.core.response import Response
     from nbchat.core.usage import Usage
-    from nbchat.engine.session import Session, use_session
+    from nbchat.engine.current_session import use_session
+    from nbchat.engine.session import Session
     from nbchat.tools.functions import tool
     from nbchat.transports.scripted import ScriptedTransport
 
@@ -63,7 +64,7 @@ _MODULES = {
     "Usage": "nbchat.core.usage",
     "errors": "nbchat.core",
     "tool": "nbchat.tools.functions",
-    "use_session": "nbchat.engine.session",
+    "use_session": "nbchat.engine.current_session",
 }
 
 # What core and the engine call and may not import.
@@ -115,7 +116,7 @@ def ask(prompt: str, **options: Any) -> Response:
     >>> nbchat.ask("Guess its name", chat="pets").text, len(session.conversation("pets").turns)
     ('Miro', 2)
     """
-    from nbchat.engine.session import current_session
+    from nbchat.engine.current_session import current_session
 
     if "chat" not in options:
         options.setdefault("once", True)
@@ -169,7 +170,7 @@ def usage(period: str = "all", by: Any = ()) -> Any:
     >>> nbchat.usage("run")[["kind", "status"]].values.tolist()
     [['answer', 'complete']]
     """
-    from nbchat.engine.session import current_session
+    from nbchat.engine.current_session import current_session
 
     return current_session().accounting.usage(period, by)
 

@@ -8,7 +8,6 @@ Sending drives a :class:`~nbchat.engine.turn.Turn` in the thread that asks.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -47,7 +46,7 @@ from nbchat.tools.toolbox import Toolbox
 if TYPE_CHECKING:
     from nbchat.tools.mcp import McpServers
 
-__all__ = ["Prepared", "Session", "current_session", "use_session"]
+__all__ = ["Prepared", "Session"]
 
 Cost: TypeAlias = Callable[[Usage, str], "float | None"]
 #: Sinks, or a function that makes them from the prices of the endpoint.
@@ -372,36 +371,3 @@ def _refused(response: Response) -> RefusedError:
         "Ask in another way. The Response holds the text of the model, with the status 'refused'.",
         response=response,
     )
-
-
-#: The session that ``use_session`` chose, or that this module made. Empty until then.
-_current: list[Session] = []
-_making = threading.Lock()
-
-
-def current_session() -> Session:
-    """Return the session that ``nbchat.ask`` uses.
-
-    This is the session of ``use_session``, else the notebook's after ``%load_ext nbchat``, else one
-    that is made here at the first call.
-    """
-    # Two threads that ask at once share one session.
-    with _making:
-        if _current:
-            return _current[0]
-        session: Session | None = provided("notebook_session")()
-        if session is None:
-            session = Session()
-            _current.append(session)
-        return session
-
-
-def use_session(session: Session) -> None:
-    """Let ``nbchat.ask`` and ``nbchat.usage`` use this session.
-
-    >>> import nbchat
-    >>> nbchat.use_session(nbchat.Session(nbchat.ScriptedTransport("Hello!")))
-    >>> nbchat.ask("Hi").text
-    'Hello!'
-    """
-    _current[:] = [session]

@@ -23,6 +23,7 @@ from nbchat.notebook.last_error import carry_failure, last_error, prompt_about
 from nbchat.notebook.line import parse
 from nbchat.notebook.next_cell import put_below
 from nbchat.notebook.views import views
+from nbchat.notebook.waiting import Waiting
 from nbchat.options import Options
 from nbchat.view.echo import Echo
 from nbchat.view.live.split import SplitView
@@ -30,8 +31,10 @@ from nbchat.view.live.split import SplitView
 __all__ = ["run"]
 
 
-def run(host: ShellHost, session: Session, line: str, body: str | None) -> Response | None:
+def run(host: ShellHost, session: Session, line: str, body: str | None, waiting: Waiting) -> Response | None:
     """Run a ``%%claude`` cell or a ``%claude`` line, and return the Response. A dry run has none.
+
+    ``waiting`` shows a line until the view of the answer begins.
 
     Raises what :meth:`Session.ask` raises. Whatever arrived is bound before that.
     """
@@ -48,7 +51,7 @@ def run(host: ShellHost, session: Session, line: str, body: str | None) -> Respo
         if options.dry_run:
             _show_dry_run(host, session, prepared)
             return None
-        response = session.send(prepared, lambda cost: [binding, *_views(host, session, options, cost)])
+        response = session.send(prepared, lambda cost: [binding, *_views(host, session, options, cost, waiting)])
     except KeyboardInterrupt as stop:
         _shorten_traceback(
             stop, f"the answer up to here is in {binding.names[-1]}" if binding.bound else "nothing was sent"
@@ -114,12 +117,19 @@ def _attachments(host: ShellHost, options: Options) -> list[Carried]:
     return carried
 
 
-def _views(host: ShellHost, session: Session, options: Options, cost: Any) -> list[Sink]:
+def _views(host: ShellHost, session: Session, options: Options, cost: Any, waiting: Waiting) -> list[Sink]:
     """Return the sinks that show the answer."""
     typed = options.schema is not None
 
     def chosen() -> tuple[Sink, ...]:
-        return views(host.shell, cell_id=host.cell_id(), quiet=options.quiet, cost=cost, typed=typed)
+        return views(
+            host.shell,
+            cell_id=host.cell_id(),
+            quiet=options.quiet,
+            cost=cost,
+            typed=typed,
+            display_id=None if options.quiet else waiting.hand_over(),
+        )
 
     # A terminal prints things in the order they come. In a notebook, what a tool prints belongs under its call.
     in_notebook = getattr(host.shell, "kernel", None) is not None and not options.quiet

@@ -21,6 +21,7 @@ from nbchat.notebook.host import ShellHost
 from nbchat.notebook.line import help_text
 from nbchat.notebook.listener import unwatch, watch
 from nbchat.notebook.prompts import keep_prompts
+from nbchat.notebook.waiting import Waiting
 from nbchat.options import Option
 
 if TYPE_CHECKING:
@@ -79,9 +80,10 @@ class ClaudeMagics(Magics):
         commands.run(line, self.session, self.host.shell)
 
     def _ask(self, line: str, cell: str | None) -> Response | None:
-        from nbchat.notebook.cell import run
+        with Waiting(self.shell, self.host.cell_id()) as waiting:
+            from nbchat.notebook.cell import run
 
-        return run(self.host, self.session, line, cell)
+            return run(self.host, self.session, line, cell, waiting)
 
 
 def install(shell: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbchat.core.request import Sink
+from nbchat.notebook.waiting import is_live
 from nbchat.view.final import FinalView
 from nbchat.view.live.view import LiveView
 from nbchat.view.status import Cost
@@ -21,12 +22,12 @@ def views(
     quiet: bool = False,
     cost: Cost | None = None,
     typed: bool = False,
+    display_id: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Sink, ...]:
     """Return the view for the place where this runs, as the sinks of one answer.
 
-    Without a kernel, the place is a terminal. Without a cell id (nbclient, nbval, papermill) or under
-    pytest nothing is live, because somebody will compare the saved notebook.
+    Without a kernel, the place is a terminal.
 
     Args:
         shell: the IPython shell.
@@ -34,6 +35,7 @@ def views(
         quiet: show nothing.
         cost: the prices for the status line.
         typed: the answer is the JSON of a typed answer, as in :class:`~nbchat.view.live.view.LiveView`.
+        display_id: the output that the live view replaces.
         environ: the environment variables.
     """
     if quiet:
@@ -42,6 +44,6 @@ def views(
         from nbchat.view.terminal import TerminalView
 
         return (TerminalView(cost=cost),)
-    if cell_id is None or environ.get("PYTEST_VERSION") or environ.get("PYTEST_CURRENT_TEST"):
+    if not is_live(shell, cell_id, environ):
         return (FinalView(),)
-    return (LiveView(cost=cost, typed=typed),)
+    return (LiveView(cost=cost, typed=typed, display_id=display_id),)

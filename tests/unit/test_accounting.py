@@ -29,7 +29,7 @@ from nbchat.core.errors import (
 )
 from nbchat.core.usage import Usage
 from nbchat.engine.accounting import Accounting
-from nbchat.engine.session import use_session
+from nbchat.engine.current_session import use_session
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.view.final import output_metadata
 from nbchat.view.usage import run_line, run_table

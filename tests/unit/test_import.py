@@ -10,7 +10,7 @@ import pytest
 
 import nbchat
 from nbchat.distribution import DISTRIBUTION, installed_version
-from nbchat.engine.session import use_session
+from nbchat.engine.current_session import use_session
 
 
 def test_every_public_name_is_listed_and_imported_from_its_module():

@@ -253,7 +253,7 @@ def test_ask_is_of_the_notebook_from_loading_on(tmp_path: Path):
         "        nbchat.ask('hello')\n"
         "    except nbchat.errors.BudgetError as error:\n"
         "        return str(error)\n"
-        "from nbchat.engine.session import current_session\n"
+        "from nbchat.engine.current_session import current_session\n"
         "with ThreadPoolExecutor(4) as pool:\n"
         "    sessions = set(pool.map(lambda _: id(current_session()), range(4)))\n"
         "assert sessions == {id(shell.nbchat.session)}\n"

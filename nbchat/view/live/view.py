@@ -73,13 +73,19 @@ class LiveView:
     Args:
         cost: the prices for the status line.
         typed: the text is the JSON of a typed answer, and is shown as a table.
+        display_id: an output that the box replaces; by default the box is a new output.
         clock: returns the time in seconds, and never goes back.
     """
 
     def __init__(
-        self, *, cost: Cost | None = None, typed: bool = False, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        cost: Cost | None = None,
+        typed: bool = False,
+        display_id: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock, self._typed = clock, typed
+        self._clock, self._typed, self._replaces = clock, typed, display_id
         self._status = Status(clock(), cost)
         self._rate = RateLimit()
         self._pending: list[StreamChunk] = []
@@ -125,7 +131,7 @@ class LiveView:
         finally:
             # Also if the user interrupts the join: the final output must always be published.
             widgets = self._widgets
-            display_id = widgets.display_id if widgets is not None and widgets.shown else None
+            display_id = widgets.display_id if widgets is not None and widgets.shown else self._replaces
             try:
                 bundle = final_bundle(response)
                 if display_id or bundle:
@@ -139,7 +145,7 @@ class LiveView:
 
     def _draw(self) -> None:
         try:
-            self._widgets = widgets = WidgetBox()
+            self._widgets = widgets = WidgetBox(self._replaces)
             self._parts = Parts(widgets, self._status, self._typed)
             self._rate.spend(widgets.sent, 0.0, self._clock())
             # The first use of a parser builds its tables. Do that now, while nothing has arrived.

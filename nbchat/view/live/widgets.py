@@ -80,9 +80,12 @@ class WidgetBox:
 
     ``sent`` counts the messages, ``segments`` the segments. ``shown`` is True after the box was displayed,
     as the output with the id ``display_id``.
+
+    Args:
+        replaces: the display id of an output that the box replaces; by default the box is a new output.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, replaces: str | None = None) -> None:
         import ipywidgets
 
         self._ipywidgets = ipywidgets
@@ -90,7 +93,8 @@ class WidgetBox:
         self.sent = 0
         self.segments = 0
         self.shown = False
-        self.display_id = uuid.uuid4().hex
+        self._replaces = replaces
+        self.display_id = replaces or uuid.uuid4().hex
         # Each widget would make a layout and a style of its own, which are two more messages.
         self._layout = self._count(ipywidgets.Layout())
         self._look = self._count(ipywidgets.widgets.widget_string.HTMLMathStyle())
@@ -140,7 +144,8 @@ class WidgetBox:
         self.shown = True
         # Without a text/plain, a front end without widgets shows nothing here, and then the final output.
         view = {"version_major": 2, "version_minor": 0, "model_id": self._root.model_id}
-        publish_display_data({WIDGET_VIEW: view}, transient={"display_id": self.display_id})
+        transient = {"display_id": self.display_id}
+        publish_display_data({WIDGET_VIEW: view}, transient=transient, update=self._replaces is not None)
 
     def close(self) -> None:
         """Close all widgets, so that the notebook saves none of them.

@@ -1,0 +1,42 @@
+"""The session that ``nbchat.ask`` and ``nbchat.usage`` use."""
+
+from __future__ import annotations
+
+import threading
+
+from nbchat.core.extension_points import provided
+from nbchat.engine.session import Session
+
+__all__ = ["current_session", "use_session"]
+
+#: The session that ``use_session`` chose, or that this module made. Empty until then.
+_current: list[Session] = []
+_making = threading.Lock()
+
+
+def current_session() -> Session:
+    """Return the session that ``nbchat.ask`` uses.
+
+    This is the session of ``use_session``, else the notebook's after ``%load_ext nbchat``, else one
+    that is made here at the first call.
+    """
+    # Two threads that ask at once share one session.
+    with _making:
+        if _current:
+            return _current[0]
+        session: Session | None = provided("notebook_session")()
+        if session is None:
+            session = Session()
+            _current.append(session)
+        return session
+
+
+def use_session(session: Session) -> None:
+    """Let ``nbchat.ask`` and ``nbchat.usage`` use this session.
+
+    >>> import nbchat
+    >>> nbchat.use_session(nbchat.Session(nbchat.ScriptedTransport("Hello!")))
+    >>> nbchat.ask("Hi").text
+    'Hello!'
+    """
+    _current[:] = [session]
