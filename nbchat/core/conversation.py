@@ -280,6 +280,15 @@ class Conversation:
         earlier = self._turns if position is None else self._turns[:position]
         return tuple(message for turn in earlier for message in turn.sendable())
 
+    def turns_after(self, key: str | None) -> int:
+        """Return the number of turns after the cell's own turn; 0 if the cell has none.
+
+        Args:
+            key: The cell's id, or None.
+        """
+        position = self._position(key)
+        return 0 if position is None else len(self._turns) - position - 1
+
     def record(self, turn: Turn) -> None:
         """Replace the turn of the same cell and mark the later turns stale, or append a new turn."""
         position = self._position(turn.key)

@@ -304,9 +304,10 @@ class Session:
             schema=prepared.draft.schema,
             retry=options.retry,
         )
-        notices = [Notice(text, about=text) for text in (endpoint.notice, *prepared.draft.notes) if text]
-        driver = Driver(endpoint, self.recording, account, prepared.toolbox, self.host, sinks, interrupts, notices)
         chat = None if self._stands_alone(options) else options.chat
+        stale = "" if chat is None else _stale_notice(self.conversation(chat).turns_after(prepared.cell))
+        notices = [Notice(text, about=text) for text in (endpoint.notice, *prepared.draft.notes, stale) if text]
+        driver = Driver(endpoint, self.recording, account, prepared.toolbox, self.host, sinks, interrupts, notices)
         mark = _running_turns.set(_running_turns.get() | {(id(self), options.chat)})
         failure: BaseException | None = None
         try:
@@ -361,6 +362,13 @@ class Session:
 
 #: The turns that run in this context, each as the id of its session and the name of its conversation.
 _running_turns: ContextVar[frozenset[tuple[int, str]]] = ContextVar("nbchat_turns", default=frozenset())
+
+
+def _stale_notice(later: int) -> str:
+    """Return the status line of a cell that runs again and has later turns in its conversation."""
+    if not later:
+        return ""
+    return f"{later} later turns become stale" if later > 1 else "1 later turn becomes stale"
 
 
 def _refused(response: Response) -> RefusedError:

@@ -198,6 +198,18 @@ def test_a_cell_that_is_run_again_replaces_its_own_turn():
     ]  # fmt: skip
 
 
+def test_the_status_of_a_cell_that_runs_again_counts_the_stale_turns():
+    """The notice is in the status line only: a saved notebook must not depend on the order of its runs."""
+    session = Session(ScriptedTransport("Fine", repeat=True))
+    said = []
+    for cell, options in (("a", {}), ("b", {}), ("c", {}), ("a", {}), ("b", {}), ("c", {}), ("a", {"once": True})):
+        sink = Sink()
+        response = session.ask("Hi", cell=cell, sinks=[sink], **options)
+        assert response.notes == ()
+        said.append([chunk.text for chunk in sink.chunks if isinstance(chunk, Notice) and "stale" in chunk.text])
+    assert said == [[], [], [], ["2 later turns become stale"], ["1 later turn becomes stale"], [], []]
+
+
 def test_without_a_key_every_run_is_a_new_turn():
     """Each run is a new turn if the front end sends no cell id. nbclient, for example, sends none."""
     session = Session(ScriptedTransport("x", repeat=True))
