@@ -44,7 +44,7 @@ def run(host: ShellHost, session: Session, line: str, body: str | None, waiting:
         prepared = session.prepare(
             prompt,
             options,
-            namespace=host.namespace,
+            namespace=host.names_of_caller(),
             cell=host.cell_key(),
             carried=_attachments(host, options),
         )

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["ShellHost", "current_host", "notebook_session", "running_shell"]
 
 
+#: The functions through which a cell calls a magic: two of IPython, and the one that `name = %claude …` calls.
+_CALLS_MAGIC = frozenset({"run_cell_magic", "run_line_magic", "answer"})
+
+
 def running_shell() -> Any:
     """Return the IPython shell that runs this code, or None. IPython is not imported to find out."""
     package = sys.modules.get("IPython")
@@ -44,6 +48,20 @@ class ShellHost:
     def namespace(self) -> Mapping[str, Any]:
         namespace: Mapping[str, Any] = self.shell.user_ns
         return namespace
+
+    def names_of_caller(self) -> Mapping[str, Any]:
+        """Return the names that the code around the running magic can use.
+
+        At the top of a cell these are the user's variables. A function that calls ``run_cell_magic`` has
+        names of its own, which hide those of the notebook.
+        """
+        frame = sys._getframe()
+        while frame.f_back is not None and frame.f_code.co_name not in _CALLS_MAGIC:
+            frame = frame.f_back
+        caller = frame.f_back
+        if caller is None or caller.f_locals is self.namespace:
+            return self.namespace
+        return {**self.namespace, **caller.f_globals, **caller.f_locals}
 
     def ask(self, prompt: str) -> str:
         kernel = getattr(self.shell, "kernel", None)

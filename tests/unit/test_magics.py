@@ -265,3 +265,27 @@ def test_ask_is_of_the_notebook_from_loading_on(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "Mine.\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "get_ipython().run_line_magic('claude', 'About {{ x }} and {{ top }}')",
+        "get_ipython().run_cell_magic('claude', '--quiet', 'About {{ x }} and {{ top }}')",
+        "_ = get_ipython().nbchat.answer('About {{ x }} and {{ top }}')",
+    ],
+)
+def test_a_function_fills_its_own_names(shell: InteractiveShell, call: str):
+    """A function that calls a magic has names of its own. They hide a variable of the notebook of the same name."""
+    shell.run_cell(f"x, top = 'the notebook', 'the top'\ndef ask(x):\n    {call}\nask('the function')").raise_error()
+    assert shell.user_ns["_claude"].prompt == "About the function and the top"
+    shell.run_cell(f"class Cell:\n    x = 'a class'\n    {call}").raise_error()
+    assert shell.user_ns["_claude"].prompt == "About a class and the top"
+    shell.run_cell(call).raise_error()
+    assert shell.user_ns["_claude"].prompt == "About the notebook and the top"
+
+
+def test_an_assignment_in_an_expression_reaches_the_notebook(shell: InteractiveShell):
+    """At the top of a cell an expression works on the notebook's own variables."""
+    shell.run_cell("%claude About {{ (y := 3) }}").raise_error()
+    assert shell.user_ns["y"] == 3
