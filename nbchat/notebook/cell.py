@@ -38,7 +38,7 @@ def run(host: ShellHost, session: Session, line: str, body: str | None, waiting:
 
     Raises what :meth:`Session.ask` raises. Whatever arrived is bound before that.
     """
-    prompt, options = _read(session, line, body)
+    prompt, options, notes = _read(session, line, body)
     binding = Binding(host.shell.user_ns, ["_claude", *([options.output] if options.output else [])])
     try:
         prepared = session.prepare(
@@ -46,7 +46,7 @@ def run(host: ShellHost, session: Session, line: str, body: str | None, waiting:
             options,
             namespace=host.names_of_caller(),
             cell=host.cell_key(),
-            carried=_attachments(host, options),
+            carried=[Carried(notes=notes), *_attachments(host, options)],
         )
         if options.dry_run:
             _show_dry_run(host, session, prepared)
@@ -85,8 +85,8 @@ class Binding:
         self.bound = True
 
 
-def _read(session: Session, line: str, body: str | None) -> tuple[str, Options]:
-    """Return the prompt and the options of a cell.
+def _read(session: Session, line: str, body: str | None) -> tuple[str, Options, tuple[str, ...]]:
+    """Return the prompt and the options of a cell, and notes on its line.
 
     Raises:
         OptionError: an option is wrong.
@@ -104,7 +104,7 @@ def _read(session: Session, line: str, body: str | None) -> tuple[str, Options]:
             "there is no prompt, so nothing was sent",
             "Write the prompt below the %%claude line, or after %claude. %%claude? shows how.",
         )
-    return prompt, options
+    return prompt, options, parsed.notes
 
 
 def _attachments(host: ShellHost, options: Options) -> list[Carried]:

@@ -17,6 +17,8 @@ _BY_FLAG = {flag: option for option in OPTIONS for flag in option.flags}
 _FLAG = re.compile(r"--?[A-Za-z]")
 #: ``name <<`` at the beginning of the line. Three < are not a binding.
 _BINDING = re.compile(r"\s*(?P<name>\S+)\s*<<(?!<)\s*")
+#: A name alone, or with a sign that is not <<: someone may have meant ``name <<``.
+_NAME_ALONE = re.compile(r"(?P<name>[^\W\d]\w*)\s*(?P<sign>[<>=:-]{0,3})")
 #: One word: in double quotes, in single quotes, or bare. A bare word may contain {{ … }} with spaces, so that
 #: `-s {{ style }}` needs no quotes; `}}}` ends an expression that ends with a brace, such as {{ {'a': 1}}}.
 _WORD = re.compile(
@@ -27,10 +29,11 @@ _WORD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A parsed line: the options that it gives by name, and the rest of the line, which is the prompt."""
+    """A parsed line: the options that it gives by name, the rest of the line, which is the prompt, and notes on it."""
 
     given: dict[str, Any]
     prompt: str
+    notes: tuple[str, ...] = ()
 
 
 def parse(line: str, *, has_body: bool = False) -> Parsed:
@@ -47,7 +50,7 @@ def parse(line: str, *, has_body: bool = False) -> Parsed:
         OptionError: an option is unknown (the hint is the nearest one), or a value is missing or wrong.
 
     >>> parse("answer << -m claude-opus-5-5 --stop END Tell me a story")
-    Parsed(given={'output': 'answer', 'model': 'claude-opus-5-5', 'stop': ('END',)}, prompt='Tell me a story')
+    Parsed(given={'output': 'answer', 'model': 'claude-opus-5-5', 'stop': ('END',)}, prompt='Tell me a story', notes=())
     """
     given: dict[str, Any] = {}
     if binding := _BINDING.match(line):
@@ -74,7 +77,23 @@ def parse(line: str, *, has_body: bool = False) -> Parsed:
             value, line = _value(option, flag, line, has_body)
         _add(given, option, flag, value)
     _refuse_late_options(line)
-    return Parsed(given, line.strip())
+    prompt = line.strip()
+    return Parsed(given, prompt, _notes_on(prompt) if has_body and "output" not in given else ())
+
+
+def _notes_on(prompt: str) -> tuple[str, ...]:
+    """Return a note on the part of a prompt that stands on the line above it, if that part is one name.
+
+    Raises:
+        OptionError: the name has a sign that cannot be meant as text, such as ``answer =``.
+    """
+    match = _NAME_ALONE.fullmatch(prompt)
+    if match is None or match["sign"] == ":":
+        return ()
+    name = match["name"]
+    if match["sign"]:
+        raise OptionError(f"{prompt!r} binds nothing", f"To bind the Response, write {name} << with two signs.")
+    return (f"{name!r} is a part of the prompt; to bind the Response to a variable, write {name} <<",)
 
 
 def _value(option: Option, flag: str, line: str, has_body: bool) -> tuple[Any, str]:

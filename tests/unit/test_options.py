@@ -62,6 +62,32 @@ def test_a_line_is_split_into_options_and_a_prompt(line: str):
     assert (parsed.given, parsed.prompt) == ONE_LINE[line]
 
 
+@pytest.mark.parametrize("line", ["answer", "-m x answer", " größe ", "--attach a.csv -m x plan"])
+def test_a_name_alone_above_a_prompt_gets_a_note(line: str):
+    """The name may have been meant as a binding. The prompt is sent all the same."""
+    (note,) = parse(line, has_body=True).notes
+    name = line.split()[-1]
+    assert note == f"{name!r} is a part of the prompt; to bind the Response to a variable, write {name} <<"
+    assert parse(line, has_body=True).prompt == name
+    assert parse(line).notes == ()
+
+
+@pytest.mark.parametrize("line", ["a << b", "Summary:", "two words", "-- answer", "why?", "", "{{ x }}", "x.y"])
+def test_other_prompts_above_a_prompt_get_no_note(line: str):
+    """Such a line cannot be a binding with a forgotten sign."""
+    assert parse(line, has_body=True).notes == ()
+
+
+@pytest.mark.parametrize(
+    "line", ["answer =", "answer <", "answer<-", "answer := ", "answer >>", "answer ->", "-m x a ="]
+)
+def test_a_binding_with_another_sign_is_refused(line: str):
+    """Nobody writes such a line as text. The error says how the binding is written."""
+    with pytest.raises(OptionError, match="binds nothing") as refused:
+        parse(line, has_body=True)
+    assert "<< with two signs" in refused.value.hint
+
+
 def test_a_list_takes_all_words_if_the_cell_has_a_body():
     """In a cell with a body, all words of the line are files. Without a body, only the next word is a file."""
     assert parse("--attach a.csv 'b c.pdf' -m x", has_body=True).given == {"attach": ("a.csv", "b c.pdf"), "model": "x"}
