@@ -60,6 +60,7 @@ __all__ = [
     "TransportError",
     "TruncatedError",
     "from_api",
+    "how_to_set",
     "keep_secret",
     "nearest",
     "redact",
@@ -355,6 +356,15 @@ def from_api(
         request_id=request_id,
         retry_after=retry_after,
     )
+
+
+def how_to_set(setting: str, value: str) -> str:
+    """Return how a person changes a setting where this hint is read: in a notebook, or in plain Python.
+
+    >>> how_to_set("idle_timeout", "300")
+    '%config Nbchat.idle_timeout = 300 (outside a notebook: the variable NBCHAT_IDLE_TIMEOUT)'
+    """
+    return f"%config Nbchat.{setting} = {value} (outside a notebook: the variable NBCHAT_{setting.upper()})"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

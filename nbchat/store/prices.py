@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nbchat.core.errors import BudgetError
+from nbchat.core.errors import BudgetError, how_to_set
 from nbchat.core.money import dollars
 from nbchat.core.usage import Usage
 from nbchat.models import DEFAULT_MODEL, FREE, PLATFORMS, Model
@@ -253,16 +253,15 @@ def check_budget(
     so_far = f"{dollars(spent)} is spent{others}"
     if estimate is None:
         name = model or "this model"
+        price = how_to_set("prices", f'{{"{model or "MODEL"}": {{"input": 3, "output": 15}}}}')
         raise BudgetError(
             f"{budget} cannot be guaranteed: the price of {name} here is unknown ({so_far})",
-            f"Nothing was sent. Set its price in dollars per million tokens, c.Nbchat.prices = "
-            f'{{"{model or "MODEL"}": {{"input": 3, "output": 15}}}}, or remove the budget.',
+            "Nothing was sent. Remove the budget, or set the price in dollars per million tokens: " + price,
             **amounts,
         )
     if spent + estimate > limit + _ROUNDING_ERROR:
         raise BudgetError(
             f"this request could cost {dollars(estimate)}, more than {budget} leaves: {so_far}",
-            "Nothing was sent. Lower --max-tokens, send less, choose a cheaper model with -m, "
-            "or raise --budget (c.Nbchat.budget).",
+            "Nothing was sent. Lower --max-tokens, send less, choose a cheaper model with -m, or raise --budget.",
             **amounts,
         )

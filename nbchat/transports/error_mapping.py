@@ -23,6 +23,7 @@ from nbchat.core.errors import (
     ToolError,
     TransportError,
     from_api,
+    how_to_set,
     redact,
 )
 from nbchat.models import PLATFORMS
@@ -102,7 +103,7 @@ _TOO_LONG = re.compile(r"prompt is too long|exceeds? the (available )?context|ma
 #: How a note begins that names the proxy of a request.
 _PROXY_NOTE = "sent through the proxy "
 _KEPT = "The part that arrived is kept. Run the cell again to get a complete answer."
-_RAISE_TIMEOUT = "If the endpoint is slow, raise c.Nbchat.idle_timeout (seconds)."
+_RAISE_TIMEOUT = "If the endpoint is slow, let it take more seconds: " + how_to_set("idle_timeout", "600") + "."
 _PLATFORM_WAYS = {name: platform.setup for name, platform in PLATFORMS.items() if platform.setup}
 
 

@@ -234,7 +234,7 @@ def test_a_budget_refuses_a_request_of_unknown_price():
     with pytest.raises(BudgetError) as caught:
         check_budget(0.05, 0.0, None, model="claude-new")
     assert "the price of claude-new here is unknown" in caught.value.message
-    assert 'c.Nbchat.prices = {"claude-new": {"input": 3, "output": 15}}' in caught.value.hint
+    assert '%config Nbchat.prices = {"claude-new": {"input": 3, "output": 15}}' in caught.value.hint
     assert caught.value.estimate is None
 
 

@@ -82,7 +82,7 @@ def _check_address(name: str, base_url: str | None) -> None:
     if base_url and not re.match(r"https?://", base_url):
         raise InputError(
             f"the address {base_url!r} of the endpoint {name!r} does not begin with http:// or https://",
-            "Write the whole address, in c.Nbchat.endpoints or after --endpoint.",
+            "Write the whole address, after --endpoint or in the setting Nbchat.endpoints.",
         )
 
 
