@@ -20,6 +20,7 @@ from nbchat.core.messages import (
     stored,
     tool_calls,
 )
+from nbchat.core.misfit import Misfit
 from nbchat.core.saved_files import write_json
 from nbchat.core.usage import Usage
 
@@ -52,7 +53,8 @@ class Response:
         prompt: the text of the prompt.
         messages: the whole turn: the prompt, the answers, and the results of tool calls.
         digest: the digest of the first request.
-        parsed: the value of a typed answer (``--schema``).
+        parsed: the value of a typed answer (``--schema``), or a :class:`~nbchat.core.misfit.Misfit` if the
+            answer does not fit its type.
         replayed: True if a cassette gave the answer.
         notes: a line for each part of the prompt that was cut.
 
@@ -138,7 +140,9 @@ class Response:
             kept[name] = getattr(self, name)
         if self.notes:
             kept["notes"] = list(self.notes)
-        if self.parsed is not None:
+        if isinstance(self.parsed, Misfit):
+            kept["misfit"] = {"message": self.parsed.message, "problems": list(self.parsed.problems)}
+        elif self.parsed is not None:
             kept["parsed"] = provided("plain")(self.parsed)
         if self.stop_details is not None:
             kept["stop_details"] = dict(self.stop_details)
@@ -156,7 +160,7 @@ class Response:
         """
         fields = Fields(kept)
         fields.check_format(_FORMAT)
-        usage = fields.value("usage")
+        usage, misfit = fields.value("usage"), fields.value("misfit")
         return cls(
             text=fields.text("text"),
             status=cast(Status, fields.choice("status", get_args(Status), "complete")),
@@ -174,7 +178,7 @@ class Response:
             prompt=fields.text("prompt", ""),
             messages=tuple(Message.of_fields(message) for message in fields.each("messages", ())),
             digest=fields.text("digest", ""),
-            parsed=fields.value("parsed"),
+            parsed=fields.value("parsed") if misfit is None else _misfit(fields.fields("misfit")),
             replayed=fields.flag("replayed", False),
             # Each note is a line of its own in an export. A line end in one would begin another paragraph there.
             notes=tuple(one_line(note) for note in fields.texts("notes")),
@@ -189,6 +193,10 @@ class Response:
             InputError: the file cannot be written.
         """
         return write_json(path, self.to_dict())
+
+
+def _misfit(fields: Fields) -> Misfit:
+    return Misfit(fields.text("message"), fields.texts("problems"))
 
 
 _FORMAT = "nbchat.response/1"

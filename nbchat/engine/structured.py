@@ -25,6 +25,7 @@ from typing import Any
 from nbchat.core.chunks import ResponseChunk
 from nbchat.core.errors import InputError, ParseError, TruncatedError
 from nbchat.core.messages import Message, TextBlock
+from nbchat.core.misfit import Misfit
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.models import StructuredMethod
@@ -207,7 +208,10 @@ def response_table(response: Response) -> Any:
 
     Raises:
         InputError: The answer is not a typed one, or pandas is not installed.
+        ParseError: The answer did not fit its type.
     """
+    if isinstance(response.parsed, Misfit):
+        response.parsed.refuse()
     if response.parsed is None:
         raise InputError(
             "this Response has no typed answer to show as a table",

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.errors import AnswerError, ParseError, StreamError
+from nbchat.core.errors import AnswerError, ParseError, StreamError, TruncatedError
 from nbchat.core.messages import (
     Block,
     Message,
@@ -38,6 +38,7 @@ from nbchat.core.messages import (
     fits_json,
     tool_calls,
 )
+from nbchat.core.misfit import Misfit
 from nbchat.core.parser import ChatStreamParser
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response, Status
@@ -210,15 +211,17 @@ class Turn:
         if self._schema is not None:
             try:
                 self.parsed = read_answer(last, self._schema)
-            except ParseError as error:
-                if not self._retry:
+            except (ParseError, TruncatedError) as error:
+                problems = error.problems if isinstance(error, ParseError) else ()
+                if not self._retry or not problems:
+                    self.parsed = Misfit(error.message, problems)
                     raise
                 self._retry = False
-                request = asked_again(self._first, self._messages_since_prompt(), error.problems)
+                request = asked_again(self._first, self._messages_since_prompt(), problems)
                 # The answer that did not fit leaves the conversation. Its chunks and its cost stay.
                 self._accumulator.again()
                 self._begin(request)
-                return Notice(f"the answer did not fit ({error.problems[0]}); asking once more")
+                return Notice(f"the answer did not fit ({problems[0]}); asking once more")
         self.step = Done()
         return None
 

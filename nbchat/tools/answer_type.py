@@ -151,6 +151,6 @@ def _misfit(name: str, problems: tuple[str, ...]) -> ParseError:
         lines.append(f"  and {len(problems) - _MAX_SHOWN_PROBLEMS} more")
     return ParseError(
         "\n".join([f"the answer does not fit {name}:", *lines]),
-        "--retry asks once more with these problems. The text of the answer is in .response.text.",
+        "--retry asks once more and lists these problems. The answer is in the Response, as .text.",
         problems=problems,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -149,7 +151,62 @@ def test_a_mismatch_is_a_parse_error_with_the_problems_and_the_text(way: str):
     assert any(problem.startswith("0.people") for problem in caught.value.problems)
     assert caught.value.response is session.last
     assert '"many"' in caught.value.response.text
-    assert caught.value.response.parsed is None
+    assert not caught.value.response.parsed
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda response: response.parsed[0],
+        lambda response: list(response.parsed),
+        lambda response: len(response.parsed),
+        lambda response: response.parsed.name,
+        lambda response: response.parsed["name"],
+        lambda response: "Bonn" in response.parsed,
+        lambda response: response.table(),
+    ],
+)
+@pytest.mark.parametrize("reload", [False, True])
+def test_any_use_of_an_answer_that_did_not_fit_says_what_did_not_fit(use: Any, reload: bool):
+    """The error lists the problems, also for a Response that was saved and loaded."""
+    session = Session(ScriptedTransport(BAD))
+    with pytest.raises(ParseError) as first:
+        session.ask("go", schema=list[City])
+    response = session.last
+    if reload:
+        response = Response.from_dict(json.loads(json.dumps(response.to_dict())))
+    assert not response.parsed
+    assert copy.deepcopy(response) == pickle.loads(pickle.dumps(response)) == response
+    with pytest.raises(ParseError) as caught:
+        use(response)
+    assert caught.value.problems == first.value.problems
+    assert "0.people" in str(caught.value)
+
+
+def test_an_answer_that_did_not_fit_is_shown_as_code():
+    """Markdown would show the JSON as prose. Prose instead of JSON stays prose."""
+    session = Session(ScriptedTransport(BAD, "Sorry, **no** ```` cities.", '["```json", 1]'))
+    shown = []
+    for _ in range(3):
+        with pytest.raises(ParseError):
+            session.ask("go", schema=list[City])
+        shown.append(session.last._repr_mimebundle_()["text/html"])
+    assert "<pre" in shown[0]
+    assert "<strong>no</strong>" in shown[1]
+    assert "<pre" in shown[2]
+
+
+def test_a_truncated_answer_has_no_value_either():
+    """The error of a use says that the answer ended at a limit."""
+    message = {
+        "type": "message", "id": "m", "role": "assistant", "model": "scripted", "stop_reason": "max_tokens",
+        "content": [{"type": "text", "text": GOOD[:20]}],
+    }  # fmt: skip
+    session = Session(ScriptedTransport(message))
+    with pytest.raises(TruncatedError):
+        session.ask("go", schema=list[City])
+    with pytest.raises(ParseError, match="ended at a limit"):
+        session.last.parsed[0]
 
 
 @pytest.mark.parametrize("way", WAYS)

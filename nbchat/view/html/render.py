@@ -12,11 +12,14 @@ text that they take is treated as hostile.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbchat.core.fields import one_line
 from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
+from nbchat.core.misfit import Misfit
+from nbchat.core.visible import visible
 from nbchat.view.html.budget import Budget
 from nbchat.view.html.highlight import code_html
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
@@ -26,7 +29,6 @@ from nbchat.view.html.typed_table import render_value
 
 if TYPE_CHECKING:
     from nbchat.core.response import Response
-from nbchat.core.visible import visible
 
 __all__ = [
     "arguments_html",
@@ -58,13 +60,22 @@ def render_response(response: Response) -> dict[str, str]:
     """Return the mimebundle of a finished answer: safe ``text/html``, and the Markdown as ``text/plain``."""
     results = tool_results(response.messages)
     blocks: Sequence[Block] = response.blocks
-    table = render_value(response.parsed)
-    if table:  # the last text is the JSON of the table
+    misfit = isinstance(response.parsed, Misfit)
+    table = "" if misfit else render_value(response.parsed)
+    if table or misfit:  # the last text is the JSON of the typed answer
         last = max((at for at, block in enumerate(blocks) if block.type == "text"), default=0)
-        blocks = [*blocks[:last], *blocks[last + 1 :]]
+        blocks = [*blocks[:last], *map(_as_code, blocks[last : last + 1] if misfit else ()), *blocks[last + 1 :]]
     inner = render_blocks(blocks, results) + table + render_marker(response) + _footer(response)
     # A terminal prints the plain text as it is, for example for `_claude` on a line of its own.
     return {"text/html": wrap_answer(inner), "text/plain": visible(_plain(response))}
+
+
+def _as_code(block: Block) -> Block:
+    """Return a text that is JSON as a block of code. Markdown would show the JSON as prose."""
+    if not isinstance(block, TextBlock) or not block.text.lstrip().startswith(("{", "[")):
+        return block
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", block.text))])
+    return TextBlock(f"{fence}json\n{block.text}\n{fence}")
 
 
 def wrap_answer(inner_html: str) -> str:
