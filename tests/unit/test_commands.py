@@ -455,3 +455,16 @@ def test_approvals_lists_the_tools_that_are_allowed_always_and_takes_that_back(s
     assert caught.value.hint == "Did you mean write?"
     assert "2 approvals taken back" in do(session, capsys, "approvals clear")
     assert not session.approved
+
+
+def test_help_is_a_word_too(session, capsys):
+    """``help`` shows all subcommands, and with a name the one of that name."""
+    whole = do(session, capsys, "")
+    for line in ("help", "--help", "-h"):
+        assert do(session, capsys, line) == whole
+    usage = "  %nbchat forget N [CHAT]\n"
+    for line in ("help forget", "forget --help", "forget -h"):
+        assert do(session, capsys, line).startswith(usage)
+        assert len(do(session, capsys, line).splitlines()) == 2
+    with pytest.raises(OptionError, match="Did you mean forget"):
+        do(session, capsys, "help forgt")

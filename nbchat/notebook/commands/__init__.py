@@ -70,18 +70,24 @@ def run(line: str, session: Session, shell: InteractiveShell) -> None:
         NbchatError: the subcommand itself failed.
     """
     words = split_words(line)
-    if not words:
+    if words in ([], ["help"], ["--help"], ["-h"]):
         print(help_text())
         return
-    name, *rest = words
+    name, *rest = words[1:] if words[0] == "help" else words
     found = COMMANDS.get(name)
     if found is None:
         raise OptionError(f"%nbchat {name}: there is no such subcommand", nearest(name, COMMANDS) or help_text())
+    if words[0] == "help" or rest in (["--help"], ["-h"]):
+        print(_help_of(found))
+        return
     command, rest = found.find(rest)
     command.run(rest, session, shell)
 
 
 def help_text() -> str:
     """Return the help of ``%nbchat``: the usage and one sentence for each subcommand."""
-    rows = [f"  %nbchat {command.usage}\n      {command.help}" for command in COMMANDS.values()]
-    return "Manage nbchat:\n\n" + "\n".join(rows)
+    return "Manage nbchat:\n\n" + "\n".join(map(_help_of, COMMANDS.values()))
+
+
+def _help_of(command: Command | Group) -> str:
+    return f"  %nbchat {command.usage}\n      {command.help}"
