@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nbchat.content.blocks import (
@@ -35,11 +35,15 @@ _TAGS = ("cell", "source", "output", "prompt", "answer")
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output of a cell. ``bundle`` is its mimebundle, in which a stream is ``text/plain``."""
+    """One output of a cell. ``bundle`` is its mimebundle, in which a stream is ``text/plain``.
+
+    ``metadata`` is empty for an output that comes from a kernel.
+    """
 
     kind: Literal["stream", "display", "result", "error"]
     bundle: Mapping[str, Any]
     stream: str = "stdout"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,8 @@ def _read_output(output: Mapping[str, Any]) -> Output:
             return Output("error", {"text/plain": traceback})
         case "execute_result" | "pyout":
             return Output("result", _read_bundle(output))
-    return Output("display", _read_bundle(output))
+    metadata = output.get("metadata")
+    return Output("display", _read_bundle(output), metadata=metadata if isinstance(metadata, Mapping) else {})
 
 
 #: The keys of format 3, which had no mimebundle.

@@ -313,9 +313,9 @@ class Conversation:
         self._turns[number - 1 :] = [replace(turn, stale=True) for turn in self._turns[number - 1 :]]
         return removed
 
-    def reset(self) -> None:
-        """Remove every turn."""
-        self._turns.clear()
+    def reset(self, turns: Iterable[Turn] = ()) -> None:
+        """Remove every turn, and begin again with ``turns``."""
+        self._turns[:] = turns
 
     def fork(self, name: str) -> Conversation:
         """Return a copy under another name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from nbchat.engine.session import Session
     from nbchat.tools.toolbox import Tool
 
-__all__ = ["ShellHost", "current_host", "notebook_session", "running_shell"]
+__all__ = ["ShellHost", "current_host", "notebook_path", "notebook_session", "running_shell"]
 
 
 #: The functions through which a cell calls a magic: two of IPython, and the one that `name = %claude …` calls.
@@ -29,6 +30,15 @@ def current_host() -> Host:
     """Return the host of the code that runs now: a shell's, or plain Python's."""
     shell = running_shell()
     return PlainHost() if shell is None else ShellHost(shell)
+
+
+def notebook_path(shell: Any) -> str | None:
+    """Return the path of the notebook that runs in this kernel, or None where nobody tells it.
+
+    Jupyter Server and papermill tell the path in the environment, VS Code in a variable.
+    """
+    path = os.environ.get("JPY_SESSION_NAME") or os.environ.get("PAPERMILL_OUTPUT_PATH")
+    return path or shell.user_ns.get("__vsc_ipynb_file__")
 
 
 def notebook_session() -> Session | None:

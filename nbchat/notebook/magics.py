@@ -7,7 +7,6 @@ session, the SDK). A background thread imports these modules, or the first cell 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from traitlets import TraitError
 from nbchat.config import Nbchat
 from nbchat.core.errors import OptionError
 from nbchat.notebook import commands, completion
-from nbchat.notebook.host import ShellHost
+from nbchat.notebook.host import ShellHost, notebook_path
 from nbchat.notebook.line import help_text
 from nbchat.notebook.listener import unwatch, watch
 from nbchat.notebook.prompts import keep_prompts
@@ -56,10 +55,7 @@ class ClaudeMagics(Magics):
         from nbchat.engine.session import Session
         from nbchat.store.entries import notebook_name
 
-        # Jupyter Server and papermill tell the notebook's path in the environment, VS Code in a variable.
-        path = os.environ.get("JPY_SESSION_NAME") or os.environ.get("PAPERMILL_OUTPUT_PATH")
-        path = path or self.host.namespace.get("__vsc_ipynb_file__")
-        return Session(config=self.settings, notebook=notebook_name(path), host=self.host)
+        return Session(config=self.settings, notebook=notebook_name(notebook_path(self.shell)), host=self.host)
 
     # IPython would replace {x} and $x in the line by the values of variables. In prose they mean nothing.
     @no_var_expand

@@ -45,6 +45,7 @@ __all__ = [
     "render_tool_result",
     "result_text",
     "tool_results",
+    "without_marker",
     "wrap_answer",
 ]
 
@@ -302,6 +303,15 @@ def marker(status: str, stop_reason: str | None = None, stop_details: Mapping[st
         return ""
     explanation = (stop_details or {}).get("explanation")
     return f"[{text}: {' '.join(str(explanation).split())}]" if explanation else f"[{text}]"
+
+
+def without_marker(text: str) -> tuple[str, str]:
+    """Return the plain text of an answer without the marker at its end, and the status that the marker stands for."""
+    for status, words in (*_STATUS_MARKERS.items(), *(("incomplete", words) for words in _STOP_MARKERS.values())):
+        start = max(text.rfind(f"[{words}]"), text.rfind(f"[{words}: "))
+        if start >= 0 and text.endswith("]") and "\n" not in text[start:]:
+            return text[:start].rstrip("\n"), status
+    return text, "complete"
 
 
 def render_marker(response: Response) -> str:
