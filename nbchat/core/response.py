@@ -319,6 +319,7 @@ _STATUS: dict[str, Status] = {
     "refusal": "refused",
     "max_tokens": "incomplete",
     "model_context_window_exceeded": "incomplete",
+    "repetition": "incomplete",  # the embedded model alone (nbchat.transports.repetition)
 }
 
 

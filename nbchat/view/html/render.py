@@ -290,6 +290,7 @@ _STOP_MARKERS = {
     "max_tokens": "stopped at max_tokens",
     "model_context_window_exceeded": "stopped: the context window is full",
     "pause_turn": "paused by the server",
+    "repetition": "stopped: the model repeated itself",
     "refusal": _STATUS_MARKERS["refused"],
 }
 
