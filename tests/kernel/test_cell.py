@@ -146,6 +146,12 @@ def test_a_response_is_bound_to_the_name(kernel: Kernel, code: str):
         ("%%claude\nall of\n\nthis ?", "all of\n\nthis ?"),
         ("%%claude\n\n    indented\n\n", "    indented"),
         ("x = 6\n%claude {{ x * 7 }} is what?", "42 is what?"),
+        ("%claude one \\\ntwo", "one two"),
+        ("%claude one \\ \n  two \\\nthree?\nx = 2", "one two three?"),
+        ("res = %claude one \\\ntwo\nassert res.prompt == 'one two'", "one two"),
+        ("if True:\n    res = %claude one \\\n        two?\nassert res.text", "one two?"),
+        ("%%time\nres = %claude one \\\ntwo", "one two"),
+        ("%%claude --max-tokens 100 \\\n  --once\nC:\\dir\\", "C:\\dir\\"),
     ],
 )
 def test_the_prompt_is_sent_unchanged(kernel: Kernel, server: Server, code: str, prompt: str):

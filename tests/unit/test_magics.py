@@ -59,6 +59,16 @@ CALL = "get_ipython().run_line_magic('claude', {!r})\n"
         ("%%claude why?", "%%claude why?\n\n"),
         ("\n%%claude -m x why?\n\n", "%%claude -m x why?\n\n"),
         ("%%claude", "%%claude\n\n"),
+        # Continued lines. An empty line for each one keeps the numbers of the lines below.
+        ("r = %claude one \\\ntwo\n", "r = get_ipython().nbchat.answer('one two')\n\n"),
+        ("%claude one \\\n   two \\\nthree?\nx = 1\n", CALL.format("one two three?") + "\n\nx = 1\n"),
+        ("%claude one \\  \ntwo\n", CALL.format("one two") + "\n"),
+        ("%claude one\\\r\ntwo\r\n", CALL.format("one two") + "\n"),
+        ("%claude \\\n-m x \\\nwhy\n", CALL.format("-m x why") + "\n\n"),
+        ("if a:\n    %claude one \\\n        two\n    b\n", "if a:\n    " + CALL.format("one two") + "\n    b\n"),
+        ("a.b['c'] = %claude one \\\n\nb\n", "a.b['c'] = get_ipython().nbchat.answer('one')\n\nb\n"),
+        ("%%claude -m x \\\n  --once\nwhy \\\nnot\n", "%%claude -m x --once\nwhy \\\nnot\n"),
+        ("%%claude one \\\ntwo", "%%claude one two\n\n"),
     ],
 )
 def test_prompts_that_ipython_would_misread(cell: str, kept: str):
@@ -70,6 +80,10 @@ def test_prompts_that_ipython_would_misread(cell: str, kept: str):
     "cell",
     [
         "%claude hello\n",
+        "%claude the last backslash \\\n",
+        "s = '''\n%claude one \\\ntwo\n'''\n",
+        "%%html\n%claude one \\\ntwo\n",
+        "x = 1 + \\\n2\n",
         "%claude?\n",
         "%%claude?\n",
         "%%claude??",
