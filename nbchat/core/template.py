@@ -10,6 +10,8 @@ of a table), and an expression in them must not run in the user's kernel.
 from __future__ import annotations
 
 import builtins
+import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType
@@ -18,6 +20,16 @@ from typing import Any
 from nbchat.core.errors import TemplateError, nearest
 
 __all__ = ["Filled", "fill", "split"]
+
+
+#: The end of a hint: braces of GitHub Actions, Jinja, Vue, LaTeX and others are pasted into prompts.
+_LITERALLY = "write \\{{ for literal braces."
+#: Nothing, or comments only, as in ``{{#each items}}`` of Handlebars.
+_ONLY_COMMENTS = re.compile(r"\s*(?:#[^\n]*\s*)*")
+
+
+#: How similar an undefined name must be to one of Python's own names to be taken for a typo.
+TYPO_SIMILARITY = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,7 @@ def _expression(text: str, start: int) -> tuple[Expression, int]:
     while end >= 0:
         source = text[start + 2 : end].strip()
         try:
-            if not source:
+            if _ONLY_COMMENTS.fullmatch(source):
                 raise SyntaxError("it is empty")  # Python would read () as an empty tuple
             # Parentheses let the expression span lines. The line break ends a comment in it.
             return Expression(source, compile(f"({source}\n)", "<prompt>", "eval"), line), end + 2
@@ -91,14 +103,14 @@ def _expression(text: str, start: int) -> tuple[Expression, int]:
     if first_failure is None:
         raise TemplateError(
             f"line {line} of the prompt opens {{{{ and never closes it",
-            "Close it with }}, or write \\{{ for literal braces.",
+            f"Close it with }}}}, or {_LITERALLY}",
         )
     source, failure = first_failure
     reason = getattr(failure, "msg", None) or str(failure)
     shown = f"{{{{ {source} }}}}" if source else "{{ }}"
     raise TemplateError(
         f"{shown} in line {line} of the prompt is not a Python expression: {reason}",
-        "Fix the expression, or write \\{{ for literal braces.",
+        f"Fix the expression, or {_LITERALLY}",
     ) from failure
 
 
@@ -132,10 +144,12 @@ def _evaluate(expression: Expression, scope: dict[str, Any]) -> Any:
         return eval(expression.code, scope)  # the user's own expression, in the user's own kernel
     except NameError as error:
         name = getattr(error, "name", None) or ""
-        names = [key for key in (*scope, *dir(builtins)) if not key.startswith("_")]
-        hint = nearest(name, names) or "Define the name in a cell above, and run that cell first."
+        # The names of Python are suggested for a typo only. Pasted braces hold names that are similar by chance.
+        typos = difflib.get_close_matches(name, dir(builtins), cutoff=TYPO_SIMILARITY)
+        similar = nearest(name, [*(key for key in scope if not key.startswith("_")), *typos])
+        hint = f"{similar} Or {_LITERALLY}" if similar else f"Define the name in a cell above, or {_LITERALLY}"
         raise TemplateError(f"{where}: name {name!r} is not defined", hint) from error
     except Exception as error:
         raise TemplateError(
-            f"{where} raised {type(error).__name__}: {error}", "Fix the expression. Nothing was sent."
+            f"{where} raised {type(error).__name__}: {error}", f"Fix the expression, or {_LITERALLY} Nothing was sent."
         ) from error

@@ -69,6 +69,7 @@ def test_expressions_are_evaluated_once_and_in_order():
         ("{{ 1 + }}", "is not a Python expression", "Fix the expression"),
         ("{{ import os }}", "is not a Python expression", "Fix the expression"),
         ("{{ }}", "is not a Python expression: it is empty", "literal braces"),
+        ("{{#each items}}", "is not a Python expression: it is empty", "literal braces"),
         ("text\n\n{{ x", "line 3 of the prompt opens {{ and never closes it", "Close it with }}"),
     ],
 )
@@ -78,6 +79,32 @@ def test_an_invalid_expression_is_explained(text, message, hint):
         fill(text, {"table": 1})
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "env:\n  TOKEN: ${{ secrets.TOKEN }}", "runs-on: ${{ matrix.os }}", "{{ cookiecutter.project }}/setup.py",
+        "{{ user.name | upper }}", "<p>{{ $t('hello') }}</p>", "<p>{{ message.split('').reverse() }}</p>",
+        "{{ .Values.image }}", "{{- include \"chart\" . }}", "{{#if ready}}yes{{/if}}", "{{! a comment }}",
+        "{{> part}}",
+        r"\newcommand{\x}{{\bf y}}", r"\frac{{a}}{{b}}", "style={{ color: 'red' }}", "{{ table.rows }}", "{{", "{{}}",
+        "{{ ref('orders') }}", "{{ ds }}", "{{1,2},{3,4}}",
+    ],
+)  # fmt: skip
+def test_pasted_braces_are_explained(pasted: str):
+    """Braces of other languages: the hint says how to send them as they are, and doing so sends them."""
+    with pytest.raises(TemplateError) as caught:
+        fill(pasted, {"table": 1})
+    assert "write \\{{ for literal braces" in caught.value.hint
+    assert "".join(map(str, fill(pasted.replace("{{", "\\{{"), {}))) == pasted
+
+
+def test_python_names_are_suggested_for_a_typo_only():
+    """``secrets`` of GitHub Actions is not the typo of ``credits``."""
+    with pytest.raises(TemplateError) as caught:
+        fill("${{ secrets.TOKEN }}", {})
+    assert "Did you mean" not in caught.value.hint
 
 
 def test_an_interrupt_in_an_expression_is_an_interrupt():
