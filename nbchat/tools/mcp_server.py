@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from nbchat.certificates import check_certificates
 from nbchat.core.errors import ConnectionFailed, InputError, NbchatError, redact
 from nbchat.tools.coroutine import BackgroundLoop, wait_for
 from nbchat.tools.mcp_content import content_of, text_of
@@ -253,6 +254,11 @@ class McpServer:
 
     def _explain_start(self, error: BaseException) -> NbchatError:
         if isinstance(error, (FileNotFoundError, PermissionError)):
+            if error.filename is None:  # not of the command: httpx opens the certificates
+                try:
+                    check_certificates()
+                except InputError as wrong:
+                    return wrong
             return InputError(
                 f"the MCP server {self.name} does not start: {error.strerror}: {error.filename}",
                 "Check the command. The kernel looks for it on its own PATH.",

@@ -17,6 +17,7 @@ import pytest
 
 from nbchat.core.errors import ConnectionFailed, InputError
 from nbchat.engine.session import Session
+from nbchat.tools.mcp import McpServers
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.transports.claude.network import is_loopback
 from tests.support.server import serving, streaming, text_events
@@ -200,6 +201,25 @@ def test_certificates_that_do_not_exist(variable: str, kind: str, environment: p
     with pytest.raises(InputError) as caught:
         ask(endpoint("https://127.0.0.1:9"))
     assert f"{variable} names no {kind}: /no/such/place" in caught.value.message
+
+
+def test_certificates_that_do_not_exist_when_the_sdk_fetches_a_token(environment: pytest.MonkeyPatch, tmp_path: Path):
+    """The SDK does so with a client of its own, as soon as it is made."""
+    (tmp_path / "token").write_text("identity")
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        environment.delenv(name, raising=False)
+    environment.setenv("ANTHROPIC_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    environment.setenv("ANTHROPIC_FEDERATION_RULE_ID", "rule")
+    environment.setenv("ANTHROPIC_ORGANIZATION_ID", "organization")
+    environment.setenv("SSL_CERT_FILE", "/no/such/place")
+    with pytest.raises(InputError, match="SSL_CERT_FILE names no file: /no/such/place"):
+        _ = ClaudeTransport("anthropic").client
+
+
+def test_certificates_that_do_not_exist_for_an_mcp_server(environment: pytest.MonkeyPatch):
+    environment.setenv("SSL_CERT_FILE", "/no/such/place")
+    with pytest.raises(InputError, match="SSL_CERT_FILE names no file: /no/such/place"):
+        McpServers().add("files", "https://127.0.0.1:9/mcp")
 
 
 def test_certificates_that_are_none(environment: pytest.MonkeyPatch, tmp_path: Path):

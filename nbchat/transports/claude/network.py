@@ -22,6 +22,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
+from nbchat.certificates import CERTIFICATE_VARIABLES, check_certificates, fix_certificates
 from nbchat.core.errors import InputError, keep_secret
 from nbchat.transports.claude.deadline import Deadline, current
 from nbchat.transports.error_mapping import mark_proxy
@@ -32,7 +33,6 @@ __all__ = ["Routes", "is_loopback", "keep_deadlines", "report_body"]
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 #: A request is sent in parts of this size, in bytes, so that the time for each part is limited.
 _PART_BYTES = 65_536
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 # Routes ----------------------------------------------------------------------------------------
@@ -210,28 +210,17 @@ def _certificates() -> ssl.SSLContext:
     Raises:
         InputError: A variable names certificates that cannot be used.
     """
-    for name in _CERTIFICATES:
-        path = os.environ.get(name)
-        exists = os.path.isfile if name == "SSL_CERT_FILE" else os.path.isdir
-        if path and not exists(path):
-            kind = "file" if name == "SSL_CERT_FILE" else "folder"
-            raise InputError(f"{name} names no {kind}: {path}. Nothing was sent", _fix_certificates(name))
-        if path:
-            break  # httpx2 looks at the second variable only if the first one is not set
+    check_certificates()
     try:
         return httpx2.create_ssl_context()
     except (OSError, ValueError) as error:
-        name = next((name for name in _CERTIFICATES if os.environ.get(name)), "")
+        name = next((name for name in CERTIFICATE_VARIABLES if os.environ.get(name)), "")
         reason = str(error)
     source = f"{name} ({os.environ[name]})" if name else "the system"
     raise InputError(
         f"the certificates of {source} cannot be read: {reason}. Nothing was sent",
-        _fix_certificates(name) if name else "Set SSL_CERT_FILE to a file with certificates.",
+        fix_certificates(name) if name else "Set SSL_CERT_FILE to a file with certificates.",
     )
-
-
-def _fix_certificates(name: str) -> str:
-    return f"Set {name} to the certificates of your network, or unset it. Then restart the kernel."
 
 
 # Deadlines -------------------------------------------------------------------------------------
