@@ -8,190 +8,19 @@ the option as an attribute, such as ``options.max_tokens``.
 from __future__ import annotations
 
 import dataclasses
-import keyword
-import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any
 
 from nbchat.core.errors import OptionError, nearest
 from nbchat.models import DEFAULT_MODEL
+from nbchat.option import Option, check_choice, check_variable, option, row_of
 
 __all__ = ["APPROVALS", "OPTIONS", "SEE_HELP", "Option", "Options", "check_choice", "check_variable"]
 
 #: The answers of `--approve`: ask before each call, always allow it, never allow it.
 APPROVALS = ("ask", "always", "never")
 SEE_HELP = "%%claude? lists the options."
-
-Kind: TypeAlias = Literal["text", "name", "int", "number", "switch", "list"]
-#: The kind of an option by the annotation of its field. This module postpones the evaluation of annotations,
-#: so dataclasses.Field.type is the text of the annotation.
-_KIND_OF_ANNOTATION: dict[str, Kind] = {
-    "str": "text",
-    "str | None": "text",
-    "object": "text",
-    "int": "int",
-    "float | None": "number",
-    "bool": "switch",
-    "tuple[str, ...]": "list",
-    "tuple[object, ...]": "list",
-}
-#: The description of a value of each kind, for error messages.
-_WANTED: dict[Kind, str] = {
-    "text": "text",
-    "name": "a Python name",
-    "int": "a whole number of at least 1",
-    "number": "a number of at least 0",
-    "switch": "True or False",
-    "list": "text, or a list of texts",
-}
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One row of the table.
-
-    Attributes:
-        name: the name in Python, in ``c.Nbchat`` and in ``NBCHAT_*``.
-        flags: the flags on the line of a cell.
-        help: one sentence without a full stop.
-        kind: the kind of the value:
-            ``text``; ``name``, a Python name; ``int``, at least 1; ``number``, at least 0;
-            ``switch``, a flag without a value that sets ``value``;
-            ``list``, a flag that may be repeated. In a cell with a body, a list takes all words that follow.
-        objects: True if Python code may pass any object, such as a class or a function.
-        choices: the only values that are accepted; empty if there is no such limit.
-        setting: True if ``c.Nbchat`` and ``NBCHAT_*`` have this option too.
-        completes: the kind of value that Tab suggests (:mod:`nbchat.notebook.suggestions`).
-    """
-
-    name: str
-    flags: tuple[str, ...]
-    help: str
-    kind: Kind
-    default: Any
-    metavar: str = ""
-    value: bool = True
-    choices: tuple[str, ...] = ()
-    setting: bool = True
-    completes: str = ""
-    objects: bool = False
-
-    def hold(self, value: Any) -> Any:
-        """Return a value from Python code in the form that the line of a cell would have given.
-
-        A single text for a list becomes a list of one. Numbers of other libraries become Python numbers.
-
-        Raises:
-            OptionError: the value does not fit this option.
-        """
-        if self.kind == "list":
-            value = (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
-        if value is None and self.default is None:
-            return None
-        if not self._fits(value):
-            wanted = f"one of {', '.join(self.choices)}" if self.choices else _WANTED[self.kind]
-            raise OptionError(f"{self.name} is {value!r}; it should be {wanted}", f"{self.name}: {self.help}.")
-        # numpy.int64 and the like are not JSON, and the request is JSON in the end.
-        return {"int": int, "number": float}[self.kind](value) if self.kind in ("int", "number") else value
-
-    def _fits(self, value: Any) -> bool:
-        """Return True if a value from Python code fits this option."""
-        if self.choices:
-            return value in self.choices
-        match self.kind:
-            case "int":
-                # bool is a subclass of int, but max_tokens=True is a mistake.
-                return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
-            case "number":
-                return isinstance(value, Real) and not isinstance(value, bool) and float(value) >= 0
-            case "switch":
-                return isinstance(value, bool)
-            case "name":
-                return isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value)
-            case "list":
-                return self.objects or all(isinstance(item, str) for item in value)
-        return value is not None if self.objects else isinstance(value, str)
-
-    def read(self, word: str, flag: str) -> Any:
-        """Return the value of a word of the line.
-
-        Raises:
-            OptionError: the word does not fit this option.
-        """
-        if self.choices:
-            check_choice(word, self.choices, flag, f"{flag}: {self.help}.")
-        match self.kind:
-            case "int" | "number":
-                return self._number(word, flag)
-            case "name":
-                return check_variable(word, flag)
-            case "list":
-                return (word,)
-        return word
-
-    def _number(self, word: str, flag: str) -> int | float:
-        try:
-            # float() takes "nan" and "inf" too; both are refused below.
-            number = int(word.replace("_", "")) if self.kind == "int" else float(word)
-        except ValueError:
-            number = -1
-        if not (self._fits(number) and math.isfinite(number)):
-            raise OptionError(
-                f"{flag} {word}: {_WANTED[self.kind]} is needed",
-                f"For example: {flag} {1000 if self.kind == 'int' else 0.5}",
-            )
-        return number
-
-
-def check_choice(word: str, choices: Collection[str], flag: str, hint: str) -> None:
-    """Raise OptionError if a word is not one of the choices; the hint is the nearest choice, else ``hint``."""
-    if word not in choices:
-        raise OptionError(
-            f"{flag} {word}: not one of {', '.join(choices)}" if word else f"{flag} needs a value",
-            nearest(word, choices) or hint,
-        )
-
-
-def check_variable(name: str, flag: str) -> str:
-    """Return a name if it can be the name of a variable, else raise OptionError."""
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise OptionError(
-            f"{name!r} cannot be the name of a variable",
-            f"Write a Python name: {'answer <<' if flag == '<<' else flag + ' answer'}",
-        )
-    return name
-
-
-def option(
-    *flags: str,
-    help: str,
-    default: _T,
-    kind: Kind | None = None,
-    metavar: str = "",
-    value: bool = True,
-    choices: tuple[str, ...] = (),
-    setting: bool = True,
-    completes: str = "",
-) -> _T:
-    """Declare an option: a field of :class:`Options` that carries its row of the table.
-
-    The return type is the type of the default, so a type checker compares the default with the annotation.
-    Without ``kind``, the kind follows from the annotation.
-    """
-    columns = {
-        "flags": flags,
-        "help": help,
-        "kind": kind,
-        "metavar": metavar,
-        "value": value,
-        "choices": choices,
-        "setting": setting,
-        "completes": completes,
-    }
-    return dataclasses.field(default=default, metadata=columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -262,6 +91,24 @@ class Options:
     )
     web_search: bool = option("--web-search", help="let the model search the web", default=False)
     web_fetch: bool = option("--web-fetch", help="let the model fetch web pages", default=False)
+    max_uses: int | None = option(
+        "--max-uses",
+        metavar="N",
+        default=None,
+        help="how often web search and web fetch may each be used in one request",
+    )
+    allowed_domains: tuple[str, ...] = option(
+        "--allowed-domains",
+        metavar="DOMAINS",
+        default=(),
+        help="the only domains that web search and web fetch may use: example.org,example.com/blog",
+    )
+    blocked_domains: tuple[str, ...] = option(
+        "--blocked-domains",
+        metavar="DOMAINS",
+        default=(),
+        help="domains that web search and web fetch may not use",
+    )
     code_execution: bool = option(
         "--code-execution", default=False, help="let the model run code in a container of the service"
     )
@@ -370,13 +217,5 @@ class Options:
         return f"Options({', '.join(f'{name}={value!r}' for name, value in self.own().items())})"
 
 
-def _row(field: dataclasses.Field[Any]) -> Option:
-    """Return the row of the table that a field of :class:`Options` carries."""
-    annotation = str(field.type)
-    columns = dict(field.metadata)
-    columns["kind"] = columns["kind"] or _KIND_OF_ANNOTATION[annotation]
-    return Option(name=field.name, default=field.default, objects="object" in annotation, **columns)
-
-
-OPTIONS: tuple[Option, ...] = tuple(_row(field) for field in dataclasses.fields(Options) if field.metadata)
+OPTIONS: tuple[Option, ...] = tuple(row_of(field) for field in dataclasses.fields(Options) if field.metadata)
 _BY_NAME = {option.name: option for option in OPTIONS}

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import assert_type
 
 import nbchat
-from nbchat.options import Options, option
+from nbchat.option import option
+from nbchat.options import Options
 
 
 def options_have_the_types_of_their_fields(options: Options) -> None:
