@@ -18,11 +18,14 @@ __all__ = [
     "KNOWN_MODELS",
     "LOCAL",
     "PLATFORMS",
+    "SERVER_TOOL_TYPES",
     "Model",
     "Platform",
     "StructuredMethod",
     "context_window",
+    "has_server_tool",
     "structured_method",
+    "takes_newest_server_tools",
     "telemetry_name",
 ]
 
@@ -61,6 +64,9 @@ _UNVERSIONED = re.compile(r"claude-(?P<family>[a-z]+)(?![a-z0-9])")  # claude-my
 _LAST_WITH_BUDGET = (4, 5)
 #: The first version with structured outputs. Of the older ones only Opus 4.1 has them.
 _FIRST_WITH_FORMAT = (4, 5)
+#: The first version whose code can call web search and web fetch in a container of the service, which the
+#: newest server tools need: https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool
+_FIRST_WITH_FILTERING = (4, 6)
 #: The first version for which Google Cloud charges more in a region than on the global endpoint
 #: (https://platform.claude.com/docs/en/about-claude/pricing, "Third-party platform pricing").
 _FIRST_WITH_REGIONS = (4, 5)
@@ -102,6 +108,11 @@ class Model(NamedTuple):
         return self.version is None or self.version >= _FIRST_WITH_FORMAT or self == ("opus", (4, 1))
 
     @property
+    def filters_web_results(self) -> bool:
+        """Return True unless the model is known to be too old for the newest server tools."""
+        return self.version is None or self.version >= _FIRST_WITH_FILTERING
+
+    @property
     def has_regional_prices(self) -> bool:
         """Return True unless Google Cloud charges the same for the model in every region."""
         return self.version is None or self.version >= _FIRST_WITH_REGIONS
@@ -123,6 +134,8 @@ class Platform:
         has_structured_outputs: True if the platform is known to offer them.
         place_in_name: True if the model or the region names the place of inference, so that the
             ``inference_geo`` of the usage does not change the price.
+        server_tools: the tools that the platform can run itself.
+        has_newest_server_tools: True if every deployment of the platform takes the newest versions of them.
         setup: what to do if credentials or settings are missing; "" for the Anthropic API, which has
             several ways.
     """
@@ -133,12 +146,16 @@ class Platform:
     library: str | None = None
     has_structured_outputs: bool = False
     place_in_name: bool = False
+    server_tools: frozenset[str] = frozenset({"web_search", "web_fetch", "code_execution"})
+    has_newest_server_tools: bool = False
     setup: str = ""
 
 
 PLATFORMS: Final[Mapping[str, Platform]] = MappingProxyType(
     {
-        "anthropic": Platform("Anthropic", "anthropic", "anthropic", has_structured_outputs=True),
+        "anthropic": Platform(
+            "Anthropic", "anthropic", "anthropic", has_structured_outputs=True, has_newest_server_tools=True
+        ),
         "bedrock": Platform(
             "AnthropicBedrock",
             "aws",
@@ -146,6 +163,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = MappingProxyType(
             library="botocore",
             has_structured_outputs=True,
             place_in_name=True,
+            server_tools=frozenset(),
             setup="Set AWS_REGION and the credentials of AWS (variables, a profile or a role).",
         ),
         "vertex": Platform(
@@ -154,6 +172,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = MappingProxyType(
             "gcp.vertex_ai",
             library="google.auth",
             place_in_name=True,
+            server_tools=frozenset({"web_search"}),
             setup="Set CLOUD_ML_REGION and ANTHROPIC_VERTEX_PROJECT_ID, and log in to Google Cloud.",
         ),
         "foundry": Platform(
@@ -161,6 +180,8 @@ PLATFORMS: Final[Mapping[str, Platform]] = MappingProxyType(
             "azure",
             "azure.ai.inference",
             has_structured_outputs=True,
+            # Deployments hosted on Azure take only the basic versions, and no name tells them apart:
+            # https://platform.claude.com/docs/en/build-with-claude/claude-in-microsoft-foundry
             setup="Set ANTHROPIC_FOUNDRY_RESOURCE and ANTHROPIC_FOUNDRY_API_KEY.",
         ),
     }
@@ -182,6 +203,34 @@ def structured_method(endpoint: str, model: str) -> StructuredMethod:
     if platform is None or not platform.has_structured_outputs:
         return "tool"
     return "format" if Model.of(model).has_structured_outputs else "tool"
+
+
+#: The types of the server tools by name: the newest version, and the basic one that every model and endpoint
+#: with the tool takes. None of them needs a beta header.
+#: https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools
+SERVER_TOOL_TYPES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "web_search": ("web_search_20260318", "web_search_20250305"),
+        "web_fetch": ("web_fetch_20260318", "web_fetch_20250910"),
+        "code_execution": ("code_execution_20260521", "code_execution_20250825"),
+    }
+)
+
+
+def takes_newest_server_tools(endpoint: str, model: str) -> bool:
+    """Return True if ``model`` takes the newest versions of the server tools at ``endpoint``.
+
+    A server that imitates the Messages API rarely knows them, so it gets the basic versions.
+    """
+    platform = PLATFORMS.get(endpoint)
+    return platform is not None and platform.has_newest_server_tools and Model.of(model).filters_web_results
+
+
+def has_server_tool(endpoint: str, tool: str) -> bool:
+    """Return True unless ``endpoint`` is known not to run the server tool of that name."""
+    if endpoint == LOCAL:
+        return False
+    return endpoint not in PLATFORMS or tool in PLATFORMS[endpoint].server_tools
 
 
 def telemetry_name(endpoint: str) -> str:

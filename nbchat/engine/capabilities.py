@@ -11,13 +11,21 @@ from typing import Any
 
 from nbchat.core.errors import AttachmentError, OptionError, SchemaError
 from nbchat.core.request import Request
-from nbchat.models import Model
+from nbchat.engine.server_tools import flag_of
+from nbchat.models import SERVER_TOOL_TYPES, Model
 
-__all__ = ["accepted_thinking", "asks_much", "gives_no_format", "refuse_unaccepted", "thinking_of", "window_of"]
+__all__ = [
+    "accepted_thinking",
+    "asks_much",
+    "filters_no_results",
+    "gives_no_format",
+    "refuse_unaccepted",
+    "thinking_of",
+    "window_of",
+]
 
 #: The smallest thinking budget that the API takes, and the one that ``--thinking`` asks for, in tokens.
 MIN_BUDGET_TOKENS, USUAL_BUDGET_TOKENS = 1_024, 4_096
-_SERVED = ("web_search", "code_execution")
 
 
 def thinking_of(model: str, max_tokens: int) -> dict[str, Any]:
@@ -69,6 +77,14 @@ def gives_no_format(description: Mapping[str, Any]) -> bool:
     return _refused(description.get("capabilities"), "structured_outputs")
 
 
+def filters_no_results(description: Mapping[str, Any]) -> bool:
+    """Return True if the API reports that code of the model cannot call web search and web fetch.
+
+    The newest versions of the server tools need that; the basic ones do not.
+    """
+    return _refused(description.get("capabilities"), "code_execution")
+
+
 def refuse_unaccepted(request: Request, description: Mapping[str, Any]) -> None:
     """Raise an error if the model does not accept a part of the request.
 
@@ -93,7 +109,7 @@ def refuse_unaccepted(request: Request, description: Mapping[str, Any]) -> None:
         raise SchemaError(f"{model} has no structured outputs", "Leave out the schema, or ask another model with -m.")
     for name in _served(request):
         if _refused(_at(can, "server_tools"), name):
-            flag = "--" + name.replace("_", "-")
+            flag = flag_of(name)
             raise OptionError(f"{flag}: {model} has no such tool", f"Leave out {flag}, or ask another model with -m.")
     for kind, capability, what in (("image", "image_input", "images"), ("document", "pdf_input", "PDF files")):
         count = sum(kind == "image" or _is_pdf(block) for block in _blocks(request, kind))
@@ -150,9 +166,9 @@ def _refused(fields: Any, name: str | None) -> bool:
 
 
 def _served(request: Request) -> Iterator[str]:
-    """Yield the server tools of a request that the Models API reports on."""
+    """Yield the names of the server tools of a request."""
     for tool in request.tools:
-        if tool.get("name") in _SERVED and str(tool.get("type", "custom")).startswith(f"{tool['name']}_"):
+        if tool.get("name") in SERVER_TOOL_TYPES and str(tool.get("type", "custom")).startswith(f"{tool['name']}_"):
             yield str(tool["name"])
 
 

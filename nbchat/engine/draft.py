@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from nbchat.content.blocks import Carried
@@ -15,21 +13,14 @@ from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.template import fill
 from nbchat.engine.capabilities import thinking_of
+from nbchat.engine.params import merged_tools, params_of
+from nbchat.engine.server_tools import definitions, server_tools
 from nbchat.engine.structured import shaped
+from nbchat.engine.system_prompt import system_of
 from nbchat.models import StructuredMethod
 from nbchat.options import OPTIONS, Options
 
-__all__ = ["Draft", "compose", "refuse_cell_options", "system_of"]
-
-#: Server tools by option: https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-tools
-SERVER_TOOLS: dict[str, dict[str, Any]] = {
-    "web_search": {"type": "web_search_20250305", "name": "web_search"},
-    # A search cites its sources always, a fetched page only when asked to.
-    "web_fetch": {"type": "web_fetch_20250910", "name": "web_fetch", "citations": {"enabled": True}},
-    "code_execution": {"type": "code_execution_20250825", "name": "code_execution"},
-}
-#: Fields that ``--param`` may not set, and the option to use instead.
-_OWN_FIELDS = {"model": "-m", "max_tokens": "--max-tokens", "system": "-s", "stream": "--no-stream", "messages": "-c"}
+__all__ = ["Draft", "compose", "refuse_cell_options"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +33,9 @@ class Draft:
         system: the system prompt.
         tools: the definitions of the tools.
         params: further fields of the request.
+        added_tools: the definitions of ``--param tools``.
+        server_tools: the settings of the server tools by name. The version depends on the model and the endpoint.
+        basic_tools: whether the server tools must have their basic versions.
         max_tokens: the longest answer, in tokens.
         stream: whether the answer is streamed.
         notes: lines for the user on what was cut.
@@ -55,6 +49,9 @@ class Draft:
     system: str | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
+    added_tools: tuple[Mapping[str, Any], ...] = ()
+    server_tools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    basic_tools: bool = False
     max_tokens: int = 8192
     stream: bool = True
     notes: tuple[str, ...] = ()
@@ -63,7 +60,12 @@ class Draft:
     way: StructuredMethod | None = None
 
     def request(
-        self, model: str, defaults: Mapping[str, Any] | None = None, way: StructuredMethod = "format"
+        self,
+        model: str,
+        defaults: Mapping[str, Any] | None = None,
+        way: StructuredMethod = "format",
+        *,
+        newest_tools: bool = False,
     ) -> Request:
         """Return the request to a model.
 
@@ -71,23 +73,39 @@ class Draft:
             model: the model's id.
             defaults: fields that the endpoint adds where the user gives none.
             way: how the endpoint is asked for a typed answer.
+            newest_tools: whether the endpoint takes the newest versions of the server tools for this model.
 
         Raises:
-            OptionError: ``max_tokens`` has no room for the thinking of this model.
+            OptionError: ``max_tokens`` has no room for the thinking of this model, or two tools have one name.
             SchemaError: the type of the answer has no JSON Schema that the API takes.
         """
-        adds_thinking = self.thinks and "thinking" not in self.params
-        thinking = {"thinking": thinking_of(model, self.max_tokens)} if adds_thinking else {}
+        way = self.way or way
+        # The API refuses citations together with structured outputs:
+        # https://platform.claude.com/docs/en/build-with-claude/citations
+        cites = self.schema is None or way != "format"
+        served = definitions(self.server_tools, newest=newest_tools and not self.basic_tools, cites=cites)
+        tools = merged_tools((*self.tools, *served), self.added_tools)
+        if "tool_choice" in self.params and not tools:
+            raise OptionError(
+                "--param tool_choice: the request offers no tools", "Add --tools, or leave out this --param."
+            )
         request = Request(
             model=model,
             messages=(*self.history, self.prompt),
             max_tokens=self.max_tokens,
             system=self.system,
-            tools=self.tools,
-            params={**(defaults or {}), **thinking, **self.params},
+            tools=tools,
+            params={**(defaults or {}), **self.params, **self._thinking(model)},
             stream=self.stream,
         )
-        return _with_definitions(request if self.schema is None else shaped(request, self.schema, self.way or way))
+        return _with_definitions(request if self.schema is None else shaped(request, self.schema, way))
+
+    def _thinking(self, model: str) -> dict[str, Any]:
+        """Return the field ``thinking`` of ``--thinking``, if it is in force, merged with that of ``--param``."""
+        given = self.params.get("thinking") or {}
+        if not self.thinks or "type" in given:
+            return {}
+        return {"thinking": {**thinking_of(model, self.max_tokens), **given}}
 
 
 def _with_definitions(request: Request) -> Request:
@@ -131,6 +149,7 @@ def compose(
 
     Raises:
         InputError: the prompt is empty, or a part of it cannot be sent.
+        OptionError: an option has a value that the API refuses, or contradicts another one.
     """
     parts: list[Any] = []
     for part in [prompt] if isinstance(prompt, str) else prompt:
@@ -138,14 +157,17 @@ def compose(
     asked = carry([*(piece for along in carried if along.content for piece in (along, "\n\n")), *parts])
     if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
         raise InputError("the prompt is empty, so nothing was sent", "Write the prompt in the cell, below %%claude.")
+    params = params_of(options)
     notes = tuple(dict.fromkeys(note for along in (*carried, asked) for note in along.notes))
     return Draft(
         prompt=Message.of("user", asked.content),
         history=history,
         system=system_of(options.system, namespace),
-        tools=(*tools, *(tool for name, tool in SERVER_TOOLS.items() if getattr(options, name))),
-        params=_params(options),
-        thinks=options.thinking,
+        tools=tuple(tools),
+        params=params.fields,
+        added_tools=params.tools,
+        server_tools=server_tools(options),
+        thinks=params.thinks,
         max_tokens=options.max_tokens,
         stream=options.stream,
         notes=notes,
@@ -169,60 +191,3 @@ def refuse_cell_options(options: Options) -> None:
             if name == "attach":
                 hint = 'Put files into the prompt as values: ask(["Sum it up:", Path("data.csv")]).'
             raise OptionError(f"{name}: only a %%claude cell has this option", hint)
-
-
-def system_of(given: str | None, namespace: Mapping[str, Any] | None = None) -> str | None:
-    """Return the system prompt that ``-s`` names: a variable, a file, or the text itself.
-
-    Raises:
-        OptionError: the variable or the file does not hold text.
-    """
-    if not given:
-        return None
-    value = (namespace or {}).get(given) if given.isidentifier() else None
-    if isinstance(value, str):
-        return value
-    if value is not None:
-        raise OptionError(
-            f"-s {given}: the variable {given} holds {type(value).__name__}, not text",
-            f"Write -s {{{{ str({given}) }}}}.",
-        )
-    if "\n" not in given and len(given) < 250 and (path := Path(given).expanduser()).is_file():
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"-s {given}: the file cannot be read as text ({error})", "Give a text file.") from None
-    return carry(fill(given, namespace)).text if namespace is not None else given
-
-
-def _params(options: Options) -> dict[str, Any]:
-    # Automatic caching of the prefix: https://platform.claude.com/docs/en/build-with-claude/prompt-caching
-    params: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
-    if options.effort:
-        params["output_config"] = {"effort": options.effort}
-    if options.stop:
-        params["stop_sequences"] = list(options.stop)
-    for given in options.param:
-        key, value = _pair(given)
-        if key in _OWN_FIELDS:
-            raise OptionError(f"--param {key}: this field has an option of its own", f"Use {_OWN_FIELDS[key]}.")
-        if value is None:
-            params.pop(key, None)  # `--param cache_control=null` removes a field that nbchat sets
-        elif isinstance(value, dict) and isinstance(params.get(key), dict) and key == "output_config":
-            params[key] = params[key] | value
-        else:
-            params[key] = value
-    return params
-
-
-def _pair(given: str) -> tuple[str, Any]:
-    key, equals, text = given.partition("=")
-    if not equals or not key.isidentifier():
-        raise OptionError(f"--param {given}: KEY=JSON is needed", "For example: --param temperature=0")
-    try:
-        return key, json.loads(text)
-    except ValueError as error:
-        raise OptionError(
-            f"--param {given}: the text after = is not valid JSON ({error})",
-            f"A string needs its quotation marks: --param '{key}=\"{text}\"'",
-        ) from None

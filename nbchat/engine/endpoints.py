@@ -19,7 +19,8 @@ from nbchat.config import Nbchat
 from nbchat.core.errors import AuthError, NbchatError, OptionError, nearest
 from nbchat.core.request import Request, Transport
 from nbchat.core.secrets import keep_url, shown_url
-from nbchat.models import LOCAL, PLATFORMS, StructuredMethod, structured_method
+from nbchat.engine.endpoint_settings import EndpointSettings
+from nbchat.models import LOCAL, PLATFORMS, StructuredMethod, structured_method, takes_newest_server_tools
 from nbchat.options import Options
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.transports.error_mapping import ways_out
@@ -42,6 +43,7 @@ class Endpoint:
         window: the context window in tokens, where it is known without asking.
         defaults: fields of the request that are added where the user gives none.
         way: how the endpoint is asked for a typed answer.
+        api: the name that decides which versions of the server tools are sent; ``name`` by default.
     """
 
     def __init__(
@@ -55,9 +57,12 @@ class Endpoint:
         window: int | None = None,
         defaults: Mapping[str, Any] | None = None,
         way: StructuredMethod | None = None,
+        api: str | None = None,
     ) -> None:
         self.name, self.model, self.notice = name, model, notice
         self.way = way or structured_method(name, model)
+        #: True if the endpoint takes the newest versions of the server tools for this model.
+        self.newest_tools = takes_newest_server_tools(name if api is None else api, model)
         self.priced_as, self.window = priced_as or name, window
         self.defaults = dict(defaults or {})
         self._connect = connect
@@ -124,7 +129,7 @@ class Endpoints:
 
     def names(self) -> list[str]:
         """Return the names that ``--endpoint`` takes."""
-        return [*PLATFORMS, LOCAL, *self._config.endpoints]
+        return list(dict.fromkeys((*PLATFORMS, LOCAL, *self._config.endpoints)))
 
     def candidates(self, options: Options) -> list[Endpoint]:
         """Return the endpoints that a recorded answer can come from.
@@ -135,9 +140,9 @@ class Endpoints:
         if options.endpoint or self._fixed is not None:
             return [self.find(options)]
         try:
-            return [self._named("anthropic", options.model), self._local(options)]
+            return [self._named("anthropic", options), self._local(options)]
         except OptionError:  # the user names a model, and it is not the embedded one
-            return [self._named("anthropic", options.model)]
+            return [self._named("anthropic", options)]
 
     def find(self, options: Options) -> Endpoint:
         """Return the endpoint for these options.
@@ -148,20 +153,25 @@ class Endpoints:
         """
         if self._fixed is not None and "endpoint" not in options.given:
             return _of(self._fixed, options)
-        described = self._config.endpoints.get(options.endpoint or "")
-        if isinstance(described, Transport):
-            return _of(described, options)
-        if options.endpoint == LOCAL:
+        if options.endpoint == LOCAL and not isinstance(self._config.endpoints.get(LOCAL), Transport):
+            if LOCAL in self._config.endpoints:
+                raise OptionError(
+                    "c.Nbchat.endpoints['local']: this name belongs to the embedded model",
+                    "Give the endpoint another name.",
+                )
             return self._local(options)
         if options.endpoint:
-            return self._named(options.endpoint, options.model)
+            return self._named(options.endpoint, options)
         if self.has_anthropic():
-            return self._named("anthropic", options.model)
+            return self._named("anthropic", options)
         return self._embedded_instead(options)
 
     def has_anthropic(self) -> bool:
         """Return True if the SDK finds credentials for the Anthropic API. Nothing is sent."""
-        return self._transport_of("anthropic", None).has_credentials()
+        described = self._config.endpoints.get("anthropic")
+        if isinstance(described, Transport):
+            return True
+        return self._transport_of(EndpointSettings.of("anthropic", described)).has_credentials()
 
     def describe(self, endpoint: Endpoint) -> Mapping[str, Any]:
         """Return :meth:`Endpoint.describe`. Each model is asked about once."""
@@ -170,30 +180,42 @@ class Endpoints:
             self._descriptions[key] = endpoint.describe()
         return self._descriptions[key]
 
-    def _named(self, name: str, model: str) -> Endpoint:
-        if name in PLATFORMS:
-            return Endpoint(name, model, lambda: self._transport_of(name, None))
-        if name in self._config.endpoints:
-            described = self._config.endpoints[name]
-            url = described if isinstance(described, str) else described.get("base_url", "")
-            return Endpoint(name, model, lambda: self._transport_of(name, described), priced_as=url)
-        if re.match(r"https?://", name):
+    def _named(self, name: str, options: Options) -> Endpoint:
+        described = self._config.endpoints.get(name)
+        if isinstance(described, Transport):
+            return _of(described, options)
+        if name in PLATFORMS or described is not None:
+            settings = EndpointSettings.of(name, described)
+            model = settings.model if settings.model and "model" not in options.given else options.model
+            return Endpoint(
+                name,
+                model,
+                lambda: self._transport_of(settings),
+                priced_as="" if name in PLATFORMS else settings.base_url or "",
+                api=_api_of(name, settings.base_url),
+            )
+        if re.match(r"https?://", name, re.IGNORECASE):
             # The name is shown, and is stored in a Response, in the ledger and in the journal.
             shown = shown_url(name)
-            return Endpoint(shown, model, lambda: self._transport_of(shown, name), priced_as=name)
+            return Endpoint(
+                shown, options.model, lambda: self._transport_of(EndpointSettings(shown, name)), priced_as=name
+            )
         keep_url(name)  # an address without "https://" may have a password, too
-        raise OptionError(
-            f"--endpoint {name}: unknown endpoint",
-            nearest(name, self.names()) or "Name one of: " + ", ".join(self.names()) + "; or a base URL.",
-        )
+        hint = nearest(name, self.names()) or "Name one of: " + ", ".join(self.names()) + "; or a base URL."
+        if re.search(r"[.:/]", name):  # localhost:11434
+            hint = "A base URL begins with http:// or https://."
+        raise OptionError(f"--endpoint {name}: unknown endpoint", hint)
 
-    def _transport_of(self, name: str, described: str | Mapping[str, Any] | None) -> ClaudeTransport:
+    def _transport_of(self, settings: EndpointSettings) -> ClaudeTransport:
+        return self._kept(settings.name, repr(settings), settings.arguments)
+
+    def _kept(self, name: str, described: str, arguments: Callable[[], Mapping[str, Any]]) -> ClaudeTransport:
         # A changed setting means another transport.
         idle_timeout, max_retries = self._config.idle_timeout, self._config.max_retries
         key = (name, repr((described, idle_timeout, max_retries)))
         if key not in self._transports:
             self._transports[key] = ClaudeTransport(
-                name, **_described(name, described), idle_timeout=idle_timeout, max_retries=max_retries
+                name, **arguments(), idle_timeout=idle_timeout, max_retries=max_retries
             )
         return self._transports[key]
 
@@ -227,7 +249,8 @@ class Endpoints:
             # llama.cpp announces keep-alive and then closes the connection. A second request on that
             # connection would sometimes be lost.
             once = {"default_headers": {"Connection": "close"}}
-            return self._transport_of(LOCAL, {"base_url": server.base_url, "api_key": server.api_key, **once})
+            described = {"base_url": server.base_url, "api_key": server.api_key, **once}
+            return self._kept(LOCAL, repr(described), lambda: described)
 
         # The embedded model is used in lessons, demos and tests: the same question gets the same answer.
         defaults = {"temperature": 0}
@@ -239,26 +262,19 @@ def _of(transport: Transport, options: Options) -> Endpoint:
     """Return the endpoint for a transport of the user's own, such as a ScriptedTransport."""
     model = getattr(transport, "model", None) if "model" not in options.given else None
     way: StructuredMethod = getattr(transport, "structured", "format")
-    return Endpoint(transport.name, model or options.model, lambda: transport, way=way)
+    api = _api_of(transport.name, getattr(transport, "base_url", None))
+    return Endpoint(transport.name, model or options.model, lambda: transport, way=way, api=api)
+
+
+def _api_of(name: str, address: str | None) -> str:
+    """Return the name that decides which server tools an endpoint takes.
+
+    That is "" for a gateway in the place of a platform, because it may not know the newest tools.
+    """
+    if name == "anthropic":
+        address = address or os.environ.get("ANTHROPIC_BASE_URL")
+    return name if not address or re.match(r"https://api\.anthropic\.com(/|$)", address.strip()) else ""
 
 
 def _is_gguf(model: str) -> bool:
     return model.endswith(".gguf")
-
-
-def _described(name: str, described: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the arguments of ClaudeTransport for an endpoint that the settings describe."""
-    if described is None or isinstance(described, str):
-        return {"base_url": described}
-    if name == LOCAL:
-        return dict(described)
-    unknown = set(described) - {"base_url", "api_key_env"}
-    if unknown or "base_url" not in described:
-        raise OptionError(
-            f"c.Nbchat.endpoints[{name!r}] needs base_url and may have api_key_env; it has {', '.join(described)}",
-            "Keys themselves do not belong in settings: api_key_env names the variable that holds one.",
-        )
-    variable = described.get("api_key_env")
-    if variable and not os.environ.get(variable):
-        raise AuthError(f"the endpoint {name!r} takes its key from {variable}, which is not set", f"Set {variable}.")
-    return {"base_url": described["base_url"], "api_key": os.environ[variable] if variable else None}

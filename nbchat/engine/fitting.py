@@ -18,12 +18,14 @@ from nbchat.core.request import Request
 from nbchat.engine.capabilities import (
     accepted_thinking,
     asks_much,
+    filters_no_results,
     gives_no_format,
     refuse_unaccepted,
     window_of,
 )
 from nbchat.engine.draft import Draft
 from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.server_tools import refuse_unserved
 from nbchat.models import context_window
 
 __all__ = ["Count", "count", "fit_model", "fit_window", "parts_of_text", "request_to"]
@@ -36,10 +38,10 @@ def request_to(draft: Draft, endpoint: Endpoint) -> Request:
     """Return the request that a draft makes at an endpoint.
 
     Raises:
-        OptionError: ``max_tokens`` has no room for the thinking of the model.
+        OptionError: ``max_tokens`` has no room for the thinking of the model, or two tools have one name.
         SchemaError: the type of the answer has no JSON Schema that the API takes.
     """
-    return draft.request(endpoint.model, endpoint.defaults, endpoint.way)
+    return draft.request(endpoint.model, endpoint.defaults, endpoint.way, newest_tools=endpoint.newest_tools)
 
 
 # Counting --------------------------------------------------------------------------------------
@@ -101,14 +103,18 @@ def fit_model(
     """
     if not asks_much(request):
         return draft, request
+    refuse_unserved(draft.server_tools, endpoint.name)
     description = describe(endpoint)
     fitted = draft
     if draft.schema is not None and gives_no_format(description):
         fitted = replace(fitted, way="tool")
-    if draft.thinks and "thinking" in request.params:
+    if draft.server_tools and filters_no_results(description):
+        fitted = replace(fitted, basic_tools=True)
+    given = draft.params.get("thinking") or {}
+    if draft.thinks and "type" not in given:
         thinking = accepted_thinking(request.params["thinking"], description, draft.max_tokens)
-        if thinking != request.params["thinking"]:
-            fitted = replace(fitted, params={**fitted.params, "thinking": thinking})
+        if thinking["type"] != request.params["thinking"]["type"]:
+            fitted = replace(fitted, params={**fitted.params, "thinking": {**thinking, **given}})
     if fitted is not draft:
         request = request_to(fitted, endpoint)
     refuse_unaccepted(request, description)
@@ -213,8 +219,8 @@ def _begins_turn(message: Message) -> bool:
 def _largest_parts(draft: Draft) -> list[tuple[int, str]]:
     """Return the parts of a draft with their estimated tokens, the largest first."""
     parts = [(estimate_tokens(draft.system), "the system prompt")] if draft.system else []
-    if draft.tools:
-        parts.append((_tools_tokens(draft.tools), "the tools"))
+    if tools := (*draft.tools, *draft.added_tools):
+        parts.append((_tools_tokens(tools), "the tools"))
     turn = 0
     for message in draft.history:
         turn += _begins_turn(message)

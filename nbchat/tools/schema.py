@@ -42,11 +42,19 @@ def type_of(expression: str, namespace: Mapping[str, Any]) -> Any:
     """
     try:
         value = eval(expression, {**vars(builtins), **namespace})
-    except NameError as error:
+    except Exception as error:
+        if expression.strip().endswith(".json"):
+            raise OptionError(
+                f"--schema {expression}: this is not a type, and a file is not read",
+                f"Read it in a cell above, and name the variable: "
+                f"schema = json.loads(Path({expression.strip()!r}).read_text())",
+            ) from None
+        if not isinstance(error, NameError):
+            raise OptionError(
+                f"--schema {expression}: {type(error).__name__}: {error}", "Give a type's name."
+            ) from None
         hint = nearest(error.name or "", (name for name in namespace if not name.startswith("_")))
         raise OptionError(f"--schema {expression}: {error}", hint or "Define it in a cell above.") from None
-    except Exception as error:
-        raise OptionError(f"--schema {expression}: {type(error).__name__}: {error}", "Give a type's name.") from None
     if isinstance(value, (type, Mapping)) or typing.get_origin(value) is not None:
         return value
     raise OptionError(

@@ -7,7 +7,14 @@ import pytest
 from nbchat.core.errors import AttachmentError, OptionError, SchemaError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
-from nbchat.engine.capabilities import accepted_thinking, asks_much, refuse_unaccepted, thinking_of, window_of
+from nbchat.engine.capabilities import (
+    accepted_thinking,
+    asks_much,
+    filters_no_results,
+    refuse_unaccepted,
+    thinking_of,
+    window_of,
+)
 
 YES, NO = {"supported": True}, {"supported": False}
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
@@ -106,6 +113,13 @@ def test_a_users_own_tool_is_not_a_server_tool():
     own = request(tools=({"name": "web_search", "input_schema": {}},))
     refuse_unaccepted(own, about(server_tools={"web_search": NO}))
     assert not asks_much(own)
+
+
+def test_code_that_cannot_call_tools_needs_the_basic_versions():
+    """Only an explicit report counts."""
+    assert filters_no_results(about(code_execution=NO))
+    assert not filters_no_results(about(code_execution=YES))
+    assert not filters_no_results({})
 
 
 def test_a_plain_question_needs_no_models_api():

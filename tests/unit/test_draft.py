@@ -13,8 +13,9 @@ from nbchat.context.files import attach
 from nbchat.core.conversation import Conversation, Turn
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.messages import Message
-from nbchat.engine.draft import Draft, compose, system_of
+from nbchat.engine.draft import Draft, compose
 from nbchat.engine.fitting import parts_of_text, refuse_too_long
+from nbchat.engine.system_prompt import system_of
 from nbchat.notebook.line import parse
 from nbchat.options import Options
 
@@ -61,13 +62,13 @@ def test_thinking_takes_the_form_of_the_model_unless_param_sets_it():
     draft = compose("Hi", options("--thinking"))
     assert draft.request("claude-sonnet-5-5").params["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert draft.request("claude-haiku-4-5").params["thinking"]["type"] == "enabled"
-    own = compose("Hi", Options.of({"thinking": True, "param": 'thinking={"type":"disabled"}'}))
-    assert own.request("claude-haiku-4-5").params["thinking"] == {"type": "disabled"}
+    own = compose("Hi", Options.of({"thinking": True, "param": 'thinking={"type":"enabled","budget_tokens":1500}'}))
+    assert own.request("claude-haiku-4-5").params["thinking"] == {"type": "enabled", "budget_tokens": 1500}
 
 
 def test_each_server_tool_has_an_option():
     """Each option sends one tool definition. ``web_fetch`` asks for citations."""
-    tools = compose("Hi", options("--web-search --web-fetch --code-execution")).tools
+    tools = compose("Hi", options("--web-search --web-fetch --code-execution")).request("claude-sonnet-5-5").tools
     assert [tool["name"] for tool in tools] == ["web_search", "web_fetch", "code_execution"]
     assert tools[1]["citations"] == {"enabled": True}
 

@@ -483,6 +483,17 @@ def test_tool_results_are_found_and_read() -> None:
                         "tool_use_id": "d",
                         "content": {"type": "web_search_tool_result_error", "error_code": "max_uses_exceeded"},
                     },
+                    {
+                        "type": "code_execution_tool_result",
+                        "tool_use_id": "e",
+                        "content": {
+                            "type": "encrypted_code_execution_result",
+                            "encrypted_stdout": "R3Zqb…",
+                            "stderr": "a warning",
+                            "return_code": 0,
+                            "content": [],
+                        },
+                    },
                 ],
             ),
         ]
@@ -492,6 +503,7 @@ def test_tool_results_are_found_and_read() -> None:
         "b": ("T\nhttps://e.com\n", False),
         "c": ("o\ne", False),
         "d": ("max_uses_exceeded", True),
+        "e": ("[output for the model only]\na warning", False),
     }
     assert result_text([{"type": "text", "text": "a"}, {"type": "image", "source": {}}]) == "a\n[image]"
 

@@ -11,7 +11,7 @@ __all__ = ["system"]
 @command("system", "the system prompt of this session")
 def system(call: Call) -> None:
     """Print the system prompt as it is sent, and the file or the variable that holds it."""
-    from nbchat.engine.draft import system_of
+    from nbchat.engine.system_prompt import system_of
 
     source = call.session.options({}).system
     if not source:

@@ -269,7 +269,9 @@ def _result_part(part: Mapping[str, Any]) -> str:
     if isinstance(part.get("url"), str):
         return f"{part.get('title') or ''}\n{part['url']}\n".lstrip()
     if "stdout" in part or "stderr" in part:
-        texts = [part.get("stdout"), part.get("stderr"), result_text(part.get("content") or None)]
+        # What the code of a newer web search prints goes to the model in encrypted form.
+        stdout = "[output for the model only]" if part.get("encrypted_stdout") else part.get("stdout")
+        texts = [stdout, part.get("stderr"), result_text(part.get("content") or None)]
         return "\n".join(str(text).rstrip("\n") for text in texts if text)
     if kind in ("image", "document"):
         return f"[{part.get('title') or kind}]"
