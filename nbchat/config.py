@@ -83,8 +83,8 @@ class Nbchat(Configurable):
     """The settings of nbchat: the options of the table, and the settings below, which have no flag."""
 
     endpoints = Dict(
-        help="more endpoints: a name, and its base URL, {'base_url': …, 'api_key_env': 'NAME_OF_VARIABLE'} "
-        "or a Transport"
+        help="more endpoints: a name, and its base URL, a Transport, or a dict with base_url, api_key_env (the "
+        "variable that holds the key), headers and model; ${NAME} in a header is a variable"
     ).tag(config=True)
     idle_timeout = Float(120.0, help="seconds without new content after which an answer is given up").tag(config=True)
     max_retries = Int(2, min=0, help="retries before the first event of an answer").tag(config=True)
@@ -157,8 +157,10 @@ class Nbchat(Configurable):
             try:
                 setattr(self, name, _read(trait, text))
             except (TraitError, ValueError, SyntaxError):
+                # An endpoint can have headers with keys in them.
+                shown = "…" if name == "endpoints" else text
                 raise OptionError(
-                    f"{variable}={text}: it should be {_wanted(trait)}", f"{variable}: {trait.help}."
+                    f"{variable}={shown}: it should be {_wanted(trait)}", f"{variable}: {trait.help}."
                 ) from None
             self.sources[name] = variable
         for variable in environment:

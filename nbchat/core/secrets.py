@@ -124,7 +124,8 @@ def shown_url(url: str) -> str:
 def mask(value: Any, name: str = "") -> Any:
     """Return the value of a setting as it may be shown: without passwords, keys and headers."""
     if isinstance(value, Mapping):
-        return {key: mask(part, str(key)) for key, part in value.items()}
+        # Any header of the user's own can hold a key.
+        return {key: "…" if name == "headers" else mask(part, str(key)) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(mask(part, name) for part in value)
     if not isinstance(value, str) or not value:

@@ -26,6 +26,7 @@ from nbchat.core.errors import (
     how_to_set,
     redact,
 )
+from nbchat.core.secrets import shown_url
 from nbchat.models import PLATFORMS
 
 __all__ = [
@@ -291,15 +292,16 @@ def _from_status(error: Any, started: bool) -> NbchatError:
     )
     if started:
         return StreamError(f"the answer broke off: {failure.message}", failure.hint, type=failure.type)
-    if isinstance(failure, BadRequestError) and _TOO_LONG.search(text):
-        return BadRequestError(
-            failure.message,
-            "Send less: a shorter prompt, fewer attachments, or no history (--once).",
-            status=failure.status,
-            type=failure.type,
-            request_id=failure.request_id,
-        )
-    return failure
+    message, hint = failure.message, failure.hint
+    if error.status_code in (404, 405):
+        message += f" (asked: {shown_url(str(error.response.request.url))})"
+        if api_type != "not_found_error":  # not the words of the Messages API
+            hint = "Check the address of the endpoint: nbchat adds /v1/messages to it, and needs the Messages API."
+    elif isinstance(failure, BadRequestError) and _TOO_LONG.search(text):
+        hint = "Send less: a shorter prompt, fewer attachments, or no history (--once)."
+    else:
+        return failure
+    return type(failure)(message, hint, status=failure.status, type=failure.type, request_id=failure.request_id)
 
 
 def _type_and_text(error: Any) -> tuple[str | None, str]:

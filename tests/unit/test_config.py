@@ -11,6 +11,7 @@ from traitlets.config import Config
 
 from nbchat import ScriptedTransport, Session
 from nbchat.config import Nbchat
+from nbchat.core.errors import OptionError
 from nbchat.options import OPTIONS, Options
 
 #: The places where max_tokens can be set, the weakest first.
@@ -112,6 +113,13 @@ def test_settings_of_an_endpoint_are_used(tmp_path: Path, monkeypatch: pytest.Mo
     assert (endpoint.name, endpoint.model, transport.base_url) == ("mine", "m", "http://localhost:1/x")
     assert (transport._api_key, transport._idle_timeout, transport._max_retries) == ("gateway-key-01", 3.0, 0)
     assert "gateway-key" not in repr(transport) + repr(config.settings())
+
+
+def test_a_wrong_variable_with_endpoints_shows_no_header():
+    """The text may hold headers with keys."""
+    with pytest.raises(OptionError) as caught:
+        Nbchat({"NBCHAT_ENDPOINTS": "{'lab': {'headers': {'X-Team': 'chem-4567'}}"})
+    assert "chem-4567" not in str(caught.value)
 
 
 def test_importing_settings_loads_no_sdk():

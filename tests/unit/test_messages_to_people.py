@@ -25,6 +25,7 @@ from nbchat.core.template import fill
 from nbchat.engine.draft import Draft
 from nbchat.engine.endpoints import Endpoints
 from nbchat.engine.fitting import refuse_too_long
+from nbchat.engine.server_tools import refuse_unserved
 from nbchat.notebook.line import parse
 from nbchat.options import Options
 from nbchat.store.prices import check_budget
@@ -184,10 +185,28 @@ CASES: dict[str, dict[str, Case]] = {
         "an unknown variable": lambda: fill("{{ zzzz }}", {}),
         "an expression that raises": lambda: fill("{{ 1 / 0 }}", {}),
         "a system prompt that is not text": ask(system="limit", namespace={"limit": 3}),
+        "a system prompt that is a missing file": ask(system="missing.md"),
+        "a system prompt that is a variable with a typo": ask(
+            system="sytem_prompt", namespace={"system_prompt": "Be brief."}
+        ),
+        "a system prompt that is an unknown variable": ask(system="my_prompt", namespace={}),
+        "braces of another language": lambda: fill("${{ secrets.TOKEN }}", {}),
         "--param without a value": ask(param=["temperature"]),
         "--param with a value that is not JSON": ask(param=["metadata=me"]),
         "--param for a field that has an option": ask(param=["max_tokens=3"]),
         "--param for a field that nbchat writes": ask(param=["messages=[]"]),
+        "--param for a field inside another": ask(param=["thinking.budget_tokens=2000"]),
+        "--param tools that are no definitions": ask(param=["tools=1"]),
+        "--param tools with a name twice": ask(param=['tools=[{"name": "a"}, {"name": "a", "strict": true}]']),
+        "--param that contradicts an option": ask(param=['output_config={"effort": "low"}'], effort="high"),
+        "--param that contradicts --schema": ask(param=['output_config={"format": {}}'], schema=int),
+        "--param that contradicts another": ask(param=["temperature=0", "temperature=1"]),
+        "--param tool_choice without tools": ask(param=['tool_choice={"type": "any"}']),
+        "a domain with a scheme": ask(web_search=True, allowed_domains="https://example.org/blog"),
+        "a domain that is none": ask(web_search=True, blocked_domains="localhost"),
+        "a domain with a wildcard": ask(web_search=True, allowed_domains="*.example.org"),
+        "domains allowed and blocked": ask(web_search=True, allowed_domains="a.org", blocked_domains="b.org"),
+        "domains without a web tool": ask(allowed_domains="a.org"),
         "larger than the context window": window(0),
         "larger than the context window because of the history": window(3),
         "still too large with --trim": window(1, 20_000, trim=True),
@@ -213,6 +232,18 @@ CASES: dict[str, dict[str, Case]] = {
         "a key in the settings": endpoint("mine", endpoints={"mine": {"base_url": "http://x", "api_key": "k"}}),
         "a key that is not set": endpoint("mine", endpoints={"mine": {"base_url": "http://x", "api_key_env": "KEY_0"}}),
         "a base_url that is not a URL": endpoint("mine", endpoints={"mine": "ht!tp//x y"}),
+        "a header that HTTP cannot send": endpoint(
+            "mine", endpoints={"mine": {"base_url": "http://x", "headers": {"X-Key": "a\n"}}}
+        ),
+        "a header with a variable that is not set": endpoint(
+            "mine", endpoints={"mine": {"base_url": "http://x", "headers": {"X-Key": "${KEY_0}"}}}
+        ),
+        "a key and a header with a key": endpoint(
+            "mine",
+            endpoints={"mine": {"base_url": "http://x", "api_key_env": "KEY_0", "headers": {"Authorization": "a"}}},
+        ),
+        "an address without a scheme": endpoint("localhost:11434"),
+        "web search where there is none": lambda: refuse_unserved(["web_search"], "bedrock"),
         "bedrock without its library": platform("bedrock", installed=False),
         "vertex without its library": platform("vertex", installed=False),
         "bedrock without settings": platform("bedrock", installed=True),
@@ -231,6 +262,7 @@ CASES: dict[str, dict[str, Case]] = {
         "402": answered(402, "billing_error", "Your credit balance is too low"),
         "403": answered(403, "permission_error", "Your key may not use this model"),
         "404": answered(404, "not_found_error", "model: claude-zzz"),
+        "404 of something else": answered(404, None, "404 page not found"),
         "413": answered(413, "request_too_large", "Request exceeds the maximum size"),
         "429": answered(429, "rate_limit_error", "Number of requests has exceeded your limit"),
         "429, a time to wait": answered(429, "rate_limit_error", "Slow down", retry_after="3600"),

@@ -84,15 +84,15 @@ def test_settings_are_shown_without_secrets(capsys: pytest.CaptureFixture[str]):
     environment = {
         "NBCHAT_ENDPOINT": "http://ada:pw@127.0.0.1:1/k3y/v1",
         "NBCHAT_ENDPOINTS": "{'lab': {'base_url': 'http://u:hunter2@127.0.0.1:1', "
-        "'api_key': 'abc', 'api_key_env': 'VAR'}}",
+        "'api_key': 'abc', 'api_key_env': 'VAR', 'headers': {'X-Team': 'chem'}}}",
     }
     session = Session(ScriptedTransport("ready"), config=Nbchat(environment))
     commands.run("config", session, SimpleNamespace(user_ns={}))
     examine(session)
     shown = capsys.readouterr().out
-    assert not [secret for secret in ("pw", "k3y", "hunter2", "'abc'") if secret in shown]
+    assert not [secret for secret in ("pw", "k3y", "hunter2", "'abc'", "chem") if secret in shown]
     assert "http://ada:…@127.0.0.1:1/…/v1" in shown
-    assert "'api_key_env': 'VAR'" in shown
+    assert "'api_key_env': 'VAR', 'headers': {'X-Team': '…'}" in shown
     assert mask(("https://a:b@h",)) == ("https://a:…@h",)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbchat.core.errors import BROKE_OFF, NbchatError, TransportError
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
-from nbchat.transports.claude.client import timeout
+from nbchat.transports.claude.client import betas_of, timeout
 from nbchat.transports.claude.deadline import Deadline
 from nbchat.transports.claude.sdk_values import as_dict, brings_content, whole_message, with_request_id
 from nbchat.transports.claude.tolerant_decoder import TolerantDecoder
@@ -128,7 +128,10 @@ class Attempt:
     def _arguments(self, read_timeout_s: float) -> dict[str, Any]:
         """Return the arguments for ``messages.create``."""
         body = self._request.body()
-        betas = body.pop("betas") if body.get("betas") else None
+        betas = body.pop("betas") if body.get("betas") else []
+        if betas:
+            # A header of one request replaces the client's own header of that name.
+            betas = list(dict.fromkeys((*betas_of(self._client), *betas)))
         fields = fields_for(self._client.messages.create, body)
         rest = {name: value for name, value in body.items() if name not in fields}
         return {

@@ -9,9 +9,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nbchat.certificates import check_certificates
 from nbchat.core.errors import AuthError, ConnectionFailed, InputError, NbchatError, keep_secret
 from nbchat.models import PLATFORMS
 from nbchat.transports.error_mapping import explain, ways_out
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     #: A streamed answer. Its events are Any because the SDK does not validate them.
     SdkStream: TypeAlias = Stream[Any]
 
-__all__ = ["NO_CREDENTIALS", "connect", "is_installed", "preload", "timeout"]
+__all__ = ["NO_CREDENTIALS", "betas_of", "connect", "is_installed", "preload", "timeout"]
 
 #: The ``type`` of the AuthError that is raised when no credentials were found.
 NO_CREDENTIALS = "no_credentials"
@@ -33,6 +35,12 @@ CONNECT_TIMEOUT_S = 5.0
 
 #: Attributes of the SDK's clients that hold a secret.
 _SECRET_ATTRIBUTES = ("api_key", "auth_token", "aws_secret_key", "aws_session_token")
+#: The variables in which the SDK finds the address of a platform. The paths of Bedrock and Vertex differ.
+_ADDRESS_VARIABLES = {"anthropic": "ANTHROPIC_BASE_URL", "foundry": "ANTHROPIC_FOUNDRY_BASE_URL"}
+#: The end of a path that the SDK adds itself, and the paths of an OpenAI API, which people copy.
+_API_PATH = re.compile(
+    r"(?:/+v1(?:/+(?:messages|models|complete|completions|chat/completions|responses))?)+/*$", re.IGNORECASE
+)
 _KEY_HEADERS = frozenset({"authorization", "x-api-key"})
 #: Headers whose values are public words, which must not be removed from texts.
 _PUBLIC_HEADERS = frozenset(
@@ -59,7 +67,11 @@ def connect(name: str, *, base_url: str | None, api_key: str | None, options: Ma
     """
     _check_library(name)
     _check_address(name, base_url)
-    client = _construct(name, _arguments(name, base_url, api_key, options))
+    arguments = _arguments(name, base_url, api_key, options)
+    client = _without_trace_headers(_construct(name, arguments))
+    if name not in PLATFORMS:
+        # The SDK adds the headers of ANTHROPIC_CUSTOM_HEADERS. They are not meant for this server.
+        client._custom_headers = arguments.get("default_headers") or {}
     _keep_secrets(client)
     if name == "anthropic" and not _has_credentials(client):
         blank = " (ANTHROPIC_API_KEY is set, but blank)" if os.environ.get("ANTHROPIC_API_KEY") else ""
@@ -68,7 +80,7 @@ def connect(name: str, *, base_url: str | None, api_key: str | None, options: Ma
             ways_out(),
             type=NO_CREDENTIALS,
         )
-    return _without_trace_headers(client)
+    return client
 
 
 def _check_library(name: str) -> None:
@@ -79,7 +91,7 @@ def _check_library(name: str) -> None:
 
 
 def _check_address(name: str, base_url: str | None) -> None:
-    if base_url and not re.match(r"https?://", base_url):
+    if base_url and not re.match(r"https?://", base_url.strip(), re.IGNORECASE):
         raise InputError(
             f"the address {base_url!r} of the endpoint {name!r} does not begin with http:// or https://",
             "Write the whole address, after --endpoint or in the setting Nbchat.endpoints.",
@@ -103,15 +115,38 @@ def _arguments(name: str, base_url: str | None, api_key: str | None, options: Ma
         arguments["http_client"] = anthropic.DefaultHttpxClient(
             transport=network.Routes(), event_hooks={"response": [network.report_body]}
         )
-    if base_url:
-        arguments["base_url"] = base_url
+    address = base_url or os.environ.get(_ADDRESS_VARIABLES.get(name, ""))
+    if address and (name in _ADDRESS_VARIABLES or name not in PLATFORMS):
+        arguments["base_url"], query = _split_address(address)
+        if query:
+            arguments["default_query"] = {**query, **options.get("default_query", {})}
+    elif address:
+        arguments["base_url"] = address
     if api_key:
         arguments["api_key"] = api_key
     elif name not in PLATFORMS:
         # A self-hosted server often needs no key, but the SDK insists on one. Without this line it
         # would also take ANTHROPIC_API_KEY and send that key to a server it is not meant for.
         arguments["api_key"] = "none"
+        headers = options.get("default_headers") or {}
+        if not any(header.lower() == "authorization" for header in headers):
+            arguments["default_headers"] = {**headers, "Authorization": anthropic.omit}
     return arguments
+
+
+def _split_address(address: str) -> tuple[str, dict[str, str]]:
+    """Return the address that the SDK adds ``/v1/messages`` to, and the query of every request.
+
+    >>> _split_address("http://localhost:11434/v1/")
+    ('http://localhost:11434', {})
+    """
+    try:
+        parts = urllib.parse.urlsplit(address.strip())
+    except ValueError:  # such as a bracket that is not closed; the SDK says what is wrong
+        return address, {}
+    path = _API_PATH.sub("", parts.path).rstrip("/")
+    # The SDK would append its path to the query.
+    return f"{parts.scheme}://{parts.netloc}{path}", dict(urllib.parse.parse_qsl(parts.query))
 
 
 def _construct(name: str, arguments: dict[str, Any]) -> SdkClient:
@@ -134,6 +169,12 @@ def _explain_setup(name: str, error: Exception) -> NbchatError:
         # With ANTHROPIC_CONFIG_DIR set, the SDK expects a default profile in that folder. The user
         # did not name a profile, so its absence only means that there are no credentials.
         return AuthError(failure.message, failure.hint, type=NO_CREDENTIALS)
+    if isinstance(failure, ConnectionFailed):
+        # The SDK makes a client of its own to fetch a token. Its error does not name the variable.
+        try:
+            check_certificates()
+        except InputError as wrong:
+            return wrong
     if isinstance(failure, (AuthError, InputError, ConnectionFailed)):
         return failure
     return AuthError(f"the endpoint {name!r} cannot be set up: {error}", ways_out(name))
@@ -151,8 +192,8 @@ def _keep_secrets(client: SdkClient) -> None:
         keep_secret(secret)
     for header, value in _custom_headers(client).items():
         # Any header of the user's own can hold a key, and an error of a gateway may echo it.
-        if header.lower() not in _PUBLIC_HEADERS:
-            keep_secret(re.sub(r"(?i)^(bearer|basic|token)\s+", "", str(value)))
+        if header.lower() not in _PUBLIC_HEADERS and isinstance(value, str):
+            keep_secret(re.sub(r"(?i)^(bearer|basic|token)\s+", "", value))
 
 
 def _has_credentials(client: SdkClient) -> bool:
@@ -161,6 +202,14 @@ def _has_credentials(client: SdkClient) -> bool:
     headers = {header.lower() for header in _custom_headers(client)}
     credentials = getattr(client, "credentials", None)
     return bool(client.api_key or client.auth_token or credentials or headers & _KEY_HEADERS)
+
+
+def betas_of(client: SdkClient) -> list[str]:
+    """Return the betas that the client sends with each request, from a header of its own."""
+    for header, value in _custom_headers(client).items():
+        if header.lower() == "anthropic-beta" and isinstance(value, str):
+            return [beta.strip() for beta in value.split(",") if beta.strip()]
+    return []
 
 
 def _custom_headers(client: SdkClient) -> Mapping[str, object]:
