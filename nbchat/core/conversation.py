@@ -43,6 +43,8 @@ class Turn:
         status: The status of the turn's Response.
         tokens: The tokens of all requests of the turn.
         stale: True if an earlier turn changed after this one was made.
+        endpoint: The endpoint that was asked.
+        container: The service's container that code ran in, as in :class:`~nbchat.core.response.Response`.
     """
 
     key: str | None
@@ -51,6 +53,8 @@ class Turn:
     status: str = "complete"
     tokens: int = 0
     stale: bool = False
+    endpoint: str = ""
+    container: Mapping[str, Any] | None = None
 
     def sendable(self) -> tuple[Message, ...]:
         """Return the messages that may be sent again; () if none of the turn may.
@@ -84,6 +88,8 @@ class Turn:
             "status": self.status,
             "tokens": self.tokens,
             "stale": self.stale,
+            **({"endpoint": self.endpoint} if self.endpoint else {}),
+            **({"container": dict(self.container)} if self.container is not None else {}),
             "messages": [stored(message) for message in self.messages],
         }
 
@@ -113,6 +119,8 @@ class Turn:
             status=data.name("status", "complete"),
             tokens=data.count("tokens", 0),
             stale=data.flag("stale", False),
+            endpoint=data.name("endpoint", ""),
+            container=data.optional_mapping("container"),
         )
 
 
@@ -276,9 +284,11 @@ class Conversation:
         Args:
             key: The cell's id, or None.
         """
-        position = self._position(key)
-        earlier = self._turns if position is None else self._turns[:position]
-        return tuple(message for turn in earlier for message in turn.sendable())
+        return tuple(message for turn in self.turns_before(key) for message in turn.sendable())
+
+    def turns_before(self, key: str | None) -> tuple[Turn, ...]:
+        """Return the turns before a cell's own turn; all turns for a cell that has none."""
+        return tuple(self._turns[: self._position(key)])
 
     def turns_after(self, key: str | None) -> int:
         """Return the number of turns after the cell's own turn; 0 if the cell has none.

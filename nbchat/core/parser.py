@@ -311,10 +311,11 @@ class ChatStreamParser:
         _text(delta.get("stop_reason") or "")
         if not isinstance(delta.get("stop_details"), Mapping | None):
             delta = {**delta, "stop_details": None}
-        self._message.update(delta)
-        self._message.update((key, value) for key, value in event.items() if key not in ("type", "delta", "usage"))
+        # A null carries no information: `container` may have come in `message_start` already.
+        came = {**delta, **{key: value for key, value in event.items() if key not in ("type", "delta", "usage")}}
+        self._message.update((k, v) for k, v in came.items() if v is not None or k not in self._message)
         # Rule 3. The numbers are cumulative: adding them to those of `message_start` would count the
-        # prompt twice. A null carries no information.
+        # prompt twice.
         if isinstance(usage := event.get("usage"), Mapping):
             self._usage.update((key, value) for key, value in usage.items() if value is not None)
 

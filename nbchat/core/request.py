@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nbchat.core.errors import InputError
 from nbchat.core.messages import Message
+from nbchat.core.uploads import with_file_ids
 
 if TYPE_CHECKING:
     from nbchat.core.chunks import StreamChunk
@@ -34,6 +35,10 @@ class Request:
             ``tool_choice``, ``cache_control``, ``temperature`` …).
         stream: whether the answer is streamed. The digest ignores this field, because it
             changes how the answer travels and not what is asked.
+        container: the id of the service's container that an earlier answer used, or "". The digest
+            ignores ids that the service gave, because another day's ids ask the same.
+        file_ids: the id of each uploaded file at the endpoint, by the file's address (:mod:`nbchat.core.uploads`).
+            The digest covers the address, which is a hash of the content.
 
     >>> request = Request("claude-sonnet-5-5", (Message.of("user", "Hi"),), max_tokens=100)
     >>> request.body()
@@ -49,10 +54,25 @@ class Request:
     tools: tuple[Mapping[str, Any], ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = True
+    container: str = ""
+    file_ids: Mapping[str, str] = field(default_factory=dict)
     _digest: str = field(default="", init=False, repr=False, compare=False)
 
     def body(self) -> dict[str, Any]:
-        """Return the JSON body, without ``stream``."""
+        """Return the JSON body that is sent, without ``stream``."""
+        body = self.asked()
+        if self.file_ids:
+            body["messages"] = with_file_ids(body["messages"], self.file_ids)
+        if self.container:
+            given = body.get("container")
+            if given is None:
+                body["container"] = self.container
+            elif isinstance(given, Mapping) and not given.get("id"):  # the user names skills, and no container
+                body["container"] = {"id": self.container, **{k: v for k, v in given.items() if k != "id"}}
+        return body
+
+    def asked(self) -> dict[str, Any]:
+        """Return the JSON body without the ids that the service gave. The digest is the digest of this body."""
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": self.max_tokens,
@@ -66,7 +86,7 @@ class Request:
 
     @property
     def digest(self) -> str:
-        """Return :func:`digest_of` the body. Equal requests have equal digests on every machine.
+        """Return :func:`digest_of` what is asked. Equal requests have equal digests on every machine.
 
         Raises:
             InputError: the body holds a value that JSON cannot hold.
@@ -74,7 +94,7 @@ class Request:
         # Attachments can have megabytes, and the journal, the ledger, the cassette and the
         # Response all want the digest: compute the hash once.
         if not self._digest:
-            object.__setattr__(self, "_digest", digest_of(self.body()))
+            object.__setattr__(self, "_digest", digest_of(self.asked()))
         return self._digest
 
 

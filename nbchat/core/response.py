@@ -13,6 +13,7 @@ from nbchat.core.fields import Fields, one_line, storable
 from nbchat.core.messages import (
     Block,
     Message,
+    OpaqueBlock,
     TextBlock,
     ThinkingBlock,
     ToolUseBlock,
@@ -57,6 +58,8 @@ class Response:
             answer does not fit its type.
         replayed: True if a cassette gave the answer.
         notes: a line for each part of the prompt that was cut.
+        container: the service's container that code ran in, as the API describes it: ``id`` and
+            ``expires_at``. {} if the container that was asked for is gone; None if there was none.
 
     >>> response = Response("Use this:\\n```python\\nx = 1\\n```", model="claude-sonnet-5-5")
     >>> response.code, bool(response)
@@ -85,6 +88,7 @@ class Response:
     parsed: Any = None
     replayed: bool = False
     notes: tuple[str, ...] = ()
+    container: Mapping[str, Any] | None = None
 
     @property
     def thinking(self) -> str:
@@ -146,6 +150,8 @@ class Response:
             kept["parsed"] = provided("plain")(self.parsed)
         if self.stop_details is not None:
             kept["stop_details"] = dict(self.stop_details)
+        if self.container is not None:
+            kept["container"] = dict(self.container)
         kept["usage"] = self.usage.to_dict()
         kept["blocks"] = [stored(block) for block in self.blocks]
         kept["messages"] = [stored(message) for message in self.messages]
@@ -182,6 +188,7 @@ class Response:
             replayed=fields.flag("replayed", False),
             # Each note is a line of its own in an export. A line end in one would begin another paragraph there.
             notes=tuple(one_line(note) for note in fields.texts("notes")),
+            container=fields.optional_mapping("container"),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -225,6 +232,7 @@ class Accumulator:
         self._results: list[ToolResult] = []
         self._last: ResponseChunk | None = None
         self._usage = Usage()
+        self._container: Mapping[str, Any] | None = None
 
     def feed(self, chunk: StreamChunk) -> None:
         """Take one chunk."""
@@ -252,8 +260,17 @@ class Accumulator:
     def _end_round(self, chunk: ResponseChunk) -> None:
         self._last = chunk
         self._usage = self._usage + chunk.usage
+        container = chunk.message.get("container")
+        if isinstance(container, Mapping) and isinstance(container.get("id"), str):
+            self._container = dict(container)
+        if any(_error_code(block) == "container_expired" for block in chunk.blocks):
+            self.lose_container()
         if chunk.blocks:  # the API accepts no message without content
             self._messages.append(Message("assistant", chunk.blocks))
+
+    def lose_container(self) -> None:
+        """Note that the container of earlier answers is gone."""
+        self._container = {}
 
     def answer_tools(self) -> None:
         """Add the user message with the tool results of this round to the turn."""
@@ -278,6 +295,11 @@ class Accumulator:
     def messages(self) -> tuple[Message, ...]:
         """Return the messages of the turn up to now."""
         return tuple(self._messages)
+
+    @property
+    def container(self) -> Mapping[str, Any] | None:
+        """Return the container of the last answer that had one; {} if it is gone, None if there was none."""
+        return self._container
 
     @property
     def usage(self) -> Usage:
@@ -310,8 +332,15 @@ class Accumulator:
             time_to_first_chunk=self._first,
             prompt=self._messages[0].text,
             messages=tuple(self._messages),
+            container=self._container,
             **fields,
         )
+
+
+def _error_code(block: Block) -> object:
+    """Return the code of the error in a server tool's result, or None."""
+    content = block.data.get("content") if isinstance(block, OpaqueBlock) else None
+    return content.get("error_code") if isinstance(content, Mapping) else None
 
 
 #: The status of an answer that ended normally and is not complete: at a limit, or with a refusal.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nbchat import telemetry
 from nbchat.core.chunks import Notice
-from nbchat.core.errors import AuthError, BudgetError, CassetteMiss, InputError, NbchatError
+from nbchat.core.errors import AuthError, BudgetError, CassetteMiss, InputError, NbchatError, TransportError
 from nbchat.core.messages import ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.engine.accounting import Account
@@ -63,7 +63,13 @@ class Driver:
         while True:
             match turn.step:
                 case Send(request):
-                    self._exchange(turn, request)
+                    try:
+                        self._exchange(turn, request)
+                    except TransportError as failure:
+                        if (notice := turn.leave_container(failure)) is None:
+                            raise
+                        self.sinks.feed(notice)
+                        continue
                 case Run(calls):
                     self._run_calls(turn, calls)
                 case _:

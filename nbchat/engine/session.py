@@ -26,6 +26,7 @@ from nbchat.core.request import Request, Sink, Transport
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
 from nbchat.engine.accounting import Account, Accounting
+from nbchat.engine.container import in_container
 from nbchat.engine.draft import Draft, compose, refuse_cell_options
 from nbchat.engine.drive import Driver
 from nbchat.engine.endpoints import Endpoint, Endpoints
@@ -208,7 +209,8 @@ class Session:
             InputError: the prompt, an option or an attachment is wrong.
             BudgetError: the request could cost more than the budget has left.
         """
-        history = () if self._stands_alone(options) else self.conversation(options.chat).history(cell)
+        earlier = () if self._stands_alone(options) else self.conversation(options.chat).turns_before(cell)
+        history = tuple(message for turn in earlier for message in turn.sendable())
         toolbox = select_tools(options, namespace, self.host, self._mcp, self.approved)
         draft = compose(
             prompt,
@@ -233,6 +235,7 @@ class Session:
             describe=None if self.recording.replays_only else self.endpoints.describe,
             count=lambda request: self.count(request, endpoint),
         )
+        request = in_container(request, earlier, endpoint.name, time.time())
         self._check_budget(options.budget, request, endpoint)
         return Prepared(draft, request, endpoint, options, cell, toolbox)
 
@@ -334,7 +337,7 @@ class Session:
             digest=prepared.request.digest,
             cost=account.cost,
             replayed=account.all_replayed,
-            notes=prepared.draft.notes,
+            notes=(*prepared.draft.notes, *turn.notes),
         )
         match failure:
             case StreamError():
@@ -350,7 +353,15 @@ class Session:
             if name != chat and places:
                 other.forget(places[0])
         if chat is not None:
-            turn = RecordedTurn(cell, response.messages, response.model, response.status, response.usage.total_tokens)
+            turn = RecordedTurn(
+                cell,
+                response.messages,
+                response.model,
+                response.status,
+                response.usage.total_tokens,
+                endpoint=response.endpoint,
+                container=response.container,
+            )
             self.conversation(chat).record(turn)
 
     def recover(self, entry: JournalEntry) -> Response:

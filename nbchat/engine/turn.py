@@ -27,7 +27,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.errors import AnswerError, ParseError, StreamError, TruncatedError
+from nbchat.core.errors import (
+    AnswerError,
+    BadRequestError,
+    ParseError,
+    StreamError,
+    TransportError,
+    TruncatedError,
+)
 from nbchat.core.messages import (
     Block,
     Message,
@@ -106,11 +113,16 @@ class Turn:
         self._round, self._pauses = 1, 0
         #: The value of the typed answer, once the turn is done.
         self.parsed: Any = None
+        #: Lines for the user on what was changed while asking.
+        self.notes: tuple[str, ...] = ()
         self._waiting: list[ToolUseBlock] = []  # calls without a result
         self._begin(request)
 
     def _begin(self, request: Request) -> None:
         """Make sending ``request`` the next step."""
+        if self._accumulator.container is not None:
+            # The API refuses results for calls from inside a container without the container's id.
+            request = replace(request, container=self._accumulator.container.get("id", ""))
         if self._has_tools and self._round >= self._max_rounds:
             request = replace(request, params={**request.params, "tool_choice": {"type": "none"}})
         self.step: Step = Send(request)
@@ -154,6 +166,21 @@ class Turn:
         else:
             self._ended = self._accumulator.cut(self._parser.snapshot())
         return self._ended
+
+    def leave_container(self, failure: TransportError) -> Notice | None:
+        """Prepare to ask again in a new container if the service refused the one of an earlier turn.
+
+        Return a notice for sinks, or None if the failure has another reason, or if the turn itself
+        has calls from inside the container, which no other container knows.
+        """
+        sent = isinstance(self.step, Send) and self.step.request.container
+        refused = isinstance(failure, BadRequestError) and "container" in failure.message.lower()
+        if not sent or not refused or len(self._accumulator.messages) > 1:
+            return None
+        self._accumulator.lose_container()
+        self._begin(self._first)
+        self.notes = ("the container of the earlier turns was gone, with the files in it; a new one was used",)
+        return Notice("the container of the earlier turns is gone; asking again with a new one")
 
     # The calls of one answer
 

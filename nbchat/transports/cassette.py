@@ -167,7 +167,7 @@ class Cassette:
                 kept.append((ms, _without_own_fields(event)))
             if kind == "message_stop":
                 digest, also = digests
-                self._write(Exchange(digest, endpoint, public(request.body()), tuple(kept), also))
+                self._write(Exchange(digest, endpoint, public(request.asked()), tuple(kept), also))
             yield event
 
     def _write(self, exchange: Exchange) -> None:
@@ -192,7 +192,7 @@ class Cassette:
         )
 
     def _miss(self, request: Request) -> CassetteMiss:
-        number, difference = _nearest(public(request.body()), self._recordings.requests())
+        number, difference = _nearest(public(request.asked()), self._recordings.requests())
         count = len(self)
         recordings = "1 recording" if count == 1 else f"{count} recordings"
         nearest_line = f"; the nearest is on line {number}, and differs as shown below" if number else ""
@@ -208,7 +208,7 @@ class Cassette:
 def _digests(request: Request) -> tuple[str, str]:
     """Return the request's digest, and the digest of its portable form, or "" where they are equal."""
     digest = request.digest
-    portable_digest = digest_of(portable(request.body()))
+    portable_digest = digest_of(portable(request.asked()))
     return digest, "" if portable_digest == digest else portable_digest
 
 
