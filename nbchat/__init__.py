@@ -75,6 +75,7 @@ provide(
     plain="nbchat.engine.structured:plain",
     host="nbchat.notebook.host:current_host",
     notebook_session="nbchat.notebook.host:notebook_session",
+    file_source="nbchat.engine.current_session:file_source",
 )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "LOCAL",
     "PLATFORMS",
     "SERVER_TOOL_TYPES",
+    "WITHOUT_FILES",
     "Model",
     "Platform",
     "StructuredMethod",
@@ -191,6 +192,9 @@ PLATFORMS: Final[Mapping[str, Platform]] = MappingProxyType(
 LOCAL = "local"
 #: Endpoints that cost nothing: the embedded model, and answers that were written by hand.
 FREE = frozenset({LOCAL, "scripted"})
+
+#: Endpoints that are known to have no Files API: https://platform.claude.com/docs/en/build-with-claude/files
+WITHOUT_FILES = frozenset({"bedrock", "vertex", LOCAL})
 
 
 def structured_method(endpoint: str, model: str) -> StructuredMethod:

@@ -26,6 +26,7 @@ from nbchat.core.messages import (
     stored,
     tool_calls,
 )
+from nbchat.core.response import Response
 
 __all__ = ["Conversation", "Turn"]
 
@@ -55,6 +56,19 @@ class Turn:
     stale: bool = False
     endpoint: str = ""
     container: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of_response(cls, key: str | None, response: Response) -> Turn:
+        """Return the turn of a cell whose answer is ``response``."""
+        return cls(
+            key,
+            response.messages,
+            response.model,
+            response.status,
+            response.usage.total_tokens,
+            endpoint=response.endpoint,
+            container=response.container,
+        )
 
     def sendable(self) -> tuple[Message, ...]:
         """Return the messages that may be sent again; () if none of the turn may.

@@ -162,6 +162,12 @@ class Transport(Protocol):
         the models of the endpoint, as dicts of the Models API.
     ``describe(model) -> dict``
         the Models API's description of one model: its limits and capabilities.
+    ``file_metadata(file_id) -> dict``
+        the Files API's description of a file: its name, size and media type.
+    ``download(file_id, write) -> None``
+        gives the content of a file to ``write``, piece by piece, as bytes.
+    ``upload(name, media_type, content) -> dict``
+        uploads bytes, or the file of a path, and returns the Files API's description of the file.
     """
 
     #: The name of the endpoint, as ``--endpoint`` takes it.

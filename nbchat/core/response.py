@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
 from nbchat.core.extension_points import provided
 from nbchat.core.fields import Fields, one_line, storable
+from nbchat.core.files import AnswerFile, AnswerFiles, file_ids
 from nbchat.core.messages import (
     Block,
     Message,
@@ -60,6 +61,7 @@ class Response:
         notes: a line for each part of the prompt that was cut.
         container: the service's container that code ran in, as the API describes it: ``id`` and
             ``expires_at``. {} if the container that was asked for is gone; None if there was none.
+        files: the files that code of the answer made; ``files.save(folder)`` writes them.
 
     >>> response = Response("Use this:\\n```python\\nx = 1\\n```", model="claude-sonnet-5-5")
     >>> response.code, bool(response)
@@ -89,6 +91,7 @@ class Response:
     replayed: bool = False
     notes: tuple[str, ...] = ()
     container: Mapping[str, Any] | None = None
+    files: AnswerFiles = field(default_factory=AnswerFiles)
 
     @property
     def thinking(self) -> str:
@@ -152,6 +155,8 @@ class Response:
             kept["stop_details"] = dict(self.stop_details)
         if self.container is not None:
             kept["container"] = dict(self.container)
+        if self.files:
+            kept["files"] = [file.to_dict() for file in self.files]
         kept["usage"] = self.usage.to_dict()
         kept["blocks"] = [stored(block) for block in self.blocks]
         kept["messages"] = [stored(message) for message in self.messages]
@@ -189,6 +194,9 @@ class Response:
             # Each note is a line of its own in an export. A line end in one would begin another paragraph there.
             notes=tuple(one_line(note) for note in fields.texts("notes")),
             container=fields.optional_mapping("container"),
+            files=AnswerFiles(
+                AnswerFile.of_fields(file, fields.name("endpoint", "")) for file in fields.each("files", ())
+            ),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -318,6 +326,10 @@ class Accumulator:
             status = _STATUS.get(message.get("stop_reason") or "", "complete")
         blocks = tuple(block for part in self._messages if part.role == "assistant" for block in part.content)
         fields = {"model": message.get("model") or ""} | fields
+        if "files" not in fields:
+            fields["files"] = AnswerFiles(
+                AnswerFile(id, endpoint=fields.get("endpoint", "")) for id in file_ids(blocks)
+            )
         return Response(
             text=_joined(self._messages[1:]),
             status=status,

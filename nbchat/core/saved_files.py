@@ -1,4 +1,4 @@
-"""The files of saved values: JSON that only its owner can read.
+"""The files of saved values: JSON that only its owner can read, and files that an answer made.
 
 This is the only module of core that touches files.
 """
@@ -6,17 +6,24 @@ This is the only module of core that touches files.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nbchat.core.errors import InputError
 
-__all__ = ["read_json", "write_json"]
+__all__ = ["file_name", "read_json", "write_json", "write_new"]
 
 #: A file of prompts and answers is for its owner alone.
 _PRIVATE_MODE = 0o600
+#: The longest name of a file, in bytes. Most file systems allow 255; a number may be added.
+_MAX_NAME_BYTES = 200
+#: Names that Windows gives to devices, whatever their suffix.
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?=\.|\Z)", re.IGNORECASE)
 _WRITE_HINT = "Choose a path that can be written."
 _READ_HINT = "Check the path. A file that nbchat saved is JSON in UTF-8."
 
@@ -66,6 +73,64 @@ def read_json(path: str | Path, hint: str = _READ_HINT) -> Any:
     except (ValueError, RecursionError):
         # ValueError is also the base of JSONDecodeError and UnicodeDecodeError.
         raise InputError(f"{path} is not JSON", hint) from None
+
+
+def file_name(name: str) -> str:
+    """Return a name that is safe for a file, from a name that somebody else wrote.
+
+    The result has no folder, begins with no dot, and has no character that is hidden or that a file
+    system refuses.
+
+    >>> file_name("../../.ssh/config"), file_name("a:b\\x1b[2J.png"), file_name("..")
+    ('config', 'a_b[2J.png', 'file')
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    shown = "".join(character for character in last if unicodedata.category(character)[0] not in "C")
+    shown = re.sub(r'[<>:"|?*]', "_", " ".join(shown.split())).lstrip(". ").rstrip(". ")
+    if _DEVICES.match(shown):
+        shown = f"_{shown}"
+    suffix = Path(shown).suffix[:20]
+    stem = shown.removesuffix(suffix).encode()[: _MAX_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")
+    return f"{stem}{suffix}" or "file"
+
+
+def write_new(folder: str | Path, name: str, fill: Callable[[Callable[[bytes], object]], object]) -> Path:
+    """Write a file that does not exist yet, and return its path.
+
+    Args:
+        folder: The folder. It is made if it does not exist.
+        name: A name that somebody else wrote (:func:`file_name`). If the name is taken, a number is added.
+        fill: Writes the content with the function that it is given. If it fails, no file is left.
+
+    Raises:
+        InputError: The folder or the file cannot be written.
+    """
+    safe = Path(file_name(name))
+    try:
+        place = Path(folder).expanduser()
+        place.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            path = place / (f"{safe.stem}-{number}{safe.suffix}" if number > 1 else safe.name)
+            try:
+                # "x" also refuses a link that leads elsewhere.
+                file = open(path, "xb")  # noqa: SIM115 - closed below
+                break
+            except FileExistsError:
+                continue
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{safe} cannot be written into {folder} ({_reason(error)})", _WRITE_HINT) from None
+    whole = False
+    try:
+        with file:
+            fill(file.write)
+        whole = True
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({_reason(error)})", _WRITE_HINT) from None
+    finally:
+        if not whole:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return path
 
 
 def _reason(error: Exception) -> str:

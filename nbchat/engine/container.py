@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from nbchat.core.conversation import Turn
@@ -58,5 +58,5 @@ def _has_expired(container: Mapping[str, Any], now_s: float) -> bool:
     except ValueError:
         return False
     if until.tzinfo is None:
-        until = until.replace(tzinfo=timezone.utc)
+        until = until.replace(tzinfo=UTC)
     return until.timestamp() <= now_s

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 from nbchat.core.extension_points import provided
+from nbchat.engine.files import MadeFiles
 from nbchat.engine.session import Session
 
-__all__ = ["current_session", "use_session"]
+__all__ = ["current_session", "file_source", "use_session"]
 
 #: The session that ``use_session`` chose, or that this module made. Empty until then.
 _current: list[Session] = []
@@ -40,3 +41,16 @@ def use_session(session: Session) -> None:
     'Hello!'
     """
     _current[:] = [session]
+
+
+def file_source(endpoint: str) -> MadeFiles:
+    """Return the source of the files of an answer that came from a file or from another process.
+
+    Args:
+        endpoint: the name of the endpoint that answered.
+
+    Raises:
+        OptionError: the current session has no endpoint of that name.
+    """
+    session = current_session()
+    return MadeFiles(session.endpoints.find(session.options({"endpoint": endpoint})), session.recording)

@@ -15,6 +15,7 @@ from nbchat.core.messages import ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.engine.accounting import Account
 from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.files import MadeFiles
 from nbchat.engine.host import Host
 from nbchat.engine.interrupts import Interrupts
 from nbchat.engine.recording import Recording
@@ -35,6 +36,7 @@ class Driver:
         account: books each request, and refuses a further one that could exceed the budget.
         toolbox: runs the calls.
         host: shows the user what tools have to say.
+        files: finds out about the files that the answer made.
         sinks: receive the answer.
         interrupts: know whether the user stopped the turn.
         notices: status lines to begin with.
@@ -45,6 +47,7 @@ class Driver:
     account: Account
     toolbox: Toolbox
     host: Host
+    files: MadeFiles
     sinks: Sinks
     interrupts: Interrupts
     notices: Sequence[Notice] = ()
@@ -66,13 +69,14 @@ class Driver:
                     try:
                         self._exchange(turn, request)
                     except TransportError as failure:
-                        if (notice := turn.leave_container(failure)) is None:
+                        if (gone := turn.leave_container(failure)) is None:
                             raise
-                        self.sinks.feed(notice)
+                        self.sinks.feed(gone)
                         continue
                 case Run(calls):
                     self._run_calls(turn, calls)
                 case _:
+                    self.files.look_up(turn.file_ids)
                     return
             if (further := turn.advance()) is not None:
                 self.sinks.feed(further)

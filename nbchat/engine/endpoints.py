@@ -16,11 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from nbchat.config import Nbchat
-from nbchat.core.errors import AuthError, NbchatError, OptionError, nearest
+from nbchat.core.errors import AuthError, BadRequestError, InputError, NbchatError, OptionError, nearest
 from nbchat.core.request import Request, Transport
 from nbchat.core.secrets import keep_url, shown_url
 from nbchat.engine.endpoint_settings import EndpointSettings
-from nbchat.models import LOCAL, PLATFORMS, StructuredMethod, structured_method, takes_newest_server_tools
+from nbchat.models import (
+    LOCAL,
+    PLATFORMS,
+    WITHOUT_FILES,
+    StructuredMethod,
+    structured_method,
+    takes_newest_server_tools,
+)
 from nbchat.options import Options
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.transports.error_mapping import ways_out
@@ -100,6 +107,48 @@ class Endpoint:
         models = getattr(self.transport, "models", None)
         return list(models()) if callable(models) else None
 
+    @property
+    def has_files(self) -> bool:
+        """Return False if the endpoint is known to have no Files API. Nothing is sent."""
+        return self.name not in WITHOUT_FILES and callable(getattr(self.transport, "upload", None))
+
+    def file_metadata(self, file_id: str) -> Mapping[str, Any]:
+        """Return the Files API's description of a file.
+
+        Raises:
+            InputError: the endpoint has no Files API.
+            TransportError: the endpoint did not answer, or has no such file.
+        """
+        metadata = self._files_api("file_metadata")(file_id)
+        return metadata if isinstance(metadata, Mapping) else {}
+
+    def download(self, file_id: str, write: Callable[[bytes], object]) -> None:
+        """Give the content of a file to ``write``, piece by piece. Raises as :meth:`file_metadata` does."""
+        self._files_api("download")(file_id, write)
+
+    def upload(self, name: str, media_type: str, content: bytes | Path) -> str:
+        """Upload a file, and return the id that the endpoint gave the file.
+
+        Raises:
+            InputError: the endpoint has no Files API.
+            TransportError: the endpoint did not take the file.
+        """
+        id = self._files_api("upload")(name, media_type, content).get("id")
+        if not isinstance(id, str) or not id:
+            raise BadRequestError(
+                f"the endpoint {self.name} took {name} and gave no id for it", "Attach it without --upload."
+            )
+        return id
+
+    def _files_api(self, member: str) -> Callable[..., Any]:
+        call = None if self.name in WITHOUT_FILES else getattr(self.transport, member, None)
+        if not callable(call):
+            raise InputError(
+                f"the endpoint {self.name} has no Files API", "Ask an endpoint that has one, such as anthropic."
+            )
+        found: Callable[..., Any] = call
+        return found
+
     def describe(self) -> Mapping[str, Any]:
         """Return the Models API's description of the model, or {} where the endpoint has none."""
         if self.name == LOCAL:
@@ -151,7 +200,7 @@ class Endpoints:
             OptionError: the endpoint is unknown, or the endpoint does not serve the model.
             AuthError: no endpoint was named, and none can answer.
         """
-        if self._fixed is not None and "endpoint" not in options.given:
+        if self._fixed is not None and ("endpoint" not in options.given or options.endpoint == self._fixed.name):
             return _of(self._fixed, options)
         if options.endpoint == LOCAL and not isinstance(self._config.endpoints.get(LOCAL), Transport):
             if LOCAL in self._config.endpoints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -99,6 +99,23 @@ class Recording:
             return
         with endpoint.stream(request) as sent:
             yield AnswerEvents(iter(sent), replayed=False, endpoint=endpoint.name)
+
+    def file_metadata(self, file_id: str, endpoint: Endpoint) -> Mapping[str, Any]:
+        """Return the Files API's description of a file, from the cassette or from the endpoint.
+
+        Raises:
+            InputError, TransportError: as from the endpoint; CassetteMiss in a replay.
+        """
+        if self.cassette is None:
+            return endpoint.file_metadata(file_id)
+        return self.cassette.file_metadata(file_id, endpoint)
+
+    def download(self, file_id: str, endpoint: Endpoint, write: Callable[[bytes], object]) -> None:
+        """Give the content of a file to ``write``. Raises as :meth:`file_metadata` does."""
+        if self.cassette is None:
+            endpoint.download(file_id, write)
+        else:
+            self.cassette.download(file_id, endpoint, write)
 
     def journal(
         self, prompt: Message, request: Request, endpoint: Endpoint, chat: str, cell: str | None

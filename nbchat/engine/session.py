@@ -20,7 +20,7 @@ from nbchat.content.blocks import Carried
 from nbchat.core.chunks import Notice
 from nbchat.core.conversation import Conversation
 from nbchat.core.conversation import Turn as RecordedTurn
-from nbchat.core.errors import AnswerError, RefusedError, StreamError
+from nbchat.core.errors import AnswerError, StreamError
 from nbchat.core.extension_points import provided
 from nbchat.core.request import Request, Sink, Transport
 from nbchat.core.response import Response
@@ -30,13 +30,14 @@ from nbchat.engine.container import in_container
 from nbchat.engine.draft import Draft, compose, refuse_cell_options
 from nbchat.engine.drive import Driver
 from nbchat.engine.endpoints import Endpoint, Endpoints
+from nbchat.engine.files import MadeFiles
 from nbchat.engine.fitting import Count, count, fit_model, fit_window, request_to
 from nbchat.engine.host import Host
 from nbchat.engine.interrupts import Interrupts, interrupts_held
 from nbchat.engine.recording import Recording
 from nbchat.engine.sinks import Sinks
 from nbchat.engine.tool_selection import select_tools
-from nbchat.engine.turn import Turn
+from nbchat.engine.turn import Turn, refused
 from nbchat.options import Options
 from nbchat.store.journal import JournalEntry
 from nbchat.tools.answer_type import AnswerType
@@ -281,7 +282,7 @@ class Session:
             with interrupts_held(except_in=Driver.run.__code__, held_in=held_in) as interrupts:
                 response = self._send(prepared, sinks, span, interrupts)
             if response.status == "refused":
-                raise _refused(response)
+                raise refused(response)
             return response
 
     def _send(
@@ -310,7 +311,10 @@ class Session:
         chat = None if self._stands_alone(options) else options.chat
         stale = "" if chat is None else _stale_notice(self.conversation(chat).turns_after(prepared.cell))
         notices = [Notice(text, about=text) for text in (endpoint.notice, *prepared.draft.notes, stale) if text]
-        driver = Driver(endpoint, self.recording, account, prepared.toolbox, self.host, sinks, interrupts, notices)
+        files = MadeFiles(endpoint, self.recording)
+        driver = Driver(
+            endpoint, self.recording, account, prepared.toolbox, self.host, files, sinks, interrupts, notices
+        )
         mark = _running_turns.set(_running_turns.get() | {(id(self), options.chat)})
         failure: BaseException | None = None
         try:
@@ -322,14 +326,16 @@ class Session:
         finally:
             # An interrupt waits from here on: the answer was paid for, and sinks have files and widgets to close.
             _running_turns.reset(mark)
-            response = self.last = self._respond(prepared, turn, account, failure)
+            response = self.last = self._respond(prepared, turn, account, files, failure)
             if len(response.messages) > 1:
                 self._record(chat, prepared.cell, response)
             sinks.settle(response)
             span.settle(response)
         return response
 
-    def _respond(self, prepared: Prepared, turn: Turn, account: Account, failure: BaseException | None) -> Response:
+    def _respond(
+        self, prepared: Prepared, turn: Turn, account: Account, files: MadeFiles, failure: BaseException | None
+    ) -> Response:
         """Make the Response of a turn, and give it to the error that ended the turn, if there was one."""
         response = turn.respond(
             turn.status_after(failure),
@@ -338,6 +344,7 @@ class Session:
             cost=account.cost,
             replayed=account.all_replayed,
             notes=(*prepared.draft.notes, *turn.notes),
+            files=files.of(turn.file_ids),
         )
         match failure:
             case StreamError():
@@ -353,16 +360,7 @@ class Session:
             if name != chat and places:
                 other.forget(places[0])
         if chat is not None:
-            turn = RecordedTurn(
-                cell,
-                response.messages,
-                response.model,
-                response.status,
-                response.usage.total_tokens,
-                endpoint=response.endpoint,
-                container=response.container,
-            )
-            self.conversation(chat).record(turn)
+            self.conversation(chat).record(RecordedTurn.of_response(cell, response))
 
     def recover(self, entry: JournalEntry) -> Response:
         """Return the answer of a killed kernel as :attr:`last`, and write its row into the ledger."""
@@ -380,13 +378,3 @@ def _stale_notice(later: int) -> str:
     if not later:
         return ""
     return f"{later} later turns become stale" if later > 1 else "1 later turn becomes stale"
-
-
-def _refused(response: Response) -> RefusedError:
-    details = response.stop_details or {}
-    reason = details.get("explanation") or details.get("category")
-    return RefusedError(
-        f"the model declined to answer{f': {reason}' if reason else ''}",
-        "Ask in another way. The Response holds the text of the model, with the status 'refused'.",
-        response=response,
-    )

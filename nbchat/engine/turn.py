@@ -31,10 +31,12 @@ from nbchat.core.errors import (
     AnswerError,
     BadRequestError,
     ParseError,
+    RefusedError,
     StreamError,
     TransportError,
     TruncatedError,
 )
+from nbchat.core.files import file_ids
 from nbchat.core.messages import (
     Block,
     Message,
@@ -53,7 +55,7 @@ from nbchat.core.usage import Usage
 from nbchat.engine.structured import ForcedAnswer, asked_again, forces_answer, read_answer
 from nbchat.tools.toolbox import INTERRUPTED, Outcome
 
-__all__ = ["Done", "Run", "Send", "Step", "Turn"]
+__all__ = ["Done", "Run", "Send", "Step", "Turn", "refused"]
 
 #: How often a service may pause a turn and be asked to continue. A service that never finishes
 #: would otherwise cost money for ever.
@@ -268,6 +270,11 @@ class Turn:
 
     # The end
 
+    @property
+    def file_ids(self) -> tuple[str, ...]:
+        """Return the ids of the files that the answers of the turn made."""
+        return file_ids(block for message in self._accumulator.messages[1:] for block in message.content)
+
     def respond(self, status: Status, **fields: Any) -> Response:
         """Return the Response of everything that arrived, at any time.
 
@@ -321,6 +328,17 @@ def _free_choice(first: Request) -> Request:
         return first
     auto = {key: value for key, value in choice.items() if key == "disable_parallel_tool_use"}
     return replace(first, params={**first.params, "tool_choice": {"type": "auto", **auto}})
+
+
+def refused(response: Response) -> RefusedError:
+    """Return the error for an answer in which the model declined."""
+    details = response.stop_details or {}
+    reason = details.get("explanation") or details.get("category")
+    return RefusedError(
+        f"the model declined to answer{f': {reason}' if reason else ''}",
+        "Ask in another way. The Response holds the text of the model, with the status 'refused'.",
+        response=response,
+    )
 
 
 def _refuse_empty(last: ResponseChunk | None, number: int) -> None:

@@ -9,6 +9,7 @@ Only complete answers are recorded. An answer that was interrupted, broke off or
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 import os
@@ -17,12 +18,13 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nbchat.core.errors import CassetteMiss, InputError, OptionError, nearest
+from nbchat.core.fields import Fields
 from nbchat.core.request import Request, Transport, digest_of
 from nbchat.core.visible import visible
 from nbchat.transports.exchange import Exchange, portable, public
@@ -30,10 +32,23 @@ from nbchat.transports.recordings import Recordings
 
 __all__ = ["MODES", "SPEEDS", "AnswerEvents", "Cassette"]
 
+#: Largest file of an answer that is recorded. A cassette is read as a whole.
+MAX_RECORDED_BYTES = 5_000_000
+
 MODES = ("auto", "replay", "record", "off")
 SPEEDS = ("fast", "real")
 #: Lines of the difference that a miss shows.
 MAX_DIFFERENCE_LINES = 20
+
+
+class FilesTransport(Protocol):
+    """The members of a transport that has a Files API."""
+
+    name: str
+
+    def file_metadata(self, file_id: str) -> Mapping[str, Any]: ...
+
+    def download(self, file_id: str, write: Callable[[bytes], object]) -> None: ...
 
 
 class AnswerEvents:
@@ -170,12 +185,80 @@ class Cassette:
                 self._write(Exchange(digest, endpoint, public(request.asked()), tuple(kept), also))
             yield event
 
+    # Files that an answer made. Each question to the Files API has a line of its own, after its answer's line.
+
+    def file_metadata(self, file_id: str, transport: FilesTransport) -> Mapping[str, Any]:
+        """Return the Files API's description of a file, from the file of the cassette or from ``transport``.
+
+        Raises:
+            CassetteMiss: nothing is recorded, and nothing may be sent.
+            InputError, TransportError: as from the transport, or as from :meth:`stream`.
+        """
+        question = {"file": file_id}
+        recorded = self._recorded_file(question)
+        if recorded is not None:
+            return Fields(recorded).mapping("metadata")
+        metadata = dict(transport.file_metadata(file_id))
+        self._keep_file(question, transport.name, {"metadata": metadata})
+        return metadata
+
+    def download(self, file_id: str, transport: FilesTransport, write: Callable[[bytes], object]) -> None:
+        """Give the content of a file to ``write``. A file up to MAX_RECORDED_BYTES is recorded. Raises as above."""
+        question = {"file": file_id, "wanted": "content"}
+        recorded = self._recorded_file(question)
+        if recorded is not None:
+            try:
+                write(base64.b64decode(Fields(recorded).fields("content").text("data"), validate=True))
+            except ValueError:
+                raise InputError(
+                    f"the cassette {self._shown_path} holds a file that is not base64: {file_id}"
+                ) from None
+            return
+        pieces: list[bytes] = []
+        size = 0
+
+        def keep(piece: bytes) -> None:
+            nonlocal size
+            write(piece)
+            size += len(piece)
+            if size <= MAX_RECORDED_BYTES:
+                pieces.append(piece)
+            else:
+                pieces.clear()
+
+        transport.download(file_id, keep)
+        if size <= MAX_RECORDED_BYTES:
+            data = base64.b64encode(b"".join(pieces)).decode()
+            self._keep_file(question, transport.name, {"content": {"type": "base64", "data": data}})
+
+    def _recorded_file(self, question: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return what the Files API said to a question, or None if the endpoint may be asked."""
+        if self.mode in ("record", "off"):
+            return None
+        self._recordings.refresh()
+        exchange = self._recordings.find(digest_of(question))
+        if exchange is not None and exchange.events:
+            return exchange.events[0][1]
+        if self.mode == "replay":
+            raise CassetteMiss(
+                f"the cassette {self._shown_path} does not hold the file {question['file']}",
+                f"Record it with --mode auto. Files up to {MAX_RECORDED_BYTES // 1_000_000} MB are recorded.",
+            )
+        return None
+
+    def _keep_file(self, question: Mapping[str, Any], endpoint: str, answer: Mapping[str, Any]) -> None:
+        if self.mode != "off":
+            self._keep(Exchange(digest_of(question), endpoint, question, ((0, {"type": "file", **answer}),)))
+
     def _write(self, exchange: Exchange) -> None:
         if exchange.events[0][1].get("type") != "message_start":
             return  # not an answer of the Messages API; the parser raises an error that says so
+        if self._keep(exchange):
+            self._count("recorded")
+
+    def _keep(self, exchange: Exchange) -> bool:
         try:
-            if self._recordings.keep(exchange, replace=self.mode == "record"):
-                self._count("recorded")
+            return self._recordings.keep(exchange, replace=self.mode == "record")
         except (OSError, InputError) as error:
             # The answer arrived and was paid for, so it is shown even if it cannot be recorded.
             reason = error.message if isinstance(error, InputError) else error.strerror or error
@@ -184,6 +267,7 @@ class Cassette:
                 RuntimeWarning,
                 stacklevel=2,
             )
+            return False
 
     def _no_file(self) -> CassetteMiss:
         return CassetteMiss(

@@ -28,6 +28,7 @@ from nbchat.core.chunks import (
 from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.view.html.files import files_text
 from nbchat.view.html.render import marker, result_text
 from nbchat.view.html.safe import neutral
 from nbchat.view.rate import RateLimit
@@ -137,6 +138,8 @@ class TerminalView:
         finally:
             self._stop_live()
         self._print_sources()
+        if files := files_text(response.files):
+            self._print(files, "dim")
         if ending := marker(response.status, response.stop_reason, response.stop_details):
             self._print(visible(ending), "yellow")
         if self._is_terminal:

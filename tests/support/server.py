@@ -6,6 +6,7 @@ Each connection is a raw socket, so that a test controls framing, cuts and stall
 from __future__ import annotations
 
 import contextlib
+import email
 import json
 import os
 import socket
@@ -27,6 +28,9 @@ class Received:
     at: float = field(default_factory=time.monotonic)
     #: The client's port. Requests over the same connection have the same one.
     port: int = 0
+    method: str = "POST"
+    #: The body as it arrived.
+    raw: bytes = b""
 
 
 class Wire:
@@ -156,8 +160,10 @@ def _read(reader: Any) -> Received | None:
     while header := reader.readline().decode().strip():
         name, _, value = header.partition(":")
         headers[name.lower()] = value.strip()
-    body = reader.read(int(headers.get("content-length", 0)))
-    return Received(line.split()[1], headers, json.loads(body or b"{}"))
+    raw = reader.read(int(headers.get("content-length", 0)))
+    method, path = line.split()[:2]
+    is_form = headers.get("content-type", "").startswith("multipart/")
+    return Received(path, headers, {} if is_form else json.loads(raw or b"{}"), method=method, raw=raw)
 
 
 def replay(data: bytes) -> Handler:
@@ -170,6 +176,65 @@ def replay(data: bytes) -> Handler:
         wire.end()
 
     return handler
+
+
+@dataclass
+class FilesApi:
+    """The Files API, in front of a handler for everything else.
+
+    It does what https://platform.claude.com/docs/en/build-with-claude/files says: a file that was uploaded
+    cannot be downloaded, and one that a tool made can.
+
+    Args:
+        otherwise: the handler of other requests.
+        files: (name, media type, content) of each file by its id.
+    """
+
+    otherwise: Handler
+    files: dict[str, tuple[str, str, bytes]] = field(default_factory=dict)
+    uploaded: list[str] = field(default_factory=list)
+
+    def __call__(self, wire: Wire, request: Received) -> None:
+        path, *rest = request.path.removeprefix("/v1/files").partition("/content")
+        if not request.path.startswith("/v1/files"):
+            self.otherwise(wire, request)
+        elif request.method == "POST":
+            self._upload(wire, request)
+        elif (id := path.removeprefix("/")) not in self.files:
+            _fail(wire, 404, "not_found_error", f"File not found: {id}")
+        elif request.method == "DELETE":
+            del self.files[id]
+            wire.json("200 OK", {"id": id, "type": "file_deleted"})
+        elif not rest[0]:
+            wire.json("200 OK", self._metadata(id))
+        elif id in self.uploaded:
+            _fail(wire, 400, "invalid_request_error", f"File {id} is not downloadable.")
+        else:
+            wire.head(content_type="application/octet-stream")
+            data = self.files[id][2]
+            for start in range(0, len(data), 50_000):
+                wire.send(data[start : start + 50_000])
+            wire.end()
+
+    def _metadata(self, id: str) -> dict[str, Any]:
+        name, media_type, data = self.files[id]
+        return {
+            "id": id, "type": "file", "filename": name, "mime_type": media_type, "size_bytes": len(data),
+            "created_at": "2026-11-29T00:00:00Z", "downloadable": id not in self.uploaded,
+        }  # fmt: skip
+
+    def _upload(self, wire: Wire, request: Received) -> None:
+        head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+        form = email.message_from_bytes(head + request.raw)
+        part = next(part for part in form.walk() if part.get_filename())
+        id = f"file_{len(self.files) + 1}"
+        self.files[id] = (str(part.get_filename()), part.get_content_type(), part.get_payload(decode=True))
+        self.uploaded.append(id)
+        wire.json("200 OK", self._metadata(id))
+
+
+def _fail(wire: Wire, status: int, kind: str, reason: str) -> None:
+    wire.json(f"{status} No", {"type": "error", "error": {"type": kind, "message": reason}})
 
 
 def start(**usage: int) -> dict[str, Any]:

@@ -19,7 +19,11 @@ from nbchat.transports.error_mapping import NothingCame, explain, is_status
 if TYPE_CHECKING:
     from nbchat.transports.claude.client import SdkClient, SdkStream
 
-__all__ = ["UNSTREAMED_TIMEOUT_S", "Attempt", "fields_for"]
+__all__ = ["FILES_BETA", "UNSTREAMED_TIMEOUT_S", "Attempt", "fields_for"]
+
+#: The Files API of older endpoints needs this header. Newer ones accept it:
+#: https://platform.claude.com/docs/en/build-with-claude/files
+FILES_BETA = "files-api-2025-04-14"
 
 #: How long an answer that is not streamed may take, in seconds. This is the SDK's own value.
 UNSTREAMED_TIMEOUT_S = 600.0
@@ -129,6 +133,8 @@ class Attempt:
         """Return the arguments for ``messages.create``."""
         body = self._request.body()
         betas = body.pop("betas") if body.get("betas") else []
+        if self._request.file_ids:
+            betas = [*betas, FILES_BETA]
         if betas:
             # A header of one request replaces the client's own header of that name.
             betas = list(dict.fromkeys((*betas_of(self._client), *betas)))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbchat.core.errors import NbchatError, keep_secret
 from nbchat.core.request import Request
 from nbchat.core.secrets import keep_url, redact_message
-from nbchat.transports.claude.attempt import UNSTREAMED_TIMEOUT_S, Attempt, fields_for
-from nbchat.transports.claude.client import NO_CREDENTIALS, connect, timeout
-from nbchat.transports.claude.deadline import Deadline
+from nbchat.transports.claude.attempt import FILES_BETA, UNSTREAMED_TIMEOUT_S, Attempt, fields_for
+from nbchat.transports.claude.client import NO_CREDENTIALS, betas_of, connect, timeout
+from nbchat.transports.claude.deadline import Deadline, current
 from nbchat.transports.claude.retries import count_down, wait_before_retry
 from nbchat.transports.claude.sdk_values import as_dict
 from nbchat.transports.error_mapping import explain
@@ -29,6 +31,8 @@ __all__ = ["ClaudeTransport"]
 MODELS_TIMEOUT_S = 5.0
 #: How long counting the tokens of a prompt may take, in seconds.
 COUNT_TIMEOUT_S = 30.0
+#: How long a file may stay without progress, in seconds, while it is uploaded or downloaded.
+FILES_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
 
@@ -175,6 +179,70 @@ class ClaudeTransport:
             lambda client: as_dict(client.models.retrieve(model, timeout=MODELS_TIMEOUT_S)), MODELS_TIMEOUT_S
         )
 
+    def file_metadata(self, file_id: str) -> dict[str, Any]:
+        """Ask the Files API for one file, as a dict.
+
+        Raises:
+            TransportError: The endpoint did not answer, or has no such file.
+        """
+        return self._ask(
+            lambda client: as_dict(
+                client.files.retrieve_metadata(
+                    file_id, extra_headers=_files_headers(client), timeout=timeout(MODELS_TIMEOUT_S)
+                )
+            ),
+            MODELS_TIMEOUT_S,
+        )
+
+    def download(self, file_id: str, write: Callable[[bytes], object]) -> None:
+        """Give the content of a file of the Files API to ``write``, piece by piece.
+
+        Raises:
+            TransportError: The endpoint did not answer, has no such file, or the download broke off.
+        """
+        writing: list[Exception] = []
+
+        def ask(client: SdkClient) -> None:
+            files = client.files.with_streaming_response
+            with files.download(
+                file_id, extra_headers=_files_headers(client), timeout=timeout(FILES_TIMEOUT_S)
+            ) as response:
+                for piece in response.iter_bytes():
+                    try:
+                        write(piece)
+                    except Exception as error:  # of the caller, for example of a disk that is full
+                        writing.append(error)
+                        return
+                    _note_progress()
+
+        self._ask(ask, FILES_TIMEOUT_S)
+        if writing:
+            raise writing[0]
+
+    def upload(self, name: str, media_type: str, content: bytes | Path) -> dict[str, Any]:
+        """Upload a file to the Files API, and return its description as a dict.
+
+        Args:
+            name: The name of the file.
+            media_type: The media type.
+            content: The bytes, or the path of a file.
+
+        Raises:
+            TransportError: The endpoint did not take the file.
+            OSError: The file cannot be read.
+        """
+        with _BytesOnTheWay(content) if isinstance(content, bytes) else _FileOnTheWay(content) as file:
+            return self._ask(
+                lambda client: as_dict(
+                    client.files.upload(
+                        file=(name, file, media_type),
+                        extra_headers=_files_headers(client),
+                        timeout=timeout(FILES_TIMEOUT_S),
+                    )
+                ),
+                FILES_TIMEOUT_S,
+            )
+
     def _ask(self, ask: Callable[[SdkClient], T], timeout_s: float) -> T:
         """Call ``ask`` with the client. Every error of the SDK becomes one of ours."""
         client = self.client
@@ -186,6 +254,33 @@ class ClaudeTransport:
             failure = explain(error, endpoint=self.name, waited=timeout_s)
         # Raised outside the handler, or Python would attach the SDK's error as the context, key and all.
         raise failure
+
+
+def _files_headers(client: SdkClient) -> dict[str, str]:
+    # A header of one request replaces the client's own header of that name.
+    return {"anthropic-beta": ",".join(dict.fromkeys((*betas_of(client), FILES_BETA)))}
+
+
+def _note_progress() -> None:
+    """Give the whole limit again to the call that runs, because a part of a file has moved."""
+    if (deadline := current()) is not None:
+        deadline.resume(content=True)
+
+
+class _BytesOnTheWay(io.BytesIO):
+    """Bytes to upload. Each read of them is progress."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        _note_progress()
+        return super().read(size)
+
+
+class _FileOnTheWay(io.FileIO):
+    """A file to upload. Each read of it is progress."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        _note_progress()
+        return super().read(-1 if size is None else size) or b""
 
 
 def _leave_clients_to_parent() -> None:

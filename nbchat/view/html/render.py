@@ -21,6 +21,7 @@ from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, Thinkin
 from nbchat.core.misfit import Misfit
 from nbchat.core.visible import visible
 from nbchat.view.html.budget import Budget
+from nbchat.view.html.files import files_html, files_text
 from nbchat.view.html.highlight import code_html
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
 from nbchat.view.html.safe import clean, escape, neutral
@@ -66,7 +67,8 @@ def render_response(response: Response) -> dict[str, str]:
     if table or misfit:  # the last text is the JSON of the typed answer
         last = max((at for at, block in enumerate(blocks) if block.type == "text"), default=0)
         blocks = [*blocks[:last], *map(_as_code, blocks[last : last + 1] if misfit else ()), *blocks[last + 1 :]]
-    inner = render_blocks(blocks, results) + table + render_marker(response) + _footer(response)
+    inner = render_blocks(blocks, results) + table
+    inner += files_html(response.files) + render_marker(response) + _footer(response)
     # A terminal prints the plain text as it is, for example for `_claude` on a line of its own.
     return {"text/html": wrap_answer(inner), "text/plain": visible(_plain(response))}
 
@@ -334,6 +336,6 @@ def _footer(response: Response) -> str:
 
 def _plain(response: Response) -> str:
     ending = marker(response.status, response.stop_reason, response.stop_details)
-    text = response.text + ("\n\n" if response.text and ending else "") + neutral(ending)
+    text = "\n\n".join(part for part in (response.text, neutral(files_text(response.files)), neutral(ending)) if part)
     # Models do write half a surrogate pair now and then, which cannot be sent or saved as UTF-8.
     return text.encode("utf-8", "replace").decode("utf-8")
