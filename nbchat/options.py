@@ -89,6 +89,13 @@ class Options:
         setting=False,
         help="cells to include with their outputs: 3-5, 3,7 or above",
     )
+    upload: bool = option(
+        "--upload",
+        default=False,
+        help="send attached files through the Files API, once for a conversation; "
+        "with --code-execution, data files go into the container",
+    )
+    cite: bool = option("--cite", default=False, help="let the model cite the attached PDFs, texts and cells")
     web_search: bool = option("--web-search", help="let the model search the web", default=False)
     web_fetch: bool = option("--web-fetch", help="let the model fetch web pages", default=False)
     max_uses: int | None = option(

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbchat.core.errors import redact
+from nbchat.core.uploads import Upload
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",
     "Carried",
     "carry_text",
+    "document",
     "guarded",
     "human_size",
     "join",
@@ -34,10 +36,12 @@ class Carried:
 
     ``content`` holds content blocks of the Messages API in order, with adjacent text in one block.
     ``notes`` are lines for the person who sends the prompt, such as ``df: first 20 of 10,000 rows``.
+    ``uploads`` are the files that blocks refer to by their address.
     """
 
     content: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
+    uploads: tuple[Upload, ...] = ()
 
     @property
     def text(self) -> str:
@@ -54,10 +58,20 @@ def join(parts: Iterable[Carried]) -> Carried:
     """Concatenate the parts. Merge adjacent text, and keep each note once."""
     blocks: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
+    uploads: dict[str, Upload] = {}
     for part in parts:
         blocks.extend(part.content)
         notes.update(dict.fromkeys(part.notes))
-    return Carried(_fold(blocks), tuple(notes))
+        uploads.update((upload.address, upload) for upload in part.uploads)
+    return Carried(_fold(blocks), tuple(notes), tuple(uploads.values()))
+
+
+def document(source: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """Return a document block that the model may cite.
+
+    https://platform.claude.com/docs/en/build-with-claude/citations
+    """
+    return {"type": "document", "source": dict(source), "title": title, "citations": {"enabled": True}}
 
 
 def _fold(blocks: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:

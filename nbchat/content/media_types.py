@@ -15,6 +15,7 @@ __all__ = [
     "IMAGE_TYPES",
     "LONG_EDGE_PX",
     "MAX_EDGE_PX",
+    "MAX_FILE_BYTES",
     "MAX_IMAGES",
     "MAX_IMAGE_BASE64_BYTES",
     "MAX_PDF_BYTES",
@@ -44,6 +45,8 @@ MAX_IMAGES = 100
 MAX_REQUEST_BYTES = 32_000_000 - 500_000
 #: Largest PDF file, whose base64 is a third larger and must fit in a request.
 MAX_PDF_BYTES = MAX_REQUEST_BYTES // 4 * 3
+#: Largest file of the Files API: https://platform.claude.com/docs/en/build-with-claude/files#storage-limits
+MAX_FILE_BYTES = 500_000_000
 #: Most pages of a PDF, and for models with a context window of 200,000 tokens.
 MAX_PDF_PAGES, MAX_PDF_PAGES_200K = 600, 100
 

@@ -15,7 +15,7 @@ from nbchat.content.dimensions import read_dimensions
 from nbchat.content.media_types import LONG_EDGE_PX, MAX_IMAGES, MAX_REQUEST_BYTES
 from nbchat.core.errors import AttachmentError
 
-__all__ = ["check_limits", "count_pages", "estimate_tokens"]
+__all__ = ["TOKENS_PER_PAGE", "check_limits", "count_pages", "estimate_tokens"]
 
 #: "Each page typically uses 1,500-3,000 tokens", and each page is also sent as an image.
 TOKENS_PER_PAGE = 3_000

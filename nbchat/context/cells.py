@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from nbchat.content.blocks import (
     CHARACTERS_PER_TOKEN,
     Carried,
     carry_text,
+    document,
     guarded,
     join,
     opening,
@@ -22,7 +23,7 @@ from nbchat.content.cutting import shorten
 from nbchat.context.images import carry_image
 from nbchat.core.errors import AttachmentError
 
-__all__ = ["Cell", "Output", "carry_cells", "is_ignored", "read_notebook"]
+__all__ = ["Cell", "Output", "carry_cells", "cite_cells", "is_ignored", "read_notebook"]
 
 #: Tokens of the text of one output.
 OUTPUT_TOKENS = 2_000
@@ -97,6 +98,21 @@ def carry_cells(cells: Iterable[Cell], *, budget: int = OUTPUT_TOKENS) -> Carrie
                 parts.extend(_output(output, name, budget))
         parts.append(carry_text("</cell>\n"))
     return join(parts)
+
+
+def cite_cells(carried: Carried, title: str) -> Carried:
+    """Return the content of :func:`carry_cells` as one document, whose cells the model may cite."""
+    parts: list[dict[str, Any]] = []
+    for block in carried.content:
+        if block["type"] != "text":
+            parts.append(block)
+            continue
+        # A text inside a cell cannot close the cell's tag.
+        cells = re.split(r"(?<=</cell>\n)", block["text"])
+        parts += [{"type": "text", "text": text} for text in cells if text.strip()]
+    if not parts:
+        return carried
+    return replace(carried, content=(document({"type": "content", "content": parts}, title),))
 
 
 def _source(cell: Cell, name: str) -> Carried:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from nbchat.content.blocks import Carried, carry_text, human_size, join, opening, tagged, without_keys
+from nbchat.content.blocks import Carried, carry_text, document, human_size, join, opening, tagged, without_keys
 from nbchat.content.cutting import cut_mark
 from nbchat.content.media_types import (
     LONG_EDGE_PX,
+    MAX_FILE_BYTES,
     MAX_PDF_BYTES,
     MAX_PDF_PAGES,
     MAX_PDF_PAGES_200K,
@@ -27,13 +28,15 @@ from nbchat.content.media_types import (
     looks_like_text,
     media_block,
 )
-from nbchat.content.sizes import check_limits, count_pages
-from nbchat.context.cells import carry_cells, read_notebook
+from nbchat.content.sizes import TOKENS_PER_PAGE, check_limits, count_pages, estimate_tokens
+from nbchat.context.cells import carry_cells, cite_cells, read_notebook
 from nbchat.context.images import carry_image
 from nbchat.context.paths import match_files, nearest_file, shown_name
 from nbchat.context.regular_files import NotRegularError, open_regular
 from nbchat.context.secret_files import holds_private_key, is_secret
+from nbchat.context.uploads import INLINE, Form, upload_block, upload_data, upload_image
 from nbchat.core.errors import AttachmentError
+from nbchat.core.fields import storable
 
 __all__ = ["attach", "carry_bytes", "carry_file"]
 
@@ -75,7 +78,7 @@ _SIGNATURES = (
 _OFFICE = {".xlsx": _LOAD, ".docx": "Save it as PDF or text.", ".pptx": "Save it as PDF."}
 
 
-def attach(patterns: Sequence[str], *, root: Path) -> Carried:
+def attach(patterns: Sequence[str], *, root: Path, form: Form = INLINE) -> Carried:
     """Return the files of ``--attach``, each between tags with its name, in the order of the patterns.
 
     A file that a glob matches is left out with a note if it cannot be attached, if it usually holds keys
@@ -86,6 +89,7 @@ def attach(patterns: Sequence[str], *, root: Path) -> Carried:
         patterns: Paths or globs (``*``, ``?``, ``[…]``, ``**``). ``~`` is the home directory. The
             matches of a glob are sorted. A file that several patterns match is sent once.
         root: The directory to which relative patterns are relative.
+        form: How the files are sent.
 
     Raises:
         AttachmentError: No file matches, a path is a directory, a file is binary or too large, or the
@@ -96,7 +100,7 @@ def attach(patterns: Sequence[str], *, root: Path) -> Carried:
     for pattern in patterns:
         files = match_files(pattern, root)
         new_paths = [path for path in files.paths if path.resolve() not in seen]
-        refused = {path: refusal for path in new_paths if files.is_glob and (refusal := _refusal(path, root))}
+        refused = {path: refusal for path in new_paths if files.is_glob and (refusal := _refusal(path, root, form))}
         refused |= {path: _OUTSIDE if os.path.exists(path) else _BROKEN_LINK for path in files.outside}
         sent = [path for path in new_paths if path not in refused]
         if refused and not sent and len(files.paths) == len(new_paths):
@@ -107,7 +111,7 @@ def attach(patterns: Sequence[str], *, root: Path) -> Carried:
         # Not those that were left out: the user may also name one of them exactly.
         seen.update(path.resolve() for path in sent)
         for path in sent:
-            parts += [carry_file(path, shown_name(path, root)), carry_text("\n")]
+            parts += [carry_file(path, shown_name(path, root), form), carry_text("\n")]
         if refused:
             parts.append(Carried(notes=(f"--attach {pattern}: left out {_list_refused(refused, root)}",)))
     carried = join(parts)
@@ -129,11 +133,11 @@ _BROKEN_LINK = Refusal("a link that leads to no file", _ONLY)
 _SECRET = Refusal("may hold keys", "")
 
 
-def _refusal(path: Path, root: Path) -> Refusal | None:
+def _refusal(path: Path, root: Path, form: Form) -> Refusal | None:
     """Return why a file that a glob matches is left out, or None."""
     # The name of the file may be harmless and a link to .env. Folders above the root say nothing about the file.
-    for form, folder in ((path, root), (path.resolve(), root.resolve())):
-        if is_secret(form.relative_to(folder) if form.is_relative_to(folder) else form):
+    for spelling, folder in ((path, root), (path.resolve(), root.resolve())):
+        if is_secret(spelling.relative_to(folder) if spelling.is_relative_to(folder) else spelling):
             return _SECRET
     try:
         with open_regular(path) as file:
@@ -145,7 +149,7 @@ def _refusal(path: Path, root: Path) -> Refusal | None:
     if holds_private_key(head):
         return _SECRET
     kind = _kind(head, path.suffix.lower())
-    return kind if isinstance(kind, Refusal) else None
+    return kind if isinstance(kind, Refusal) and not form.in_container else None
 
 
 def _list_refused(refused: Mapping[Path, Refusal], root: Path, most: int = 3) -> str:
@@ -153,12 +157,13 @@ def _list_refused(refused: Mapping[Path, Refusal], root: Path, most: int = 3) ->
     return ", ".join(names) + (f" and {len(refused) - most} more" if len(refused) > most else "")
 
 
-def carry_file(path: Path, name: str = "") -> Carried:
+def carry_file(path: Path, name: str = "", form: Form = INLINE) -> Carried:
     """Return one file between tags with its name: as text, image, PDF document, or notebook cells.
 
     Args:
         path: The path of the file.
         name: The name in the tag and in messages. By default, the path.
+        form: How the file is sent.
 
     Raises:
         AttachmentError: The file does not exist, cannot be read, is not a regular file, is binary, is too
@@ -172,15 +177,20 @@ def carry_file(path: Path, name: str = "") -> Carried:
             size = os.fstat(file.fileno()).st_size
             head = file.read(MAX_TABLE_BYTES)
             kind = _kind(head, path.suffix.lower())
+            if form.in_container and (kind == "table" or isinstance(kind, Refusal)):
+                return _between_tags("file", name, upload_data(file, head, path, name))
             if isinstance(kind, Refusal):
-                raise AttachmentError(f"{name} ({human_size(size)}) cannot be attached: it is {kind.what}", kind.hint)
-            _check_size(kind, size, name)
+                hint = f"{kind.hint} Or add --code-execution, so that code can read it." if form.upload else kind.hint
+                raise AttachmentError(f"{name} ({human_size(size)}) cannot be attached: it is {kind.what}", hint)
+            if form.upload and kind == "table":
+                kind = "text"  # an uploaded table is sent whole
+            _check_size(kind, size, name, form)
             # A file may be longer than its size says: it grows, or a program makes it up, as those in /proc.
             # So at most one byte more than the limit is read.
-            limit = MAX_TABLE_BYTES if kind == "table" else _LIMITS[kind][1]
+            limit = MAX_TABLE_BYTES if kind == "table" else _limit(kind, form)
             data = head + file.read(limit + 1 - len(head))
             size = max(size, len(data))
-            _check_size(kind, size, name)
+            _check_size(kind, size, name, form)
             if kind == "table":
                 data = data[:limit]  # a large table is cut anyway
     except NotRegularError as error:
@@ -191,7 +201,7 @@ def carry_file(path: Path, name: str = "") -> Carried:
         raise AttachmentError(f"{name} does not exist", nearest_file(path.absolute(), Path.cwd())) from None
     except OSError as error:
         raise AttachmentError(f"{name} cannot be read: {error.strerror or error}", "Check its permissions.") from error
-    return _carry(kind, data, name, size)
+    return _carry(kind, data, name, size, form)
 
 
 def carry_bytes(data: bytes, name: str) -> Carried | None:
@@ -199,8 +209,8 @@ def carry_bytes(data: bytes, name: str) -> Carried | None:
     if image_type(data) is not None:
         return carry_image(data, name)
     if is_pdf(data):
-        _check_size("pdf", len(data), name)
-        return _carry_pdf(data, name)
+        _check_size("pdf", len(data), name, INLINE)
+        return _carry_pdf(data, name, INLINE)
     return None
 
 
@@ -238,25 +248,38 @@ _LIMITS: dict[Kind, tuple[str, int, str]] = {
 }
 
 
-def _check_size(kind: Kind, size: int, name: str) -> None:
+def _limit(kind: Kind, form: Form) -> int:
+    return MAX_FILE_BYTES if form.upload and kind == "pdf" else _LIMITS[kind][1]
+
+
+def _check_size(kind: Kind, size: int, name: str, form: Form) -> None:
     if kind not in _LIMITS:
         return  # tables are cut to size
-    what, limit, hint = _LIMITS[kind]
+    what, _, hint = _LIMITS[kind]
+    limit = _limit(kind, form)
     if size > limit:
         raise AttachmentError(f"{name} is {human_size(size)}, and the limit for {what} is {human_size(limit)}", hint)
 
 
-def _carry(kind: Kind, data: bytes, name: str, size: int) -> Carried:
+def _carry(kind: Kind, data: bytes, name: str, size: int, form: Form) -> Carried:
     match kind:
         case "image":
-            return _between_tags("file", name, carry_image(data, name))
+            image = carry_image(data, name)
+            return _between_tags("file", name, upload_image(image, name) if form.upload else image)
         case "pdf":
-            return _between_tags("file", name, _carry_pdf(data, name))
+            return _between_tags("file", name, _carry_pdf(data, name, form))
         case "notebook":
-            return _between_tags("notebook", name, carry_cells(read_notebook(data, name)))
+            cells = carry_cells(read_notebook(data, name))
+            return cite_cells(cells, name) if form.cite else _between_tags("notebook", name, cells)
     if kind == "table" and size > len(data):
-        return _carry_first_lines(data, name, size)
-    text, notes = _decode(data, name)
+        text, notes = _first_lines(data, name, size)
+    else:
+        text, notes = _decode(data, name)
+    if text.strip() and form.upload:
+        block = {"type": "document", "title": name}
+        return upload_block(block, name, "text/plain", storable(text).encode(), estimate_tokens(text), *notes)
+    if text.strip() and form.cite:
+        return Carried((document({"type": "text", "media_type": "text/plain", "data": text}, name),), notes)
     return carry_text(tagged("file", name, text), *notes)
 
 
@@ -264,12 +287,12 @@ def _between_tags(tag: str, name: str, inner: Carried) -> Carried:
     return join([carry_text(opening(tag, name) + "\n"), inner, carry_text(f"\n</{tag}>")])
 
 
-def _carry_first_lines(data: bytes, name: str, size: int) -> Carried:
+def _first_lines(data: bytes, name: str, size: int) -> tuple[str, tuple[str, ...]]:
     """Return the whole lines at the beginning of a large table."""
     end = data.rfind(b"\n") + 1 or len(data)
     text, notes = _decode(data[:end], name)
     kept = f"first {text.count(chr(10)):,} lines, {human_size(end)} of {human_size(size)}"
-    return carry_text(tagged("file", name, text + cut_mark(kept)), f"{name}: {kept}", *notes)
+    return text + cut_mark(kept), (f"{name}: {kept}", *notes)
 
 
 def _decode(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
@@ -286,12 +309,12 @@ def _decode(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
     return text, (*notes, *key_notes)
 
 
-def _carry_pdf(data: bytes, name: str) -> Carried:
+def _carry_pdf(data: bytes, name: str, form: Form) -> Carried:
     if re.search(rb"/Encrypt\s+\d+\s+\d+\s+R", data):
         raise AttachmentError(
             f"{name} is an encrypted PDF, which the API cannot read", "Save it without a password, or as text."
         )
-    pages = count_pages(data)
+    pages = count_pages(data[:MAX_PDF_BYTES])  # of a larger one, at least those are counted
     if pages > MAX_PDF_PAGES:
         raise AttachmentError(
             f"{name} has {pages:,} pages, and the limit is {MAX_PDF_PAGES}", "Split it, or attach the pages you need."
@@ -299,6 +322,9 @@ def _carry_pdf(data: bytes, name: str) -> Carried:
     notes: tuple[str, ...] = ()
     if pages > MAX_PDF_PAGES_200K:
         notes = (f"{name}: {pages} pages; models with a context window of 200,000 tokens take {MAX_PDF_PAGES_200K}",)
+    if form.upload:
+        titled = {"type": "document", "title": name}
+        return upload_block(titled, name, PDF_TYPE, data, pages * TOKENS_PER_PAGE, *notes)
     block = media_block(PDF_TYPE, data)
     assert block is not None
     return Carried(({**block, "title": name},), notes)

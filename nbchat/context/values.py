@@ -37,6 +37,7 @@ from nbchat.context.framing import between_tags, class_name, inline, room_inside
 from nbchat.context.images import carry_picture, is_picture
 from nbchat.context.tables import carry_table, is_table
 from nbchat.context.tracebacks import traceback_of
+from nbchat.context.uploads import INLINE, Form
 from nbchat.core.errors import NbchatError, TemplateError
 from nbchat.core.response import Response
 from nbchat.core.template import Filled
@@ -53,12 +54,13 @@ _REPRS = (("text/markdown", "_repr_markdown_"), ("text/html", "_repr_html_"), ("
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 
 
-def carry(parts: Sequence[Any], *, budget: int = VALUE_TOKENS) -> Carried:
+def carry(parts: Sequence[Any], *, budget: int = VALUE_TOKENS, form: Form = INLINE) -> Carried:
     """Return the parts of a filled template as content blocks, in their order.
 
     Args:
         parts: Texts, :class:`Filled` values, other values, or content.
         budget: The most tokens of each value. Texts, files and images have limits of their own.
+        form: How files are sent.
 
     Raises:
         TemplateError: A value cannot be shown. The message has its name.
@@ -74,7 +76,8 @@ def carry(parts: Sequence[Any], *, budget: int = VALUE_TOKENS) -> Carried:
         # A value that is in the prompt twice is drawn or read only once, which may be slow.
         key = (id(value), name)
         if key not in done:
-            done[key] = blocks_of(value, name, budget)
+            is_file = isinstance(value, Path)
+            done[key] = carry_file(value, form=form) if is_file else blocks_of(value, name, budget)
         pieces.append(done[key])
     carried = join(pieces)
     check_limits(carried.content)

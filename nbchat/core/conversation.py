@@ -27,6 +27,7 @@ from nbchat.core.messages import (
     tool_calls,
 )
 from nbchat.core.response import Response
+from nbchat.core.uploads import Upload
 
 __all__ = ["Conversation", "Turn"]
 
@@ -262,6 +263,7 @@ class Conversation:
     Args:
         name: The name, as ``-c`` takes it.
         turns: The turns to begin with.
+        uploads: The files that were uploaded for the turns.
 
     >>> def turn(cell, question, answer):
     ...     return Turn(cell, (Message.of("user", question), Message.of("assistant", answer)))
@@ -278,9 +280,11 @@ class Conversation:
     [False, True]
     """
 
-    def __init__(self, name: str = "main", turns: Iterable[Turn] = ()) -> None:
+    def __init__(self, name: str = "main", turns: Iterable[Turn] = (), uploads: Iterable[Upload] = ()) -> None:
         self.name = name
         self._turns: list[Turn] = list(turns)
+        #: The files that were uploaded for the conversation, by their addresses.
+        self.uploads: dict[str, Upload] = {upload.address: upload for upload in uploads}
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -346,7 +350,7 @@ class Conversation:
 
         The copy's turns belong to no cell, so running a cell again does not change them.
         """
-        return Conversation(name, (replace(turn, key=None) for turn in self._turns))
+        return Conversation(name, (replace(turn, key=None) for turn in self._turns), self.uploads.values())
 
     def _position(self, key: str | None) -> int | None:
         if key is None:
@@ -355,8 +359,13 @@ class Conversation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the conversation as plain JSON values. :meth:`from_dict` reads them back."""
-        turns = [turn.to_dict() for turn in self._turns]
-        return {"format": _FORMAT, "name": self.name, "turns": turns}
+        uploads = [upload.to_dict() for upload in self.uploads.values()]
+        return {
+            "format": _FORMAT,
+            "name": self.name,
+            **({"uploads": uploads} if uploads else {}),
+            "turns": [turn.to_dict() for turn in self._turns],
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Conversation:
@@ -370,4 +379,5 @@ class Conversation:
         name = fields.name("name")
         if not name.strip():
             raise fields.misfit("name", "a name")
-        return cls(name, [Turn.of_fields(turn) for turn in fields.each("turns")])
+        uploads = [Upload.of_fields(upload) for upload in fields.each("uploads", ())]
+        return cls(name, [Turn.of_fields(turn) for turn in fields.each("turns")], uploads)

@@ -313,7 +313,9 @@ class ChatStreamParser:
             delta = {**delta, "stop_details": None}
         # A null carries no information: `container` may have come in `message_start` already.
         came = {**delta, **{key: value for key, value in event.items() if key not in ("type", "delta", "usage")}}
-        self._message.update((k, v) for k, v in came.items() if v is not None or k not in self._message)
+        self._message.update(
+            (key, value) for key, value in came.items() if value is not None or key not in self._message
+        )
         # Rule 3. The numbers are cumulative: adding them to those of `message_start` would count the
         # prompt twice.
         if isinstance(usage := event.get("usage"), Mapping):

@@ -39,6 +39,7 @@ class Request:
             ignores ids that the service gave, because another day's ids ask the same.
         file_ids: the id of each uploaded file at the endpoint, by the file's address (:mod:`nbchat.core.uploads`).
             The digest covers the address, which is a hash of the content.
+        file_tokens: about how many tokens the uploaded files take.
 
     >>> request = Request("claude-sonnet-5-5", (Message.of("user", "Hi"),), max_tokens=100)
     >>> request.body()
@@ -56,6 +57,7 @@ class Request:
     stream: bool = True
     container: str = ""
     file_ids: Mapping[str, str] = field(default_factory=dict)
+    file_tokens: int = 0
     _digest: str = field(default="", init=False, repr=False, compare=False)
 
     def body(self) -> dict[str, Any]:
@@ -68,7 +70,10 @@ class Request:
             if given is None:
                 body["container"] = self.container
             elif isinstance(given, Mapping) and not given.get("id"):  # the user names skills, and no container
-                body["container"] = {"id": self.container, **{k: v for k, v in given.items() if k != "id"}}
+                body["container"] = {
+                    "id": self.container,
+                    **{key: value for key, value in given.items() if key != "id"},
+                }
         return body
 
     def asked(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nbchat.core.fields import Fields
 from nbchat.core.messages import Message
 
 __all__ = ["ADDRESS", "Upload", "addresses_in", "with_file_ids"]
@@ -33,7 +34,9 @@ class Upload:
         media_type: The media type.
         size: The size in bytes.
         tokens: About how many tokens the file takes in a prompt.
-        content: The bytes, or the path of a file that is too large to be held.
+        content: The bytes, or the path of a file that is too large to be held; None for a file of an
+            earlier turn.
+        ids: The id of the file at each endpoint that has the file, by the endpoint's name.
     """
 
     address: str
@@ -41,7 +44,30 @@ class Upload:
     media_type: str
     size: int
     tokens: int = 0
-    content: bytes | Path = field(default=b"", repr=False)
+    content: bytes | Path | None = field(default=None, repr=False)
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the upload as plain JSON values, without its content. :meth:`of_fields` reads them back."""
+        kept = ("address", "name", "media_type", "size", "tokens")
+        return {name: getattr(self, name) for name in kept} | {"ids": dict(self.ids)}
+
+    @classmethod
+    def of_fields(cls, fields: Fields) -> Upload:
+        """Return the upload that :meth:`to_dict` stored.
+
+        Raises:
+            InputError: a field is missing or has another type.
+        """
+        ids = fields.fields("ids")
+        return cls(
+            fields.text("address"),
+            fields.text("name"),
+            fields.text("media_type"),
+            fields.count("size"),
+            fields.count("tokens", 0),
+            ids={endpoint: ids.text(endpoint) for endpoint in ids.plain()},
+        )
 
 
 def addresses_in(messages: Sequence[Message]) -> dict[str, str]:

@@ -111,6 +111,9 @@ def refuse_unaccepted(request: Request, description: Mapping[str, Any]) -> None:
         if _refused(_at(can, "server_tools"), name):
             flag = flag_of(name)
             raise OptionError(f"{flag}: {model} has no such tool", f"Leave out {flag}, or ask another model with -m.")
+    cited = any((block.get("citations") or {}).get("enabled") is True for block in _blocks(request, "document"))
+    if cited and _refused(can, "citations"):
+        raise OptionError(f"--cite: {model} cites no sources", "Leave out --cite, or ask another model with -m.")
     for kind, capability, what in (("image", "image_input", "images"), ("document", "pdf_input", "PDF files")):
         count = sum(kind == "image" or _is_pdf(block) for block in _blocks(request, kind))
         if count and _refused(can, capability):

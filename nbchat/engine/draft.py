@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from nbchat.content.blocks import Carried
+from nbchat.context.uploads import Form
 from nbchat.context.values import carry
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.template import fill
+from nbchat.core.uploads import Upload, addresses_in
 from nbchat.engine.capabilities import thinking_of
+from nbchat.engine.citations import refuse_uncitable, with_citations
+from nbchat.engine.container import has_container, without_container_files
 from nbchat.engine.params import merged_tools, params_of
 from nbchat.engine.server_tools import definitions, server_tools
 from nbchat.engine.structured import shaped
 from nbchat.engine.system_prompt import system_of
+from nbchat.engine.uploads import gather
 from nbchat.models import StructuredMethod
 from nbchat.options import OPTIONS, Options
 
-__all__ = ["Draft", "compose", "refuse_cell_options"]
+__all__ = ["Draft", "compose", "file_form", "refuse_cell_options"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class Draft:
         thinks: whether the model should think. The form depends on the model.
         schema: the type of the answer, or None.
         way: how the endpoint is asked for that type, where it differs from the endpoint's own way.
+        cite: whether the model should cite documents.
+        uploads: the files that the messages refer to, by their addresses.
     """
 
     prompt: Message
@@ -58,6 +66,8 @@ class Draft:
     thinks: bool = False
     schema: Any = None
     way: StructuredMethod | None = None
+    cite: bool = False
+    uploads: Mapping[str, Upload] = field(default_factory=dict)
 
     def request(
         self,
@@ -89,14 +99,18 @@ class Draft:
             raise OptionError(
                 "--param tool_choice: the request offers no tools", "Add --tools, or leave out this --param."
             )
+        messages = with_citations((*self.history, self.prompt), self.cite, typed=self.schema is not None)
+        if not has_container(tools):
+            messages = without_container_files(messages)
         request = Request(
             model=model,
-            messages=(*self.history, self.prompt),
+            messages=messages,
             max_tokens=self.max_tokens,
             system=self.system,
             tools=tools,
             params={**(defaults or {}), **self.params, **self._thinking(model)},
             stream=self.stream,
+            file_tokens=sum(self.uploads[address].tokens for address in addresses_in(messages)),
         )
         return _with_definitions(request if self.schema is None else shaped(request, self.schema, way))
 
@@ -132,8 +146,10 @@ def compose(
     namespace: Mapping[str, Any] | None = None,
     carried: Sequence[Carried] = (),
     history: tuple[Message, ...] = (),
+    uploads: Mapping[str, Upload] = MappingProxyType({}),
     tools: Sequence[Mapping[str, Any]] = (),
     schema: Any = None,
+    settled: Collection[str] = (),
 ) -> Draft:
     """Return the draft of a request.
 
@@ -144,8 +160,10 @@ def compose(
         carried: content that goes before the prompt, because a question works best below long material
             (https://platform.claude.com/docs/en/build-with-claude/prompt-engineering/long-context-tips).
         history: the messages before the prompt.
+        uploads: the files that were uploaded before, by their addresses.
         tools: definitions of tools.
         schema: the type of the answer, or None.
+        settled: the names of options that hold for a whole session, and so need not have an effect on each request.
 
     Raises:
         InputError: the prompt is empty, or a part of it cannot be sent.
@@ -154,13 +172,23 @@ def compose(
     parts: list[Any] = []
     for part in [prompt] if isinstance(prompt, str) else prompt:
         parts += fill(part, namespace) if isinstance(part, str) and namespace is not None else [part]
-    asked = carry([*(piece for along in carried if along.content for piece in (along, "\n\n")), *parts])
+    pieces = [piece for along in carried if along.content for piece in (along, "\n\n")]
+    asked = carry([*pieces, *parts], form=file_form(options))
     if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
         raise InputError("the prompt is empty, so nothing was sent", "Write the prompt in the cell, below %%claude.")
     params = params_of(options)
     notes = tuple(dict.fromkeys(note for along in (*carried, asked) for note in along.notes))
+    (message,) = with_citations((Message.of("user", asked.content),), options.cite, typed=schema is not None)
+    given = options.given.difference(settled)
+    if "upload" in given and options.upload and not asked.uploads:
+        raise OptionError(
+            "--upload: the prompt has no file to upload",
+            "Attach a PDF, an image or a text with --attach; other files need --code-execution, too.",
+        )
+    if "cite" in given and options.cite:
+        refuse_uncitable((*history, message), typed=schema is not None, params=params.fields)
     return Draft(
-        prompt=Message.of("user", asked.content),
+        prompt=message,
         history=history,
         system=system_of(options.system, namespace),
         tools=tuple(tools),
@@ -172,7 +200,14 @@ def compose(
         stream=options.stream,
         notes=notes,
         schema=schema,
+        cite=options.cite,
+        uploads=gather((*history, message), asked.uploads, uploads),
     )
+
+
+def file_form(options: Options) -> Form:
+    """Return the form in which files are sent."""
+    return Form(cite=options.cite and options.schema is None, upload=options.upload, code=options.code_execution)
 
 
 #: Options that need the notebook around the prompt, and so cannot be a setting either.

@@ -12,9 +12,8 @@ from nbchat import telemetry
 from nbchat.core.chunks import Notice
 from nbchat.core.errors import AuthError, BudgetError, CassetteMiss, InputError, NbchatError, TransportError
 from nbchat.core.messages import ToolUseBlock
-from nbchat.core.request import Request
+from nbchat.core.request import Request, Transport
 from nbchat.engine.accounting import Account
-from nbchat.engine.endpoints import Endpoint
 from nbchat.engine.files import MadeFiles
 from nbchat.engine.host import Host
 from nbchat.engine.interrupts import Interrupts
@@ -42,7 +41,7 @@ class Driver:
         notices: status lines to begin with.
     """
 
-    endpoint: Endpoint
+    endpoint: Transport
     recording: Recording
     account: Account
     toolbox: Toolbox

@@ -133,7 +133,19 @@ class Endpoint:
             InputError: the endpoint has no Files API.
             TransportError: the endpoint did not take the file.
         """
-        id = self._files_api("upload")(name, media_type, content).get("id")
+        try:
+            id = self._files_api("upload")(name, media_type, content).get("id")
+        except BadRequestError as failure:
+            if failure.status not in (404, 405):
+                raise
+            # A server of the user's own has no such path.
+            raise BadRequestError(
+                failure.message,
+                "The endpoint seems to have no Files API. Attach the files without --upload.",
+                status=failure.status,
+                type=failure.type,
+                request_id=failure.request_id,
+            ) from None
         if not isinstance(id, str) or not id:
             raise BadRequestError(
                 f"the endpoint {self.name} took {name} and gave no id for it", "Attach it without --upload."

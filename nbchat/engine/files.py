@@ -11,17 +11,15 @@ from dataclasses import replace
 
 from nbchat.content.blocks import human_size
 from nbchat.content.dimensions import read_dimensions
-from nbchat.content.media_types import MAX_EDGE_PX, image_type
+from nbchat.content.media_types import MAX_EDGE_PX, MAX_FILE_BYTES, image_type
 from nbchat.core.errors import BadRequestError, CassetteMiss, InputError, NbchatError
 from nbchat.core.files import AnswerFile, AnswerFiles
 from nbchat.core.visible import visible_line
 from nbchat.engine.endpoints import Endpoint
 from nbchat.engine.recording import Recording
 
-__all__ = ["MAX_FILE_BYTES", "MadeFiles"]
+__all__ = ["MadeFiles"]
 
-#: Largest file of the Files API: https://platform.claude.com/docs/en/build-with-claude/files#storage-limits
-MAX_FILE_BYTES = 500_000_000
 #: Largest image that is shown, and all images of an answer. They stay in the notebook.
 MAX_IMAGE_BYTES, MAX_IMAGES_BYTES = 1_000_000, 4_000_000
 #: Files of an answer that are asked about, and the time for that, in seconds. The answer waits for it.

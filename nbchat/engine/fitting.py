@@ -15,6 +15,7 @@ from nbchat.content.sizes import estimate_tokens
 from nbchat.core.errors import InputError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
+from nbchat.core.uploads import addresses_in
 from nbchat.engine.capabilities import (
     accepted_thinking,
     asks_much,
@@ -26,6 +27,7 @@ from nbchat.engine.capabilities import (
 from nbchat.engine.draft import Draft
 from nbchat.engine.endpoints import Endpoint
 from nbchat.engine.server_tools import refuse_unserved
+from nbchat.engine.uploads import ids_at, refuse_unknown_files
 from nbchat.models import context_window
 
 __all__ = ["Count", "count", "fit_model", "fit_window", "parts_of_text", "request_to"]
@@ -41,7 +43,8 @@ def request_to(draft: Draft, endpoint: Endpoint) -> Request:
         OptionError: ``max_tokens`` has no room for the thinking of the model, or two tools have one name.
         SchemaError: the type of the answer has no JSON Schema that the API takes.
     """
-    return draft.request(endpoint.model, endpoint.defaults, endpoint.way, newest_tools=endpoint.newest_tools)
+    request = draft.request(endpoint.model, endpoint.defaults, endpoint.way, newest_tools=endpoint.newest_tools)
+    return replace(request, file_ids=ids_at(endpoint.name, draft.uploads))
 
 
 # Counting --------------------------------------------------------------------------------------
@@ -63,13 +66,15 @@ def count(request: Request, endpoint: Endpoint | None) -> Count:
         endpoint: who counts, or None where nothing may be sent. An endpoint that cannot count leaves
             an estimate too.
     """
-    tokens = endpoint.count_tokens(request) if endpoint is not None else None
+    # Before a file is uploaded, the endpoint cannot count its tokens.
+    unknown = addresses_in(request.messages).keys() - request.file_ids.keys()
+    tokens = endpoint.count_tokens(request) if endpoint is not None and not unknown else None
     return Count(_estimate(request), exact=False) if tokens is None else Count(tokens, exact=True)
 
 
 def _estimate(request: Request) -> int:
     """Estimate the tokens of a request, block by block: the base64 of an image is not text."""
-    tokens = sum(_message_tokens(message) for message in request.messages)
+    tokens = sum(_message_tokens(message) for message in request.messages) + request.file_tokens
     if request.system:
         tokens += estimate_tokens(request.system)
     return tokens + _tools_tokens(request.tools)
@@ -99,8 +104,9 @@ def fit_model(
             requests with something that not every model accepts.
 
     Raises:
-        OptionError, AttachmentError, SchemaError: the model does not accept the request.
+        OptionError, AttachmentError, SchemaError: the endpoint or the model does not accept the request.
     """
+    refuse_unknown_files(request, draft.uploads, endpoint)
     if not asks_much(request):
         return draft, request
     refuse_unserved(draft.server_tools, endpoint.name)
@@ -233,7 +239,9 @@ def _largest_parts(draft: Draft) -> list[tuple[int, str]]:
             parts += [(estimate_tokens(text), name or "the prompt's own text") for name, text in texts]
         else:
             name = " ".join(["the", block.type, fields.get("title") or ""]).strip()
-            parts.append((estimate_tokens(fields), name))
+            uploaded = addresses_in((Message("user", (block,)),))
+            size = estimate_tokens(fields) + sum(draft.uploads[address].tokens for address in uploaded)
+            parts.append((size, name))
     return sorted(parts, reverse=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbchat.config import Nbchat
 from nbchat.core.messages import Message
-from nbchat.core.request import Request, Sink
+from nbchat.core.request import Request, Sink, Transport
 from nbchat.engine.accounting import warn
 from nbchat.engine.draft import Draft
 from nbchat.engine.endpoints import Endpoint
@@ -87,7 +87,7 @@ class Recording:
         return f"{'replayed from' if replayed else 'sent, and recorded in'} {self.cassette.path.name}"
 
     @contextmanager
-    def stream(self, request: Request, endpoint: Endpoint) -> Iterator[AnswerEvents]:
+    def stream(self, request: Request, endpoint: Transport) -> Iterator[AnswerEvents]:
         """Return a context manager over the events of the answer, from the cassette or from the endpoint.
 
         Raises:

@@ -38,6 +38,7 @@ from nbchat.engine.recording import Recording
 from nbchat.engine.sinks import Sinks
 from nbchat.engine.tool_selection import select_tools
 from nbchat.engine.turn import Turn, refused
+from nbchat.engine.uploads import Uploading
 from nbchat.options import Options
 from nbchat.store.journal import JournalEntry
 from nbchat.tools.answer_type import AnswerType
@@ -210,7 +211,8 @@ class Session:
             InputError: the prompt, an option or an attachment is wrong.
             BudgetError: the request could cost more than the budget has left.
         """
-        earlier = () if self._stands_alone(options) else self.conversation(options.chat).turns_before(cell)
+        conversation = self.conversations.get(options.chat, Conversation(options.chat))
+        earlier = () if self._stands_alone(options) else conversation.turns_before(cell)
         history = tuple(message for turn in earlier for message in turn.sendable())
         toolbox = select_tools(options, namespace, self.host, self._mcp, self.approved)
         draft = compose(
@@ -219,6 +221,8 @@ class Session:
             namespace=namespace,
             carried=carried,
             history=history,
+            uploads=conversation.uploads,
+            settled=self._settings.given,
             tools=toolbox.definitions(),
             schema=self._schema(options, namespace),
         )
@@ -312,9 +316,9 @@ class Session:
         stale = "" if chat is None else _stale_notice(self.conversation(chat).turns_after(prepared.cell))
         notices = [Notice(text, about=text) for text in (endpoint.notice, *prepared.draft.notes, stale) if text]
         files = MadeFiles(endpoint, self.recording)
-        driver = Driver(
-            endpoint, self.recording, account, prepared.toolbox, self.host, files, sinks, interrupts, notices
-        )
+        uploads = prepared.draft.uploads
+        door = Uploading(endpoint, uploads, self.conversation(options.chat).uploads) if uploads else endpoint
+        driver = Driver(door, self.recording, account, prepared.toolbox, self.host, files, sinks, interrupts, notices)
         mark = _running_turns.set(_running_turns.get() | {(id(self), options.chat)})
         failure: BaseException | None = None
         try:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from nbchat.content.blocks import Carried
+from nbchat.context.cells import cite_cells
 from nbchat.context.files import attach
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.errors import InputError
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
 from nbchat.core.visible import visible
+from nbchat.engine.draft import file_form
 from nbchat.engine.session import Prepared, Session
 from nbchat.notebook.dry_run import describe
 from nbchat.notebook.history import gather_cells
@@ -109,9 +111,11 @@ def _read(session: Session, line: str, body: str | None) -> tuple[str, Options, 
 
 def _attachments(host: ShellHost, options: Options) -> list[Carried]:
     """Return the content that goes before the prompt: files, cells, the last error."""
-    carried = [attach(options.attach, root=Path.cwd())] if options.attach else []
+    form = file_form(options)
+    carried = [attach(options.attach, root=Path.cwd(), form=form)] if options.attach else []
     if options.cells:
-        carried.append(gather_cells(options.cells, host.shell))
+        cells = gather_cells(options.cells, host.shell)
+        carried.append(cite_cells(cells, f"cells {options.cells}") if form.cite else cells)
     if options.fix or options.explain:
         carried.append(carry_failure(last_error(host.shell)))
     return carried

@@ -6,6 +6,8 @@ import base64
 import copy
 import pickle
 import stat
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +20,9 @@ from nbchat.core.saved_files import file_name, write_new
 from nbchat.engine import files as engine_files
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.view.html.render import render_response
-from tests.support.server import FilesApi, Received, Wire, serving, start, streaming
+from tests.support.server import PNG, FilesApi, Received, Wire, made, replay, serving, streaming
 
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-)
 CSV = b"a,b\n1,2\n"
-
-
-def made(*ids: str) -> list[dict[str, Any]]:
-    """Return the events of an answer whose code made files."""
-    outputs = [{"type": "bash_code_execution_output", "file_id": id} for id in ids]
-    result = {"type": "bash_code_execution_result", "stdout": "", "stderr": "", "return_code": 0, "content": outputs}
-    call = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "bash_code_execution", "input": {}}
-    block = {"type": "bash_code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": result}
-    text = {"type": "text", "text": "Here it is."}
-    events = [start()]
-    for index, content in enumerate((call, block, text)):
-        events += [
-            {"type": "content_block_start", "index": index, "content_block": content},
-            {"type": "content_block_stop", "index": index},
-        ]
-    container = {"id": "container_1", "expires_at": "2099-01-01T00:00:00Z"}
-    delta = {"stop_reason": "end_turn", "container": container}
-    return [*events, {"type": "message_delta", "delta": delta, "usage": {}}, {"type": "message_stop"}]
 
 
 def session_at(url: str, **options: Any) -> Session:
@@ -221,7 +202,7 @@ def test_a_download_that_breaks_off_leaves_no_file(tmp_path: Path):
 
     with serving(broken) as server:
         response = session_at(server.url).ask("Draw it.")
-        with pytest.raises(Exception, match="broke|reset|closed"):
+        with pytest.raises(Exception, match=r"broke|reset|closed"):
             response.files[0].save(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -298,6 +279,7 @@ def test_a_replay_says_what_the_cassette_does_not_hold(tmp_path: Path):
     with pytest.raises(CassetteMiss, match=r"does not hold the file file_b"):
         offline.ask("Draw it.").files[1].save(tmp_path)
     cassette.write_text("".join(line for line in lines if '"request":{"file"' not in line))
+    offline = session_at("http://127.0.0.1:9")
     offline.recording.use_cassette(str(cassette), "replay")
     assert [file.note for file in offline.ask("Draw it.").files] == ["not in the cassette"] * 2
 
@@ -340,6 +322,26 @@ def test_an_interrupt_while_files_are_looked_up_keeps_the_answer():
     assert session.last is not None
     assert session.last.text == "Here it is."
     assert session.last.files == (AnswerFile("file_a", endpoint="scripted"),)
+
+
+@pytest.mark.parametrize(
+    ("now", "container"), [("2026-04-24T11:00:00+00:00", True), ("2026-04-24T12:00:00+00:00", False)]
+)
+@pytest.mark.parametrize("name", ["code_execution_tool_stream", "text_editor_code_execution_tool_stream"])
+def test_a_recorded_answer_names_its_container(
+    name: str, now: str, container: bool, streams: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recorded = (streams / f"pydantic-ai--test_anthropic_{name}--0.sse").read_bytes()
+    monkeypatch.setattr(time, "time", lambda: datetime.fromisoformat(now).timestamp())
+    with serving(replay(recorded)) as server:
+        session = session_at(server.url)
+        first = session.ask("Go.")
+        session.ask("On.")
+    assert first.container is not None
+    assert first.container["id"].startswith("container_011CaNR")
+    assert first.container["expires_at"].startswith("2026-04-24T11:1")
+    sent = [request.body.get("container") for request in server.requests if request.path == "/v1/messages"]
+    assert sent == [None, first.container["id"] if container else None]
 
 
 def test_an_answer_without_files_looks_as_before():

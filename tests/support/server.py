@@ -5,6 +5,7 @@ Each connection is a raw socket, so that a test controls framing, cuts and stall
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import email
 import json
@@ -266,6 +267,30 @@ def text_events(pieces: Iterable[str], stop_reason: str = "end_turn") -> Iterato
         "usage": {"output_tokens": count},
     }
     yield {"type": "message_stop"}
+
+
+#: A picture of one pixel.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+def made(*ids: str) -> list[dict[str, Any]]:
+    """Return the events of an answer whose code made files."""
+    outputs = [{"type": "bash_code_execution_output", "file_id": id} for id in ids]
+    result = {"type": "bash_code_execution_result", "stdout": "", "stderr": "", "return_code": 0, "content": outputs}
+    call = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "bash_code_execution", "input": {}}
+    block = {"type": "bash_code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": result}
+    text = {"type": "text", "text": "Here it is."}
+    events = [start()]
+    for index, content in enumerate((call, block, text)):
+        events += [
+            {"type": "content_block_start", "index": index, "content_block": content},
+            {"type": "content_block_stop", "index": index},
+        ]
+    container = {"id": "container_1", "expires_at": "2099-01-01T00:00:00Z"}
+    delta = {"stop_reason": "end_turn", "container": container}
+    return [*events, {"type": "message_delta", "delta": delta, "usage": {}}, {"type": "message_stop"}]
 
 
 def streaming(events: Iterable[dict[str, Any]], pause: float = 0.0) -> Handler:

@@ -91,11 +91,7 @@ def test_a_time_that_cannot_be_read_leaves_the_decision_to_the_service(expires_a
         ({"chat": "other"}, None),
         ({"code_execution": False}, None),
         (
-            {
-                "code_execution": False,
-                "web_search": True,
-                "param": ['tools=[{"type":"web_search_20250305","name":"web_search"}]'],
-            },
+            {"code_execution": False, "web_search": True},
             None,
         ),
         ({"model": "claude-haiku-5-5"}, None),
@@ -178,9 +174,13 @@ def test_a_turn_with_calls_from_its_container_is_not_asked_elsewhere():
 
 
 def test_a_container_of_the_users_own_is_never_left():
-    session = Session(ScriptedTransport(GONE), code_execution=True, param=['container="container_1"'])
-    with pytest.raises(BadRequestError):
-        session.ask("One?")
+    transport = ScriptedTransport(answer(id="container_2"), GONE, answer())
+    session = Session(transport, code_execution=True)
+    session.ask("One?")
+    for param in ('container="container_1"', 'container={"id": "container_1"}'):
+        transport.requests[1:] = []
+        with pytest.raises(BadRequestError):
+            session.ask("Two?", param=[param])
 
 
 def test_the_container_is_kept_in_files():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,13 +20,18 @@ import pytest
 from nbchat import ScriptedTransport, Session
 from nbchat.config import Nbchat
 from nbchat.core.errors import NbchatError
+from nbchat.core.files import AnswerFile
 from nbchat.core.messages import Message
 from nbchat.core.parser import ChatStreamParser, events_of
+from nbchat.core.request import Request
 from nbchat.core.template import fill
+from nbchat.core.uploads import Upload
 from nbchat.engine.draft import Draft
-from nbchat.engine.endpoints import Endpoints
+from nbchat.engine.endpoints import Endpoint, Endpoints
+from nbchat.engine.files import MadeFiles
 from nbchat.engine.fitting import refuse_too_long
 from nbchat.engine.server_tools import refuse_unserved
+from nbchat.engine.uploads import refuse_unknown_files
 from nbchat.notebook.line import parse
 from nbchat.options import Options
 from nbchat.store.prices import check_budget
@@ -145,6 +151,27 @@ def window(turns: int, tokens: int = 9000, **given: Any) -> Case:
     return make
 
 
+def upload(endpoint: str, *, earlier: bool = False) -> Case:
+    """Refer to an uploaded file in a request to an endpoint."""
+
+    def make() -> Any:
+        file = Upload("sha256:ab", "report.pdf", "application/pdf", 100, content=None if earlier else b"%PDF-")
+        block = {"type": "document", "source": {"type": "file", "file_id": file.address}}
+        request = Request("m", (Message.of("user", [block]),), 100)
+        transport = mock.Mock() if earlier else ScriptedTransport()
+        refuse_unknown_files(request, {file.address: file}, Endpoint(endpoint, "m", lambda: transport))
+
+    return make
+
+
+def made_file(call: Callable[[AnswerFile], Any]) -> Case:
+    """Do something with a file that an answer made, at an endpoint without a Files API."""
+    source = MadeFiles(
+        Endpoint("mine", "m", ScriptedTransport), mock.Mock(file_metadata=lambda id, at: at.file_metadata(id))
+    )
+    return lambda: call(AnswerFile("file_1", endpoint="mine", source=source))
+
+
 BEGUN = next(iter(events_of({"id": "m", "content": [], "usage": {}})))
 REFUSAL = ["", {"stop_reason": "refusal", "stop_details": {"category": "bio", "explanation": "It is about toxins."}}]
 CALLS = {"tool": "f", "input": {}}
@@ -249,6 +276,17 @@ CASES: dict[str, dict[str, Case]] = {
         "bedrock without settings": platform("bedrock", installed=True),
         "vertex without settings": platform("vertex", installed=True),
         "foundry without settings": platform("foundry", installed=True),
+    },
+    "Files and citations": {
+        "cite and schema": ask(cite=True, schema=int),
+        "cite without a document": ask(cite=True),
+        "upload to an endpoint without a Files API": upload("bedrock"),
+        "upload to a transport without a Files API": upload("mine"),
+        "a file that another endpoint has": upload("mine", earlier=True),
+        "saving a file where there is no Files API": made_file(lambda file: file.save("/tmp")),
+        "saving into a folder that is a file": made_file(
+            lambda file: replace(file, name="a.txt", data=b"x").save("/dev/null")
+        ),
     },
     "Budget": {
         "a request over the budget": lambda: check_budget(0.05, 0.04, 0.02, model="m", scope="this notebook today"),

@@ -22,6 +22,7 @@ from nbchat.core.chunks import (
     ToolInput,
     ToolResult,
 )
+from nbchat.core.files import AnswerFile, AnswerFiles
 from nbchat.core.messages import Message, TextBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
@@ -324,3 +325,12 @@ def test_only_newlines_end_a_line_of_markdown():
     """Other line separators of Unicode do not end a line, although Python splits there too."""
     text = "one\u2028two\u2028three\n\nand an open paragraph\n"
     assert text[finished(text) :] == "and an open paragraph\n"
+
+
+def test_files_are_listed_below_the_answer():
+    view, screen = terminal()
+    view.begin(REQUEST)
+    name = "a\x1b]0;title\x07.png"
+    view.settle(Response("Fine.", files=AnswerFiles([AnswerFile("file_1", name, "image/png", 12_300, data=b"x")])))
+    assert "- a\\x1b]0;title\\x07.png, image/png, 12.3 kB" in screen.text()
+    assert "[response.files.save(folder) writes them]" in screen.text()
