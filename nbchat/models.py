@@ -25,6 +25,9 @@ __all__ = [
     "StructuredMethod",
     "context_window",
     "has_server_tool",
+    "is_fast",
+    "is_regional",
+    "price_model",
     "structured_method",
     "takes_newest_server_tools",
     "telemetry_name",
@@ -137,6 +140,10 @@ class Platform:
             ``inference_geo`` of the usage does not change the price.
         server_tools: the tools that the platform can run itself.
         has_newest_server_tools: True if every deployment of the platform takes the newest versions of them.
+        region_variable: the variable of the environment that names the region, where the price depends on the
+            region and the model's name does not tell it; else "".
+        price_in_id: True if the id that a request names tells the price, and the name in the answer does not.
+        fast_suffix: the end of the names of models that run in fast mode; "" where a name does not tell.
         setup: what to do if credentials or settings are missing; "" for the Anthropic API, which has
             several ways.
     """
@@ -149,6 +156,9 @@ class Platform:
     place_in_name: bool = False
     server_tools: frozenset[str] = frozenset({"web_search", "web_fetch", "code_execution"})
     has_newest_server_tools: bool = False
+    region_variable: str = ""
+    price_in_id: bool = False
+    fast_suffix: str = ""
     setup: str = ""
 
 
@@ -165,6 +175,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = MappingProxyType(
             has_structured_outputs=True,
             place_in_name=True,
             server_tools=frozenset(),
+            price_in_id=True,
             setup="Set AWS_REGION and the credentials of AWS (variables, a profile or a role).",
         ),
         "vertex": Platform(
@@ -174,6 +185,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = MappingProxyType(
             library="google.auth",
             place_in_name=True,
             server_tools=frozenset({"web_search"}),
+            region_variable="CLOUD_ML_REGION",
             setup="Set CLOUD_ML_REGION and ANTHROPIC_VERTEX_PROJECT_ID, and log in to Google Cloud.",
         ),
         "foundry": Platform(
@@ -183,6 +195,7 @@ PLATFORMS: Final[Mapping[str, Platform]] = MappingProxyType(
             has_structured_outputs=True,
             # Deployments hosted on Azure take only the basic versions, and no name tells them apart:
             # https://platform.claude.com/docs/en/build-with-claude/claude-in-microsoft-foundry
+            fast_suffix="-fast",
             setup="Set ANTHROPIC_FOUNDRY_RESOURCE and ANTHROPIC_FOUNDRY_API_KEY.",
         ),
     }
@@ -235,6 +248,46 @@ def has_server_tool(endpoint: str, tool: str) -> bool:
     if endpoint == LOCAL:
         return False
     return endpoint not in PLATFORMS or tool in PLATFORMS[endpoint].server_tools
+def price_model(endpoint: str, asked: str, answered: str) -> str:
+    """Return the name of the model that decides the price of a request.
+
+    Args:
+        endpoint: the name of the endpoint.
+        asked: the model that the request names.
+        answered: the model that the answer names, or "".
+
+    On Bedrock only the id in the request has the region, and on Foundry only the name in the request has the
+    speed:
+
+    >>> price_model("bedrock", "global.anthropic.claude-opus-5-5", "claude-opus-5-5")
+    'global.anthropic.claude-opus-5-5'
+    >>> price_model("anthropic", "claude-sonnet-4-5", "claude-sonnet-4-5-20250929")
+    'claude-sonnet-4-5-20250929'
+    """
+    platform = PLATFORMS.get(endpoint)
+    if platform is not None and platform.price_in_id:
+        return asked.rpartition("/")[2]  # arn:aws:bedrock:us-east-1:…:inference-profile/us.anthropic.claude-…
+    return asked if is_fast(endpoint, asked) else answered or asked
+
+
+def is_fast(endpoint: str, model: str) -> bool:
+    """Return True if the name of the model says that the model runs in fast mode at the endpoint.
+
+    https://platform.claude.com/docs/en/build-with-claude/fast-mode
+    """
+    platform = PLATFORMS.get(endpoint)
+    return platform is not None and platform.fast_suffix != "" and model.endswith(platform.fast_suffix)
+
+
+def is_regional(endpoint: str, model: str, region: str | None) -> bool:
+    """Return True if a request costs the price of a region, which the model's name does not tell.
+
+    ``us`` and ``eu`` are regions too: they are the multi-region endpoints of Google Cloud.
+    """
+    platform = PLATFORMS.get(endpoint)
+    if platform is None or not platform.region_variable or region in (None, "", "global"):
+        return False
+    return Model.of(model).has_regional_prices
 
 
 def telemetry_name(endpoint: str) -> str:

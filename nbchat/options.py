@@ -71,6 +71,13 @@ class Options:
     param: tuple[str, ...] = option(
         "--param", help="one more field of the request, as KEY=JSON; can be repeated", metavar="KEY=JSON", default=()
     )
+    cache: str = option(
+        "--cache",
+        metavar="TIME",
+        default="5m",
+        choices=("5m", "1h", "off"),
+        help="how long the service keeps the prompt for later requests of the conversation, which then cost less",
+    )
     stream: bool = option("--no-stream", help="receive the answer in one piece", default=True, value=False)
     # What the request includes
     attach: tuple[str, ...] = option(

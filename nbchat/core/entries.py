@@ -20,9 +20,7 @@ Kind: TypeAlias = Literal["answer", "tool_round", "retry", "failed", "interrupte
 
 #: The fields of a Usage that are counts, and that the ledger therefore adds up.
 COUNTS = tuple(
-    part.name
-    for part in fields(Usage)
-    if part.name not in ("service_tier", "speed", "inference_geo", "estimated", "uncertain")
+    part.name for part in fields(Usage) if isinstance(part.default, int) and not isinstance(part.default, bool)
 )
 
 
@@ -31,7 +29,9 @@ class Entry:
     """One request.
 
     ``at`` is the time of sending, and ``duration`` is in seconds. ``cost`` is None if the price is
-    unknown. ``saved`` is the price of a request that a cassette answered. ``round`` counts the
+    unknown. ``saved`` is the price of a request that a cassette answered. ``cache_saved`` is what the request
+    would cost more without the prompt cache, which can be below 0; None if the cache was not used or a price
+    is unknown. ``round`` counts the
     requests of a turn from 0. ``notebook`` names the notebook without naming its user. ``status``
     is the status of the Response, or the type of the error.
     """
@@ -48,6 +48,7 @@ class Entry:
     usage: Usage = field(default_factory=Usage)
     cost: float | None = None
     saved: float | None = None
+    cache_saved: float | None = None
     digest: str = ""
     response_id: str = ""
     duration: float | None = None
@@ -66,7 +67,7 @@ COLUMNS = (
     *("at", "endpoint", "model", "notebook", "chat", "cell", "round", "kind", "status"),
     *COUNTS,
     *("estimated", "service_tier", "speed", "inference_geo"),
-    *("cost", "saved", "digest", "response_id", "duration"),
+    *("cost", "saved", "cache_saved", "digest", "response_id", "duration"),
 )
 
 
@@ -94,6 +95,7 @@ class Total:
     saved: float
     failed: int
     replayed: int
+    cache_saved: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the sums as plain values. The cost is None if no request of the group has a known cost."""
@@ -105,6 +107,7 @@ class Total:
             "cost": self.cost if self.unknown < self.requests else None,
             "unknown": self.unknown,
             "saved": self.saved,
+            "cache_saved": self.cache_saved,
             "failed": self.failed,
             "replayed": self.replayed,
         }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nbchat.core.chunks import StreamChunk
     from nbchat.core.response import Response
 
-__all__ = ["Request", "Sink", "Transport", "digest_of"]
+__all__ = ["Request", "Sink", "Transport", "digest_of", "request_digest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class Request:
         params: further fields of the body (``thinking``, ``output_config``, ``stop_sequences``,
             ``tool_choice``, ``cache_control``, ``temperature`` …).
         stream: whether the answer is streamed. The digest ignores this field, because it
-            changes how the answer travels and not what is asked.
+            changes how the answer travels and not what is asked. For the same reason the digest ignores
+            the field ``cache_control``.
         container: the id of the service's container that an earlier answer used, or "". The digest
             ignores ids that the service gave, because another day's ids ask the same.
         file_ids: the id of each uploaded file at the endpoint, by the file's address (:mod:`nbchat.core.uploads`).
@@ -45,7 +46,7 @@ class Request:
     >>> request.body()
     {'model': 'claude-sonnet-5-5', 'max_tokens': 100, 'messages': [{'role': 'user', 'content': 'Hi'}]}
     >>> request.digest[:12]
-    '8397edec2769'
+    '1823838d2155'
     """
 
     model: str
@@ -89,9 +90,23 @@ class Request:
             body["tools"] = [dict(tool) for tool in self.tools]
         return body | dict(self.params)
 
+    def is_continued_after(self, stop_reason: str | None) -> bool:
+        """Return True if an answer with this stop reason is a part, and the service continues when asked again.
+
+        https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
+        """
+        # A request with the field `compaction` asks for the summary alone.
+        return stop_reason == "pause_turn" or (stop_reason == "compaction" and not self.params.get("compaction"))
+
+    @property
+    def cache_ttl(self) -> str | None:
+        """Return how long the service keeps the prompt in its cache, ``5m`` or ``1h``; None for no caching."""
+        mark = self.params.get("cache_control")
+        return str(mark.get("ttl") or "5m") if isinstance(mark, Mapping) else None
+
     @property
     def digest(self) -> str:
-        """Return :func:`digest_of` what is asked. Equal requests have equal digests on every machine.
+        """Return :func:`request_digest` of what is asked. Equal requests have equal digests on every machine.
 
         Raises:
             InputError: the body holds a value that JSON cannot hold.
@@ -99,8 +114,14 @@ class Request:
         # Attachments can have megabytes, and the journal, the ledger, the cassette and the
         # Response all want the digest: compute the hash once.
         if not self._digest:
-            object.__setattr__(self, "_digest", digest_of(self.asked()))
+            object.__setattr__(self, "_digest", request_digest(self.asked()))
         return self._digest
+
+
+def request_digest(body: Mapping[str, Any]) -> str:
+    """Return the digest of a request's body, which does not depend on how the service caches the prompt."""
+    # With the mark that every request had when the first cassettes were recorded, these stay valid.
+    return digest_of({**body, "cache_control": {"type": "ephemeral"}})
 
 
 def digest_of(body: Mapping[str, Any]) -> str:

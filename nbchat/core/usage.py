@@ -1,17 +1,20 @@
-"""Usage: the tokens of an answer, in the four tiers that the API bills."""
+"""Usage: the tokens of an answer, in the four tiers that the API bills, and the samplings that they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbchat.core.fields import Fields, storable
 
-__all__ = ["Usage"]
+__all__ = ["Iteration", "Usage"]
 
 #: The most tokens that one request can have. The largest context windows have a few million.
 MAX_TOKENS = 10**9
+#: The samplings that the service runs for one request, by the ``type`` in ``usage.iterations``:
+#: https://platform.claude.com/docs/en/build-with-claude/compaction-threshold
+_ITERATION_TYPES = frozenset({"message", "compaction", "advisor_message", "fallback_message"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,10 @@ class Usage:
         inference_geo: The region that answered; "mixed" for a sum over several.
         estimated: True if ``output_tokens`` is an estimate by nbchat, because the answer broke off
             before the API reported the number.
-        uncertain: True if the endpoint sent something that is not a count. The request has no known cost.
+        uncertain: True if the tokens do not tell the cost, for example because the endpoint sent something
+            that is not a count. The request has no known cost.
+        iterations: The samplings of a request for which the service ran several (compaction, an advisor, a
+            fallback, the rounds of server tools). They add up to the tokens of this usage.
 
     >>> first = Usage(input_tokens=10, output_tokens=5)
     >>> second = Usage(input_tokens=4, cache_read_input_tokens=86, output_tokens=7)
@@ -58,6 +64,7 @@ class Usage:
     inference_geo: str | None = None
     estimated: bool = False
     uncertain: bool = field(default=False, compare=False)
+    iterations: tuple[Iteration, ...] = ()
 
     @classmethod
     def from_api(cls, usage: Mapping[str, Any] | None) -> Usage:
@@ -96,7 +103,9 @@ class Usage:
             speed=word("speed"),
             inference_geo=word("inference_geo"),
         )
-        return replace(counted, uncertain=is_uncertain)
+        counted = replace(counted, uncertain=is_uncertain or _is_credited(usage))
+        entries = usage.get("iterations")
+        return _iterated(counted, entries) if isinstance(entries, list | tuple) and entries else counted
 
     @property
     def prompt_tokens(self) -> int:
@@ -127,7 +136,10 @@ class Usage:
         total: dict[str, Any] = {}
         for part in fields(Usage):
             mine, theirs = getattr(self, part.name), getattr(other, part.name)
-            if isinstance(mine, bool):  # a bool is an int too: True + True would be 2
+            if part.name == "iterations":
+                # If only one side has iterations, the other side is one itself: the sum must be complete.
+                total[part.name] = self._parts() + other._parts() if mine or theirs else ()
+            elif isinstance(mine, bool):  # a bool is an int too: True + True would be 2
                 total[part.name] = mine or theirs
             elif isinstance(mine, int):
                 total[part.name] = mine + theirs
@@ -140,6 +152,29 @@ class Usage:
 
     def __radd__(self, other: object) -> Usage:
         return self if other == 0 else NotImplemented  # `sum` starts with the number 0
+
+    def _parts(self) -> tuple[Iteration, ...]:
+        return self.iterations or ((Iteration("", self),) if self.total_tokens else ())
+
+    @property
+    def used_cache(self) -> bool:
+        """Return True if the prompt cache was written or read."""
+        return bool(self.cache_creation_input_tokens or self.cache_read_input_tokens)
+
+    def without_cache(self) -> Usage:
+        """Return the usage that the same requests would have without a prompt cache.
+
+        >>> Usage(input_tokens=3, cache_read_input_tokens=90, output_tokens=5).without_cache().input_tokens
+        93
+        """
+        return replace(
+            self,
+            input_tokens=self.prompt_tokens,
+            cache_creation_input_tokens=0,
+            cache_read_input_tokens=0,
+            cache_creation_1h_input_tokens=0,
+            iterations=tuple(Iteration(part.model, part.usage.without_cache()) for part in self.iterations),
+        )
 
     def estimate_output(self, tokens: int) -> Usage:
         """Return a copy whose output has at least ``tokens`` tokens, marked as an estimate.
@@ -155,6 +190,7 @@ class Usage:
         The four billed tiers are always there; other fields only if they are not empty.
         """
         values = {part.name: getattr(self, part.name) for part in fields(self)}
+        values["iterations"] = [{"model": part.model, **part.usage.to_dict()} for part in self.iterations]
         tiers = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
         return {name: value for name, value in values.items() if value or name in tiers} | {
             "prompt_tokens": self.prompt_tokens,
@@ -178,8 +214,17 @@ class Usage:
         Raises:
             InputError: a field has another type.
         """
+        usage = cls._of_counts(stored)
+        iterations = (Iteration(part.name("model", ""), cls._of_counts(part)) for part in stored.each("iterations", ()))
+        return replace(usage, iterations=tuple(iterations))
+
+    @classmethod
+    def _of_counts(cls, stored: Fields) -> Usage:
+        """Return the Usage of the fields without their iterations."""
         values: dict[str, Any] = {}
         for part in fields(cls):
+            if part.name == "iterations":
+                continue
             if isinstance(part.default, bool):
                 values[part.name] = stored.flag(part.name, False)
             elif isinstance(part.default, int):
@@ -187,3 +232,63 @@ class Usage:
             else:
                 values[part.name] = stored.optional_text(part.name)
         return cls(**values)
+
+
+class Iteration(NamedTuple):
+    """One sampling of a request for which the service ran several.
+
+    Attributes:
+        model: The model of the sampling; "" for the model of the answer.
+        usage: The tokens of the sampling.
+    """
+
+    model: str
+    usage: Usage
+
+
+def _iterated(counted: Usage, entries: Sequence[Any]) -> Usage:
+    """Return the usage of a request with its iterations, whose tokens are what is billed.
+
+    The top-level counts of the API leave out what compaction and an advisor used, and count a prompt once that
+    several samplings read (https://platform.claude.com/docs/en/agents-and-tools/tool-use/advisor-tool).
+    """
+    # The API reports the tier, the speed and the place once for the whole request.
+    words = {name: getattr(counted, name) for name in ("service_tier", "speed", "inference_geo")}
+    kinds, parts = [], []
+    for entry in entries:
+        plain = dict(entry) if isinstance(entry, Mapping) else {}
+        plain.pop("iterations", None)
+        kind, model = plain.get("type"), plain.get("model")
+        kinds.append(kind if isinstance(kind, str) else "")
+        name = storable(model) if isinstance(model, str) else ""
+        parts.append(Iteration(name, replace(Usage.from_api(plain), **words)))
+    whole = sum((part.usage for part in parts), Usage())
+    if whole.output_tokens < counted.output_tokens:  # entries are missing
+        return replace(counted, uncertain=True)
+    uncertain = (
+        any(usage.uncertain for usage in (counted, *(part.usage for part in parts)))
+        or not _ITERATION_TYPES.issuperset(kinds)
+        or any(kind == "advisor_message" and not part.model for kind, part in zip(kinds, parts, strict=True))
+        # The API does not say at which speed its own samplings ran.
+        or (counted.speed == "fast" and set(kinds) != {"message"})
+        # A refused sampling may cost nothing, and the one after it gets a credit for its cache writes.
+        or ("fallback_message" in kinds and len({part.model for part in parts}) > 1)
+    )
+    # These counts are reported for the whole request. One of the parts gets them, so that the parts add up.
+    once = {name: getattr(counted, name) for name in ("thinking_tokens", "web_search_requests", "web_fetch_requests")}
+    parts[0] = parts[0]._replace(usage=replace(parts[0].usage, **once))
+    return replace(sum((part.usage for part in parts), Usage()), uncertain=uncertain, iterations=tuple(parts))
+
+
+def _is_credited(usage: Mapping[str, Any]) -> bool:
+    """Return True if a fallback credit lowers the price of cache writes, by an amount that the API does not report.
+
+    https://platform.claude.com/docs/en/build-with-claude/fallback-credit
+    """
+    credit = usage.get("fallback_credit")
+    status = credit.get("status") if isinstance(credit, Mapping) else None
+    return (
+        isinstance(status, Mapping)
+        and status.get("type") == "redeemed"
+        and bool(usage.get("cache_creation_input_tokens"))
+    )

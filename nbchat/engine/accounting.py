@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from nbchat.config import Nbchat
@@ -17,7 +18,8 @@ from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
 from nbchat.core.visible import visible
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoints import Endpoint, region_of
+from nbchat.models import price_model
 from nbchat.store.entries import start_of
 from nbchat.store.journal import JournalEntry
 from nbchat.store.ledger import Ledger
@@ -50,19 +52,39 @@ class Accounting:
 
     def cost(self, usage: Usage, endpoint: Endpoint, model: str) -> float | None:
         """Return the price of one request in US dollars, or None where no price is known."""
-        return cost_of(usage, model or endpoint.model, endpoint.priced_as, overrides=self._config.prices)
+        return self.price(usage, endpoint, self._priced(endpoint.name, endpoint.model, model))
 
-    def estimate(self, tokens: int, max_tokens: int, endpoint: Endpoint) -> float | None:
+    def price(self, usage: Usage, endpoint: Endpoint, model: str) -> float | None:
+        """Return the price of a usage of a model that the endpoint has, in US dollars, or None."""
+        return cost_of(usage, model, endpoint.priced_as, overrides=self._config.prices, region=endpoint.region)
+
+    def _priced(self, endpoint: str, asked: str, answered: str) -> str:
+        """Return the name of the model whose price a request has: one that the user set a price for, if any."""
+        own = (name for name in (answered, asked) if name in self._config.prices)
+        return next(own, price_model(endpoint, asked, answered))
+
+    def estimate(self, tokens: int, request: Request, endpoint: Endpoint, *, answer: int | None = None) -> float | None:
         """Return the most that a request could cost in US dollars.
 
         Args:
             tokens: the tokens of the prompt.
-            max_tokens: the longest answer, in tokens.
+            request: the request.
             endpoint: where the request goes.
+            answer: the tokens of the answer; None for the longest answer.
         """
-        return estimate_cost(tokens, max_tokens, endpoint.model, endpoint.priced_as, overrides=self._config.prices)
+        return estimate_cost(
+            tokens,
+            request.max_tokens if answer is None else answer,
+            self._priced(endpoint.name, request.model, ""),
+            endpoint.priced_as,
+            cache_ttl=request.cache_ttl,
+            overrides=self._config.prices,
+            region=endpoint.region,
+            speed=request.params.get("speed"),
+            inference_geo=request.params.get("inference_geo"),
+        )
 
-    def check_budget(self, limit: float, tokens: int, max_tokens: int, endpoint: Endpoint) -> None:
+    def check_budget(self, limit: float, tokens: int, request: Request, endpoint: Endpoint) -> None:
         """Refuse a request that could cost more than the notebook's budget of today has left.
 
         Raises:
@@ -70,7 +92,7 @@ class Accounting:
         """
         # All notebooks without a name share one budget, so that no named notebook is refused for another one.
         spent, unknown = self.ledger.spent(start_of("today", self._now()), self.notebook)
-        estimate = self.estimate(tokens, max_tokens, endpoint)
+        estimate = self.estimate(tokens, request, endpoint)
         scope = "this notebook today" if self.notebook else "notebooks without a name today"
         check_budget(limit, spent, estimate, unknown=unknown, model=endpoint.model, scope=scope)
 
@@ -112,7 +134,14 @@ class Accounting:
             usage=response.usage,
             digest=response.digest,
         )
-        cost = cost_of(response.usage, entry.model, entry.endpoint, overrides=self._config.prices)
+        cost = cost_of(
+            response.usage,
+            self._priced(entry.endpoint, entry.model, response.model),
+            entry.endpoint,
+            at=datetime.fromtimestamp(entry.at, UTC),
+            overrides=self._config.prices,
+            region=region_of(entry.endpoint),
+        )
         self.write(replace(row, cost=cost, response_id=response.id))
 
     def write(self, entry: Entry) -> None:
@@ -137,7 +166,7 @@ class Account:
         self._accounting, self._endpoint, self._now, self._allow = accounting, endpoint, now, allow
         self._chat, self._cell = chat, cell or ""
         self._round = -1
-        self._began, self._digest = now(), ""
+        self._began, self._request = now(), Request("", (), 0)
         self._costs: list[float | None] = []
         self._replayed: list[bool] = []
 
@@ -151,7 +180,7 @@ class Account:
         if self._allow is not None and self._round >= 0:
             self._allow(request)
         self._round += 1
-        self._began, self._digest = self._now(), request.digest
+        self._began, self._request = self._now(), request
 
     def retry(self, notice: Notice) -> None:
         """Take that a try failed and is repeated. The failed try was a request as well."""
@@ -170,6 +199,7 @@ class Account:
         usage = answer.usage if answer is not None else Usage()
         model = str(answer.message.get("model") or "") if answer is not None else ""
         price = self._accounting.cost(usage, self._endpoint, model) if usage.total_tokens else None
+        uncached = self._accounting.cost(usage.without_cache(), self._endpoint, model) if usage.used_cache else None
         self._replayed.append(replayed)
         if replayed:
             self._costs.append(0.0)
@@ -180,14 +210,17 @@ class Account:
             kind = "interrupted"
         elif error:
             kind = "failed"
-        elif answer is not None and answer.stop_reason in ("tool_use", "pause_turn"):
+        elif answer is not None and (
+            answer.stop_reason == "tool_use" or self._request.is_continued_after(answer.stop_reason)
+        ):
             kind = "tool_round"
         # An answer that broke off before its usage arrived is billed. Its cost is unknown, and not 0.
         broke_off = error in (BROKE_OFF, StreamError.__name__)
         if usage.total_tokens or broke_off or not error:
             self._costs.append(price)
         spent = price if usage.total_tokens or usage.uncertain or broke_off else 0.0
-        self._write(kind, error or status, usage, answer, model=model, cost=spent)
+        cache_saved = uncached - price if uncached is not None and price is not None else None
+        self._write(kind, error or status, usage, answer, model=model, cost=spent, cache_saved=cache_saved)
 
     @property
     def cost(self) -> float | None:
@@ -210,6 +243,7 @@ class Account:
         model: str = "",
         cost: float | None = None,
         saved: float | None = None,
+        cache_saved: float | None = None,
     ) -> None:
         self._accounting.write(
             Entry(
@@ -225,7 +259,8 @@ class Account:
                 usage=usage,
                 cost=cost,
                 saved=saved,
-                digest=self._digest,
+                cache_saved=cache_saved,
+                digest=self._request.digest,
                 response_id=str(answer.message.get("id") or "") if answer is not None else "",
                 duration=max(0.0, self._now() - self._began),  # the clock may have been set back
             )

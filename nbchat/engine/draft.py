@@ -150,6 +150,7 @@ def compose(
     tools: Sequence[Mapping[str, Any]] = (),
     schema: Any = None,
     settled: Collection[str] = (),
+    is_continued: bool = False,
 ) -> Draft:
     """Return the draft of a request.
 
@@ -164,6 +165,7 @@ def compose(
         tools: definitions of tools.
         schema: the type of the answer, or None.
         settled: the names of options that hold for a whole session, and so need not have an effect on each request.
+        is_continued: whether a later prompt may follow in the same conversation.
 
     Raises:
         InputError: the prompt is empty, or a part of it cannot be sent.
@@ -176,7 +178,8 @@ def compose(
     asked = carry([*pieces, *parts], form=file_form(options))
     if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
         raise InputError("the prompt is empty, so nothing was sent", "Write the prompt in the cell, below %%claude.")
-    params = params_of(options)
+    run_by_service = server_tools(options)
+    params = params_of(options, is_read_again=is_continued or bool(tools or run_by_service))
     notes = tuple(dict.fromkeys(note for along in (*carried, asked) for note in along.notes))
     (message,) = with_citations((Message.of("user", asked.content),), options.cite, typed=schema is not None)
     given = options.given.difference(settled)
@@ -194,7 +197,7 @@ def compose(
         tools=tuple(tools),
         params=params.fields,
         added_tools=params.tools,
-        server_tools=server_tools(options),
+        server_tools=run_by_service,
         thinks=params.thinks,
         max_tokens=options.max_tokens,
         stream=options.stream,

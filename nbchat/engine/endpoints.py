@@ -32,7 +32,13 @@ from nbchat.options import Options
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.transports.error_mapping import ways_out
 
-__all__ = ["Endpoint", "Endpoints"]
+__all__ = ["Endpoint", "Endpoints", "region_of"]
+
+
+def region_of(endpoint: str) -> str | None:
+    """Return the region of a platform's endpoint as the environment names it, if the price depends on it."""
+    platform = PLATFORMS.get(endpoint)
+    return os.environ.get(platform.region_variable) if platform is not None and platform.region_variable else None
 
 
 class Endpoint:
@@ -74,6 +80,11 @@ class Endpoint:
         self.defaults = dict(defaults or {})
         self._connect = connect
         self._transport: Transport | None = None
+
+    @property
+    def region(self) -> str | None:
+        """Return the region that the price depends on, or None."""
+        return region_of(self.name)
 
     @property
     def transport(self) -> Transport:

@@ -30,6 +30,7 @@ _OPTION_OF = {
     "output_config": "effort",
     "output_config.effort": "effort",
     "output_config.format": "schema",
+    "cache_control.ttl": "cache",
 }
 _FLAGS = {option.name: option.flags[-1] for option in OPTIONS}
 
@@ -49,19 +50,26 @@ class Params:
     thinks: bool = False
 
 
-def params_of(options: Options) -> Params:
+def params_of(options: Options, *, is_read_again: bool = False) -> Params:
     """Return the fields of a request from ``--param`` and from the options that are fields themselves.
+
+    Args:
+        options: the options of the request.
+        is_read_again: whether a later request may begin with the same prompt.
 
     Raises:
         OptionError: a param does not have the form KEY=JSON, or contradicts another option.
     """
-    # Automatic caching of the prefix: https://platform.claude.com/docs/en/build-with-claude/prompt-caching
-    fields: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
+    given = _given(options.param)
+    fields: dict[str, Any] = {}
+    if (is_read_again or given.get("tools")) and options.cache != "off":
+        # Automatic caching of the prefix. Writing to the cache costs more than sending, so a prompt that no later
+        # request reads has no mark: https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+        fields["cache_control"] = {"type": "ephemeral", **({"ttl": "1h"} if options.cache == "1h" else {})}
     if options.effort:
         fields["output_config"] = {"effort": options.effort}
     if options.stop:
         fields["stop_sequences"] = list(options.stop)
-    given = _given(options.param)
     thinks = _thinks(given, options)
     for key, value in given.items():
         if value is None:

@@ -211,8 +211,9 @@ class Session:
             InputError: the prompt, an option or an attachment is wrong.
             BudgetError: the request could cost more than the budget has left.
         """
+        alone = self._stands_alone(options)
         conversation = self.conversations.get(options.chat, Conversation(options.chat))
-        earlier = () if self._stands_alone(options) else conversation.turns_before(cell)
+        earlier = () if alone else conversation.turns_before(cell)
         history = tuple(message for turn in earlier for message in turn.sendable())
         toolbox = select_tools(options, namespace, self.host, self._mcp, self.approved)
         draft = compose(
@@ -225,6 +226,7 @@ class Session:
             settled=self._settings.given,
             tools=toolbox.definitions(),
             schema=self._schema(options, namespace),
+            is_continued=not alone,
         )
         recorded = self.recording.recorded(draft, lambda: self.endpoints.candidates(options), request_to)
         if recorded is not None:
@@ -251,7 +253,7 @@ class Session:
     def _check_budget(self, limit: float | None, request: Request, endpoint: Endpoint) -> None:
         if limit is not None and not self.recording.replays(request):  # a replay costs nothing
             tokens = self.count(request, endpoint).tokens
-            self.accounting.check_budget(limit, tokens, request.max_tokens, endpoint)
+            self.accounting.check_budget(limit, tokens, request, endpoint)
 
     def _schema(self, options: Options, namespace: Mapping[str, Any] | None) -> AnswerType | None:
         """Return the type that the answer should have, with its schema computed once for asking and reading."""

@@ -226,8 +226,9 @@ class Turn:
                 raise _still_calling(self._max_rounds, calls)
             self._waiting = list(calls)
             self.step = Run(calls)
-        elif reason == "pause_turn" and self._pauses < MAX_PAUSES:
-            # The service paused a long turn. Its answer goes back as it is, and the service continues:
+        elif self._first.is_continued_after(reason) and self._pauses < MAX_PAUSES:
+            # The service paused a long turn, or it paused after a compaction. Its answer goes back as it is,
+            # and the service continues:
             # https://platform.claude.com/docs/en/api/handling-stop-reasons#pause-turn
             self._pauses += 1
             self._begin_next()

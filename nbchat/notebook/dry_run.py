@@ -49,7 +49,8 @@ def _price(prepared: Prepared, session: Session, tokens: int) -> str:
     if cassette is not None and cassette.holds(prepared.request):
         return "costs nothing: the answer is recorded"
     prompt, whole = (
-        session.accounting.estimate(tokens, answer, prepared.endpoint) for answer in (0, prepared.draft.max_tokens)
+        session.accounting.estimate(tokens, prepared.request, prepared.endpoint, answer=answer)
+        for answer in (0, prepared.request.max_tokens)
     )
     if prompt is None or whole is None:
         return f"the price of {prepared.endpoint.model} is not known"

@@ -83,6 +83,7 @@ def cleaned(entry: Entry) -> Entry:
         usage=_usage(lambda name: getattr(entry.usage, name)),
         cost=_amount(entry.cost),
         saved=_amount(entry.saved),
+        cache_saved=_difference(entry.cache_saved),
         # A clock can be set back between two readings.
         duration=None if entry.duration is None else _amount(entry.duration) or 0.0,
     )
@@ -102,6 +103,7 @@ def entry_of(row: Iterable[Any]) -> Entry:
         usage=_usage(values.get),
         cost=_amount(values["cost"]),
         saved=_amount(values["saved"]),
+        cache_saved=_difference(values["cache_saved"]),
         duration=_amount(values["duration"]),
     )
 
@@ -111,13 +113,13 @@ def total_of(row: Sequence[Any], groups: int) -> Total:
 
     Each count has two columns: the sum of its upper parts and the sum of its lower 32 bits.
     """
-    requests, *sums, estimated, cost, unknown, saved, failed, replayed = row[groups:]
+    requests, *sums, estimated, cost, unknown, saved, failed, replayed, cache_saved = row[groups:]
     halves = [int(part) for part in sums]
     counts = [(high << 32) + low for high, low in zip(halves[::2], halves[1::2], strict=True)]
     fields: dict[str, Any] = dict(zip(COUNTS, counts, strict=True))
     usage = Usage(**fields, estimated=bool(estimated))
     keys = tuple(_text(key) for key in row[:groups])
-    return Total(keys, requests, usage, float(cost), unknown, float(saved), failed, replayed)
+    return Total(keys, requests, usage, float(cost), unknown, float(saved), failed, replayed, float(cache_saved))
 
 
 def _usage(read: Callable[[str], Any]) -> Usage:
@@ -140,6 +142,14 @@ def _count(value: Any) -> int:
         value = int(value)
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return min(max(value, 0), MAX_COUNT) if is_number else 0
+
+
+def _difference(value: Any) -> float | None:
+    """Return a finite number that may be below 0; None for a value that is not a number or not finite."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+        lost = _amount(-value)
+        return None if lost is None else -lost
+    return _amount(value)
 
 
 def _amount(value: Any, most: float = math.inf) -> float | None:

@@ -63,6 +63,7 @@ _MIGRATIONS = (
     CREATE INDEX requests_at ON requests (at);
     CREATE INDEX requests_notebook ON requests (notebook, at);
     """,
+    "ALTER TABLE requests ADD COLUMN cache_saved REAL",
 )
 
 #: The names that totals can be grouped by, and the SQL of each.
@@ -209,7 +210,8 @@ class Ledger:
             f"""
             SELECT {"".join(f"{group}, " for group in groups)} COUNT(*), {sums}, COALESCE(MAX(estimated), 0),
                 COALESCE(SUM(cost), 0), COALESCE(SUM({_UNKNOWN}), 0), COALESCE(SUM(saved), 0),
-                COALESCE(SUM(kind IN ('failed', 'retry')), 0), COALESCE(SUM(kind = 'replayed'), 0)
+                COALESCE(SUM(kind IN ('failed', 'retry')), 0), COALESCE(SUM(kind = 'replayed'), 0),
+                COALESCE(SUM(cache_saved), 0)
             FROM requests {where} {"GROUP BY " + ", ".join(groups) if groups else ""}
             ORDER BY {", ".join([*times, f"{cost_column} DESC", "COUNT(*) DESC"])}
             """,

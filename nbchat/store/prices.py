@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat.core.errors import BudgetError, how_to_set
 from nbchat.core.money import dollars
-from nbchat.core.usage import Usage
-from nbchat.models import DEFAULT_MODEL, FREE, PLATFORMS, Model
+from nbchat.core.usage import Iteration, Usage
+from nbchat.models import DEFAULT_MODEL, FREE, PLATFORMS, is_fast, is_regional
 
 if TYPE_CHECKING:
     from genai_prices.types import PriceCalculation
@@ -38,6 +38,8 @@ Overrides: TypeAlias = Mapping[str, Mapping[str, float]]
 _BATCH_FACTOR = 0.5
 #: "Specifying US-only inference … 1.1x multiplier on all token pricing" (pricing page, "Data residency").
 _GEO_FACTORS = {None: 1.0, "": 1.0, "global": 1.0, "not_available": 1.0, "us": 1.1}
+#: The speeds of a usage.
+_SPEEDS = ("standard", "fast")
 #: Regional and multi-region endpoints of Google Cloud cost 10 % more than the global endpoint, from Claude
 #: Sonnet 4.5 on (pricing page, "Third-party platform pricing"). On Bedrock the id of the model names the
 #: region, and genai-prices lists each id.
@@ -56,7 +58,6 @@ def cost_of(
     model: str,
     endpoint: str,
     *,
-    batch: bool = False,
     at: datetime | None = None,
     overrides: Overrides | None = None,
     region: str | None = None,
@@ -67,31 +68,27 @@ def cost_of(
     the prices of some models depend on the length of the prompt.
 
     Args:
-        usage: the usage of the one request.
-        model: the model that answered.
+        usage: the usage of the one request. The cost is the sum over its iterations, if it has any.
+        model: the model that answered (:func:`nbchat.models.price_model`).
         endpoint: ``anthropic``, ``bedrock``, ``vertex``, ``foundry``, ``local`` (which costs nothing) or the
             base URL of a provider that genai-prices knows. Any other endpoint has no known price.
-        batch: True for a request of the Message Batches API.
         at: the time of the request, because prices change; None means now.
         overrides: the user's own prices, which replace all others.
         region: the region of a Vertex endpoint.
     """
     if usage.uncertain:
         return None
+    parts = usage.iterations or (Iteration("", usage),)
     try:
-        return _cost(usage, model, endpoint, batch or usage.service_tier == "batch", at, overrides or {}, region)
+        costs = [_cost(part.usage, part.model or model, endpoint, at, overrides or {}, region) for part in parts]
     except Exception:  # rule 4, also if genai-prices cannot be imported
         return None
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None
 
 
 def _cost(
-    usage: Usage,
-    model: str,
-    endpoint: str,
-    batch: bool,
-    at: datetime | None,
-    overrides: Overrides,
-    region: str | None,
+    usage: Usage, model: str, endpoint: str, at: datetime | None, overrides: Overrides, region: str | None
 ) -> float | None:
     given = overrides.get(model)
     if given is not None:
@@ -99,9 +96,9 @@ def _cost(
     elif endpoint in FREE:
         return 0.0
     else:
-        # Priority capacity is paid in advance, at the price of a contract. "mixed" means that a turn's
-        # requests had different tiers or speeds, which a sum of their tokens no longer tells apart.
-        if usage.service_tier in ("priority", "mixed") or usage.speed == "mixed":
+        # Priority capacity is paid in advance, at the price of a contract. A tier or a speed that is not
+        # known here has no known price, and neither has a sum over several ("mixed").
+        if usage.service_tier not in (None, "", "standard", "batch") or usage.speed not in (None, "", *_SPEEDS):
             return None
         listed = _list_price(usage, model, endpoint, at, region)
         if listed is None:
@@ -113,7 +110,7 @@ def _cost(
         if factor is None:
             return None
         tokens *= factor
-    cost = tokens * (_BATCH_FACTOR if batch else 1.0) + searches
+    cost = tokens * (_BATCH_FACTOR if usage.service_tier == "batch" else 1.0) + searches
     return cost if math.isfinite(cost) and cost >= 0 else None
 
 
@@ -147,7 +144,9 @@ def _list_price(
         "output_tokens": usage.output_tokens,
     }
     counts = {key: count for key, count in counts.items() if count}
-    fast = usage.speed == "fast"
+    fast = usage.speed == "fast" or is_fast(endpoint, model)
+    if is_fast(endpoint, model):
+        model = model.removesuffix(PLATFORMS[endpoint].fast_suffix)
     context = {"speed": "fast"} if fast else None
     used = genai_prices.Usage(**counts)
     if endpoint in PLATFORMS:
@@ -165,7 +164,7 @@ def _list_price(
     if fast and not _has_fast_price(found):
         return None
     tokens = float(found.total_price)
-    if endpoint == "vertex" and region not in (None, "", "global") and Model.of(found.model.id).has_regional_prices:
+    if is_regional(endpoint, found.model.id, region):
         tokens *= _REGION_FACTOR
     searches = 0.0
     if usage.web_search_requests:
@@ -195,9 +194,7 @@ def estimate_cost(
     model: str,
     endpoint: str,
     *,
-    cache_ttl: str | None = "5m",
-    batch: bool = False,
-    at: datetime | None = None,
+    cache_ttl: str | None = None,
     overrides: Overrides | None = None,
     region: str | None = None,
     speed: str | None = None,
@@ -205,18 +202,28 @@ def estimate_cost(
 ) -> float | None:
     """Return the most that a request could cost in US dollars, or None if its price is unknown.
 
-    The estimate is for an answer of ``max_tokens``. If prompt caching is on, the whole prompt may be written
-    to the cache, which costs more than sending it: ``cache_ttl`` is ``"5m"``, ``"1h"``, or None for no
-    caching. The estimate does not include searches of server tools, because their number is not known in
-    advance. The other arguments are those of :func:`cost_of`.
+    The estimate is for an answer of ``max_tokens``. The whole prompt may be written to the prompt cache, which
+    costs more than sending it. The estimate does not include what the service does on its own (searches,
+    compaction, an advisor, a fallback), because nobody knows in advance how often it does that.
+
+    Args:
+        prompt_tokens: the tokens of the prompt.
+        max_tokens: the longest answer, in tokens.
+        model: the model.
+        endpoint: as in :func:`cost_of`.
+        cache_ttl: how long the prompt is kept in the cache, ``"5m"`` or ``"1h"``; None for no caching.
+        overrides: as in :func:`cost_of`.
+        region: as in :func:`cost_of`.
+        speed: the field ``speed`` of the request.
+        inference_geo: the field ``inference_geo`` of the request.
     """
     fields: dict[str, Any] = {"output_tokens": max_tokens, "speed": speed, "inference_geo": inference_geo}
     plain = Usage(input_tokens=prompt_tokens, **fields)
-    costs = [cost_of(plain, model, endpoint, batch=batch, at=at, overrides=overrides, region=region)]
+    costs = [cost_of(plain, model, endpoint, overrides=overrides, region=region)]
     if cache_ttl and costs[0] is not None:
         hour = prompt_tokens if cache_ttl == "1h" else 0
         written = Usage(cache_creation_input_tokens=prompt_tokens, cache_creation_1h_input_tokens=hour, **fields)
-        costs.append(cost_of(written, model, endpoint, batch=batch, at=at, overrides=overrides, region=region))
+        costs.append(cost_of(written, model, endpoint, overrides=overrides, region=region))
     # A model without a price for cache writes has no prompt cache, so None among the costs is not unknown.
     return max((cost for cost in costs if cost is not None), default=None)
 

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from nbchat.core.errors import CassetteMiss, InputError, OptionError, nearest
 from nbchat.core.fields import Fields
-from nbchat.core.request import Request, Transport, digest_of
+from nbchat.core.request import Request, Transport, request_digest
 from nbchat.core.visible import visible
 from nbchat.transports.exchange import Exchange, portable, public
 from nbchat.transports.recordings import Recordings
@@ -292,7 +292,7 @@ class Cassette:
 def _digests(request: Request) -> tuple[str, str]:
     """Return the request's digest, and the digest of its portable form, or "" where they are equal."""
     digest = request.digest
-    portable_digest = digest_of(portable(request.asked()))
+    portable_digest = request_digest(portable(request.asked()))
     return digest, "" if portable_digest == digest else portable_digest
 
 
@@ -327,6 +327,8 @@ def _words(body: Mapping[str, Any]) -> Counter[str]:
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], place: int) -> str:
+    # How the prompt is cached makes no difference to the digest.
+    old, new = ({key: value for key, value in body.items() if key != "cache_control"} for body in (old, new))
     compared = difflib.unified_diff(
         _readable(old), _readable(new), f"recorded, line {place}", "this request", n=1, lineterm=""
     )

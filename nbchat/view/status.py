@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from nbchat.core.chunks import Notice, OutputText, ResponseChunk, StreamChunk, Thinking, ToolInput
 from nbchat.core.messages import OpaqueBlock
-from nbchat.core.money import dollars
+from nbchat.core.money import cache_effect, dollars
 from nbchat.core.request import Request
 from nbchat.core.usage import Usage
 from nbchat.core.visible import visible_line
@@ -38,6 +38,8 @@ class Status:
         self._prompt_characters: int | None = None  # None if they say nothing about the number of tokens
         self._characters = 0  # of the round that is arriving
         self._usage = Usage()  # of the rounds that ended
+        self._spent: float | None = 0.0  # for the rounds that ended, in US dollars
+        self._cache_saved = 0.0  # by the rounds that ended, in US dollars
 
     def begin(self, request: Request) -> None:
         """Take the model and the size of the prompt from the request."""
@@ -64,6 +66,7 @@ class Status:
                 # The API has counted this round: its figures replace the estimate.
                 self._usage, self._characters = self._usage + usage, 0
                 self.model = chunk.message.get("model") or self.model
+                self._add_cost(usage)
             case Notice(text=text, about=about):
                 self._notices[about] = text
 
@@ -91,23 +94,33 @@ class Status:
             if now - self._first_at >= 1:  # before that, the speed would be a division by almost nothing
                 parts.append(f"{tokens / (now - self._first_at):.0f} tokens/s")
             parts.append(self._cost_so_far(estimated_tokens))
+            parts.append(cache_effect(self._cache_saved))
         parts.append(visible_line(self.notice, MAX_NOTICE_CHARACTERS))
         return " · ".join(part for part in parts if part)
 
+    def _add_cost(self, usage: Usage) -> None:
+        """Add the cost of a round that ended. Rounds are priced one by one, as the API bills them."""
+        if self._cost is None:
+            return
+        cost = self._cost(usage, self.model)
+        self._spent = None if self._spent is None or cost is None else self._spent + cost
+        if usage.used_cache and cost is not None and (uncached := self._cost(usage.without_cache(), self.model)):
+            self._cache_saved += uncached - cost
+
     def _cost_so_far(self, estimated_tokens: int) -> str:
         """Return the cost as text, "" if the cost is unknown."""
-        if self._cost is None:
+        if self._cost is None or self._spent is None:
             return ""
-        usage = self._usage
-        if estimated_tokens:
-            if self._prompt_characters is None:
-                return ""
-            usage = usage + Usage(input_tokens=_tokens(self._prompt_characters), output_tokens=estimated_tokens)
-        cost = self._cost(usage, self.model)
+        if not estimated_tokens:
+            return dollars(self._spent)
+        if self._prompt_characters is None:
+            return ""
+        round_so_far = Usage(input_tokens=_tokens(self._prompt_characters), output_tokens=estimated_tokens)
+        cost = self._cost(round_so_far, self.model)
         if cost is None:
             return ""
-        amount = dollars(cost)
-        return f"~{amount}" if estimated_tokens and not amount.startswith("<") else amount
+        amount = dollars(self._spent + cost)
+        return f"~{amount}" if not amount.startswith("<") else amount
 
 
 def _tokens(characters: int) -> int:

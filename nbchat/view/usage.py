@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nbchat.core.entries import Entry, Total
 from nbchat.core.errors import InputError
-from nbchat.core.money import dollars
+from nbchat.core.money import cache_effect, dollars
 from nbchat.core.usage import Usage
 from nbchat.view.tables import html_table, text_table
 
@@ -52,7 +52,8 @@ def run_table(entries: Iterable[Entry]) -> dict[str, str]:
     title = run_line(entries)
     if not entries:
         return _paragraph(title)
-    head = ["Request", "Answer", "Chat", "Model", "Input", "Output", "Cost", "Saved"]
+    caches = any(entry.cache_saved for entry in entries)
+    head = ["Request", "Answer", "Chat", "Model", "Input", "Output", "Cost", *["Cache saved"] * caches, "Saved"]
     body = [
         [
             str(number),
@@ -62,6 +63,7 @@ def run_table(entries: Iterable[Entry]) -> dict[str, str]:
             f"{entry.usage.prompt_tokens:,}",
             ("≈ " if entry.usage.estimated else "") + f"{entry.usage.output_tokens:,}",
             dollars(entry.cost),
+            *([dollars(entry.cache_saved) if entry.cache_saved else ""] if caches else []),
             dollars(entry.saved) if entry.kind == "replayed" else "",
         ]
         for number, entry in enumerate(entries, 1)
@@ -81,6 +83,8 @@ def run_line(entries: Iterable[Entry]) -> str:
         clauses.append(f"{_counted(len(replayed), 'answer')} replayed, which saved {saved}")
     if sent:
         clauses.append(f"{_counted(len(sent), 'request')} sent for {_sum_of_amounts(entry.cost for entry in sent)}")
+    if effect := cache_effect(sum(entry.cache_saved or 0.0 for entry in entries)):
+        clauses.append(effect)
     if failed:
         clauses.append(f"{_counted(len(failed), 'request')} failed")
     return f"This run: {'; '.join(clauses) or 'nothing was asked yet'}"
@@ -113,7 +117,7 @@ def usage_frame(records: Iterable[Entry | Total], by: str | Sequence[str] = ()) 
     frame = pandas.DataFrame(rows)
     if "at" in frame:
         frame.insert(0, "time", pandas.to_datetime(frame.pop("at"), unit="s", utc=True))
-    for name in ("cost", "saved", "duration"):
+    for name in ("cost", "saved", "cache_saved", "duration"):
         if name in frame:
             frame[name] = frame[name].astype(float)  # None becomes NaN, which pandas leaves out of a sum
     if "day" in frame:
@@ -180,7 +184,7 @@ def _columns(totals: list[Total]) -> list[_Column]:
         ("Cache read", lambda total: f"{total.usage.cache_read_input_tokens:,}"),
         ("Output", lambda total: ("≈ " if total.usage.estimated else "") + f"{total.usage.output_tokens:,}"),
     ]
-    for name, write in (("Failed", _failed), ("Replayed", _replayed), ("Saved", _saved)):
+    for name, write in (("Cache saved", _cache_saved), ("Failed", _failed), ("Replayed", _replayed), ("Saved", _saved)):
         if any(write(total) for total in totals):
             columns.append((name, write))
     return columns
@@ -192,6 +196,10 @@ def _failed(total: Total) -> str:
 
 def _replayed(total: Total) -> str:
     return f"{total.replayed:,}" if total.replayed else ""
+
+
+def _cache_saved(total: Total) -> str:
+    return dollars(total.cache_saved) if total.cache_saved else ""
 
 
 def _saved(total: Total) -> str:
@@ -222,6 +230,7 @@ def _sum(totals: list[Total], keys: int) -> Total:
         saved=sum(total.saved for total in totals),
         failed=sum(total.failed for total in totals),
         replayed=sum(total.replayed for total in totals),
+        cache_saved=sum(total.cache_saved for total in totals),
     )
 
 

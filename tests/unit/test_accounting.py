@@ -27,6 +27,7 @@ from nbchat.core.errors import (
     OverloadedError,
     StreamError,
 )
+from nbchat.core.request import Request
 from nbchat.core.usage import Usage
 from nbchat.engine.accounting import Accounting
 from nbchat.engine.current_session import use_session
@@ -373,10 +374,11 @@ def test_a_day_ends_at_local_midnight(monkeypatch: pytest.MonkeyPatch):
     endpoint.name = endpoint.priced_as = "anthropic"
     endpoint.model = "claude-sonnet-4-5"
     accounting.ledger.record(Entry(clock[0], "anthropic", "m", notebook="n.ipynb", cost=1.0))
+    request = Request(endpoint.model, (), 100)
     with pytest.raises(BudgetError):
-        accounting.check_budget(0.5, 10, 100, endpoint)
+        accounting.check_budget(0.5, 10, request, endpoint)
     clock[0] = midnight + 60
-    accounting.check_budget(0.5, 10, 100, endpoint)
+    accounting.check_budget(0.5, 10, request, endpoint)
 
 
 def test_replay_is_free_under_any_budget(tmp_path: Path):
@@ -543,3 +545,126 @@ def test_without_a_home_folder_a_question_is_answered_and_each_file_warns_once(
     assert list(tmp_path.iterdir()) == []
     session.recording.use_cassette("tape.jsonl")
     assert session.ask("Hi again").text.startswith("Fine.")
+
+
+# Prices that depend on the endpoint and on the cache -----------------------------------------
+
+MILLION = {"input_tokens": 1_000_000, "output_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "region", "dollars"),
+    [
+        ("vertex", "claude-opus-5-5", "europe-west1", 4.4),
+        ("vertex", "claude-opus-5-5", "us", 4.4),
+        ("vertex", "claude-opus-5-5", "global", 4.0),
+        ("vertex", "claude-opus-5-5", "", 4.0),
+        ("bedrock", "global.anthropic.claude-opus-5-5", "", 4.0),
+        ("bedrock", "us.anthropic.claude-opus-5-5", "", 4.4),
+        ("anthropic", "claude-opus-5-5", "europe-west1", 4.0),  # a variable of another platform
+    ],
+)
+def test_a_turn_costs_the_price_of_its_region(
+    name: str, model: str, region: str, dollars: float, monkeypatch: pytest.MonkeyPatch
+):
+    """Row, Response, estimate and status agree. The answer names the model without its region."""
+    monkeypatch.setenv("CLOUD_ML_REGION", region)
+    answer = ["Hi.", {"usage": MILLION, "model": "claude-opus-5-5"}]
+    session = Session(ScriptedTransport(answer, name=name, model=model))
+    response = session.ask("Hi", once=True)
+    assert response.cost == pytest.approx(dollars)
+    assert [entry.cost for entry in session.accounting.run] == [pytest.approx(dollars)]
+    prepared = session.prepare("Hi", session.options({"once": True, "max_tokens": 1}))
+    estimate = session.accounting.estimate(1_000_000, prepared.request, prepared.endpoint, answer=0)
+    assert estimate == pytest.approx(dollars)
+
+
+def test_an_estimate_has_the_price_of_what_is_sent():
+    """The cache, the speed and the place of inference of the request."""
+    session = Session(ScriptedTransport(name="anthropic", model="claude-opus-5-5"))
+
+    def estimated(**given: Any) -> float | None:
+        prepared = session.prepare("Hi", session.options(given))
+        return session.accounting.estimate(1_000_000, prepared.request, prepared.endpoint, answer=0)
+
+    assert estimated(once=True) == pytest.approx(4)
+    assert estimated() == pytest.approx(5)
+    assert estimated(cache="1h") == pytest.approx(8)
+    assert estimated(cache="off") == pytest.approx(4)
+    assert estimated(once=True, param='speed="fast"') == pytest.approx(8)
+    assert estimated(once=True, param='inference_geo="us"') == pytest.approx(4.4)
+    assert estimated(once=True, param='inference_geo="moon"') is None
+
+
+def test_a_price_that_the_user_sets_for_the_name_in_the_request_holds():
+    """The answer may name the model with a date. The message of a BudgetError names the model of the request."""
+    config = Nbchat()
+    config.prices = {"mine": {"input": 1, "output": 1}}
+    answer = ["Hi.", {"usage": MILLION, "model": "mine-20260901"}]
+    session = Session(ScriptedTransport(answer, name="gateway", model="mine"), config=config)
+    assert session.ask("Hi").cost == pytest.approx(1)
+
+
+def test_a_row_has_what_the_cache_saved():
+    """Writing for five minutes costs a quarter more, for an hour twice as much, and reading a tenth."""
+    written = {"cache_creation_input_tokens": 1_000_000}
+    hour = {**written, "cache_creation": {"ephemeral_1h_input_tokens": 1_000_000}}
+    read = {"cache_read_input_tokens": 1_000_000}
+    answers = [["Hi.", {"usage": {"output_tokens": 0, "input_tokens": 0, **usage}}] for usage in (written, hour, read)]
+    session = Session(ScriptedTransport(*answers, "Hi.", name="anthropic", model="claude-opus-4-8"))
+    run(session, "a", "b", "c", "d")
+    rows = list(session.accounting.run)
+    assert [row.usage.cache_creation_1h_input_tokens for row in rows] == [0, 1_000_000, 0, 0]
+    assert [row.cache_saved for row in rows] == [pytest.approx(-1.25), pytest.approx(-5), pytest.approx(4.5), None]
+    assert [total.cache_saved for total in session.accounting.ledger.totals(())] == [pytest.approx(-1.75)]
+    unknown = Session(ScriptedTransport(answers[0], name="gateway", model="m"))
+    run(unknown, "a")
+    assert [row.cache_saved for row in unknown.accounting.run] == [None]
+
+
+def test_a_question_that_stands_alone_is_not_written_to_the_cache():
+    """A question in a tool is never read again, and neither is one with ``--once``. A turn with tools is."""
+    transport = ScriptedTransport("One.", "Two.", *TOOLED, *TOOLED)
+    session = Session(transport)
+
+    def ask_again(a: int, b: int) -> str:
+        """Ask."""
+        return session.ask("Inside").text
+
+    session.ask("a")
+    session.ask("b", once=True)
+    session.ask("c", once=True, tools=[add])
+    ask_again.__name__ = "add"
+    transport._answers = (*transport._answers[:4], TOOLED[0], "Inside.", TOOLED[1])
+    session.ask("d", once=True, tools=[ask_again])
+    marks = [request.cache_ttl for request in transport.requests]
+    assert marks == ["5m", None, "5m", "5m", "5m", None, "5m"]
+
+
+def test_every_iteration_of_a_request_is_booked():
+    """Compaction is not a part of the top-level counts, and it is billed. A pause after it is not the end."""
+    counted = {"input_tokens": 1_000_000, "output_tokens": 0}
+    usage = {**counted, "iterations": [{"type": "compaction", **counted}, {"type": "message", **counted}]}
+    session = Session(
+        ScriptedTransport(
+            ["", {"usage": usage, "stop_reason": "compaction"}],
+            ["Done.", {"usage": MILLION}],
+            name="anthropic",
+            model="claude-opus-5-5",
+        )
+    )
+    response = session.ask("Hi")
+    assert (response.text, response.status) == ("Done.", "complete")
+    assert [(entry.kind, entry.usage.input_tokens, entry.cost) for entry in session.accounting.run] == [
+        ("tool_round", 2_000_000, pytest.approx(8)),
+        ("answer", 1_000_000, pytest.approx(4)),
+    ]
+    assert response.cost == pytest.approx(12)
+    assert response.usage.input_tokens == 3_000_000
+
+
+def test_a_request_for_a_summary_ends_with_the_summary():
+    """With the field ``compaction`` the stop reason ``compaction`` is the end, and not a pause."""
+    transport = ScriptedTransport(["", {"stop_reason": "compaction"}], "Not asked for.")
+    Session(transport).ask("Hi", param='compaction={"type": "summarize"}')
+    assert len(transport.requests) == 1

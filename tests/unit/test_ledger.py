@@ -79,7 +79,7 @@ def test_the_file_is_the_users_alone_and_wal(ledger: Ledger):
         assert stat.S_IMODE(ledger.path.stat().st_mode) == 0o600
     with sqlite3.connect(ledger.path) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 def test_where_the_ledger_is_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -314,10 +314,26 @@ def test_an_older_file_is_migrated_and_a_newer_one_used(ledger: Ledger, monkeypa
         assert ledger.record(ENTRY) is True
         ledger.close()
     with sqlite3.connect(ledger.path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
         assert connection.execute("SELECT mood FROM requests").fetchall() == [("calm",), ("calm",)]
     assert ledger.record(ENTRY) is True  # the older version again
     assert ledger.rows() == [ENTRY, ENTRY, ENTRY]
+
+
+def test_a_file_of_the_first_version_gets_the_column_of_the_cache(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    """Rows from before the column have no known effect of the cache. A loss is an amount below 0."""
+    old = tuple(name for name in module.COLUMNS if name != "cache_saved")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_MIGRATIONS", module._MIGRATIONS[:1])
+        patch.setattr(module, "COLUMNS", old)
+        values = [value for name, value in ENTRY.to_dict().items() if name in old]
+        ledger._do(lambda connection: module._insert(connection, [tuple(values)]), create=True)
+        ledger.close()
+    lost, won = replace(ENTRY, cache_saved=-0.25), replace(ENTRY, cache_saved=1.0)
+    for entry in (lost, won):
+        assert ledger.record(entry) is True
+    assert ledger.rows() == [ENTRY, lost, won]
+    assert [total.cache_saved for total in ledger.totals(())] == [0.75]
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(
@@ -333,7 +349,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
     assert ledger.record(ENTRY) is True
     assert ledger.rows() == [ENTRY, ENTRY, ENTRY]
     with sqlite3.connect(ledger.path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 def test_threads_share_a_ledger(ledger: Ledger):

@@ -15,6 +15,8 @@ from nbchat.models import (
     PLATFORMS,
     Model,
     context_window,
+    is_regional,
+    price_model,
     structured_method,
     telemetry_name,
 )
@@ -138,3 +140,44 @@ def test_names_do_not_load_the_price_list():
     """No name loads the price list, which takes 0.3 s. Completion needs the names at the first Tab."""
     code = "import sys, nbchat.models; sys.exit('genai_prices' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked", "answered", "priced"),
+    [
+        # On Bedrock only the id in the request has the region, and a tenth of the price is at stake.
+        ("bedrock", "global.anthropic.claude-opus-5-5", "claude-opus-5-5", "global.anthropic.claude-opus-5-5"),
+        ("bedrock", "eu.anthropic.claude-opus-5-5", "claude-opus-5-5", "eu.anthropic.claude-opus-5-5"),
+        (
+            "bedrock",
+            "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-opus-5-5",
+            "claude-opus-5-5",
+            "eu.anthropic.claude-opus-5-5",
+        ),
+        # The region of a profile of the user's own is unknown, and so is the price.
+        ("bedrock", "arn:aws:bedrock:eu-west-1:1:application-inference-profile/x1", "claude-opus-5-5", "x1"),
+        ("foundry", "claude-opus-4-8-fast", "claude-opus-4-8", "claude-opus-4-8-fast"),
+        ("foundry", "my-deployment", "claude-opus-4-8", "claude-opus-4-8"),
+        ("anthropic", "claude-sonnet-4-5", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5-20250929"),
+        ("anthropic", "claude-sonnet-4-5", "", "claude-sonnet-4-5"),
+        ("vertex", "claude-sonnet-4-5@20250929", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5-20250929"),
+        ("https://example.org", "a-fast", "b", "b"),
+    ],
+)
+def test_the_name_that_decides_the_price(endpoint: str, asked: str, answered: str, priced: str):
+    """It is the name of the answer, unless only the name of the request tells the region or the speed."""
+    assert price_model(endpoint, asked, answered) == priced
+
+
+def test_only_vertex_has_prices_of_regions_that_the_name_does_not_tell():
+    """From Claude Sonnet 4.5 on."""
+    assert is_regional("vertex", "claude-sonnet-4-5", "europe-west1")
+    assert is_regional("vertex", "claude-opus-5-5", "us")
+    for endpoint, model, region in (
+        ("vertex", "claude-opus-5-5", "global"),
+        ("vertex", "claude-opus-5-5", None),
+        ("vertex", "claude-opus-4-1", "europe-west1"),
+        ("bedrock", "eu.anthropic.claude-opus-5-5", "eu-west-1"),
+        ("anthropic", "claude-opus-5-5", "us"),
+    ):
+        assert not is_regional(endpoint, model, region)

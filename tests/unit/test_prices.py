@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -65,9 +66,8 @@ def test_batch_halves_tokens_and_not_searches():
     """The batch discount is 50 % of the tokens; a web search costs a cent either way."""
     usage = Usage(input_tokens=1_000_000, web_search_requests=3)
     assert cost_of(usage, SONNET, "anthropic", at=NOW) == pytest.approx(2 + 0.03)
-    assert cost_of(usage, SONNET, "anthropic", at=NOW, batch=True) == pytest.approx(1 + 0.03)
-    told = Usage(input_tokens=1_000_000, service_tier="batch")
-    assert cost_of(told, SONNET, "anthropic", at=NOW) == pytest.approx(1)
+    batch = replace(usage, service_tier="batch")
+    assert cost_of(batch, SONNET, "anthropic", at=NOW) == pytest.approx(1 + 0.03)
 
 
 def test_half_is_what_genai_prices_has_for_batches():
@@ -89,7 +89,7 @@ def test_half_is_what_genai_prices_has_for_batches():
             genai_request_timestamp=NOW,
             price_context={"processing": "batch"},
         )
-        ours = cost_of(usage, model.id, "anthropic", at=NOW, batch=True)
+        ours = cost_of(replace(usage, service_tier="batch"), model.id, "anthropic", at=NOW)
         assert ours == pytest.approx(float(theirs.total_price)), model.id
         checked += 1
     assert checked > 5
@@ -103,6 +103,8 @@ def test_the_endpoint_is_considered():
     assert cost_of(usage, "claude-opus-5-5", "vertex", at=NOW) == pytest.approx(4)
     assert cost_of(usage, "claude-opus-5-5", "vertex", at=NOW, region="global") == pytest.approx(4)
     assert cost_of(usage, "claude-opus-5-5", "vertex", at=NOW, region="europe-west1") == pytest.approx(4.4)
+    for region in ("us", "eu"):  # the multi-region endpoints
+        assert cost_of(usage, "claude-opus-5-5", "vertex", at=NOW, region=region) == pytest.approx(4.4)
     for region in ("global", "us-east5"):  # older models cost the same everywhere
         assert cost_of(usage, "claude-3-haiku", "vertex", at=NOW, region=region) == pytest.approx(0.25)
     assert cost_of(usage, SONNET, "foundry", at=NOW) == pytest.approx(2)
@@ -122,7 +124,28 @@ def test_fast_mode_has_its_own_price_or_none():
     fast = Usage(input_tokens=1_000_000, speed="fast")
     assert cost_of(fast, "claude-opus-5-5", "anthropic", at=NOW) == pytest.approx(8)
     assert cost_of(fast, SONNET, "anthropic", at=NOW) is None
+    # On Foundry the name of the model has the speed, and the request does not.
+    named = Usage(input_tokens=1_000_000)
+    assert cost_of(named, "claude-opus-4-8", "foundry", at=NOW) == pytest.approx(5)
+    assert cost_of(named, "claude-opus-4-8-fast", "foundry", at=NOW) is None  # and not the ordinary price
     assert cost_of(Usage(input_tokens=1_000_000, speed="standard"), SONNET, "anthropic", at=NOW) == 2
+
+
+def test_the_iterations_of_a_request_are_priced_one_by_one():
+    """Each has its own model and its own length: two prompts of 60,000 tokens are not one long prompt."""
+    request = {"input_tokens": 60_000, "output_tokens": 100}
+    summary = {"type": "compaction", "input_tokens": 60_000, "output_tokens": 50}
+    usage = Usage.from_api({**request, "iterations": [summary, {"type": "message", **request}]})
+    assert cost_of(usage, "claude-haiku-5-5", "anthropic", at=NOW) == pytest.approx(
+        sum(cost_of(Usage(60_000, output), "claude-haiku-5-5", "anthropic", at=NOW) or 0 for output in (50, 100))
+    )
+    advice = {"type": "advisor_message", "model": "claude-opus-5-5", "input_tokens": 1_000_000, "output_tokens": 0}
+    usage = Usage.from_api({**request, "iterations": [{"type": "message", **request}, advice]})
+    own = cost_of(Usage(60_000, 100), SONNET, "anthropic", at=NOW)
+    assert cost_of(usage, SONNET, "anthropic", at=NOW) == pytest.approx((own or 0) + 4)
+    unknown = {**advice, "model": "claude-that-is-not"}
+    usage = Usage.from_api({**request, "iterations": [{"type": "message", **request}, unknown]})
+    assert cost_of(usage, SONNET, "anthropic", at=NOW) is None
 
 
 def test_prices_are_those_of_the_day():
@@ -158,6 +181,9 @@ def test_unknown_is_none_and_never_zero(model, endpoint):
         Usage(cache_creation_1h_input_tokens=5),  # more than the whole that was written
         Usage(input_tokens=1, service_tier="priority"),
         Usage(input_tokens=1, service_tier="mixed"),
+        Usage(input_tokens=1, service_tier="flex"),  # a tier that the API may add
+        Usage(input_tokens=1, speed="mixed"),
+        Usage(input_tokens=1, speed="turbo"),
         Usage(input_tokens=None),  # type: ignore[arg-type]
     ],
 )
@@ -187,28 +213,33 @@ def test_the_users_own_prices_replace_all_others():
     read = Usage(cache_read_input_tokens=1_000_000, web_search_requests=100)
     assert cost_of(read, "mine", "my-gateway", overrides=prices) == pytest.approx(0.1 + 1)
     assert cost_of(read, "whole", "my-gateway", overrides=prices) == pytest.approx(0.5 + 1)
-    assert cost_of(read, "whole", "my-gateway", overrides=prices, batch=True) == pytest.approx(0.25 + 1)
+    batch = replace(read, service_tier="batch")
+    assert cost_of(batch, "whole", "my-gateway", overrides=prices) == pytest.approx(0.25 + 1)
     assert cost_of(read, "mine", "local", overrides={"mine": {"input": 1}}) is None  # half a price is none
     assert cost_of(usage, "free", "my-gateway", overrides={"free": {"input": 0, "output": 0}}) == 0.0
 
 
 def test_an_estimate_is_an_upper_limit():
     """The whole prompt may be written to the cache, and the whole answer used."""
-    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", at=NOW) == pytest.approx(2.5)
-    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", at=NOW, cache_ttl=None) == pytest.approx(2)
-    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", at=NOW, cache_ttl="1h") == pytest.approx(4)
-    assert estimate_cost(0, 1_000_000, SONNET, "anthropic", at=NOW) == pytest.approx(10)
-    assert estimate_cost(1_000_000, 0, "claude-2", "anthropic", at=NOW) == pytest.approx(8)
-    assert estimate_cost(10, 10, "unheard-of", "anthropic", at=NOW) is None
-    assert estimate_cost(10, 10, "SmolLM2", "local", at=NOW) == 0.0
+    assert estimate_cost(1_000_000, 0, SONNET, "anthropic") == pytest.approx(2)
+    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", cache_ttl="5m") == pytest.approx(2.5)
+    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", cache_ttl="1h") == pytest.approx(4)
+    assert estimate_cost(0, 1_000_000, SONNET, "anthropic") == pytest.approx(10)
+    assert estimate_cost(1_000_000, 0, "claude-2", "anthropic", cache_ttl="5m") == pytest.approx(8)
+    assert estimate_cost(10, 10, "unheard-of", "anthropic", cache_ttl="5m") is None
+    assert estimate_cost(10, 10, "SmolLM2", "local", cache_ttl="5m") == 0.0
+    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", inference_geo="us") == pytest.approx(2.2)
+    assert estimate_cost(1_000_000, 0, SONNET, "vertex", region="europe-west1") == pytest.approx(2.2)
+    assert estimate_cost(1_000_000, 0, "claude-opus-5-5", "anthropic", speed="fast") == pytest.approx(8)
+    assert estimate_cost(1_000_000, 0, SONNET, "anthropic", speed="fast") is None
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**5), st.integers(0, 10**6), st.integers(0, 10**5))
 def test_no_answer_costs_more_than_its_estimate(cached, plain, output, written):
     """Whatever the cache does, the estimate of prompt and ``max_tokens`` was enough."""
     usage = Usage(plain, output, written, cached)
-    estimate = estimate_cost(usage.prompt_tokens, output, SONNET, "anthropic", at=NOW)
-    assert cost_of(usage, SONNET, "anthropic", at=NOW) <= estimate + 1e-9
+    estimate = estimate_cost(usage.prompt_tokens, output, SONNET, "anthropic", cache_ttl="5m")
+    assert cost_of(usage, SONNET, "anthropic") <= estimate + 1e-9
 
 
 def test_a_budget_refuses_before_it_is_spent():

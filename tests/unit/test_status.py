@@ -86,3 +86,27 @@ def test_notices_about_different_subjects_are_next_to_each_other():
 def test_long_times_are_in_minutes():
     """Seconds up to a minute."""
     assert Status(0.0).line(125.0).startswith("2 min 05 s")
+
+
+def cached_price(usage: Usage, model: str) -> float:
+    """Reading from the cache costs a tenth, and writing a quarter more."""
+    return usage.input_tokens + 1.25 * usage.cache_creation_input_tokens + 0.1 * usage.cache_read_input_tokens
+
+
+def test_the_line_says_whether_the_cache_paid():
+    """The first turn of a conversation pays for writing, and the next ones gain from it."""
+    status = Status(0.0, cached_price)
+    status.take(OutputText(0, "a"), 1.0)
+    status.take(ResponseChunk({}, (), Usage(10, 1, cache_creation_input_tokens=8)), 1.5)
+    assert status.line(1.5).endswith("$20.00 · the cache cost $2.00 more")
+    status.take(ResponseChunk({}, (), Usage(10, 1, cache_read_input_tokens=80)), 1.5)
+    assert status.line(1.5).endswith("$38.00 · the cache saved $70.00")
+
+
+def test_rounds_are_priced_one_by_one():
+    """A model can be dearer for a long prompt, and two short prompts are not a long one."""
+    status = Status(0.0, lambda usage, model: usage.input_tokens * (2.0 if usage.input_tokens > 10 else 1.0))
+    status.take(OutputText(0, "a"), 1.0)
+    for _ in range(2):
+        status.take(ResponseChunk({}, (), Usage(10, 1)), 1.5)
+    assert status.line(1.5).endswith("· $20.00")

@@ -15,7 +15,7 @@ from nbchat.core.errors import InputError
 from nbchat.core.usage import Usage
 from nbchat.store.ledger import Ledger
 from nbchat.view.plot import usage_plot
-from nbchat.view.usage import joined, usage_frame, usage_table
+from nbchat.view.usage import joined, run_line, run_table, usage_frame, usage_table
 
 
 def total(*group: str, cost: float = 0.25, **known: Any) -> Total:
@@ -109,6 +109,18 @@ def test_the_table_separates_known_and_unknown_costs():
         ["d", "<$0.0001", "2", "1,200", "56", "78", "340"],
         ["Total", "≈ $1,234.75 + 3 unknown", "8", "3,601", "168", "234", "≈ 1,022", "1", "1", "$0.1250"],
     ]
+
+
+def test_the_table_says_whether_caching_paid():
+    """Writing costs more than sending, so the effect can be a loss."""
+    made = usage_table([total("a", cache_saved=0.5), total("b", cache_saved=-0.0625), total("c")], "model")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in made["text/plain"].splitlines() if "─" not in line]
+    assert [row[-1] for row in rows[1:]] == ["Cache saved", "$0.5000", "−$0.0625", "340", "$0.4375"]
+    entries = [Entry(0.0, "e", "m", cost=0.1, cache_saved=-0.0625), Entry(0.0, "e", "m", cost=0.1, cache_saved=0.5)]
+    assert run_line(entries) == "This run: 2 requests sent for $0.2000; the cache saved $0.4375"
+    assert run_line(entries[:1]) == "This run: 1 request sent for $0.1000; the cache cost $0.0625 more"
+    assert "Cache saved" in run_table(entries)["text/plain"]
+    assert "Cache saved" not in run_table([Entry(0.0, "e", "m", cost=0.1)])["text/plain"]
 
 
 def test_empty_columns_are_left_out():

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nbchat.core.visible import visible
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
+
+if TYPE_CHECKING:
+    from nbchat.engine.endpoints import Endpoint
 
 __all__ = ["models"]
 
@@ -25,20 +30,18 @@ def models(call: Call, endpoint: str | None) -> None:
     for model in list_models():
         context, output = model.get("max_input_tokens"), model.get("max_tokens")
         sizes = [f"{size:,}" if size else "?" for size in (context, output)]
-        price = _price(call, chosen.priced_as, model.get("id", ""))
+        price = _price(call, chosen, model.get("id", ""))
         rows.append((model.get("id", "?"), *sizes, price, _capabilities(model)))
     print(text_table(("model", "context", "output", "$ in / out a million", "can"), rows))
 
 
-def _price(call: Call, endpoint: str, model: str) -> str:
+def _price(call: Call, endpoint: Endpoint, model: str) -> str:
     """Return the prices of a million tokens in and out, in US dollars; an unknown price is a question mark."""
     from nbchat.core.usage import Usage
-    from nbchat.store.prices import cost_of
 
-    overrides = call.session.config.prices
     # The price list answers for an amount. A thousand tokens stay below the thresholds of long-context prices.
     thousands = (Usage(input_tokens=1_000), Usage(output_tokens=1_000))
-    prices = [cost_of(usage, model, endpoint, overrides=overrides) for usage in thousands]
+    prices = [call.session.accounting.price(usage, endpoint, model) for usage in thousands]
     return " / ".join("?" if price is None else f"{price * 1000:g}" for price in prices)
 
 
