@@ -29,7 +29,7 @@ from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.view.html.files import files_text
-from nbchat.view.html.render import marker, result_text
+from nbchat.view.html.render import block_note, marker, result_text
 from nbchat.view.html.safe import neutral
 from nbchat.view.rate import RateLimit
 from nbchat.view.status import Cost, Status
@@ -122,6 +122,9 @@ class TerminalView:
             case BlockStop(block=OpaqueBlock(data=data)) if "tool_use_id" in data:
                 self._flush()
                 self._print_result(data.get("content"), bool(data.get("is_error")))
+            case BlockStop(block=OpaqueBlock(data=data)) if note := block_note(data):
+                self._flush()
+                self._print(visible(note), "yellow")
             case ToolResult():
                 self._flush()
                 self._print_result([block.to_dict() for block in chunk.content], chunk.is_error)

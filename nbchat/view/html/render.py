@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "arguments_html",
+    "block_note",
     "details",
     "marker",
     "outcome_html",
@@ -186,8 +187,29 @@ def render_opaque(data: Mapping[str, Any]) -> str:
         return render_tool_result(result_text(data.get("content")), bool(data.get("is_error")))
     if kind == "redacted_thinking" or "tool_use_id" in data:
         return ""
+    if note := block_note(data):
+        summary = data.get("content")
+        if isinstance(summary, str) and summary.strip():
+            return details(note[1].upper() + note[2:-1], render_markdown(summary))
+        return f"<p><em>{escape(note)}</em></p>\n"
     shown = {key: value for key, value in data.items() if key != "type"}
     return details(kind.replace("_", " ") or "block", clean(code_html(_json(shown), "json"))) if shown else ""
+
+
+def block_note(data: Mapping[str, Any]) -> str:
+    """Return what a block of the service says about the answer, in square brackets; "" for any other block.
+
+    >>> block_note({"type": "fallback", "from": {"model": "claude-fable-5-2"}, "to": {"model": "claude-opus-5-5"}})
+    '[claude-fable-5-2 declined, and claude-opus-5-5 answers from here]'
+    """
+    match data:
+        case {"type": "compaction", "content": str()}:
+            return "[the service summarized the earlier turns]"
+        case {"type": "compaction"}:
+            return "[the service could not summarize the earlier turns]"
+        case {"type": "fallback", "from": {"model": str(first)}, "to": {"model": str(second)}}:
+            return f"[{one_line(first)} declined, and {one_line(second)} answers from here]"
+    return ""
 
 
 _CODE_ARGUMENTS = {"code": "python", "command": "bash", "sql": "sql", "query_sql": "sql"}
@@ -275,6 +297,8 @@ def _result_part(part: Mapping[str, Any]) -> str:
         stdout = "[output for the model only]" if part.get("encrypted_stdout") else part.get("stdout")
         texts = [stdout, part.get("stderr"), result_text(part.get("content") or None)]
         return "\n".join(str(text).rstrip("\n") for text in texts if text)
+    if isinstance(references := part.get("tool_references"), list):
+        return "\n".join(str(tool.get("tool_name")) for tool in references if isinstance(tool, Mapping)) or "no tool"
     if kind in ("image", "document"):
         return f"[{part.get('title') or kind}]"
     if isinstance(part.get("error_code"), str):
