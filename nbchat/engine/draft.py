@@ -190,6 +190,8 @@ def compose(
         )
     if "cite" in given and options.cite:
         refuse_uncitable((*history, message), typed=schema is not None, params=params.fields)
+    if "cache" in given and options.cache != "off" and "cache_control" not in params.fields:
+        notes = (*notes, f"--cache {options.cache}: the prompt is not cached, because no later request can read it")
     return Draft(
         prompt=message,
         history=history,

@@ -229,18 +229,18 @@ def estimate_cost(
 
 
 def check_budget(
-    limit: float | None,
+    limit: float,
     spent: float,
     estimate: float | None,
     *,
-    unknown: int = 0,
-    model: str = "",
-    scope: str = "",
+    unknown: int,
+    model: str,
+    scope: str,
 ) -> None:
     """Refuse a request that could cost more than is left of the budget. All amounts are in US dollars.
 
     Args:
-        limit: the budget, or None for no check.
+        limit: the budget.
         spent: the known costs so far, as ``Ledger.spent`` returns them.
         estimate: the result of :func:`estimate_cost`. With None the budget cannot be guaranteed, so the
             request is refused.
@@ -252,17 +252,14 @@ def check_budget(
         BudgetError: the request was refused, and nothing was sent. The error has ``.spent``, ``.limit`` and
             ``.estimate``.
     """
-    if limit is None:
-        return
     amounts: dict[str, Any] = {"spent": spent, "limit": limit, "estimate": estimate}
-    budget = f"the budget of {dollars(limit)}" + (f" for {scope}" if scope else "")
+    budget = f"the budget of {dollars(limit)} for {scope}"
     others = f", and {unknown} request{'s' * (unknown != 1)} of unknown price" if unknown else ""
     so_far = f"{dollars(spent)} is spent{others}"
     if estimate is None:
-        name = model or "this model"
-        price = how_to_set("prices", f'{{"{model or "MODEL"}": {{"input": 3, "output": 15}}}}')
+        price = how_to_set("prices", f'{{"{model}": {{"input": 3, "output": 15}}}}')
         raise BudgetError(
-            f"{budget} cannot be guaranteed: the price of {name} here is unknown ({so_far})",
+            f"{budget} cannot be guaranteed: the price of {model} here is unknown ({so_far})",
             "Nothing was sent. Remove the budget, or set the price in dollars per million tokens: " + price,
             **amounts,
         )

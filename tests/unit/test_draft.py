@@ -49,6 +49,10 @@ def test_a_prompt_has_a_cache_mark_only_where_a_later_request_can_read_it():
     assert params("--cache 1h")["cache_control"] == mark | {"ttl": "1h"}
     assert params("--cache off --web-search") == {}
     assert params("--cache 1h", is_continued=False) == {}
+    said = "--cache 1h: the prompt is not cached, because no later request can read it"
+    assert compose("Hi", options("--once --cache 1h")).notes == (said,)
+    assert compose("Hi", options("--once --cache off")).notes == ()
+    assert compose("Hi", Options.of({}, {"cache": "1h"})).notes == ()  # a setting holds for the other questions
     given = """--once --param 'cache_control={"type":"ephemeral","ttl":"1h"}'"""
     assert params(given, is_continued=False)["cache_control"] == mark | {"ttl": "1h"}
 

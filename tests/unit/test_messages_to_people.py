@@ -289,9 +289,13 @@ CASES: dict[str, dict[str, Case]] = {
         ),
     },
     "Budget": {
-        "a request over the budget": lambda: check_budget(0.05, 0.04, 0.02, model="m", scope="this notebook today"),
+        "a request over the budget": lambda: check_budget(
+            0.05, 0.04, 0.02, unknown=0, model="m", scope="this notebook today"
+        ),
         "over the budget, costs unknown": lambda: check_budget(1, 0.9, 0.2, unknown=2, model="m", scope="today"),
-        "a model without a price": lambda: check_budget(0.05, 0.0, None, model="my-model", scope="this notebook today"),
+        "a model without a price": lambda: check_budget(
+            0.05, 0.0, None, unknown=0, model="my-model", scope="this notebook today"
+        ),
     },
     "Requests that failed": {
         "400": answered(400, "invalid_request_error", "temperature: not supported"),

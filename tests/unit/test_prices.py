@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -244,11 +245,11 @@ def test_no_answer_costs_more_than_its_estimate(cached, plain, output, written):
 
 def test_a_budget_refuses_before_it_is_spent():
     """The message and the attributes of the error have the costs so far, the limit and the estimate."""
-    check_budget(None, 99, 99)
-    check_budget(0.05, 0.02, 0.03)  # exactly what is left
-    check_budget(0, 0, 0.0)  # a budget of nothing lets the embedded model answer
+    about: dict[str, Any] = {"unknown": 0, "model": "claude-new", "scope": "this notebook today"}
+    check_budget(0.05, 0.02, 0.03, **about)  # exactly what is left
+    check_budget(0, 0, 0.0, **about)  # a budget of nothing lets the embedded model answer
     with pytest.raises(BudgetError) as caught:
-        check_budget(0.05, 0.02, 0.0312, scope="this notebook today")
+        check_budget(0.05, 0.02, 0.0312, **about)
     error = caught.value
     assert (error.spent, error.limit, error.estimate) == (0.02, 0.05, 0.0312)
     assert error.message == (
@@ -257,13 +258,13 @@ def test_a_budget_refuses_before_it_is_spent():
     )
     assert "Nothing was sent" in error.hint
     with pytest.raises(BudgetError, match="and 2 requests of unknown price"):
-        check_budget(0.05, 0.06, 0.0, unknown=2)
+        check_budget(0.05, 0.06, 0.0, **about | {"unknown": 2})
 
 
 def test_a_budget_refuses_a_request_of_unknown_price():
     """The hint says how to set a price."""
     with pytest.raises(BudgetError) as caught:
-        check_budget(0.05, 0.0, None, model="claude-new")
+        check_budget(0.05, 0.0, None, unknown=0, model="claude-new", scope="this notebook today")
     assert "the price of claude-new here is unknown" in caught.value.message
     assert '%config Nbchat.prices = {"claude-new": {"input": 3, "output": 15}}' in caught.value.hint
     assert caught.value.estimate is None
