@@ -248,6 +248,8 @@ def has_server_tool(endpoint: str, tool: str) -> bool:
     if endpoint == LOCAL:
         return False
     return endpoint not in PLATFORMS or tool in PLATFORMS[endpoint].server_tools
+
+
 def price_model(endpoint: str, asked: str, answered: str) -> str:
     """Return the name of the model that decides the price of a request.
 

@@ -136,6 +136,11 @@ def _can_be_sent(arguments: Mapping[str, Any]) -> bool:
     return not is_too_deep(arguments)
 
 
+def _without_odd_names(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a message without an id or a model that is not text, as a gateway may send it."""
+    return {key: value for key, value in message.items() if key not in ("id", "model") or isinstance(value, str)}
+
+
 def _text(value: Any) -> str:
     """Return ``value``, or raise a TypeError if it is not a string."""
     if not isinstance(value, str):
@@ -253,7 +258,7 @@ class ChatStreamParser:
         # A gateway may put anything into `usage`. An answer must not fail because of its bill.
         usage = message.pop("usage", None)
         self._usage = dict(usage) if isinstance(usage, Mapping) else {}
-        self._message = message
+        self._message = _without_odd_names(message)
 
     def _on_block_start(self, event: Event) -> StreamChunk:
         if self._message is None:
@@ -314,7 +319,9 @@ class ChatStreamParser:
         # A null carries no information: `container` may have come in `message_start` already.
         came = {**delta, **{key: value for key, value in event.items() if key not in ("type", "delta", "usage")}}
         self._message.update(
-            (key, value) for key, value in came.items() if value is not None or key not in self._message
+            (key, value)
+            for key, value in _without_odd_names(came).items()
+            if value is not None or key not in self._message
         )
         # Rule 3. The numbers are cumulative: adding them to those of `message_start` would count the
         # prompt twice.

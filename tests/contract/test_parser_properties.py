@@ -507,3 +507,22 @@ def test_redacting_removes_the_key_and_is_idempotent(around, tail):
     text = f"{around}sk-ant-{tail}{around}"
     assert tail not in redact(text) or tail in around
     assert redact(redact(text)) == redact(text)
+
+
+@given(values, values)
+def test_the_id_and_the_model_of_an_answer_are_text(id: Any, model: Any):
+    """A gateway may send anything. The answer is complete all the same, and its Response can be shown."""
+    content = [{"type": "text", "text": "Five."}]
+    for events in (
+        list(events_of({"id": id, "model": model, "content": content, "stop_reason": "end_turn"})),
+        [{"type": "message_start", "message": {}}, {"type": "message_delta", "delta": {"id": id}, "model": model}],
+    ):
+        parser = ChatStreamParser()
+        for event in events:
+            parser.feed(event)
+        accumulator = Accumulator(Message.of("user", "2 + 3?"), lambda: 0.0)
+        accumulator.feed(parser.snapshot())
+        response = accumulator.respond("complete")
+        assert isinstance(response.id, str)
+        assert isinstance(response.model, str)
+        assert repr(response)
