@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from nbchat.core.errors import CassetteMiss, InputError, OptionError, nearest
 from nbchat.core.fields import Fields
-from nbchat.core.request import Request, Transport, request_digest
+from nbchat.core.request import Request, Transport, digest_of, request_digest
 from nbchat.core.visible import visible
 from nbchat.transports.exchange import Exchange, portable, public
 from nbchat.transports.recordings import Recordings
