@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbchat.core.chunks import (
@@ -33,10 +33,9 @@ from nbchat.view.html.render import block_note, marker, result_text
 from nbchat.view.html.safe import neutral
 from nbchat.view.rate import RateLimit
 from nbchat.view.status import Cost, Status
+from nbchat.view.terminal_markdown import finished, markdown
 
 if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
-    from markdown_it.token import Token
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.live import Live
 
@@ -174,7 +173,7 @@ class TerminalView:
         end = finished(self._open)
         blocks, self._open = self._open[:end], self._open[end:]
         if blocks.strip():
-            self._print_above(_markdown(blocks), "text")
+            self._print_above(markdown(blocks), "text")
         return bool(blocks.strip())
 
     def _flush(self) -> None:
@@ -183,7 +182,7 @@ class TerminalView:
             text, self._open = self._open, ""
             kind, self._open_kind = self._open_kind, ""
             if self._is_terminal and text.strip():
-                self._print_above(_markdown(text) if kind == "text" else _dim(text), kind)
+                self._print_above(markdown(text) if kind == "text" else _dim(text), kind)
 
     def _discard_open(self) -> None:
         self._open, self._open_kind = "", ""
@@ -227,7 +226,7 @@ class TerminalView:
         line = _dim(self._status.line(self._clock()))
         if not text.strip():
             return line
-        return Group(_Lines(_markdown(text) if kind == "text" else _dim(text), fit=True), line)
+        return Group(_Lines(markdown(text, grows=True) if kind == "text" else _dim(text), fit=True), line)
 
     # Text that is printed once
 
@@ -248,7 +247,9 @@ class TerminalView:
             title = str(citation.get("title") or citation.get("document_title") or address or "Source")
             number = self._sources.setdefault((title, address), len(self._sources) + 1)
             numbers += [number] if number not in numbers else []
-        self._add_text("text", "".join(f" \\[{number}]" if self._is_terminal else f" [{number}]" for number in numbers))
+        self._add_text(
+            "text", "".join(f" &#91;{number}]" if self._is_terminal else f" [{number}]" for number in numbers)
+        )
 
     def _print_sources(self) -> None:
         if self._sources:
@@ -314,62 +315,3 @@ def _dim(text: str) -> RenderableType:
     from rich.text import Text
 
     return Text(text, style="dim")
-
-
-def finished(text: str) -> int:
-    """Return the number of characters of an open Markdown text that no later text can change.
-
-    They end before the last top-level block that begins after a blank line. No block reaches back
-    over such a place, as :mod:`nbchat.view.html.markdown` explains.
-    """
-    tokens = _parser().parse(text)
-    lines = [line + "\n" for line in text.split("\n")]  # splitlines would split at U+2028 too, the parser does not
-    lines[-1] = lines[-1].removesuffix("\n")
-    for token in reversed(tokens):
-        if token.level == 0 and token.nesting >= 0 and token.map and token.map[0]:
-            first = token.map[0]
-            if not lines[first - 1].strip() and lines[first].endswith("\n"):
-                return sum(map(len, lines[:first]))
-    return 0
-
-
-def _markdown(text: str) -> RenderableType:
-    """Return Markdown for the terminal. Addresses are written out, because a terminal link hides its address."""
-    from rich.markdown import Markdown
-
-    shown = Markdown("", hyperlinks=False)
-    tokens = _parser().parse(text)  # the parser of rich loses raw HTML
-    for token in tokens:
-        token.children = token.children and list(_images_as_links(token.children))
-    shown.markup, shown.parsed = text, tokens
-    return shown
-
-
-def _images_as_links(children: list[Token]) -> Iterator[Token]:
-    """Yield the tokens with each image as a link to the image, as on the page.
-
-    Rich would print an image before its line, and without an address.
-    """
-    from markdown_it.token import Token
-
-    depth = 0
-    for child in children:
-        depth += child.nesting if child.type in ("link_open", "link_close") else 0
-        if child.type != "image":
-            yield child
-            continue
-        label = Token("text", "", 0, content=f"[image: {child.content}]" if child.content else "[image]")
-        if depth:  # a link must not contain another link
-            yield label
-            continue
-        yield from (
-            Token("link_open", "a", 1, attrs={"href": child.attrs["src"]}),
-            label,
-            Token("link_close", "a", -1),
-        )
-
-
-def _parser() -> MarkdownIt:
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])

@@ -21,6 +21,7 @@ WORDS = st.sampled_from(
         *("*em*", "**strong**", "`code`", "[t](http://e.com)", "![i](http://e.com/i)", "<http://e.com>", "<br>"),
         *("&amp;", "&#10;", "&#x202e;", "&lt;b&gt;", "http://e.com/a_b.", "https://e.com/(x)", "[x](javascript:y)"),
         *("<b>", "</b>", "<script>", "<!--", "-->", "<img src=x onerror=y>", "\u202e", "\x1b[31m", "\x00", "\ufdd0"),
+        *("`a|b`", "$|x|$", "`` a`|b ``", "\\`", "**「A」**", "**B：**", "字", "（", "）", "「", "。", "~~「", "한)"),
         *("[\ufdd01\ufdd1]", "  ", "\t", "\u2028", "\x85", "\x0c", "\ud800"),
     ]
 )
@@ -56,6 +57,10 @@ WHOLE_LINES = st.sampled_from(
             "a|b",
             "-|-",
             "|:-:|--:|",
+            "| `a || b` | c |",
+            "| $|x|$ | `c |",
+            "> |a|b|",
+            "> |-|-|",
             "[r]: http://e.com",
             "[r]: <http://e.com>",
             "[r]:",

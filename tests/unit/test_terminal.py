@@ -29,7 +29,8 @@ from nbchat.core.response import Response
 from nbchat.core.usage import Usage
 from nbchat.view.html.markdown import render_markdown
 from nbchat.view.rate import MAX_INTERVAL_S
-from nbchat.view.terminal import TerminalView, finished, visible
+from nbchat.view.terminal import TerminalView, visible
+from nbchat.view.terminal_markdown import finished
 from tests.support.waiting import wait_for
 
 REQUEST = Request("claude-x", (Message.of("user", "hi"),), 100)
@@ -268,6 +269,59 @@ def test_links_show_their_addresses():
     view, screen = terminal()
     stream(view, "See [the bank](https://evil.example/x).\n")
     assert "the bank (https://evil.example/x)" in screen.text()
+
+
+FORMULAS = r"""The price is $20/month (in US$), and $\beta_1\,\text{qty}_i * x * y$ is \(\alpha_1 * \beta_1 *\).
+
+$$
+y_i = \beta_0 + \beta_1\,\text{qty}_i \\
+z * a * b
+$$
+
+- \[ a_b * c_d * e \]
+
+| norm | meaning |
+|---|---|
+| $|x_1| * |y_1|$ | abs |
+"""
+
+
+def test_formulas_are_written_as_they_are():
+    """A terminal has no typesetting: each sign of a formula stays, and its lines stay lines."""
+    view, screen = terminal()
+    stream(view, FORMULAS)
+    shown = " ".join(screen.text().split())
+    for line in FORMULAS.splitlines():
+        for part in line.strip("-| ").split(" | "):
+            assert part in shown, part
+    assert "\n$$\ny_i" in screen.text()
+    assert "\\\\\nz * a * b\n$$" in screen.text()
+
+
+def test_the_terminal_reads_the_dialect_of_the_page():
+    """Fences inside a fence, pipes in code in a table, and emphasis beside CJK characters."""
+    view, screen = terminal()
+    stream(
+        view, "```markdown\n# T\n```python\nx\n```\n**b**\n```\n\n**重要：**请\n\n|a|b|\n|-|-|\n|`c || d`|e|\n|f|g|h|\n"
+    )
+    shown = screen.text()
+    assert re.search(r"# T\n ```python\n x\n ```\n \*\*b\*\*\n", shown)
+    assert "重要：请" in shown
+    assert "c || d  e" in shown
+    assert "g | h" in shown
+
+
+def test_a_document_in_a_fence_is_not_prose_while_it_arrives():
+    """No part of it is printed before its fence has ended."""
+    view, screen = terminal()
+    view.begin(REQUEST)
+    for letter in "```markdown\n# T\n\n```python\nx\n```\n\n# Second\n\nmore\n":
+        view.feed(OutputText(0, letter))
+    wait_for_text(screen, "```\n\n # Second\n\n more")
+    view.feed(OutputText(0, "```\n"))
+    view.settle(Response(text=""))
+    assert re.search("# T\n\n ```python\n x\n ```\n\n # Second\n\n more\n", screen.text())
+    assert "━" not in screen.text()
 
 
 def test_without_a_terminal_the_text_is_written_unchanged():

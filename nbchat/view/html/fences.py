@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbchat.view.html.markdown import normalized, rendered_tokens
-from nbchat.view.html.parser import fence_language
+from nbchat.view.html.nested_fence import fence_language
 
 if TYPE_CHECKING:
     from markdown_it.token import Token

@@ -3,12 +3,7 @@ r"""Formulas in Markdown: find them, and hand them to MathJax.
 Four pairs of delimiters make a formula: ``$…$``, ``$$…$$``, ``\(…\)`` and ``\[…\]``. A block of a known
 ``\begin{…}`` environment is a formula too.
 
-A ``$`` is money unless it looks like TeX:
-
-- The opening ``$`` is before a character that is not a space, and not after a letter or digit.
-- The next ``$`` closes the formula. It is after a character that is not a space, and not before a
-  letter or digit.
-- The text between them is not an English amount, as in ``$5 and $6``.
+Which ``$`` is a delimiter is decided in :mod:`nbchat.view.html.dollars`.
 
 A formula that :mod:`nbchat.view.html.formula_filter` refuses is shown as code, and so is each formula
 after the budget of the answer is spent (:mod:`nbchat.view.html.budget`).
@@ -23,6 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from nbchat.view.html.dollars import closing_dollar, find_closer, has_price_tiers
 from nbchat.view.html.formula_filter import MAX_CHARACTERS, weigh
 
 if TYPE_CHECKING:
@@ -33,7 +29,7 @@ if TYPE_CHECKING:
 
     from nbchat.view.html.budget import Budget
 
-__all__ = ["add_formulas", "typeset"]
+__all__ = ["add_formulas", "formula_at", "typeset"]
 
 #: The most lines of a formula.
 MAX_LINES = 60
@@ -59,66 +55,50 @@ def typeset(source: str, delimiters: tuple[str, str], display: bool, budget: Bud
 
 
 _CLOSERS = {"$$": "$$", r"\(": r"\)", r"\[": r"\]"}
-#: An amount: a number with words after it. ``_TEX`` finds the signs that an amount does not have.
-_AMOUNT = re.compile(
-    r"\d[\d.,]*(?:\s?[kKmMbB]|\s?(?:thousand|million|billion|trillion|bn|mn))?(?:[^\w\s]?\s+[^\w\s]?[^\W\d_]{2,}|\s*[-–/]\s*\Z)"
-)
-_TEX = re.compile(r"[\\^_={}<>+*|]")
 
 
-def _find_closer(text: str, closer: str, start: int, stop: int) -> int:
-    """Return the next place of ``closer`` that no backslash escapes, -1 if there is none."""
-    stop = min(stop, start + MAX_CHARACTERS)
-    at = start
-    while (at := text.find(closer, at, stop)) >= 0:
-        backslashes = at
-        while backslashes > start and text[backslashes - 1] == "\\":
-            backslashes -= 1
-        if (at - backslashes) % 2 == 0:  # two backslashes are a line break, and escape nothing
-            return at
-        at += 1
-    return -1
+def formula_at(text: str, start: int, stop: int) -> tuple[int, int] | None:
+    r"""Return where the content of the formula that begins at a place begins and ends, None if none begins there.
 
+    The closing delimiter is as long as the opening one.
 
-def _closing_dollar(text: str, start: int, stop: int) -> int:
-    """Return the place of the ``$`` that closes the one at ``start``, -1 if the one at ``start`` is money."""
-    before = text[start - 1 : start]
-    if (before.isascii() and before.isalnum()) or text[start + 1 : start + 2].isspace():
-        return -1
-    end = _find_closer(text, "$", start + 1, stop)
-    if end <= start + 1 or text[end - 1].isspace():
-        return -1
-    after = text[end + 1 : end + 2] if end + 1 < stop else ""
-    inside = text[start + 1 : end]
-    if (after.isascii() and after.isalnum()) or after == "$" or inside.count("\n") > 3:
-        return -1
-    return -1 if _AMOUNT.match(inside) and not _TEX.search(inside) else end
+    Args:
+        text: the text of one paragraph, heading, item or cell.
+        start: the place of the ``$`` or of the backslash that may begin a formula.
+        stop: the end of the text that may be read.
+    """
+    opener = text[start : start + 2]
+    if opener in _CLOSERS and start + 2 <= stop:
+        size, end = 2, find_closer(text, _CLOSERS[opener], start + 2, stop)
+        if opener == "$$" and end >= 0 and (text[end + 2 : stop][:1] == "$" or has_price_tiers(text[start + 2 : end])):
+            return None
+    elif opener[:1] == "$":
+        size, end = 1, closing_dollar(text, start, stop)
+    else:
+        return None
+    return (start + size, end) if end >= 0 and text[start + size : end].strip() else None
 
 
 def _inline(state: StateInline, silent: bool) -> bool:
-    text, start, stop = state.src, state.pos, state.posMax
+    text, start = state.src, state.pos
     if text[start] not in "$\\":
         return False
-    opener = text[start : start + 2]
-    if opener in _CLOSERS and start + 2 <= stop:
-        size, end = 2, _find_closer(text, _CLOSERS[opener], start + 2, stop)
-    elif opener[0] == "$":
-        size, end, opener = 1, _closing_dollar(text, start, stop), "$"
-    else:
-        return False
-    if end < 0 or not text[start + size : end].strip():
+    content = formula_at(text, start, state.posMax)
+    if not content:
         # Two dollars without an end are text together. Alone, the second one might open a formula.
-        if opener == "$$" and not silent:
-            state.append_pending("$$")
-        if opener == "$$":
+        if text.startswith("$$", start, state.posMax):
+            if not silent:
+                state.append_pending("$$")
             state.pos += 2
             return True
         return False
+    begin, end = content
+    size = begin - start
     if not silent:
         token = state.push("formula", "", 0)
-        token.content = text[start + size : end]
-        token.markup, token.info = opener, text[end : end + size]
-        token.meta = {"display": opener in ("$$", r"\[")}
+        token.content = text[begin:end]
+        token.markup, token.info = text[start:begin], text[end : end + size]
+        token.meta = {"display": token.markup in ("$$", r"\[")}
     state.pos = end + size
     return True
 
@@ -143,7 +123,7 @@ def _block(state: StateBlock, start: int, stop: int, silent: bool) -> bool:
             return False
         here = opening.end() if line == start else state.bMarks[line] + state.tShift[line]
         text = state.src[here : state.eMarks[line]]
-        end = _find_closer(text, closer, 0, len(text))
+        end = find_closer(text, closer, 0, len(text))
         if end >= 0:
             if text[end + len(closer) :].strip():
                 return False
@@ -164,6 +144,7 @@ def _block(state: StateBlock, start: int, stop: int, silent: bool) -> bool:
         token.map = [start, line + 1]
         token.content = opening[0] + source + closer if environment else source.strip()
         token.markup, token.info = ("", "") if environment else (opening[0], closer)
+        token.meta = {"source": opening[0] + source + closer}
     return True
 
 

@@ -1,6 +1,6 @@
 """Markdown to safe HTML, of a whole text or of a text that grows.
 
-The dialect is CommonMark with tables, strikethrough, task lists, bare links and formulas. All HTML
+The dialect is that of :mod:`nbchat.view.html.dialect`, with task lists and bare links. All HTML
 that this module returns went through :func:`nbchat.view.html.safe.clean`.
 
 The law: one text has one HTML, no matter in which pieces the text arrived.
@@ -13,6 +13,9 @@ No later line can reach back over a cut:
   underline of a heading, for the title of a reference, for the end of a formula.
 - The blocks that do continue after a blank line (lists, quotes, fences, indented code) would have
   taken the line as their own, so the line would not begin a top-level block.
+
+- A fence that holds other fences and is not paired yet is not a whole block before the text ends
+  (see :mod:`nbchat.view.html.nested_fence`).
 
 One thing in Markdown reaches back further: a reference definition changes all links that name the
 reference, even those far above. Here a definition counts only for the text after the definition.
@@ -30,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbchat.view.html.budget import Budget
 from nbchat.view.html.long_text import markdown_length, plain_pieces, whole_pieces_length
+from nbchat.view.html.nested_fence import GROWING
 from nbchat.view.html.parser import MAX_BLOCK_DEPTH, citation_mark, markdown_parser
 from nbchat.view.html.safe import allowed_address, clean, escape, neutral
 
@@ -82,7 +86,11 @@ class MarkdownStream:
     """Markdown that grows: pieces that are finished, and an open tail.
 
     ``finished`` only ever grows at its end. At any time ``"".join(finished) + tail()`` equals
-    ``render_markdown`` of the text so far. Feeding only appends; :meth:`advance` parses.
+    ``render_markdown`` of the text so far, except that a fence with other fences inside stays one
+    block while it may still be paired. Feeding only appends; :meth:`advance` parses.
+
+    ``may_be_cut`` is False if the end of the text may still change what the last :meth:`tail` showed
+    as one block of code.
 
     Args:
         budget: the budget of the answer, which finished pieces spend. Without one, the text has its own.
@@ -90,6 +98,7 @@ class MarkdownStream:
 
     def __init__(self, budget: Budget | None = None) -> None:
         self.finished: list[str] = []
+        self.may_be_cut = True
         self._budget = budget or Budget()
         self._finished_length = 0  # characters of the text
         self._plain = False  # True if the open text comes after the Markdown
@@ -112,7 +121,7 @@ class MarkdownStream:
         body = self._open.rstrip()
         space = self._open[len(body) :]
         if body.endswith("|"):  # the end of a table row: the mark belongs into the last cell
-            body, space = body[:-1].rstrip(), " |" + space
+            body, space = body[:-1].rstrip(" \t"), " |" + space
         last_line = body[body.rfind("\n") + 1 :]
         if _MARKUP_LINE.match(last_line):  # text after a closing fence, a rule or an underline would undo it
             body += "\n\n"
@@ -145,7 +154,8 @@ class MarkdownStream:
         length = 0 if self._plain else self._markdown_length()
         # Copies: a definition in the open text may still change, and must not count later on.
         env = {**self._env, "references": dict(self._env["references"]), "budget": self._budget.copy()}
-        pieces = _pieces(text[:length], closed=True) if length or not self._plain else []
+        pieces = _pieces(text[:length], closed=True, grows=length == len(text)) if length or not self._plain else []
+        self.may_be_cut = not any(token.meta.get("undecided") for piece in pieces for token in piece.tokens)
         return "".join(_render(piece, env) for piece in pieces) + "".join(plain_pieces(text[length:]))
 
     def close(self) -> list[str]:
@@ -176,7 +186,7 @@ class MarkdownStream:
         return html
 
     def _finish(self, closed: bool) -> list[str]:
-        pieces = _pieces(self._open, closed)
+        pieces = _pieces(self._open, closed, grows=not closed)
         length = len(self._open)
         if not closed and pieces:
             self._open = pieces.pop().source
@@ -231,12 +241,18 @@ def _may_be_cut(text: str) -> bool:
     return True
 
 
-def _pieces(text: str, closed: bool) -> list[_Piece]:
-    """Return the pieces of a text. Unless ``closed``, the last piece is open: it may still change."""
+def _pieces(text: str, closed: bool, grows: bool = False) -> list[_Piece]:
+    """Return the pieces of a text.
+
+    Args:
+        text: the text.
+        closed: the last piece ends with the text. Otherwise it is open: it may still change.
+        grows: a fence that holds other fences may still be paired.
+    """
     tokens: list[Token] = []
     try:
         parser = markdown_parser()
-        parser.block.parse(text, parser, {"references": {}}, tokens)
+        parser.block.parse(text, parser, {"references": {}, GROWING: grows}, tokens)
     except Exception:  # a fault of the parser: the page shows the whole text as its source
         return [_Piece(text, ())]
     *whole, rest = text.split("\n")

@@ -1,4 +1,4 @@
-"""The Markdown parser of nbchat: CommonMark with a few extensions, and the HTML of its tokens.
+"""The Markdown parser of the page: the dialect with citations, and the HTML of its tokens.
 
 Raw HTML stays text, an image becomes a link to the image, and code is coloured. What the parser
 renders still has to pass :func:`nbchat.view.html.safe.clean`.
@@ -11,8 +11,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbchat.view.html.formula import add_formulas
+from nbchat.view.html.dialect import dialect_parser
 from nbchat.view.html.highlight import code_html
+from nbchat.view.html.nested_fence import fence_language
 from nbchat.view.html.safe import allowed_address, escape, link_html
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-__all__ = ["MAX_BLOCK_DEPTH", "citation_mark", "fence_language", "markdown_parser", "without_marks"]
+__all__ = ["MAX_BLOCK_DEPTH", "citation_mark", "markdown_parser", "without_marks"]
 
 #: The deepest nesting of blocks. A list and its item count as two.
 MAX_BLOCK_DEPTH = 20
@@ -32,11 +33,7 @@ MAX_LINK_SEARCH_CHARACTERS = 10_000_000
 @functools.cache
 def markdown_parser() -> MarkdownIt:
     """Return the one parser. It has no state of its own, so that all texts can share it."""
-    from markdown_it import MarkdownIt
-
-    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_BLOCK_DEPTH, "inline_definitions": True})
-    parser.enable(["table", "strikethrough"])
-    add_formulas(parser)
+    parser = dialect_parser(maxNesting=MAX_BLOCK_DEPTH, inline_definitions=True)
     parser.inline.ruler.before("link", "citation", _citation)
     for name in ("link", "image"):
         _limit_search(parser, name)
@@ -94,15 +91,6 @@ def _citation(state: StateInline, silent: bool) -> bool:
 
 # --- tokens to HTML -------------------------------------------------------------------------------
 # ``self`` is the renderer, and ``env`` is the environment that nbchat.view.html.markdown passes in.
-
-
-def fence_language(info: str) -> str:
-    """Return the language that the opening line of a fence names, "" without one.
-
-    The braces and the dot of ``{r}`` and ``{.python}`` do not belong to the name.
-    """
-    words = info.split(maxsplit=1)
-    return words[0].strip("{}.") if words else ""
 
 
 def _fence(self: Any, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:

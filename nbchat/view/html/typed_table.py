@@ -84,6 +84,8 @@ def _plain(value: Any) -> Any:
 class TypedTable:
     """The JSON text of a typed answer as a table that grows."""
 
+    may_be_cut = True
+
     def __init__(self) -> None:
         self._pieces: list[str] = []
 

@@ -61,6 +61,11 @@ class TextStream(Protocol):
     :class:`nbchat.view.html.markdown.MarkdownStream` is one, and :class:`PlainTextStream` is one.
     """
 
+    @property
+    def may_be_cut(self) -> bool:
+        """Return False if the last :meth:`tail` ends in a block whose beginning may still change."""
+        ...
+
     def feed(self, text: str) -> None:
         """Take some more text."""
         ...
@@ -84,6 +89,8 @@ class PlainTextStream:
     Args:
         size: a piece of this many characters is finished.
     """
+
+    may_be_cut = True
 
     def __init__(self, size: int = PLAIN_PIECE_CHARACTERS) -> None:
         self._size, self._open, self._html, self._sealed = size, "", "", False
@@ -217,7 +224,7 @@ class Segments:
         self._unsent, self._block_closed, self._sent_at = 0, False, now
         if self._ready and len(self._ready) >= (FULL_SEGMENT_BYTES if sealed >= SMALL_SEGMENTS else 1):
             return self._seal(self._ready + MARGIN_GUARD, tail)
-        cut = last_cut(tail) if len(tail) > LONG_BLOCK_BYTES else 0
+        cut = last_cut(tail) if len(tail) > LONG_BLOCK_BYTES and self.text.may_be_cut else 0
         # The front end may draw between the message that seals and the message that adds the next
         # value. A cut before the end of what was shown would make those lines vanish for a moment.
         if cut and cut >= shown_length(self._tail):
