@@ -94,7 +94,7 @@ class Draft:
         # https://platform.claude.com/docs/en/build-with-claude/citations
         cites = self.schema is None or way != "format"
         served = definitions(self.server_tools, newest=newest_tools and not self.basic_tools, cites=cites)
-        tools = merged_tools((*self.tools, *served), self.added_tools)
+        tools = merged_tools(self.tools, served, self.added_tools)
         if "tool_choice" in self.params and not tools:
             raise OptionError(
                 "--param tool_choice: the request offers no tools", "Add --tools, or leave out this --param."

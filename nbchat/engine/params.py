@@ -100,14 +100,29 @@ def _thinks(given: dict[str, Any], options: Options) -> bool:
     return True
 
 
-def merged_tools(own: Iterable[Mapping[str, Any]], added: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Return the tools of nbchat followed by those of ``--param tools``.
+def merged_tools(
+    own: Iterable[Mapping[str, Any]], served: Iterable[Mapping[str, Any]], added: Sequence[Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], ...]:
+    """Return the tools of the notebook and of the service, followed by those of ``--param tools``.
+
+    A definition of ``--param`` that has the name of a tool of the notebook completes the definition of that tool.
+
+    Args:
+        own: the tools that the notebook runs.
+        served: the server tools that options ask for.
+        added: the tools of ``--param``.
 
     Raises:
-        OptionError: two tools have one name, which the API refuses.
+        OptionError: two tools have one name, which the API refuses, or two definitions of a tool contradict each other.
+
+    >>> memory = {"type": "memory_20250818", "name": "memory"}
+    >>> function = {"name": "memory", "description": "", "input_schema": {"type": "object"}}
+    >>> merged_tools([function], [], [memory]) == (memory,)
+    True
     """
-    tools = tuple(own)
-    names = {tool.get("name"): "nbchat's own tools" for tool in tools}
+    tools = {tool["name"]: tool for tool in own}
+    served, others = tuple(served), []
+    names = {tool.get("name"): "nbchat's own tools" for tool in served}
     for tool in added:
         name = tool.get("name")
         if name in names and name is not None:
@@ -116,7 +131,30 @@ def merged_tools(own: Iterable[Mapping[str, Any]], added: Sequence[Mapping[str, 
                 "Rename one of the two tools, or leave one out.",
             )
         names[name] = "the tools of --param"
-    return (*tools, *added)
+        if name in tools:
+            tools[name] = _completed(tools[name], tool)
+        else:
+            others.append(tool)
+    return (*tools.values(), *served, *others)
+
+
+def _completed(own: Mapping[str, Any], added: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the definition of a tool of the notebook with what ``--param tools`` adds to it.
+
+    Raises:
+        OptionError: a field has two values.
+    """
+    if added.get("type", "custom") != "custom":
+        # The API knows the arguments of its own types, for example of the memory tool. The notebook runs the calls.
+        return added
+    for field in own.keys() & added.keys():
+        if own[field] != added[field]:
+            raise OptionError(
+                f"--param tools: the name {own['name']!r} is already one of nbchat's own tools, "
+                f"and its {field} is another one",
+                f"Leave out {field}, or give the tool another name.",
+            )
+    return {**own, **added}
 
 
 def _given(params: Iterable[str]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ SENT: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         ["compact-2026-01-12"],
     ),
+    "Memory tool": ({"tools": [{"type": "memory_20250818", "name": "memory"}]}, []),
     "MCP connector": (
         {"mcp_servers": MCP, "tools": [{"type": "mcp_toolset", "mcp_server_name": "docs"}]},
         ["mcp-client-2025-11-20"],
@@ -78,6 +79,16 @@ def examples() -> dict[str, tuple[str, str]]:
     return found
 
 
+def functions(section: str) -> dict[str, Any]:
+    """Run the cells of a section that define functions, and return what they define."""
+    namespace: dict[str, Any] = {}
+    text = re.split(rf"^## {section}$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1].split("\n## ")[0]
+    for cell in re.findall(r"^```python\n((?:.*\n)*?)```$", text, flags=re.MULTILINE):
+        if re.search(r"^def ", cell, flags=re.MULTILINE):
+            exec(cell, namespace)
+    return namespace
+
+
 def test_every_section_has_an_example_and_an_expectation():
     """A new section needs an example, and a line in the table above."""
     assert examples().keys() == SENT.keys()
@@ -85,21 +96,24 @@ def test_every_section_has_an_example_and_an_expectation():
     assert set(headings) == SENT.keys()
 
 
-def send(line: str, prompt: str) -> Received:
+def send(line: str, prompt: str, namespace: dict[str, Any]) -> Received:
     """Send a cell to a server on this machine, and return what arrived there."""
     with serving(streaming(text_events(["Fine."]))) as server:
         session = Session(ClaudeTransport("mine", base_url=server.url, api_key="none"))
-        session.ask(prompt, options=session.options(parse(line, has_body=True).given), cell="cell-1")
+        session.ask(
+            prompt, options=session.options(parse(line, has_body=True).given), cell="cell-1", namespace=namespace
+        )
         (request,) = [request for request in server.requests if request.path == "/v1/messages"]
     return request
 
 
 @pytest.mark.parametrize("section", SENT)
-def test_what_is_sent_is_what_the_page_says(section: str):
+def test_what_is_sent_is_what_the_page_says(section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing of the example is lost, and nothing that nbchat itself sends."""
     line, prompt = examples()[section]
     fields, betas = SENT[section]
-    request = send(line, prompt)
+    monkeypatch.chdir(tmp_path)  # the memory tool makes a folder
+    request = send(line, prompt, functions(section))
     body = request.body
     assert [beta for beta in request.headers.get("anthropic-beta", "").split(",") if beta] == betas
     assert {name: body[name] for name in CACHED | fields if name != "tools"} == {
@@ -113,6 +127,27 @@ def test_what_is_sent_is_what_the_page_says(section: str):
     known = {"model", "max_tokens", "messages", "stream", "tools", *CACHED, *fields}
     assert body.keys() - known == set()
     assert prompt.strip() in json.dumps(body["messages"])
+
+
+def test_the_memory_of_the_page_keeps_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Claude writes a note in one turn, and reads the note in the next one."""
+    from nbchat import ScriptedTransport
+
+    monkeypatch.chdir(tmp_path)
+    line, prompt = examples()["Memory tool"]
+    note = {"command": "create", "path": "/memories/sensor.txt", "file_text": "It drifts."}
+    transport = ScriptedTransport(
+        {"tool": "memory", "input": note},
+        "Noted.",
+        {"tool": "memory", "input": {"command": "view", "path": "/memories/sensor.txt"}},
+        "It drifts.",
+    )
+    session, namespace = Session(transport), functions("Memory tool")
+    for _ in range(2):
+        session.ask(prompt, options=session.options(parse(line, has_body=True).given), namespace=namespace)
+    result = transport.requests[3].messages[-1].content[0].to_dict()
+    assert result.get("is_error") is not True
+    assert "It drifts." in json.dumps(result["content"])
 
 
 #: An answer with blocks of these features, as the API documents them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from nbchat import ScriptedTransport, Session, tool
@@ -67,6 +69,31 @@ def test_functions_of_the_notebook_stay():
     assert [tool["name"] for tool in transport.requests[0].tools] == ["double", "memory"]
     with pytest.raises(OptionError, match="'double'"):
         session.ask("Hi", namespace={"double": double}, param=['tools=[{"name": "double", "input_schema": {}}]'])
+
+
+def test_a_definition_with_the_name_of_a_function_completes_it():
+    """A type of the API takes the place of the definition. Other fields are added. The function runs the calls."""
+    called = []
+
+    def memory(command: str, path: str = "") -> str:
+        """Keep notes."""
+        called.append((command, path))
+        return "empty"
+
+    def double(number: int) -> int:
+        """Double a number."""
+        return 2 * number
+
+    call = {"tool": "memory", "input": {"command": "view", "path": "/memories"}}
+    transport = ScriptedTransport(call, "Nothing yet.")
+    session = Session(transport)
+    given = f"tools={json.dumps([MEMORY, {'name': 'double', 'defer_loading': True}])}"
+    assert session.ask("What do you know?", tools=[memory, double], param=[given]).text == "Nothing yet."
+    assert called == [("view", "/memories")]
+    first, second = transport.requests[0].tools
+    assert first == MEMORY
+    assert second["defer_loading"] is True
+    assert second["description"] == "Double a number."
 
 
 @pytest.mark.parametrize("value", ["null", "1", '"web_search"', "[1]", '[{"name": "a"}, null]', "[[]]"])
