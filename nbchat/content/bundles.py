@@ -5,14 +5,12 @@ https://jupyter-client.readthedocs.io/en/stable/messaging.html#display-data
 
 from __future__ import annotations
 
-import base64
-import binascii
 import html
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from nbchat.content.media_types import IMAGE_TYPES
+from nbchat.content.media_types import IMAGE_TYPES, from_base64
 from nbchat.content.terminal_text import as_seen
 
 __all__ = ["image_bytes", "image_of_bundle", "joined_lines", "text_of_bundle"]
@@ -51,10 +49,7 @@ def image_bytes(shown: Any) -> bytes | None:
     if isinstance(shown, tuple) and shown:
         shown = shown[0]
     if isinstance(shown, str):
-        try:
-            shown = base64.b64decode(shown)
-        except (binascii.Error, ValueError):
-            return None
+        shown = from_base64(shown)
     return bytes(shown) if isinstance(shown, bytes | bytearray | memoryview) and len(shown) else None
 
 

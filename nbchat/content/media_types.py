@@ -8,7 +8,9 @@ https://platform.claude.com/docs/en/api/overview#request-size-limits.
 from __future__ import annotations
 
 import base64
+import binascii
 import re
+import urllib.parse
 from typing import Any
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "MAX_REQUEST_BYTES",
     "PDF_TYPE",
     "base64_size",
+    "from_base64",
     "image_type",
     "is_pdf",
     "looks_like_text",
@@ -96,3 +99,21 @@ def media_block(media_type: str, data: bytes | str) -> dict[str, Any] | None:
 def base64_size(byte_count: int) -> int:
     """Return how many characters this many bytes take as base64."""
     return (byte_count + 2) // 3 * 4
+
+
+def from_base64(text: str) -> bytes | None:
+    """Return the bytes of a base64 text, or None if the text is something else or empty.
+
+    The text may be a ``data:`` URL, may have line breaks, the alphabet of URLs, and no padding, as programs write it.
+    https://www.rfc-editor.org/rfc/rfc2397, https://www.rfc-editor.org/rfc/rfc4648#section-5
+    """
+    head, comma, rest = text.partition(",")
+    if comma and head.lstrip().lower().startswith("data:"):
+        if not head.rstrip().lower().endswith(";base64"):
+            return urllib.parse.unquote_to_bytes(rest) or None
+        text = urllib.parse.unquote(rest)
+    text = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True) or None
+    except (binascii.Error, ValueError):
+        return None

@@ -20,7 +20,7 @@ from nbchat.content.blocks import (
 )
 from nbchat.content.bundles import image_of_bundle, joined_lines, text_of_bundle
 from nbchat.content.cutting import shorten
-from nbchat.context.images import carry_image
+from nbchat.content.images import image_or_reason
 from nbchat.core.errors import AttachmentError
 
 __all__ = ["Cell", "Output", "carry_cells", "cite_cells", "is_ignored", "read_notebook"]
@@ -136,7 +136,7 @@ def _prompt_and_answer(cell: Cell, name: str, budget: int) -> Iterable[Carried]:
 def _output(output: Output, name: str, budget: int) -> Iterable[Carried]:
     data = image_of_bundle(output.bundle)
     if data is not None:
-        yield join([carry_text("<output>\n"), carry_image(data, f"image of {name}"), carry_text("\n</output>\n")])
+        yield join([carry_text("<output>\n"), image_or_reason(data, f"image of {name}"), carry_text("\n</output>\n")])
         return
     text = text_of_bundle(output.bundle)
     if not text.strip():

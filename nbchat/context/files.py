@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 
 from nbchat.content.blocks import Carried, carry_text, document, human_size, join, opening, tagged, without_keys
 from nbchat.content.cutting import cut_mark
+from nbchat.content.images import carry_image
 from nbchat.content.media_types import (
     LONG_EDGE_PX,
     MAX_FILE_BYTES,
@@ -30,7 +31,6 @@ from nbchat.content.media_types import (
 )
 from nbchat.content.sizes import TOKENS_PER_PAGE, check_limits, count_pages, estimate_tokens
 from nbchat.context.cells import carry_cells, cite_cells, read_notebook
-from nbchat.context.images import carry_image
 from nbchat.context.paths import match_files, nearest_file, shown_name
 from nbchat.context.regular_files import NotRegularError, open_regular
 from nbchat.context.secret_files import holds_private_key, is_secret

@@ -11,7 +11,7 @@ from typing import Any
 
 from nbchat.content.bundles import image_of_bundle, text_of_bundle
 from nbchat.content.cutting import LongOutput
-from nbchat.content.media_types import MAX_IMAGE_BASE64_BYTES, base64_size, image_type, media_block
+from nbchat.content.images import image_or_reason
 from nbchat.notebook.interception import is_aside, replaced, streams
 from nbchat.tools.toolbox import Content
 
@@ -101,14 +101,13 @@ class OutputRecord:
         # The model cannot read a widget. One of them is nbchat's own live view, which may draw meanwhile.
         if all(mime.startswith("application/") for mime in part):
             return None
+        text = text_of_bundle(part)
         data = image_of_bundle(part)
-        size = base64_size(len(data)) if data is not None else 0
-        if data is not None and size <= MAX_IMAGE_BASE64_BYTES:
-            block = media_block(image_type(data) or "", data)
-            if block is not None:
+        if data is not None:
+            (block,) = image_or_reason(data, "the image").content
+            if block["type"] == "image":
                 return block
-        is_too_large = size > MAX_IMAGE_BASE64_BYTES
-        text = f"[an image of {size / 1e6:.1f} MB, too large to send]" if is_too_large else text_of_bundle(part)
+            text = f"{block['text']}\n{text}".rstrip("\n")
         if not text:
             return None
         output = LongOutput(self._limit)

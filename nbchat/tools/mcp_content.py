@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbchat.content.media_types import media_block
+from nbchat.content.images import image_or_reason
+from nbchat.content.media_types import PDF_TYPE, from_base64, image_type, is_pdf, media_block
 from nbchat.tools.toolbox import Content
 
 __all__ = ["content_of", "text_of"]
@@ -28,7 +29,7 @@ def content_of(block: Any) -> Content:
         case "text":
             return text_of(block.text)
         case "image":
-            return _media(block.data, block.mime_type, "image")
+            return _media(block.data, block.mime_type, "the image")
         case "audio":
             return text_of(f"[audio, {block.mime_type}, not sent]")
         case "resource_link":
@@ -42,6 +43,16 @@ def content_of(block: Any) -> Content:
     return text_of(f"[a block of type {block.type}, not sent]")
 
 
-def _media(data: str, mime_type: str, name: str) -> Content:
-    block = media_block(mime_type, data)
-    return (block,) if block is not None else text_of(f"[{name}, {mime_type or 'of unknown type'}, not sent]")
+def _media(data: str, media_type: str, name: str) -> Content:
+    """Return the content of base64 data. Its bytes say what it is, since servers write ``image/jpg`` and worse."""
+    kind = media_type.partition(";")[0].strip().lower()
+    content = from_base64(data)
+    # An SVG image is a text, and the Messages API takes it as text only.
+    if content is not None and (kind.startswith("text/") or kind.endswith(("json", "xml"))):
+        return text_of(f"[{name}]\n{content.decode(errors='replace')}")
+    if content is not None and (kind == PDF_TYPE or is_pdf(content)):
+        block = media_block(PDF_TYPE, content)
+        return (block,) if block is not None else ()
+    if kind.startswith("image/") or (content is not None and image_type(content)):
+        return image_or_reason(data, name).content
+    return text_of(f"[{name}, {media_type or 'of unknown type'}, not sent]")
