@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 import zlib
@@ -12,7 +10,7 @@ from typing import Any
 
 from nbchat.content.blocks import CHARACTERS_PER_TOKEN, human_size
 from nbchat.content.dimensions import read_dimensions
-from nbchat.content.media_types import LONG_EDGE_PX, MAX_IMAGES, MAX_REQUEST_BYTES
+from nbchat.content.media_types import LONG_EDGE_PX, MAX_IMAGES, MAX_REQUEST_BYTES, from_base64
 from nbchat.core.errors import AttachmentError
 
 __all__ = ["TOKENS_PER_PAGE", "check_limits", "count_pages", "estimate_tokens"]
@@ -50,18 +48,14 @@ def _block_tokens(block: Mapping[str, Any]) -> int:
         case "image":
             return _image_tokens(data)
         case "document" if isinstance(data, str) and source.get("type") == "base64":
-            return count_pages(base64.b64decode(data)) * TOKENS_PER_PAGE
+            return count_pages(from_base64(data) or b"") * TOKENS_PER_PAGE
         case "tool_result" | "document" if isinstance(block.get("content"), list | tuple):
             return estimate_tokens(block["content"])
     return estimate_tokens(json.dumps(block, ensure_ascii=False, default=str))
 
 
 def _image_tokens(data: str | None) -> int:
-    try:
-        dimensions = read_dimensions(base64.b64decode(data or ""))
-    except (binascii.Error, ValueError):
-        dimensions = None
-    width, height = dimensions or (UNKNOWN_EDGE_PX, UNKNOWN_EDGE_PX)
+    width, height = read_dimensions(from_base64(data or "") or b"") or (UNKNOWN_EDGE_PX, UNKNOWN_EDGE_PX)
     scale = min(1.0, LONG_EDGE_PX / max(width, height, 1))
     return max(1, round(width * height * scale * scale / PIXELS_PER_TOKEN))
 

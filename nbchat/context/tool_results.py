@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from nbchat.content.blocks import CHARACTERS_PER_TOKEN, carry_text
 from nbchat.content.cutting import shorten
 from nbchat.content.images import image_or_reason
-from nbchat.content.media_types import PDF_TYPE
+from nbchat.content.media_types import PDF_TYPE, from_base64, media_block
 from nbchat.context.values import blocks_of
 from nbchat.core.messages import OpaqueBlock, TextBlock
 
@@ -118,9 +118,17 @@ def _as_blocks(value: Any) -> tuple[dict[str, Any], ...] | None:
 
 
 def _checked(block: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Return a block, and an image in base64 as one that the API takes, or as a text that says why it is none."""
+    """Return a block. Check base64 in it: an image becomes one that the API takes, or a text that says why it is none.
+
+    Programs write base64 with line breaks and as a ``data:`` URL, which the API refuses.
+    """
     source = block.get("source")
-    if block["type"] != "image" or not isinstance(source, Mapping) or source["type"] != "base64":
+    if not isinstance(source, Mapping) or source["type"] != "base64":
         return (dict(block),)
-    (image,) = image_or_reason(source["data"], "the image").content
-    return ({**block, **image} if image["type"] == "image" else image,)
+    if block["type"] == "image":
+        (image,) = image_or_reason(source["data"], "the image").content
+        return ({**block, **image} if image["type"] == "image" else image,)
+    document = media_block(PDF_TYPE, from_base64(source["data"]) or b"")
+    if document is None or not document["source"]["data"]:
+        return ({"type": "text", "text": "[not sent: the document is not base64]"},)
+    return ({**block, **document},)

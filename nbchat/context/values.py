@@ -35,6 +35,7 @@ from nbchat.context.containers import (
 from nbchat.context.files import carry_bytes, carry_file
 from nbchat.context.framing import between_tags, class_name, inline, room_inside
 from nbchat.context.images import carry_picture, is_picture
+from nbchat.context.print_options import default_print_options
 from nbchat.context.tables import carry_table, is_table
 from nbchat.context.tracebacks import traceback_of
 from nbchat.context.uploads import INLINE, Form
@@ -112,12 +113,13 @@ def _carry(value: Any, name: str, limit: int) -> Carried:
     carried = _carry_simple(value, name, limit)
     if carried is not None:
         return carried
-    # Containers are almost last: tables, arrays and figures may also be mappings or sequences.
-    for carry_kind in (_table, carry_array, carry_picture, _json, _source):
-        carried = carry_kind(value, name, limit)
-        if carried is not None:
-            return carried
-    return _repr(value, name, limit)
+    with default_print_options():
+        # Containers are almost last: tables, arrays and figures may also be mappings or sequences.
+        for carry_kind in (_table, carry_array, carry_picture, _json, _source):
+            carried = carry_kind(value, name, limit)
+            if carried is not None:
+                return carried
+        return _repr(value, name, limit)
 
 
 def _carry_simple(value: Any, name: str, limit: int) -> Carried | None:
