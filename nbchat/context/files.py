@@ -55,6 +55,12 @@ _TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson"))
 _PILLOW_SUFFIXES = frozenset(
     (".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".ico", ".ppm", ".pgm", ".tga", ".jp2")
 )
+_PILLOW_SUFFIXES |= {".png", ".jpg", ".jpeg", ".gif", ".webp"}
+#: Suffixes of files that are never text.
+_NO_TEXT = _PILLOW_SUFFIXES | {".pdf", ".xlsx", ".docx", ".pptx", ".parquet", ".npy", ".npz", ".pkl", ".zip", ".gz"}
+#: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+_LFS = b"version https://git-lfs.github.com/spec/"
+_HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
 _LOAD = "Load it in a cell and send the part that matters, for example {{ df }}."
 _UNPACK = "Unpack it and attach the files in it."
 _ONLY = "Only text, images, PDF and notebooks can be attached."
@@ -102,7 +108,16 @@ def attach(patterns: Sequence[str], *, root: Path, form: Form = INLINE) -> Carri
         new_paths = [path for path in files.paths if path.resolve() not in seen]
         refused = {path: refusal for path in new_paths if files.is_glob and (refusal := _refusal(path, root, form))}
         refused |= {path: _OUTSIDE if os.path.exists(path) else _BROKEN_LINK for path in files.outside}
-        sent = [path for path in new_paths if path not in refused]
+        sent: dict[Path, Carried] = {}
+        for path in new_paths:
+            if path in refused:
+                continue
+            try:
+                sent[path] = carry_file(path, shown_name(path, root), form)
+            except AttachmentError as error:
+                if not files.is_glob:
+                    raise
+                refused[path] = _damaged(error, shown_name(path, root))
         if refused and not sent and len(files.paths) == len(new_paths):
             raise AttachmentError(
                 f"--attach {pattern}: none of its files can be attached: {_list_refused(refused, root)}",
@@ -110,8 +125,8 @@ def attach(patterns: Sequence[str], *, root: Path, form: Form = INLINE) -> Carri
             )
         # Not those that were left out: the user may also name one of them exactly.
         seen.update(path.resolve() for path in sent)
-        for path in sent:
-            parts += [carry_file(path, shown_name(path, root), form), carry_text("\n")]
+        for file in sent.values():
+            parts += [file, carry_text("\n")]
         if refused:
             parts.append(Carried(notes=(f"--attach {pattern}: left out {_list_refused(refused, root)}",)))
     carried = join(parts)
@@ -150,6 +165,11 @@ def _refusal(path: Path, root: Path, form: Form) -> Refusal | None:
         return _SECRET
     kind = _kind(head, path.suffix.lower())
     return kind if isinstance(kind, Refusal) and not form.in_container else None
+
+
+def _damaged(error: AttachmentError, name: str) -> Refusal:
+    """Return why a file cannot be attached, without its name."""
+    return Refusal(error.message.removeprefix(f"{name} ").removeprefix("is "), error.hint)
 
 
 def _list_refused(refused: Mapping[Path, Refusal], root: Path, most: int = 3) -> str:
@@ -201,7 +221,8 @@ def carry_file(path: Path, name: str = "", form: Form = INLINE) -> Carried:
         raise AttachmentError(f"{name} does not exist", nearest_file(path.absolute(), Path.cwd())) from None
     except OSError as error:
         raise AttachmentError(f"{name} cannot be read: {error.strerror or error}", "Check its permissions.") from error
-    return _carry(kind, data, name, size, form)
+    note = f"{name}: sent as text, which it is" if kind == "text" and path.suffix.lower() in _NO_TEXT else ""
+    return join([_carry(kind, data, name, size, form), Carried(notes=(note,) if note else ())])
 
 
 def carry_bytes(data: bytes, name: str) -> Carried | None:
@@ -216,6 +237,12 @@ def carry_bytes(data: bytes, name: str) -> Carried | None:
 
 def _kind(head: bytes, suffix: str) -> Kind | Refusal:
     """Return what a file is, by its first bytes and, where these do not tell, by its suffix."""
+    if head.startswith(_LFS):
+        return Refusal("a Git LFS pointer, and not the file itself", "Get the file: run git lfs pull in the repository.")
+    if suffix in _NO_TEXT and not head:
+        return Refusal("empty", "Save it or download it again.")
+    if suffix in _NO_TEXT and _HTML.match(head):
+        return Refusal(f"an HTML page named {suffix}", "Download it again. To send the page itself, name it .html.")
     if image_type(head) is not None:
         return "image"
     if is_pdf(head):
@@ -267,6 +294,9 @@ def _carry(kind: Kind, data: bytes, name: str, size: int, form: Form) -> Carried
             image = carry_image(data, name)
             return _between_tags("file", name, upload_image(image, name) if form.upload else image)
         case "pdf":
+            # Anywhere: programs write bytes behind the end of a PDF.
+            if b"%%EOF" not in data:
+                raise AttachmentError(f"{name} is a PDF without its end", "Download it or save it again.")
             return _between_tags("file", name, _carry_pdf(data, name, form))
         case "notebook":
             cells = carry_cells(read_notebook(data, name))
@@ -310,7 +340,7 @@ def _decode(data: bytes, name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _carry_pdf(data: bytes, name: str, form: Form) -> Carried:
-    if re.search(rb"/Encrypt\s+\d+\s+\d+\s+R", data):
+    if re.search(rb"/Encrypt\s*(?:\d+\s+\d+\s+R|<<)", data):
         raise AttachmentError(
             f"{name} is an encrypted PDF, which the API cannot read", "Save it without a password, or as text."
         )

@@ -614,3 +614,79 @@ def test_a_missing_path_names_the_nearest(folder: Path) -> None:
         carry(fill("{{ path }}", {"path": Path("src/mian.py")}))
     with pytest.raises(AttachmentError, match=r"^src is a directory"):
         carry(fill("{{ path }}", {"path": Path("src")}))
+
+
+# Damaged files, and files that are not what their name says
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+PAGE = b'\n<!-- login -->\n<!DOCTYPE html>\n<html lang="en"><body>Sign in</body></html>'
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    held = io.BytesIO()
+    image.save(held, kind, **options)
+    return held.getvalue()
+
+
+def noise() -> Image.Image:
+    return Image.effect_noise((60, 60), 90)
+
+
+DAMAGED = [
+    ("report.pdf", PAGE, "report.pdf ({size}) cannot be attached: it is an HTML page named .pdf"),
+    ("photo.jpg", PAGE, "photo.jpg ({size}) cannot be attached: it is an HTML page named .jpg"),
+    ("table.xlsx", PAGE, "table.xlsx ({size}) cannot be attached: it is an HTML page named .xlsx"),
+    ("model.pdf", LFS, "model.pdf ({size}) cannot be attached: it is a Git LFS pointer, and not the file itself"),
+    ("data.csv", LFS, "data.csv ({size}) cannot be attached: it is a Git LFS pointer, and not the file itself"),
+    ("empty.png", b"", "empty.png (0 bytes) cannot be attached: it is empty"),
+    ("empty.pdf", b"", "empty.pdf (0 bytes) cannot be attached: it is empty"),
+    ("cut.pdf", pdf(3)[:-5] + b"<< >>", "cut.pdf is a PDF without its end"),
+    ("cut.png", encoded(noise(), "PNG")[:2_000], "cut.png cannot be read as an image: "),
+    ("cut.jpg", encoded(noise(), "JPEG")[:900], "cut.jpg cannot be read as an image: "),
+    ("cut.webp", encoded(noise(), "WEBP")[:900], "cut.webp cannot be read as an image: "),
+    ("head.png", encoded(noise(), "PNG")[:20], "head.png cannot be read as an image: "),
+    ("wrong.jpg", bytes(range(256)), "wrong.jpg cannot be read as an image: its bytes are not those of an image"),
+    ("locked.pdf", pdf(encrypted=True), "locked.pdf is an encrypted PDF, which the API cannot read"),
+    ("zipped.xlsx", zipped(), "zipped.xlsx ({size}) cannot be attached: it is an Office file (.xlsx)"),
+    ("broken.ipynb", b"{", "broken.ipynb"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "message"), DAMAGED, ids=[name for name, _, _ in DAMAGED])
+def test_a_damaged_file_is_refused_by_name_and_left_out_of_a_glob(
+    folder: Path, name: str, data: bytes, message: str
+) -> None:
+    (folder / "mixed").mkdir()
+    (folder / "mixed" / name).write_bytes(data)
+    (folder / "mixed" / "good.txt").write_text("good")
+    with pytest.raises(AttachmentError) as caught:
+        attach([f"mixed/{name}"], root=folder)
+    assert caught.value.message.startswith(f"mixed/{message}".format(size=human_size(len(data))))
+    assert caught.value.hint
+    carried = attach(["mixed/*"], root=folder)
+    assert names_in(carried.text) == ["mixed/good.txt"]
+    (note,) = carried.notes
+    assert note.startswith(f"--attach mixed/*: left out mixed/{name} (")
+
+
+def test_a_glob_of_damaged_files_only_is_an_error(folder: Path) -> None:
+    for number in (1, 2):
+        (folder / f"cut{number}.gif").write_bytes(b"GIF89a")
+    with pytest.raises(AttachmentError, match=r"--attach \*\.gif: none of its files can be attached: cut1\.gif \("):
+        attach(["*.gif"], root=folder)
+
+
+def test_text_named_as_something_else_is_sent_with_a_note(folder: Path) -> None:
+    (folder / "a.pdf").write_text('{"error": "not found"}')
+    carried = attach(["a.pdf"], root=folder)
+    assert '{"error": "not found"}' in carried.text
+    assert carried.notes == ("a.pdf: sent as text, which it is",)
+    for name in ("empty.txt", "page.html"):
+        (folder / name).write_bytes(PAGE if name == "page.html" else b"")
+        assert attach([name], root=folder).notes == ()
+
+
+def test_a_jpeg_with_data_behind_its_end_is_sent_as_it_is(folder: Path) -> None:
+    data = encoded(noise(), "JPEG") + b"a film of the phone" * 9
+    (folder / "motion.jpg").write_bytes(data)
+    assert base64.b64decode(attach(["motion.jpg"], root=folder).content[1]["source"]["data"]) == data
