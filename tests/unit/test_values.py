@@ -720,3 +720,35 @@ def test_nothing_heavy_is_imported_to_test_a_type() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Print options
+
+
+def test_print_options_do_not_change_the_data() -> None:
+    values = {
+        "array": np.linspace(0, 1, 300).reshape(30, 10),
+        "masked": np.ma.masked_array(np.linspace(0, 1, 20), mask=[0] * 19 + [1]),
+        "record": np.array([(1 / 3, 2)], dtype=[("a", "f8"), ("b", "i4")])[0],
+        "object": SimpleNamespace(x=np.linspace(0, 1, 7)),
+        "list": [np.linspace(0, 1, 200)],
+        "frame": pd.DataFrame({"x": [np.linspace(0, 1, 7)], "y": [pd.Series([1 / 3] * 3)]}),
+        "index": pd.Index(range(50)),
+        "floats": pd.Index([1 / 3, 2 / 3]),
+        "categories": pd.Categorical(list("abcdefghijkl")),
+        "polars": pl.DataFrame({"a": [1 / 3, 2], "l": [[1 / 3], [2.0]]}),
+        "held": SimpleNamespace(x=pl.DataFrame({"a": [1 / 3] * 30, "b": ["long " * 20] * 30})),
+    }
+    before = {name: blocks_of(value, name) for name, value in values.items()}
+    with (
+        np.printoptions(threshold=3, precision=2, edgeitems=1, suppress=True, sign="+", formatter={"float": "F".format}),
+        pd.option_context(
+            *("display.max_rows", 2, "display.precision", 1, "display.max_seq_items", 2, "display.max_colwidth", 4),
+            *("display.float_format", "{:.1f}".format),
+        ),
+        pl.Config(tbl_rows=1, float_precision=1, fmt_str_lengths=3),
+    ):
+        assert {name: blocks_of(value, name) for name, value in values.items()} == before
+        assert np.get_printoptions()["precision"] == 2
+        assert pd.get_option("display.precision") == 1
+        assert pl.Config.state()["set_float_precision"] == 1
