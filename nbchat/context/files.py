@@ -60,7 +60,9 @@ _PILLOW_SUFFIXES |= {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 _NO_TEXT = _PILLOW_SUFFIXES | {".pdf", ".xlsx", ".docx", ".pptx", ".parquet", ".npy", ".npz", ".pkl", ".zip", ".gz"}
 #: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
 _LFS = b"version https://git-lfs.github.com/spec/"
-_HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_HTML = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
 _LOAD = "Load it in a cell and send the part that matters, for example {{ df }}."
 _UNPACK = "Unpack it and attach the files in it."
 _ONLY = "Only text, images, PDF and notebooks can be attached."
@@ -238,7 +240,9 @@ def carry_bytes(data: bytes, name: str) -> Carried | None:
 def _kind(head: bytes, suffix: str) -> Kind | Refusal:
     """Return what a file is, by its first bytes and, where these do not tell, by its suffix."""
     if head.startswith(_LFS):
-        return Refusal("a Git LFS pointer, and not the file itself", "Get the file: run git lfs pull in the repository.")
+        return Refusal(
+            "a Git LFS pointer, and not the file itself", "Get the file: run git lfs pull in the repository."
+        )
     if suffix in _NO_TEXT and not head:
         return Refusal("empty", "Save it or download it again.")
     if suffix in _NO_TEXT and _HTML.match(head):

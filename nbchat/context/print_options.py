@@ -65,7 +65,8 @@ _POLARS: dict[str, Any] = {
 @contextlib.contextmanager
 def default_print_options() -> Iterator[None]:
     """Set the print options of the libraries that are loaded to their defaults, and restore them at the end."""
-    numpy, pandas, polars = (sys.modules.get(name) for name in ("numpy", "pandas", "polars"))
+    modules: Any = sys.modules
+    numpy, pandas, polars = (modules.get(name) for name in ("numpy", "pandas", "polars"))
     # Setting an option of pandas and polars takes much longer than reading one, so only changed options are set.
     with contextlib.ExitStack() as stack:
         # A module that is only half imported does not have these names yet.

@@ -109,7 +109,7 @@ def answer_tool(T: Any) -> dict[str, Any]:
     return {
         "name": "answer",
         "description": f"Give the answer: {answer_type.name}. Call this once, with the whole answer.",
-        "input_schema": answer_type.schema,
+        "input_schema": answer_type.input_schema,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbchat.context.tool_results import tool_content
+from nbchat.core.visible import visible_line
 from nbchat.engine.host import Host
 from nbchat.options import Options
 from nbchat.tools.approval import Approval
@@ -42,20 +43,23 @@ def select_tools(
     Raises:
         InputError: a name is not defined, a function cannot be described, or two tools have one name.
     """
-    names = list(_split_names(options.tools))
+    names = list(_split_names(options.tools, mcp))
     served = [name for name in names if isinstance(name, str) and mcp is not None and mcp.owns(name)]
     scope = namespace if namespace is not None else host.namespace
     named = resolve((name for name in names if name not in served), scope, tool_content)
     tools = _without_repeats([*marked(namespace or {}, tool_content), *named])
-    tools += mcp.tools(served) if mcp is not None and served else ()
+    if mcp is not None and served:
+        tools += mcp.tools(served)
+        for note in mcp.new_notes():
+            host.say(visible_line(note))
     if options.run:
         tools.append(host.run_python())
     return Toolbox(tools, Approval(options.approve, host.ask, host.say, remembered))
 
 
-def _split_names(names: Iterable[Any]) -> Iterator[Any]:
+def _split_names(names: Iterable[Any], mcp: McpServers | None) -> Iterator[Any]:
     for name in names:
-        if isinstance(name, str):
+        if isinstance(name, str) and not (mcp is not None and mcp.has_tool(name)):
             yield from (word.strip() for word in name.split(",") if word.strip())
         else:
             yield name

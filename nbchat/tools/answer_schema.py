@@ -19,10 +19,12 @@ A test compares the two. We do not call the SDK's function, for three reasons:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from nbchat.core.errors import SchemaError
+from nbchat.tools.references import named_definitions, target_of, with_root_references
 from nbchat.tools.schema import SUPPORTED_TYPES_HINT
 
 __all__ = ["answer_schema", "wrapper_key"]
@@ -50,15 +52,16 @@ def answer_schema(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     Raises:
         SchemaError: The API cannot be asked for this. The message names the field.
     """
+    schema = with_root_references(schema, name)
     key = wrapper_key(schema)
-    definitions = _definitions(schema)
+    definitions = named_definitions(schema)
     root = {word: part for word, part in schema.items() if word not in ("definitions", "$defs")}
     if key:
         root = {"type": "object", "properties": {key: root}, "required": [key]}
-    elif "$ref" in root:
+    else:
         # The API wants an object at the root, and a reference is not an object. pydantic writes a
         # reference there for a class that contains itself.
-        root = dict(definitions[_target(root["$ref"])])
+        root = dict(_resolved(root, definitions))
     result = _converted(root, name)
     if definitions:
         result["$defs"] = {title: _converted(part, title) for title, part in definitions.items()}
@@ -69,28 +72,27 @@ def wrapper_key(schema: Mapping[str, Any]) -> str:
     """Return the name of the field that holds a root which is not an object, or "" for an object.
 
     Raises:
-        SchemaError: The root refers to a definition that does not exist.
+        SchemaError: The root refers to a definition that does not exist, or to itself.
     """
-    definitions = _definitions(schema)
-    seen: set[str] = set()
-    # Definitions may refer to each other in a circle.
-    while "$ref" in schema and schema["$ref"] not in seen:
-        seen.add(schema["$ref"])
-        if _target(schema["$ref"]) not in definitions:
-            raise SchemaError(f"the schema refers to {schema['$ref']}, which it does not define", "Put it into $defs.")
-        schema = definitions[_target(schema["$ref"])]
+    schema = with_root_references(schema, "the schema")
+    schema = _resolved(schema, named_definitions(schema))
     if schema.get("type") == "object":
         return ""
     return "items" if schema.get("type") == "array" else "value"
 
 
-def _target(reference: str) -> str:
-    return reference.rpartition("/")[2]
-
-
-def _definitions(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the definitions under the current name of the keyword and under the name before 2019."""
-    return {**schema.get("definitions", {}), **schema.get("$defs", {})}
+def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema that a schema means which is only a reference."""
+    seen: set[str] = set()
+    while isinstance(schema, Mapping) and "$ref" in schema:
+        reference = schema["$ref"]
+        if reference in seen:
+            raise SchemaError(f"{reference} refers only to itself", "Write the schema that it means.")
+        seen.add(reference)
+        schema = definitions[target_of(reference)]
+    if not isinstance(schema, Mapping):
+        raise SchemaError(f"a schema must be an object, not {schema!r}", "See json-schema.org.")
+    return schema
 
 
 def _converted(schema: Any, path: str) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def _converted(schema: Any, path: str) -> dict[str, Any]:
     if not isinstance(schema, Mapping):
         raise SchemaError(f"{path}: a schema must be an object, not {schema!r}", "See json-schema.org.")
     if "$ref" in schema:
-        return {"$ref": f"#/$defs/{_target(schema['$ref'])}"}
+        return {"$ref": f"#/$defs/{target_of(schema['$ref'])}"}
     rest = {word: part for word, part in schema.items() if word not in _SILENT}
     kind = rest.pop("type", None)
     result = _take_literals(rest)
@@ -128,7 +130,8 @@ def _take_literals(rest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float, bool))
+    # JSON has no nan and no infinity.
+    return value is None or isinstance(value, (str, int, bool)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _divided_by_type(kinds: list[str], rest: Mapping[str, Any]) -> dict[str, Any]:

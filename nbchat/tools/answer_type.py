@@ -7,6 +7,7 @@ but the answer is checked against the type itself. So a limit that the API does 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -17,6 +18,8 @@ from typing import Any
 from nbchat.core.errors import InputError, ParseError, SchemaError
 from nbchat.core.extension_points import provided
 from nbchat.tools.answer_schema import answer_schema, wrapper_key
+from nbchat.tools.input_schema import InputSchema
+from nbchat.tools.references import with_root_references
 from nbchat.tools.schema import JsonType, type_name
 
 __all__ = ["AnswerType"]
@@ -55,9 +58,11 @@ class _DictType:
             copy: dict[str, Any] = json.loads(json.dumps(schema))
         except (TypeError, *_UNREADABLE) as error:
             raise SchemaError(f"{name} is not JSON: {error}", 'Write types as text: {"type": "string"}.') from None
+        # First the errors of our own, which name the field by its path. The check below explains the others.
+        with contextlib.suppress(AttributeError, TypeError):
+            answer_schema(copy, name)
+            copy = with_root_references(copy, name)
         validator = jsonschema.validators.validator_for(copy, jsonschema.Draft202012Validator)
-        # First the errors of our own, which name the field by its path.
-        answer_schema(copy, name)
         try:
             validator.check_schema(copy)
         except jsonschema.SchemaError as error:
@@ -85,6 +90,7 @@ class AnswerType:
     schema: dict[str, Any]
     _wrapper: str
     _source: JsonType | _DictType
+    _input: InputSchema
 
     @classmethod
     def of(cls, T: Any) -> AnswerType:
@@ -98,7 +104,13 @@ class AnswerType:
             return T
         name = type_name(T)
         source = _DictType.of(T, name) if isinstance(T, Mapping) else JsonType.of(T)
-        return cls(name, answer_schema(source.schema, name), wrapper_key(source.schema), source)
+        schema = answer_schema(source.schema, name)
+        return cls(name, schema, wrapper_key(source.schema), source, InputSchema.of(schema, name))
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """Return the schema in the form for the input of a tool, where properties have other names."""
+        return self._input.schema
 
     def parse(self, text: str) -> Any:
         """Return the instance in the text of an answer. The JSON may be fenced, and may have prose around it.
@@ -110,6 +122,7 @@ class AnswerType:
             value = _json_in(text)
         except ValueError as error:
             raise _misfit(self.name, (str(error),)) from None
+        value = self._input.restored(value)
         # Models often leave the wrapper out when they are asked in words, so it is optional here.
         if self._wrapper and isinstance(value, Mapping) and set(value) == {self._wrapper}:
             value = value[self._wrapper]

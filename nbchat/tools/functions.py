@@ -11,9 +11,10 @@ from typing import Any, TypeGuard, TypeVar, overload
 from nbchat.core.errors import OptionError, SchemaError, nearest
 from nbchat.options import APPROVALS
 from nbchat.tools.coroutine import run_coroutine
+from nbchat.tools.input_schema import InputSchema
 from nbchat.tools.schema import JsonType
 from nbchat.tools.signature import default_of, default_schema, documentation_of, hint_of, name_of, signature_of
-from nbchat.tools.toolbox import Outcome, ToContent, Tool, error_text, failure, wire_name
+from nbchat.tools.toolbox import Outcome, ToContent, Tool, described, error_text, failure, wire_name
 
 __all__ = ["FunctionTool", "is_tool", "marked", "resolve", "tool"]
 
@@ -168,6 +169,18 @@ def _as_tool(value: Any, shown: str, to_content: ToContent) -> Tool:
     return value if _is_ready(value) else FunctionTool(value, shown, to_content)
 
 
+def _typed_dict(fields: dict[str, Any]) -> Any:
+    """Return a type for the arguments with these names.
+
+    A TypedDict and not a pydantic model, and made by a call and not by a class body: parameters
+    may be named "self", "model_config" or "_hidden", which a model could not have as fields.
+    """
+    import typing_extensions
+
+    arguments: Any = typing_extensions.TypedDict("arguments", fields)  # type: ignore[misc]  # not a literal
+    return arguments
+
+
 def _with_code(function: object) -> tuple[object, ...]:
     """Return the function and its code: %autoreload puts new code into the old function."""
     return (function, function.__code__) if inspect.isfunction(function) else (function,)
@@ -207,7 +220,9 @@ class FunctionTool:
         documentation = documentation_of(function)
         self._description = mark.description or documentation.text
         self._arguments, self._extra = self._types_of_arguments()
+        self._parameters = self._parameters_of_properties()
         self._schema = self._described(documentation.parameters)
+        self._input = InputSchema.of(self._schema, f"tool {self.shown}")
 
     def __repr__(self) -> str:
         return f"<tool {self.shown}{self._signature}>"
@@ -225,8 +240,14 @@ class FunctionTool:
 
     def definition(self) -> dict[str, Any]:
         """Return the entry in ``tools`` of a request."""
-        definition: dict[str, Any] = {"name": self.name, "input_schema": self._schema}
-        return {**definition, "description": self._description} if self._description else definition
+        definition: dict[str, Any] = {"name": self.name, "input_schema": self._input.schema}
+        description = described(self.shown, self._description)
+        return {**definition, "description": description} if description else definition
+
+    def read_arguments(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the input of a call with the names that the function itself uses."""
+        restored: Mapping[str, Any] = self._input.restored(arguments)
+        return restored
 
     def _types_of_arguments(self) -> tuple[JsonType, JsonType | None]:
         """Return the type of all named arguments together, and the type of each one in ``**extra``."""
@@ -243,9 +264,7 @@ class FunctionTool:
             required = default_of(parameter) is parameter.empty
             hints[name] = hint
             fields[name] = typing_extensions.Required[hint] if required else typing_extensions.NotRequired[hint]
-        # A TypedDict and not a pydantic model, and made by a call and not by a class body: parameters
-        # may be named "self", "model_config" or "_hidden", which a model could not have as fields.
-        arguments: Any = typing_extensions.TypedDict("arguments", fields)  # type: ignore[misc]  # not a literal
+        arguments = _typed_dict(fields)
         try:
             return JsonType.of(arguments, f"tool {self.shown}"), extra
         except SchemaError:
@@ -254,17 +273,37 @@ class FunctionTool:
                 JsonType.of(hint, f"tool {self.shown}: parameter {name}")
             raise
 
+    def _parameters_of_properties(self) -> dict[str, str]:
+        """Return the names of the parameters by those of their properties. They differ with ``Field(alias=…)``."""
+        properties = self._arguments.schema["properties"]
+        names = [name for name, one in self._signature.parameters.items() if one.kind is not one.VAR_KEYWORD]
+        if set(properties) == set(names):
+            return {name: name for name in names}
+        found: dict[str, str] = {}
+        for name in names:
+            hint = hint_of(self._signature.parameters[name], self.function, self.shown)
+            alone: Any = _typed_dict({name: hint})
+            for key in JsonType.of(alone, f"tool {self.shown}: parameter {name}").schema["properties"]:
+                if key in found:
+                    raise SchemaError(
+                        f"tool {self.shown}: parameters {found[key]} and {name} have the same name {key}",
+                        "Give one of them another alias.",
+                    )
+                found[key] = name
+        return found
+
     def _described(self, descriptions: Mapping[str, str]) -> dict[str, Any]:
         """Return the input schema: an object with a property for each parameter."""
         schema = copy.deepcopy(self._arguments.schema)
         schema.pop("title", None)
         schema["additionalProperties"] = False
         for name, part in schema["properties"].items():
-            default = default_of(self._signature.parameters[name])
+            parameter = self._parameters[name]
+            default = default_of(self._signature.parameters[parameter])
             if default is not inspect.Parameter.empty:
                 part |= default_schema(default)
-            if name in descriptions:
-                part.setdefault("description", descriptions[name])
+            if parameter in descriptions:
+                part.setdefault("description", descriptions[parameter])
         if self._extra is not None:
             extra = copy.deepcopy(self._extra.schema)
             schema["$defs"] = {**schema.get("$defs", {}), **extra.pop("$defs", {})}
@@ -307,7 +346,7 @@ class FunctionTool:
         An async function runs to its end. Raise nothing but KeyboardInterrupt: any other exception
         becomes an error result, which the model reads.
         """
-        values, extra, problems = self._converted(arguments)
+        values, extra, problems = self._converted(self.read_arguments(arguments))
         if problems:
             listed = "\n".join(problems)
             return failure(f"The arguments do not fit, so {self.shown} did not run.\n{listed}")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nbchat.core.errors import InputError, OptionError, keep_secret, nearest
 from nbchat.tools.coroutine import BackgroundLoop
 from nbchat.tools.mcp_server import Address, Command, McpServer, Timeouts
-from nbchat.tools.toolbox import Outcome, Tool, wire_name
+from nbchat.tools.mcp_stream import input_schema
+from nbchat.tools.toolbox import Outcome, Tool, described, wire_name
 
 if TYPE_CHECKING:
     import mcp_types
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["McpServers", "ServerState"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 #: An alias, because inside the class "list" is a method.
@@ -140,16 +142,25 @@ class McpServers:
             server_name, _, tool_name = name.partition(".")
             server = self._find(server_name)
             server.refresh()
-            offered = {tool.name: tool for tool in server.tools}
+            offered = _offered(server)
             if tool_name and tool_name not in offered:
                 hint = nearest(tool_name, offered)
                 raise OptionError(
                     f"the MCP server {server_name} has no tool {tool_name}", hint or f"It has {', '.join(offered)}."
                 )
-            for definition in [offered[tool_name]] if tool_name else offered.values():
-                tool = _McpTool(server, definition)
+            for tool in [offered[tool_name]] if tool_name else offered.values():
                 tools[tool.name] = tool
         return list(tools.values())
+
+    def has_tool(self, name: str) -> bool:
+        """Return True if a server has a tool of exactly this name, which may contain a comma."""
+        server_name, _, tool_name = name.partition(".")
+        server = self._servers.get(server_name)
+        return server is not None and any(tool.name == tool_name for tool in server.tools)
+
+    def new_notes(self) -> tuple[str, ...]:
+        """Return what was skipped or left out of what the servers wrote, each line only once."""
+        return tuple(f"{server.name}: {note}" for server in self._servers.values() for note in server.new_notes())
 
     def close(self) -> None:
         """Stop all servers and the background thread."""
@@ -173,10 +184,11 @@ class _McpTool:
     trusted = False
     code: str | None = None
 
-    def __init__(self, server: McpServer, tool: mcp_types.Tool) -> None:
+    def __init__(self, server: McpServer, tool: mcp_types.Tool, *, apart: bool = False) -> None:
         self._server, self._tool = server, tool
         self.shown = f"{server.name}.{tool.name}"
-        self.name = wire_name(self.shown)
+        self.name = wire_name(self.shown, apart=apart)
+        self._input = input_schema(tool.input_schema)
         self.approve = server.approve
 
     def __repr__(self) -> str:
@@ -189,14 +201,32 @@ class _McpTool:
 
     def definition(self) -> dict[str, Any]:
         """Return the entry in ``tools`` of a request."""
-        # The API requires these two keywords, and servers leave them out for tools without parameters.
-        schema = {"type": "object", "properties": {}, **self._tool.input_schema}
-        description = {"description": self._tool.description} if self._tool.description else {}
-        return {"name": self.name, **description, "input_schema": schema}
+        text = described(self._tool.name, self._tool.description or "")
+        description = {"description": text} if text else {}
+        return {"name": self.name, **description, "input_schema": self._input.schema}
+
+    def read_arguments(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the input of a call with the names that the server itself uses."""
+        restored: Mapping[str, Any] = self._input.restored(arguments)
+        return restored
 
     def call(self, arguments: Mapping[str, Any]) -> Outcome:
         """Send the call to the server and wait for its result."""
-        return self._server.call(self._tool.name, arguments)
+        return self._server.call(self._tool.name, self.read_arguments(arguments))
+
+
+def _offered(server: McpServer) -> dict[str, _McpTool]:
+    """Return the tools of a server by their own names. Two of them never have the same name in requests."""
+    tools: dict[str, _McpTool] = {}
+    taken: set[str] = set()
+    # A tool whose name needs no change keeps the name, also if it is listed later.
+    for definition in sorted(server.tools, key=lambda one: _PLAIN.fullmatch(one.name) is None):
+        tool = _McpTool(server, definition)
+        if tool.name in taken:
+            tool = _McpTool(server, definition, apart=True)
+        taken.add(tool.name)
+        tools[definition.name] = tool
+    return {definition.name: tools[definition.name] for definition in server.tools}
 
 
 def _tool_names(server: McpServer) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import concurrent.futures
 import contextlib
 import json
 import math
+import os
 import re
 import shlex
 import tempfile
@@ -23,9 +24,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from nbchat.certificates import check_certificates
+from nbchat.content.blocks import one_line
 from nbchat.core.errors import ConnectionFailed, InputError, NbchatError, redact
 from nbchat.tools.coroutine import BackgroundLoop, wait_for
 from nbchat.tools.mcp_content import content_of, text_of
+from nbchat.tools.mcp_stream import checked
 from nbchat.tools.toolbox import Outcome, failure
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ _STOP_S = 10
 #: A server that always returns a next page would be read forever.
 _MAX_PAGES = 100
 #: The end of the standard error that messages quote.
-_MAX_LOG_CHARACTERS = 4000
+_MAX_LOG_BYTES = 4000
 _MAX_QUOTED_CHARACTERS = 500
 
 
@@ -72,7 +75,10 @@ class Command:
 
         command, *arguments = self.words
         # The library adds a few variables such as PATH and HOME, but not the rest of this environment with its keys.
-        parameters = StdioServerParameters(command=command, args=arguments, env=dict(self.environment))
+        # A server that prints in another encoding must not end the connection.
+        parameters = StdioServerParameters(
+            command=command, args=arguments, env=dict(self.environment), encoding_error_handler="replace"
+        )
         return stdio_client(parameters, errlog=log)
 
 
@@ -129,6 +135,8 @@ class McpServer:
         self.name, self.target, self.approve = name, target, approve
         self.tools: tuple[mcp_types.Tool, ...] = ()
         self.problem = ""
+        self._notes: dict[str, str] = {}
+        self._told = 0
         self.membership: Membership | None = Membership()
         self._loop, self._timeouts = loop, timeouts
         self._client: mcp.Client | None = None
@@ -177,8 +185,9 @@ class McpServer:
 
         try:
             with anyio.fail_after(self._timeouts.start_s) as starting:
-                async with Client(self.target.connect(self._log), read_timeout_seconds=self._timeouts.call_s) as client:
-                    self.tools = await _list_tools(client)
+                connection = checked(self.target.connect(self._log), self._note)
+                async with Client(connection, read_timeout_seconds=self._timeouts.call_s) as client:
+                    self.tools = await self._list_tools(client)
                     # The scope of the timeout surrounds the whole life of the connection, so the timeout is lifted.
                     starting.deadline = math.inf
                     self._client = client
@@ -214,13 +223,40 @@ class McpServer:
         """
         if self._client is not None:
             try:
-                self.tools = self._loop.run(_list_tools(self._client), self._timeouts.start_s)
+                self.tools = self._loop.run(self._list_tools(self._client), self._timeouts.start_s)
                 return
             except Exception:
                 # The client does not notice that a server is gone before it sends something. Whatever
                 # the error is, a fresh start either repairs it or explains it better.
                 self.stop()
         self._running_client()
+
+    async def _list_tools(self, client: mcp.Client) -> tuple[mcp_types.Tool, ...]:
+        """Return the tools of all pages, each name once."""
+        tools: dict[str, mcp_types.Tool] = {}
+        cursors: list[str | None] = [None]
+        while len(cursors) <= _MAX_PAGES:
+            page = await client.list_tools(cursor=cursors[-1])
+            for tool in page.tools:
+                if tools.setdefault(tool.name, tool) is not tool:
+                    self._note(f"the tool {one_line(tool.name)} is listed twice, and the first one is offered")
+            if not page.next_cursor:
+                break
+            if page.next_cursor in cursors:
+                self._note("its list of tools has a page that leads back to itself")
+                break
+            cursors.append(page.next_cursor)
+        return tuple(tools.values())
+
+    def _note(self, text: str, kind: str = "") -> None:
+        """Keep a note, and of those of one kind only the first: a server may print in each call."""
+        self._notes.setdefault(kind or text, text)
+
+    def new_notes(self) -> tuple[str, ...]:
+        """Return what was skipped or left out of what the server wrote, a line for each, and each line only once."""
+        new = tuple(self._notes.values())[self._told :]
+        self._told = len(self._notes)
+        return new
 
     def _running_client(self) -> mcp.Client:
         """Return the client of the open connection. Restart a server that ended."""
@@ -294,23 +330,11 @@ class McpServer:
         """Return the end of the server's standard error as a line of a message, or ""."""
         if self._log is None or self._log.closed:
             return ""
-        self._log.seek(0)
-        lines = [line.strip() for line in self._log.read()[-_MAX_LOG_CHARACTERS:].splitlines() if line.strip()]
+        # Only the end, since a server may have written gigabytes.
+        self._log.seek(max(os.fstat(self._log.fileno()).st_size - _MAX_LOG_BYTES, 0))
+        lines = [line.strip() for line in self._log.read().splitlines() if line.strip()]
         quoted = redact(" / ".join(lines[-2:]))[:_MAX_QUOTED_CHARACTERS]
         return f"\nIt said: {quoted}" if quoted else ""
-
-
-async def _list_tools(client: mcp.Client) -> tuple[mcp_types.Tool, ...]:
-    """Return the tools of all pages."""
-    tools: list[mcp_types.Tool] = []
-    cursor: str | None = None
-    for _ in range(_MAX_PAGES):
-        page = await client.list_tools(cursor=cursor)
-        tools += page.tools
-        cursor = page.next_cursor
-        if not cursor:
-            break
-    return tuple(tools)
 
 
 def _innermost(error: BaseException) -> BaseException:

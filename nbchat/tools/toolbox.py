@@ -27,6 +27,7 @@ __all__ = [
     "ToContent",
     "Tool",
     "Toolbox",
+    "described",
     "error_text",
     "failure",
     "wire_name",
@@ -79,7 +80,8 @@ class Tool(Protocol):
         code: The name of the argument that is source code, or None.
 
     A tool may also have ``origin``, the objects that a permission for it depends on
-    (:mod:`nbchat.tools.permissions`).
+    (:mod:`nbchat.tools.permissions`), and ``read_arguments``, a function that returns the input of a call with
+    the names that the tool itself uses and the user reads.
     """
 
     name: str
@@ -111,17 +113,31 @@ def error_text(error: BaseException) -> str:
 INTERRUPTED = failure("The user interrupted this call; it did not finish.")
 
 
-def wire_name(shown: str) -> str:
+def wire_name(shown: str, *, apart: bool = False) -> str:
     """Return the name in requests: at most 64 ASCII letters, digits, ``_`` and ``-``.
 
     People write ``weather.today`` or ``files.read``. A dot becomes ``__``, and any other character ``_``.
+
+    Args:
+        shown: The name that people read.
+        apart: Add a digest of the name, since another tool has the name that it would get otherwise.
     """
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", shown.replace(".", "__")) or "_"
-    if len(name) <= MAX_NAME_CHARACTERS:
+    if shown.isascii() and len(name) <= MAX_NAME_CHARACTERS and not apart:
         return name
-    # Two long names that begin alike must stay different.
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    # Two long names that begin alike must stay different, and so must two names in Chinese.
+    source = name if shown.isascii() and not apart else shown
+    if not shown.isascii():
+        name = name.strip("_") or "tool"
+    digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{name[: MAX_NAME_CHARACTERS - len(digest) - 1]}_{digest}"
+
+
+def described(shown: str, description: str) -> str:
+    """Return the description of a tool, with its name if the name in requests tells the model nothing."""
+    if shown.isascii():
+        return description
+    return f"{shown}: {description}" if description else shown
 
 
 class Toolbox:
@@ -166,7 +182,8 @@ class Toolbox:
             return failure(
                 f"The arguments of {call.name} were no whole JSON object, so it did not run: {call.arguments}"
             )
-        arguments: Mapping[str, Any] = call.input
+        read = getattr(tool, "read_arguments", None)
+        arguments: Mapping[str, Any] = read(call.input) if read is not None else call.input
         note = ""
         if self._approval is not None:
             decision = self._approval.decide(tool, arguments)

@@ -478,8 +478,12 @@ def test_results_are_content(value, text):
     assert part == {"type": "text", "text": text}
 
 
+#: One pixel.
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAACklEQVR4nGMAAQAABQABDQottAAAAABJRU5ErkJggg=="
+
+
 def test_content_blocks_pass_through_and_a_better_converter_is_used():
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 
     def f():
         return [image, {"type": "text", "text": "that"}]

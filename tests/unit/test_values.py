@@ -741,7 +741,9 @@ def test_print_options_do_not_change_the_data() -> None:
     }
     before = {name: blocks_of(value, name) for name, value in values.items()}
     with (
-        np.printoptions(threshold=3, precision=2, edgeitems=1, suppress=True, sign="+", formatter={"float": "F".format}),
+        np.printoptions(
+            threshold=3, precision=2, edgeitems=1, suppress=True, sign="+", formatter={"float": "F".format}
+        ),
         pd.option_context(
             *("display.max_rows", 2, "display.precision", 1, "display.max_seq_items", 2, "display.max_colwidth", 4),
             *("display.float_format", "{:.1f}".format),
