@@ -138,7 +138,7 @@ class Session:
         if self._mcp is None:
             from nbchat.tools.mcp import McpServers
 
-            self._mcp = McpServers()
+            self._mcp = McpServers(say=self.host.say)
         return self._mcp
 
     def conversation(self, name: str) -> Conversation:

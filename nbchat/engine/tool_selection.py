@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbchat.context.tool_results import tool_content
-from nbchat.core.visible import visible_line
 from nbchat.engine.host import Host
 from nbchat.options import Options
 from nbchat.tools.approval import Approval
@@ -48,10 +47,7 @@ def select_tools(
     scope = namespace if namespace is not None else host.namespace
     named = resolve((name for name in names if name not in served), scope, tool_content)
     tools = _without_repeats([*marked(namespace or {}, tool_content), *named])
-    if mcp is not None and served:
-        tools += mcp.tools(served)
-        for note in mcp.new_notes():
-            host.say(visible_line(note))
+    tools += mcp.tools(served) if mcp is not None and served else ()
     if options.run:
         tools.append(host.run_python())
     return Toolbox(tools, Approval(options.approve, host.ask, host.say, remembered))

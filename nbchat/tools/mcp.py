@@ -6,11 +6,12 @@ import atexit
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat.core.errors import InputError, OptionError, keep_secret, nearest
+from nbchat.core.visible import visible_line
 from nbchat.tools.coroutine import BackgroundLoop
 from nbchat.tools.mcp_server import Address, Command, McpServer, Timeouts
 from nbchat.tools.mcp_stream import input_schema
@@ -46,12 +47,16 @@ class McpServers:
     Args:
         timeout: Seconds for one call.
         start_timeout: Seconds for starting a server and listing its tools.
+        say: Shows the user a line about a server, such as a tool that was left out.
     """
 
-    def __init__(self, timeout: float = 300, start_timeout: float = 30) -> None:
+    def __init__(
+        self, timeout: float = 300, start_timeout: float = 30, *, say: Callable[[str], None] | None = None
+    ) -> None:
         self.timeouts = Timeouts(timeout, start_timeout)
         self._servers: dict[str, McpServer] = {}
         self._loop = BackgroundLoop("nbchat-mcp")
+        self._say = say or (lambda text: None)
 
     def add(
         self,
@@ -101,7 +106,10 @@ class McpServers:
         server = McpServer(name, wanted, loop=self._loop, timeouts=self.timeouts, approve=approve)
         if not self._loop.running:
             atexit.register(self.close)
-        server.start()
+        try:
+            server.start()
+        finally:
+            self._tell(server)  # also after a failure, which the text may explain
         self._servers[name] = server
         return _tool_names(server)
 
@@ -142,6 +150,7 @@ class McpServers:
             server_name, _, tool_name = name.partition(".")
             server = self._find(server_name)
             server.refresh()
+            self._tell(server)
             offered = _offered(server)
             if tool_name and tool_name not in offered:
                 hint = nearest(tool_name, offered)
@@ -158,9 +167,10 @@ class McpServers:
         server = self._servers.get(server_name)
         return server is not None and any(tool.name == tool_name for tool in server.tools)
 
-    def new_notes(self) -> tuple[str, ...]:
-        """Return what was skipped or left out of what the servers wrote, each line only once."""
-        return tuple(f"{server.name}: {note}" for server in self._servers.values() for note in server.new_notes())
+    def _tell(self, server: McpServer) -> None:
+        """Say what was skipped or left out of what a server wrote, each line once."""
+        for note in server.new_notes():
+            self._say(visible_line(f"{server.name}: {note}"))
 
     def close(self) -> None:
         """Stop all servers and the background thread."""

@@ -177,6 +177,7 @@ class McpServer:
         """
         import anyio
         from mcp import Client
+        from mcp.shared.message import SessionMessage
 
         self._stop = asyncio.Event()
         self.problem = ""
@@ -185,7 +186,7 @@ class McpServer:
 
         try:
             with anyio.fail_after(self._timeouts.start_s) as starting:
-                connection = checked(self.target.connect(self._log), self._note)
+                connection = checked(self.target.connect(self._log), self._note, SessionMessage)
                 async with Client(connection, read_timeout_seconds=self._timeouts.call_s) as client:
                     self.tools = await self._list_tools(client)
                     # The scope of the timeout surrounds the whole life of the connection, so the timeout is lifted.

@@ -13,18 +13,13 @@ import functools
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from nbchat.content.blocks import one_line
 from nbchat.core.errors import SchemaError, redact
 from nbchat.tools.input_schema import InputSchema
-
-if TYPE_CHECKING:
-    from mcp.client import Transport
-    from mcp.client._transport import ReadStream, TransportStreams
-    from mcp.shared.message import SessionMessage
 
 __all__ = ["checked", "input_schema"]
 
@@ -32,6 +27,10 @@ __all__ = ["checked", "input_schema"]
 _MESSAGE = re.compile(r'\{\s*"(?:jsonrpc|id|result|error|method)"')
 _MAX_BEGINNINGS = 5
 _QUOTED_CHARACTERS = 60
+
+#: A stream of the library, and a message in it or an exception. Their types are only in :mod:`nbchat.tools.mcp_server`.
+_Stream: TypeAlias = Any
+_Item: TypeAlias = Any
 
 # Without a handler, Python prints the tracebacks of the library under the cell. The handlers of the user get them.
 logging.getLogger("mcp").addHandler(logging.NullHandler())
@@ -43,7 +42,10 @@ def input_schema(schema: Mapping[str, Any]) -> InputSchema:
     Raises:
         SchemaError: The API would refuse the schema.
     """
-    return _input_schema(json.dumps(schema))
+    try:
+        return _input_schema(json.dumps(schema))
+    except RecursionError:
+        raise SchemaError("its inputSchema is nested too deeply", "") from None
 
 
 # Tools are listed again for each request.
@@ -60,15 +62,20 @@ def _input_schema(text: str) -> InputSchema:
 
 
 @contextlib.asynccontextmanager
-async def checked(transport: Transport, note: Note) -> AsyncIterator[TransportStreams]:
+async def checked(
+    transport: contextlib.AbstractAsyncContextManager[tuple[_Stream, _Stream]],
+    note: Note,
+    message: Callable[[Any], _Item],
+) -> AsyncIterator[tuple[_Stream, _Stream]]:
     """Connect as ``transport`` does, and check what the server writes.
 
     Args:
         transport: The connection to the server.
         note: Called with a line for the user, and with its kind if only the first line of a kind is wanted.
+        message: Makes an item of the stream of a JSON-RPC message.
     """
     async with transport as (reading, writing):
-        yield _CheckedStream(reading, note), writing
+        yield _CheckedStream(reading, note, message), writing
 
 
 class Note(Protocol):
@@ -80,19 +87,19 @@ class Note(Protocol):
 class _CheckedStream:
     """The messages that a server writes, without what is no message and without tools that cannot be offered."""
 
-    def __init__(self, stream: ReadStream[SessionMessage | Exception], note: Note) -> None:
-        self._stream, self._note = stream, note
+    def __init__(self, stream: _Stream, note: Note, message: Callable[[Any], _Item]) -> None:
+        self._stream, self._note, self._message = stream, note, message
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)  # the library looks for more than its protocol has
 
-    async def receive(self) -> SessionMessage | Exception:
+    async def receive(self) -> _Item:
         return self._checked(await self._stream.receive())
 
     def __aiter__(self) -> _CheckedStream:
         return self
 
-    async def __anext__(self) -> SessionMessage | Exception:
+    async def __anext__(self) -> _Item:
         return self._checked(await self._stream.__anext__())
 
     async def aclose(self) -> None:
@@ -105,9 +112,10 @@ class _CheckedStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        return await self._stream.__aexit__(kind, error, traceback)
+        handled: bool | None = await self._stream.__aexit__(kind, error, traceback)
+        return handled
 
-    def _checked(self, item: SessionMessage | Exception) -> SessionMessage | Exception:
+    def _checked(self, item: _Item) -> _Item:
         if isinstance(item, Exception):
             return self._recovered(item)
         result = getattr(item.message, "result", None)
@@ -117,10 +125,9 @@ class _CheckedStream:
                 del result["nextCursor"]
         return item
 
-    def _recovered(self, error: Exception) -> SessionMessage | Exception:
+    def _recovered(self, error: Exception) -> _Item:
         """Return the message at the end of a line that begins with other text, or the error."""
         import pydantic
-        from mcp.shared.message import SessionMessage
         from mcp_types import jsonrpc_message_adapter
 
         if not isinstance(error, pydantic.ValidationError):
@@ -133,7 +140,7 @@ class _CheckedStream:
         starts = [match.start() for match in _MESSAGE.finditer(text)] if isinstance(line, str) else []
         for start in starts[:_MAX_BEGINNINGS]:
             with contextlib.suppress(ValueError):
-                message = SessionMessage(jsonrpc_message_adapter.validate_json(text[start:], by_name=False))
+                message = self._message(jsonrpc_message_adapter.validate_json(text[start:], by_name=False))
                 text = text[:start]
                 break
         shown = redact(one_line(text, _QUOTED_CHARACTERS))

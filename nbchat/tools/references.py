@@ -21,8 +21,19 @@ __all__ = ["PARTS", "named_definitions", "target_of", "with_parts", "with_root_r
 _CONTAINERS = ("$defs", "definitions")
 #: Keywords whose value is one schema, a list of schemas, or an object of schemas.
 _ONE = frozenset(
-    ["items", "additionalItems", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else"]
-    + ["unevaluatedItems", "unevaluatedProperties"]
+    [
+        "items",
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "propertyNames",
+        "not",
+        "if",
+        "then",
+        "else",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    ]
 )
 _LISTS = frozenset(["anyOf", "oneOf", "allOf", "prefixItems", "items"])
 _OBJECTS = frozenset(["properties", "patternProperties", "dependentSchemas", *_CONTAINERS])
@@ -35,7 +46,7 @@ _Scopes: TypeAlias = tuple[Mapping[str, Any], ...]
 
 
 def with_parts(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a schema with ``change`` called on each schema directly in it. Other values, such as a default, are kept."""
+    """Return a schema with ``change`` called on each schema directly in it. Keep other values, such as a default."""
     result: dict[str, Any] = {}
     for word, value in schema.items():
         if word in _OBJECTS and isinstance(value, Mapping):

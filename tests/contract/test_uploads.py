@@ -320,7 +320,7 @@ def test_upload_without_a_file_is_refused():
 
 
 def test_a_budget_counts_the_file_before_it_is_uploaded(folder: Path):
-    (folder / "report.pdf").write_bytes(b"%PDF-1.4\n" + b"<</Type /Page>>" * 200)
+    (folder / "report.pdf").write_bytes(b"%PDF-1.4\n" + b"<</Type /Page>>" * 200 + b"\n%%EOF")
     with serving(answering()) as server:
         session = session_at(server.url, name="anthropic", budget=0.5)
         with pytest.raises(BudgetError):

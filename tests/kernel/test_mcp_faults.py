@@ -51,13 +51,18 @@ for line in sys.stdin:
 OBJECT = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 GOOD = {"name": "good", "description": "Works.", "inputSchema": OBJECT}
 
+#: What the user was told, by servers.
+SAID: dict[McpServers, list[str]] = {}
+
 Start = Callable[..., McpServers]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start a server named raw with these tools, or with these pages of tools."""
-    servers = McpServers(timeout=20, start_timeout=20)
+    lines: list[str] = []
+    servers = McpServers(timeout=20, start_timeout=20, say=lines.append)
+    SAID[servers] = lines
 
     def add(tools: Any = (GOOD,), banner: str = "", noise: str = "", before: str = "", **pages: Any) -> McpServers:
         path = tmp_path / "raw.py"
@@ -103,16 +108,15 @@ def test_text_on_the_standard_output_is_skipped_with_one_line(
     servers = start(banner=text, before=text[:2_000])
     assert names(servers) == ["raw.good"]
     assert called(servers, 0, {"city": "Rom"}) == ["good", {"city": "Rom"}]
-    (note,) = servers.new_notes()
+    (note,) = SAID[servers]
     assert note.startswith(f"raw: text on its standard output was skipped: {shown}")
-    assert servers.new_notes() == ()
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_megabytes_on_the_standard_error_do_not_stop_a_server(start: Start) -> None:
     servers = start(noise="a line of a log\n" * 300_000)
     assert names(servers) == ["raw.good"]
-    assert servers.new_notes() == ()
+    assert SAID[servers] == []
 
 
 INVALID = [
@@ -147,7 +151,7 @@ INVALID = [
 def test_one_invalid_tool_is_left_out_and_the_others_are_offered(start: Start, tool: Any, note: str) -> None:
     servers = start((tool, GOOD))
     assert names(servers) == ["raw.good"]
-    (told,) = servers.new_notes()
+    (told,) = SAID[servers]
     assert told.startswith(f"raw: {note}")
     assert called(servers, 0, {"city": "Rom"}) == ["good", {"city": "Rom"}]
 
@@ -169,7 +173,7 @@ def test_one_invalid_tool_is_left_out_and_the_others_are_offered(start: Start, t
 def test_a_tool_with_a_fault_in_what_is_optional_is_offered(start: Start, tool: dict[str, Any]) -> None:
     servers = start((tool, {**GOOD, "name": "other"}))
     assert names(servers) == ["raw.good", "raw.other"]
-    assert servers.new_notes() == ()
+    assert SAID[servers] == []
     (definition, _) = (tool.definition() for tool in servers.tools(["raw"]))
     assert definition["input_schema"]["type"] == "object"
     jsonschema.Draft202012Validator.check_schema(definition["input_schema"])
@@ -180,7 +184,7 @@ def test_a_tool_with_a_fault_in_what_is_optional_is_offered(start: Start, tool: 
 def test_a_list_that_is_none_a_repeated_name_and_pages_in_a_circle(start: Start) -> None:
     servers = start(None)
     assert names(servers) == []
-    assert servers.new_notes() == ("raw: its list of tools is not a list: None",)
+    assert SAID[servers] == ["raw: its list of tools is not a list: None"]
     servers.remove("raw")
     page = {"tools": [{**GOOD, "description": "Another."}, {**GOOD, "name": "late"}], "nextCursor": "again"}
     servers = start(again=page)
@@ -189,7 +193,7 @@ def test_a_list_that_is_none_a_repeated_name_and_pages_in_a_circle(start: Start)
 
     servers = start((GOOD, {**GOOD, "description": "Another."}))
     assert [tool.definition()["description"] for tool in servers.tools(["raw"])] == ["Works."]
-    assert servers.new_notes() == ("raw: the tool good is listed twice, and the first one is offered",)
+    assert SAID[servers] == ["raw: the tool good is listed twice, and the first one is offered"]
 
 
 def test_pages_that_lead_back_end(tmp_path: Path) -> None:
@@ -200,11 +204,12 @@ def test_pages_that_lead_back_end(tmp_path: Path) -> None:
         "b": {"tools": [{**GOOD, "name": "three"}], "nextCursor": "a"},
     }
     path.write_text(f"BANNER, NOISE, BEFORE, PAGES = '', '', '', {pages!r}\n" + SERVER)
-    servers = McpServers(timeout=20)
+    lines: list[str] = []
+    servers = McpServers(timeout=20, say=lines.append)
     try:
         servers.add("raw", [sys.executable, str(path)])
         assert names(servers) == ["raw.good", "raw.two", "raw.three"]
-        assert servers.new_notes() == ("raw: its list of tools has a page that leads back to itself",)
+        assert lines == ["raw: its list of tools has a page that leads back to itself"]
     finally:
         servers.close()
 

@@ -125,7 +125,7 @@ def test_of_several_pages_the_first_is_sent_with_a_note() -> None:
 
 
 def test_an_image_without_pixels_is_refused() -> None:
-    with pytest.raises(AttachmentError, match="^x is an image without pixels"):
+    with pytest.raises(AttachmentError, match=r"^x is an image without pixels"):
         carry_pillow(Image.new("RGB", (0, 4)), "x")
     with pytest.raises(AttachmentError, match=r"^x is empty"):
         carry_image(b"", "x")

@@ -29,8 +29,6 @@ def add(call: Call, approve: str | None, headers: tuple[str, ...], name: str, ta
     tools = tuple(map(visible_line, tools))
     print(f"{name} offers {len(tools)} tools: {', '.join(tools) or 'none'}")
     print(f"Let Claude use them with --tools {name}" + (f", or one with --tools {tools[0]}." if tools else "."))
-    for note in call.session.mcp.new_notes():
-        print(visible_line(note))
 
 
 def _header(text: str) -> tuple[str, str]:
