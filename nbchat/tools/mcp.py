@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["McpServers", "ServerState"]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+_NOTE_CHARACTERS = 300
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
@@ -170,7 +171,7 @@ class McpServers:
     def _tell(self, server: McpServer) -> None:
         """Say what was skipped or left out of what a server wrote, each line once."""
         for note in server.new_notes():
-            self._say(visible_line(f"{server.name}: {note}"))
+            self._say(visible_line(f"{server.name}: {note}", _NOTE_CHARACTERS))
 
     def close(self) -> None:
         """Stop all servers and the background thread."""

@@ -98,7 +98,7 @@ def called(servers: McpServers, place: int, arguments: dict[str, Any]) -> Any:
         ("50 %\r100 %\r", "50 % 100 %"),
         ("x" * 3_000_000 + "\n", "x" * 59 + "…"),
         ("line\n" * 20_000, "line"),
-        ("größe \x1b[31mrot\x1b[0m\n", "größe \x1b[31mrot\x1b[0m"),
+        ("größe \x1b[31mrot\x1b[0m\n", r"größe \x1b[31mrot\x1b[0m"),
     ],
     ids=["text", "json", "values", "mark", "bar", "long", "many", "colors"],
 )
@@ -193,7 +193,7 @@ def test_a_list_that_is_none_a_repeated_name_and_pages_in_a_circle(start: Start)
 
     servers = start((GOOD, {**GOOD, "description": "Another."}))
     assert [tool.definition()["description"] for tool in servers.tools(["raw"])] == ["Works."]
-    assert SAID[servers] == ["raw: the tool good is listed twice, and the first one is offered"]
+    assert SAID[servers][1:] == ["raw: the tool good is listed twice, and the first one is offered"]
 
 
 def test_pages_that_lead_back_end(tmp_path: Path) -> None:
