@@ -299,7 +299,7 @@ def _without_empty(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _attributes_of(response: Response) -> dict[str, Any]:
     usage = response.usage
-    has_usage = response.messages or usage.total_tokens  # an answer that never began has no count
+    has_usage = usage.total_tokens  # without any, no count arrived, and a 0 would be made up
     return {
         "gen_ai.response.id": response.id,
         "gen_ai.response.model": response.model,

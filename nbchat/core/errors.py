@@ -39,6 +39,7 @@ from nbchat.core.visible import visible
 
 __all__ = [
     "BROKE_OFF",
+    "NOT_CONNECTED",
     "AnswerError",
     "AttachmentError",
     "AuthError",
@@ -69,6 +70,8 @@ __all__ = [
 #: The ``type`` of a TransportError for an answer of which a part arrived, but no event. It was generated
 #: and is billed, and nobody knows how many tokens it has.
 BROKE_OFF = "broke_off"
+#: The ``type`` of a ConnectionFailed if no connection was made, so that nothing was sent.
+NOT_CONNECTED = "not_connected"
 
 
 class NbchatError(Exception):

@@ -182,7 +182,9 @@ class Usage:
         This is for an answer that broke off. The API reports the real number in ``message_delta``,
         close to the end. Until then, ``message_start`` has only a placeholder of a few tokens.
         """
-        return replace(self, output_tokens=max(tokens, self.output_tokens), estimated=True)
+        # Without a count of the prompt, no part of the bill is known.
+        uncertain = self.uncertain or not self.prompt_tokens
+        return replace(self, output_tokens=max(tokens, self.output_tokens), estimated=True, uncertain=uncertain)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values, together with the vendor-neutral names.

@@ -13,7 +13,7 @@ from typing import Any
 from nbchat.config import Nbchat
 from nbchat.core.chunks import Notice, ResponseChunk
 from nbchat.core.entries import Entry, Kind
-from nbchat.core.errors import BROKE_OFF, StreamError
+from nbchat.core.errors import ConnectionFailed
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
@@ -184,10 +184,22 @@ class Account:
 
     def retry(self, notice: Notice) -> None:
         """Take that a try failed and is repeated. The failed try was a request as well."""
-        self._write("retry", notice.failed, Usage(), None, cost=0.0)
+        # Of the failures that are retried, only a lost connection leaves it open if an answer was generated.
+        cost = self._accounting.cost(Usage(), self._endpoint, "") if notice.failed == ConnectionFailed.__name__ else 0.0
+        if cost is None:
+            self._costs.append(None)
+        self._write("retry", notice.failed, Usage(), None, cost=cost)
         self._began = self._now()
 
-    def end(self, answer: ResponseChunk | None, status: str, *, replayed: bool = False, error: str = "") -> None:
+    def end(
+        self,
+        answer: ResponseChunk | None,
+        status: str,
+        *,
+        replayed: bool = False,
+        error: str = "",
+        refused: bool = False,
+    ) -> None:
         """Take that a request ended.
 
         Args:
@@ -195,10 +207,11 @@ class Account:
             status: how the answer ended.
             replayed: whether a cassette answered.
             error: the type of the error, if there was one.
+            refused: whether the endpoint refused the request or was never reached, which costs nothing.
         """
         usage = answer.usage if answer is not None else Usage()
         model = str(answer.message.get("model") or "") if answer is not None else ""
-        price = self._accounting.cost(usage, self._endpoint, model) if usage.total_tokens else None
+        price = self._accounting.cost(usage, self._endpoint, model)
         uncached = self._accounting.cost(usage.without_cache(), self._endpoint, model) if usage.used_cache else None
         self._replayed.append(replayed)
         if replayed:
@@ -214,13 +227,14 @@ class Account:
             answer.stop_reason == "tool_use" or self._request.is_continued_after(answer.stop_reason)
         ):
             kind = "tool_round"
-        # An answer that broke off before its usage arrived is billed. Its cost is unknown, and not 0.
-        broke_off = error in (BROKE_OFF, StreamError.__name__)
-        if usage.total_tokens or broke_off or not error:
+        # What was sent and not refused may be billed, also if it ended before its usage arrived. The cost is
+        # then unknown, and not 0.
+        refused = refused and not usage.total_tokens and not usage.uncertain
+        if not refused:
             self._costs.append(price)
-        spent = price if usage.total_tokens or usage.uncertain or broke_off else 0.0
         cache_saved = uncached - price if uncached is not None and price is not None else None
-        self._write(kind, error or status, usage, answer, model=model, cost=spent, cache_saved=cache_saved)
+        cost = 0.0 if refused else price
+        self._write(kind, error or status, usage, answer, model=model, cost=cost, cache_saved=cache_saved)
 
     @property
     def cost(self) -> float | None:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from nbchat import telemetry
 from nbchat.core.chunks import Notice
-from nbchat.core.errors import AuthError, BudgetError, CassetteMiss, InputError, NbchatError, TransportError
+from nbchat.core.errors import (
+    NOT_CONNECTED,
+    AuthError,
+    BudgetError,
+    CassetteMiss,
+    InputError,
+    NbchatError,
+    TransportError,
+)
 from nbchat.core.messages import ToolUseBlock
 from nbchat.core.request import Request, Transport
 from nbchat.engine.accounting import Account
@@ -83,7 +91,7 @@ class Driver:
     def _exchange(self, turn: Turn, request: Request) -> None:
         """Send one request and feed its answer to the turn and the sinks."""
         self.account.begin(request)
-        replayed, status, error, sent = False, "error", "", True
+        replayed, status, error, sent, refused = False, "error", "", True, False
         feed, emit = turn.feed, self.sinks.feed
         try:
             with self.recording.stream(request, self.endpoint) as events:
@@ -93,8 +101,11 @@ class Driver:
                 for event in events:
                     chunk = feed(event)
                     if chunk is not None:
-                        if type(chunk) is Notice and chunk.failed:
-                            self.account.retry(chunk)
+                        if type(chunk) is Notice:
+                            if chunk.failed:
+                                self.account.retry(chunk)
+                            # A countdown ends with an empty notice. Until then, the next try is not sent.
+                            sent = not (chunk.failed or (not sent and chunk.text))
                         emit(chunk)
             turn.close()
             status = "complete"
@@ -103,19 +114,22 @@ class Driver:
             raise
         except NbchatError as failure:
             error = getattr(failure, "type", None) or type(failure).__name__
-            sent = not _was_not_sent(failure)
+            sent, refused = not _was_not_sent(failure), _was_refused(failure)
+            raise
+        except BaseException as failure:
+            error = type(failure).__name__  # a fault in a transport of the user
             raise
         finally:
-            self.book(turn, status, replayed=replayed, error=error, sent=sent)
+            self.book(turn, status, replayed=replayed, error=error, sent=sent, refused=refused)
 
-    def book(self, turn: Turn, status: str, *, replayed: bool, error: str, sent: bool = True) -> None:
+    def book(self, turn: Turn, status: str, *, replayed: bool, error: str, sent: bool, refused: bool) -> None:
         """End the answer and book its request, however it ended: what arrived was paid for.
 
         An interrupt waits until this is done.
         """
         answer = turn.end_answer()
         if sent or answer is not None:
-            self.account.end(answer, status, replayed=replayed, error=error)
+            self.account.end(answer, status, replayed=replayed, error=error, refused=refused)
 
     def _run_calls(self, turn: Turn, calls: Sequence[ToolUseBlock]) -> None:
         """Run the calls in order. An interrupt answers the calls that are left."""
@@ -143,3 +157,10 @@ def _was_not_sent(failure: NbchatError) -> bool:
         # An endpoint that refuses a key answers with a type. Without one, no credentials were found here.
         return failure.status is None and failure.type in (None, "no_credentials")
     return isinstance(failure, InputError | BudgetError | CassetteMiss)
+
+
+def _was_refused(failure: NbchatError) -> bool:
+    """Return True if the endpoint itself refused the request, or was never reached: neither is billed."""
+    if not isinstance(failure, TransportError):
+        return False
+    return failure.status is not None or failure.type == NOT_CONNECTED

@@ -84,8 +84,7 @@ def cleaned(entry: Entry) -> Entry:
         cost=_amount(entry.cost),
         saved=_amount(entry.saved),
         cache_saved=_difference(entry.cache_saved),
-        # A clock can be set back between two readings.
-        duration=None if entry.duration is None else _amount(entry.duration) or 0.0,
+        duration=_amount(entry.duration),
     )
 
 

@@ -72,8 +72,8 @@ _GROUPS = {
     "month": "strftime('%Y-%m', at, 'unixepoch', 'localtime')",
     **{name: name for name in ("model", "notebook", "chat", "endpoint", "kind", "status")},
 }
-#: The condition for an unknown cost. A request that used no tokens costs nothing, whatever the price.
-_UNKNOWN = f"(cost IS NULL AND {' + '.join(COUNTS)} > 0)"
+#: The condition for an unknown cost. A request that certainly cost nothing has the cost 0.
+_UNKNOWN = "(cost IS NULL)"
 
 
 def _warn(message: str) -> None:
@@ -235,7 +235,7 @@ class Ledger:
             for entry in self._waiting:
                 if (since is None or entry.at >= since) and (name is None or entry.notebook == name):
                     known += entry.cost or 0.0
-                    unknown += entry.cost is None and any(getattr(entry.usage, name) for name in COUNTS)
+                    unknown += entry.cost is None
         return Spent(float(known), int(unknown))
 
     def export_csv(self, file: str | os.PathLike[str] | TextIO, since: float | None = None) -> int:

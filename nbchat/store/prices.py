@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -68,7 +69,8 @@ def cost_of(
     the prices of some models depend on the length of the prompt.
 
     Args:
-        usage: the usage of the one request. The cost is the sum over its iterations, if it has any.
+        usage: the usage of the one request. The cost is the sum over its iterations, if it has any. A usage
+            without tokens has a known cost only where tokens are free.
         model: the model that answered (:func:`nbchat.models.price_model`).
         endpoint: ``anthropic``, ``bedrock``, ``vertex``, ``foundry``, ``local`` (which costs nothing) or the
             base URL of a provider that genai-prices knows. Any other endpoint has no known price.
@@ -76,15 +78,17 @@ def cost_of(
         overrides: the user's own prices, which replace all others.
         region: the region of a Vertex endpoint.
     """
-    if usage.uncertain:
-        return None
-    parts = usage.iterations or (Iteration("", usage),)
+    # Every request has tokens. Where the endpoint reported none, the cost is known only if tokens are free.
+    is_counted = not usage.uncertain and usage != Usage()
+    counted = usage if is_counted else replace(usage, input_tokens=1, output_tokens=1, iterations=())
+    parts = counted.iterations or (Iteration("", counted),)
     try:
         costs = [_cost(part.usage, part.model or model, endpoint, at, overrides or {}, region) for part in parts]
     except Exception:  # rule 4, also if genai-prices cannot be imported
         return None
     known = [cost for cost in costs if cost is not None]
-    return sum(known) if len(known) == len(costs) else None
+    cost = sum(known) if len(known) == len(costs) else None
+    return cost if is_counted or not cost else None
 
 
 def _cost(

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nbchat.core.errors import (
+    NOT_CONNECTED,
     AuthError,
     BadRequestError,
     ConnectionFailed,
@@ -101,6 +102,8 @@ KINDS: dict[str, str] = {
 }
 #: How Anthropic, llama.cpp and vLLM report that a prompt does not fit the context window.
 _TOO_LONG = re.compile(r"prompt is too long|exceeds? the (available )?context|maximum context length", re.IGNORECASE)
+#: Errors of httpx2 that come before a request is sent.
+_NOT_CONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
 #: How a note begins that names the proxy of a request.
 _PROXY_NOTE = "sent through the proxy "
 _KEPT = "The part that arrived is kept. Run the cell again to get a complete answer."
@@ -151,6 +154,7 @@ def explain(error: Exception, *, endpoint: str, started: bool = False, waited: f
             return ConnectionFailed(
                 f"the address of the endpoint {endpoint!r} cannot be used: {text}",
                 "Check the endpoint's base URL with %nbchat endpoints.",
+                type=NOT_CONNECTED,
             )
     return _broken_off(kind, text, waited) if started else _without_answer(kind, text, endpoint, waited, error, root)
 
@@ -255,14 +259,16 @@ def _without_answer(
         check = (
             "Check the proxy, unset that variable, or list the endpoint's host in NO_PROXY. Then restart the kernel."
         )
+    reached = not any(type(cause).__name__ in _NOT_CONNECTED for cause in _chain(error))
+    unsent = None if reached else NOT_CONNECTED
     match kind:
-        case "timeout" if any(type(cause).__name__ in ("ConnectTimeout", "PoolTimeout") for cause in _chain(error)):
-            return ConnectionFailed(f"the connection to {way} could not be made in time", check)
+        case "timeout" if not reached:
+            return ConnectionFailed(f"the connection to {way} could not be made in time", check, type=unsent)
         case "timeout":
             silence = f" for {waited:g} s" if waited else " in time"
             return ConnectionFailed(f"nothing arrived{silence} from {way}", f"{check} {_RAISE_TIMEOUT}")
         case "connection":
-            return ConnectionFailed(f"the connection to {way} failed{detail}", check)
+            return ConnectionFailed(f"the connection to {way} failed{detail}", check, type=unsent)
         case "closed":
             return ConnectionFailed(f"the connection to {way} was closed{detail}", check)
         case "nothing" if "event-stream" in text or not text:

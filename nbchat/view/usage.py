@@ -86,7 +86,11 @@ def run_line(entries: Iterable[Entry]) -> str:
     if effect := cache_effect(sum(entry.cache_saved or 0.0 for entry in entries)):
         clauses.append(effect)
     if failed:
-        clauses.append(f"{_counted(len(failed), 'request')} failed")
+        # An answer that broke off is billed, and a lost one may be.
+        billed = [entry.cost for entry in failed if entry.cost != 0]
+        clauses.append(
+            f"{_counted(len(failed), 'request')} failed" + (f", for {_sum_of_amounts(billed)}" if billed else "")
+        )
     return f"This run: {'; '.join(clauses) or 'nothing was asked yet'}"
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import signal
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ from nbchat.core.chunks import Notice, OutputText, StreamChunk
 from nbchat.core.entries import Entry
 from nbchat.core.errors import (
     AuthError,
+    BadRequestError,
     BudgetError,
     CassetteMiss,
+    ConnectionFailed,
     InputError,
     NbchatError,
     OptionError,
@@ -31,6 +36,7 @@ from nbchat.core.request import Request
 from nbchat.core.usage import Usage
 from nbchat.engine.accounting import Accounting
 from nbchat.engine.current_session import use_session
+from nbchat.models import DEFAULT_MODEL
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.view.final import output_metadata
 from nbchat.view.usage import run_line, run_table
@@ -153,6 +159,8 @@ def test_a_run_counts_unknown_prices_failures_and_interrupts_separately():
         "This run: 1 answer replayed, which saved an unknown amount; "
         "3 requests sent for $0.7500 and 1 unknown amount; 2 requests failed"
     )
+    lost = [Entry(**known, kind="failed", status="ConnectionFailed", cost=cost) for cost in (None, 0.5, 0.0)]
+    assert run_line(lost) == "This run: 3 requests failed, for $0.5000 and 1 unknown amount"
     plain = run_table(entries)["text/plain"]
     assert len(plain.splitlines()) == 3 + 6
     for said in ("interrupted", "failed, tried again: overloaded_error", "failed: api_error", "unknown"):
@@ -280,6 +288,77 @@ def test_an_interrupted_answer_has_a_row_with_its_tokens():
     assert (row.usage.input_tokens, row.usage.output_tokens) == (10, 3)  # "0 1 2 3 4 5 ": 12 characters
     assert session.last is not None
     assert session.last.usage == row.usage
+
+
+def rows_after(raised: type[BaseException], *answers: Any, words: Sequence[str] = ()) -> list[tuple[str, str, float | None]]:
+    """Ask a server that answers like this, and return the kind, the status and the cost of each row."""
+    with api.serving(*answers) as server:
+        session = connected(server)
+        session.config.prices = {DEFAULT_MODEL: {"input": 5, "output": 25}}
+        with pytest.raises(raised):
+            session.ask("Hi", sinks=[InterruptedBy(*words)])
+    assert session.last is not None
+    assert session.last.cost is None
+    return [(row.kind, row.status, row.cost) for row in session.accounting.run]
+
+
+class InterruptedBy:
+    """A sink that interrupts the turn at a text or a notice that contains one of these words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def begin(self, request) -> None:
+        pass
+
+    def feed(self, chunk: StreamChunk) -> None:
+        text = chunk.text if isinstance(chunk, OutputText | Notice) else ""
+        if any(word in text for word in self.words):
+            raise KeyboardInterrupt
+
+    def settle(self, response: Response) -> None:
+        pass
+
+
+def without_usage(wire: api.Wire, _: api.Received) -> None:
+    """Begin an answer whose endpoint reports no tokens."""
+    wire.head()
+    wire.event({"type": "message_start", "message": {"id": "msg_1", "model": DEFAULT_MODEL, "content": []}})
+    wire.event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+    wire.event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "stop"}})
+
+
+def test_what_was_sent_and_ended_before_its_usage_has_an_unknown_cost():
+    """An interrupt and a lost connection before the first number cost an unknown amount, and never 0."""
+
+    def press(wire: api.Wire, _: api.Received) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        wire.gone(within=10)
+
+    assert rows_after(KeyboardInterrupt, press) == [("interrupted", "interrupted", None)]
+    assert rows_after(KeyboardInterrupt, without_usage, words=["stop"]) == [("interrupted", "interrupted", None)]
+    assert rows_after(StreamError, lambda wire, _: (without_usage(wire, _), wire.reset())) == [("failed", "StreamError", None)]
+    lost = [("retry", "ConnectionFailed", None)] * 2 + [("failed", "ConnectionFailed", None)]
+    assert rows_after(ConnectionFailed, lambda wire, _: wire.reset()) == lost
+
+
+def test_what_was_refused_or_never_connected_costs_nothing():
+    """The endpoint's own error, and an address where nobody listens, are known to cost nothing."""
+    refused = {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}
+    assert rows_after(BadRequestError, lambda wire, _: wire.json("400 Bad Request", refused)) == [
+        ("failed", "invalid_request_error", 0.0)
+    ]
+    session = Session(ClaudeTransport("test", base_url="http://127.0.0.1:9", sleep=lambda _: None))
+    with pytest.raises(ConnectionFailed):
+        session.ask("Hi")
+    assert [(row.status, row.cost) for row in session.accounting.run] == [("not_connected", 0.0)] * 3
+
+
+def test_an_interrupt_in_the_countdown_is_not_a_request():
+    """While a retry waits, nothing is under way, so only the failed attempt has a row."""
+    busy = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    busy_for_a_second = lambda wire, _: wire.json("529 Overloaded", busy, retry_after="1")  # noqa: E731
+    assert rows_after(KeyboardInterrupt, busy_for_a_second, words=["in 1 s"]) == [("retry", "overloaded_error", 0.0)]
 
 
 def test_an_unknown_price_is_none_everywhere():

@@ -94,7 +94,7 @@ def test_totals_by_day_model_notebook_and_chat(ledger: Ledger):
     ledger.record(ENTRY)
     ledger.record(replace(ENTRY, at=NOON + 86_400, model="m2", cost=None))
     ledger.record(replace(ENTRY, at=NOON + 86_400, model="m2", notebook="b.ipynb", chat="side", cost=1.0))
-    ledger.record(replace(ENTRY, model="m2", kind="failed", status="overloaded_error", usage=Usage(), cost=None))
+    ledger.record(replace(ENTRY, model="m2", kind="failed", status="overloaded_error", usage=Usage(), cost=0.0))
     ledger.record(replace(ENTRY, model="m2", kind="replayed", usage=Usage(1), cost=0.0, saved=0.125))
 
     days = ledger.totals("day")
@@ -133,15 +133,15 @@ def test_an_unknown_group_is_refused_with_the_nearest_name(ledger: Ledger):
 
 
 def test_spent_tells_known_from_unknown(ledger: Ledger):
-    """The cost of a request that used no tokens is known. The cost of tokens without a price is not."""
+    """A cost of None is unknown, also if no tokens arrived: the request may have been billed."""
     ledger.record(ENTRY)
     ledger.record(replace(ENTRY, cost=None))
     ledger.record(replace(ENTRY, cost=None, usage=Usage(), kind="failed"))
     ledger.record(replace(ENTRY, at=NOON - 10, cost=5.0))
     ledger.record(replace(ENTRY, notebook="other.ipynb", cost=7.0))
-    assert ledger.spent(since=NOON) == Spent(7.25, 1)
-    assert ledger.spent(since=NOON, notebook="work/a.ipynb") == Spent(0.25, 1)
-    assert ledger.spent() == Spent(12.25, 1)
+    assert ledger.spent(since=NOON) == Spent(7.25, 2)
+    assert ledger.spent(since=NOON, notebook="work/a.ipynb") == Spent(0.25, 2)
+    assert ledger.spent() == Spent(12.25, 2)
 
 
 def test_no_key_and_no_folder_of_a_user_gets_in(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nbchat.core.errors import BudgetError
@@ -50,8 +50,17 @@ def test_every_token_tier_has_its_own_price():
 def test_cost_is_the_sum_of_its_tiers(plain, output, read, written, hour):
     """For a model without steps in its price, cost is linear in every tier."""
     usage = Usage(plain, output, written + hour, read, hour)
+    assume(usage.total_tokens)
     by_hand = (plain * 2 + output * 10 + written * 2.5 + hour * 4 + read * 0.1) / 1e6
     assert cost_of(usage, SONNET, "anthropic", at=NOW) == pytest.approx(by_hand)
+
+
+def test_a_request_without_tokens_has_no_known_cost_unless_tokens_are_free():
+    """Every request has a prompt, so a usage of 0 means that no number arrived. A cost of 0 would be made up."""
+    assert cost_of(Usage(), SONNET, "anthropic", at=NOW) is None
+    assert cost_of(Usage(), "m", "my-server", overrides={"m": {"input": 1, "output": 0}}) is None
+    assert cost_of(Usage(), "m", "my-server", overrides={"m": {"input": 0, "output": 0}}) == 0.0
+    assert cost_of(Usage(), "SmolLM2", "local") == cost_of(Usage(), "by hand", "scripted") == 0.0
 
 
 def test_a_long_prompt_pays_the_long_price_for_every_token():
@@ -239,6 +248,7 @@ def test_an_estimate_is_an_upper_limit():
 def test_no_answer_costs_more_than_its_estimate(cached, plain, output, written):
     """Whatever the cache does, the estimate of prompt and ``max_tokens`` was enough."""
     usage = Usage(plain, output, written, cached)
+    assume(usage.total_tokens)
     estimate = estimate_cost(usage.prompt_tokens, output, SONNET, "anthropic", cache_ttl="5m")
     assert cost_of(usage, SONNET, "anthropic") <= estimate + 1e-9
 
