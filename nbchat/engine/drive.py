@@ -73,6 +73,7 @@ class Driver:
         while True:
             match turn.step:
                 case Send(request):
+                    self.interrupts.raise_noted()  # one that came while a request was booked
                     try:
                         self._exchange(turn, request)
                     except TransportError as failure:
@@ -107,6 +108,8 @@ class Driver:
                             # A countdown ends with an empty notice. Until then, the next try is not sent.
                             sent = not (chunk.failed or (not sent and chunk.text))
                         emit(chunk)
+                    if self.interrupts.raised:
+                        raise KeyboardInterrupt  # somebody caught the one that was raised
             turn.close()
             status = "complete"
         except KeyboardInterrupt:
@@ -135,6 +138,7 @@ class Driver:
         """Run the calls in order. An interrupt answers the calls that are left."""
         try:
             for call in calls:
+                self.interrupts.raise_noted()
                 with telemetry.tool(call.name, id=call.id, arguments=call.input) as span:
                     outcome = self.toolbox.run(call, self.host.say)
                     span.end(outcome.text, is_error=outcome.is_error)

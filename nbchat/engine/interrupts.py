@@ -11,15 +11,34 @@ the interrupted frame, and the first function that it knows decides.
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
 
+from nbchat.core.stopping import stoppable, unstoppable
+
 __all__ = ["Interrupts", "interrupts_held"]
+
+#: How long a callback of the garbage collector takes at most, usually, in seconds.
+_CALLBACK_S = 0.01
+#: The callbacks of weak references in the standard library. Python prints an exception in such a callback
+#: and goes on, as in ``__del__`` (https://docs.python.org/3/library/weakref.html#weakref.ref). While long
+#: text is parsed, one interrupt of four arrives in one.
+_CALLBACKS: frozenset[CodeType] = frozenset(
+    callback.__code__
+    for callback in (
+        weakref.WeakSet()._remove,  # type: ignore[attr-defined]
+        weakref.WeakKeyDictionary()._remove,  # type: ignore[attr-defined]
+        weakref.WeakValueDictionary()._remove,  # type: ignore[attr-defined]
+        weakref.finalize.__call__,
+    )
+)
 
 
 class Interrupts:
@@ -32,17 +51,26 @@ class Interrupts:
         self.raised = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        inner = frame
+        inner, in_callback = frame, False
         while inner is not None:
             raises = self._decides.get(inner.f_code)
-            if raises:
-                self.raised = True
+            if raises and not in_callback:
+                self._noted, self.raised = False, True
                 self._outer(number, frame)
                 return
             if raises is not None:
                 break
+            in_callback = in_callback or _ignores_exceptions(inner)
             inner = inner.f_back
         self._noted = True
+        if inner is not None and raises:
+            timer = threading.Timer(_CALLBACK_S, self._interrupt_again)
+            timer.daemon = True
+            timer.start()
+
+    def _interrupt_again(self) -> None:
+        if self._noted and signal.getsignal(signal.SIGINT) is self:
+            _thread.interrupt_main()
 
     def raise_noted(self) -> None:
         """Raise the interrupt that was noted, if there was one."""
@@ -57,9 +85,16 @@ class Interrupts:
             self._outer(signal.SIGINT, sys._getframe(1))
 
 
+def _ignores_exceptions(frame: FrameType) -> bool:
+    """Return True if Python ignores an exception that leaves this frame."""
+    return frame.f_code in _CALLBACKS or frame.f_code.co_name == "__del__"
+
+
 @contextmanager
 def interrupts_held(*, except_in: CodeType, held_in: tuple[CodeType, ...]) -> Iterator[Interrupts]:
     """Hold interrupts back until the block ends, and then raise one.
+
+    :func:`nbchat.core.stopping.stoppable` and ``unstoppable`` decide inside of all these functions.
 
     In threads other than the main one this changes nothing, since Python delivers no signal there.
     The same is true where Python does not handle SIGINT, for instance where it is ignored.
@@ -72,7 +107,12 @@ def interrupts_held(*, except_in: CodeType, held_in: tuple[CodeType, ...]) -> It
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     outer = signal.getsignal(signal.SIGINT) if in_main_thread else None
-    decides = {except_in: True, **dict.fromkeys(held_in, False)}
+    decides = {
+        except_in: True,
+        **dict.fromkeys(held_in, False),
+        stoppable.__code__: True,
+        unstoppable.__code__: False,
+    }
     interrupts = Interrupts(outer if callable(outer) else signal.default_int_handler, decides)
     if not callable(outer):
         yield interrupts
@@ -80,6 +120,8 @@ def interrupts_held(*, except_in: CodeType, held_in: tuple[CodeType, ...]) -> It
     signal.signal(signal.SIGINT, interrupts)
     try:
         yield interrupts
+        if interrupts.raised:
+            raise KeyboardInterrupt  # somebody caught the one that was raised
     finally:
         signal.signal(signal.SIGINT, outer)
         interrupts._pass_on()

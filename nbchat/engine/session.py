@@ -335,8 +335,8 @@ class Session:
             response = self.last = self._respond(prepared, turn, account, files, failure)
             if len(response.messages) > 1:
                 self._record(chat, prepared.cell, response)
-            sinks.settle(response)
             span.settle(response)
+            sinks.settle(response)  # last, because the user may stop the drawing
         return response
 
     def _respond(

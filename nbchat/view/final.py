@@ -12,13 +12,16 @@ from typing import Any
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.core.stopping import stoppable
 from nbchat.core.visible import visible
 from nbchat.view.html.render import render_response
 from nbchat.view.html.safe import escape
 
-__all__ = ["FinalView", "final_bundle", "output_metadata", "publish", "publish_response", "show"]
+__all__ = ["FinalView", "final_bundle", "output_metadata", "publish", "publish_response", "settle_output", "show"]
 
 log = logging.getLogger("nbchat.view")
+
+_STOPPED = "[interrupted while the answer was drawn; %nbchat show draws it again]"
 
 
 class FinalView:
@@ -32,8 +35,28 @@ class FinalView:
 
     def settle(self, response: Response) -> None:
         """Show the final output."""
-        if bundle := final_bundle(response):
-            publish_response(response, bundle)
+        settle_output(response)
+
+
+def settle_output(response: Response, display_id: str | None = None) -> None:
+    """Draw and publish the final output. If the user stops the drawing, the output is plain text.
+
+    Args:
+        response: the answer.
+        display_id: the output to replace. Without one, the answer becomes a new output.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the drawing. The output is published.
+    """
+    stopped: KeyboardInterrupt | None = None
+    try:
+        bundle = stoppable(lambda: final_bundle(response))
+    except KeyboardInterrupt as stop:
+        stopped, bundle = stop, _plain_bundle(response, _STOPPED)
+    if display_id or bundle:
+        publish_response(response, bundle, display_id)
+    if stopped is not None:
+        raise stopped
 
 
 def show(response: Response) -> None:
@@ -71,7 +94,15 @@ def final_bundle(response: Response) -> dict[str, Any]:
     except Exception:
         # A fault in the renderer must not cost the user an answer that was paid for.
         log.exception("an answer could not be rendered and is shown as plain text")
-        return {"text/html": f"<pre>{escape(response.text)}</pre>", "text/plain": visible(response.text)}
+        return _plain_bundle(response)
+
+
+def _plain_bundle(response: Response, note: str = "") -> dict[str, Any]:
+    """Return the answer as plain text, which costs next to nothing to draw."""
+    text = "\n\n".join(part for part in (response.text, note) if part)
+    # A blank line would end the HTML in a notebook that is exported as Markdown.
+    html = escape(text).replace("\n", "&#10;")
+    return {"text/html": f"<pre>{html}</pre>", "text/plain": visible(text)}
 
 
 def output_metadata(response: Response) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from nbchat.core.chunks import (
 from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.core.stopping import stoppable
 from nbchat.view.html.files import files_text
 from nbchat.view.html.render import block_note, marker, result_text
 from nbchat.view.html.safe import neutral
@@ -135,10 +136,16 @@ class TerminalView:
 
     def settle(self, response: Response) -> None:
         """Print the rest, the sources, and how the answer ended."""
+        stopped: KeyboardInterrupt | None = None
+        rest = self._open
         try:
-            self._flush()
+            stoppable(self._flush)
+        except KeyboardInterrupt as stop:
+            stopped = stop
         finally:
             self._stop_live()
+        if stopped is not None:
+            self._write(rest + "\n")  # without colours, which cost the time
         self._print_sources()
         if files := files_text(response.files):
             self._print(files, "dim")
@@ -148,6 +155,8 @@ class TerminalView:
             self._print(self._status.line(self._clock(), ended=True), "dim")
         elif self._last_text and not self._last_text.endswith("\n"):
             self._write("\n")
+        if stopped is not None:
+            raise stopped
 
     # The open text
 

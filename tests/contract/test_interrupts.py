@@ -357,3 +357,41 @@ def test_a_tool_that_catches_the_interrupt_does_not_continue_the_turn():
     assert "went on" in str(first.to_dict())
     assert second.to_dict()["is_error"]
     assert session.ask("And now?").text == "Never said."
+
+
+class Pressing:
+    """An object that presses ■ when the garbage collector takes it. Python ignores what is raised there."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+class Garbage:
+    """A sink that presses ■ in a finalizer, at the chunk ``at`` or while it settles."""
+
+    def __init__(self, at: int = -1) -> None:
+        self.at, self.count = at, 0
+
+    def begin(self, request) -> None:
+        pass
+
+    def feed(self, chunk: Any) -> None:
+        self.count += 1
+        if self.count == self.at:
+            Pressing()
+
+    def settle(self, response: Any) -> None:
+        if self.at < 0:
+            Pressing()
+
+
+def test_an_interrupt_inside_the_garbage_collector_is_not_lost():
+    """Python ignores exceptions in finalizers, where one of four interrupts of a long drawing arrives."""
+    session = Session(ScriptedTransport("word " * 4000, "Hello!", piece=5, delay=0.001))
+    with pytest.raises(KeyboardInterrupt):
+        session.ask("Hi", sinks=[early := Garbage(3)])
+    assert early.count < 4000
+    assert session.last.status == "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        session.ask("Hi", sinks=[Garbage()])
+    assert (session.last.status, session.last.text) == ("complete", "Hello!")

@@ -78,3 +78,47 @@ def test_an_interrupt_leaves_a_plain_output_and_the_answer_bound(kernel: Kernel,
     assert kernel.value("threads()") == []
     assert kernel.value("open_widgets()") == 0
     assert kernel.value("[one.name for one in get_ipython().nbchat.session.recording.journals._files()]") == []
+
+
+#: Replaces a function of the views by one that presses ■ and then goes on: with long work, or as before.
+PRESSING = """
+import os, signal, time
+from nbchat.view import final
+
+def pressing(module, name, then):
+    original = getattr(module, name)
+    def press(*args, **fields):
+        setattr(module, name, original)
+        os.kill(os.getpid(), signal.SIGINT)
+        return then(*args, **fields) if then else original(*args, **fields)
+    setattr(module, name, press)
+"""
+#: Where the user presses while an answer settles, and if the drawing is lost. Drawing takes 40 s here.
+SETTLING = {
+    "drawing": ("final, 'render_response', lambda response: time.sleep(40)", True),
+    "publishing": ("final, 'publish_response', None", False),
+    "closing": ("widgets.WidgetBox, 'close', None", False),
+    "recording": ("type(get_ipython().nbchat.session), '_record', None", False),
+    "responding": ("type(get_ipython().nbchat.session), '_respond', None", False),
+    "booking": ("type(get_ipython().nbchat.session.accounting), 'write', None", False),
+}
+
+
+@pytest.mark.parametrize("place", SETTLING)
+def test_an_interrupt_at_the_end_stops_the_drawing_only(kernel: Kernel, place: str):
+    """The answer is complete, bound and booked, and its output is static. A drawing that is stopped leaves plain text."""
+    call, is_plain = SETTLING[place]
+    kernel.run(PRESSING)
+    kernel.run("from nbchat.view.live import widgets\nstory = None\nrows = len(get_ipython().nbchat.session.accounting.run)")
+    kernel.run(f"pressing({call})")
+    cell = kernel.run("%%claude story <<\nTell me a story", fails=True)
+    assert cell.error == ["KeyboardInterrupt: stopped; the answer up to here is in story"]
+    (answer,) = [output for output in cell.outputs if output.output_type == "display_data"]
+    assert sorted(answer.data) == ["text/html", "text/plain"]
+    assert ("<pre>## Part" in answer.data["text/html"]) == is_plain
+    assert ("%nbchat show" in answer.data["text/plain"]) == is_plain
+    assert kernel.value("[story.status, story.text == TEXT, story is _claude]") == ["complete", True, True]
+    assert kernel.value("len(get_ipython().nbchat.session.accounting.run) - rows") == 1
+    assert kernel.value("threads()") == []
+    assert kernel.value("open_widgets()") == 0
+    assert kernel.value("[one.name for one in get_ipython().nbchat.session.recording.journals._files()]") == []

@@ -21,6 +21,7 @@ from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ToolUse
 from nbchat.core.parser import ChatStreamParser, events_of
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
+from nbchat.core.stopping import unstoppable
 from nbchat.view.final import FinalView
 from nbchat.view.live.view import DRAWING_THREAD
 
@@ -84,6 +85,10 @@ class SplitView:
 
     def _end_view(self) -> None:
         """End the view with the call that runs, because a tool is about to show something."""
+        # A tool runs, so an interrupt would stop this halfway, and a widget would stay.
+        unstoppable(self._settle_view)
+
+    def _settle_view(self) -> None:
         if threading.current_thread().name == DRAWING_THREAD:
             return  # the view itself shows something
         with self._lock:

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from nbchat.core.chunks import BlockStart, Notice, StreamChunk
 from nbchat.core.request import Request
 from nbchat.core.response import Response
-from nbchat.view.final import final_bundle, publish_response
+from nbchat.view.final import settle_output
 from nbchat.view.html.markdown import render_markdown
 from nbchat.view.live.parts import Parts
 from nbchat.view.live.widgets import WidgetBox, load_widgets
@@ -125,21 +125,17 @@ class LiveView:
         """Replace the box with the final output."""
         self._ending.set()
         self._arrived.set()
+        if self._thread is not None:
+            self._thread.join(LAST_DRAWING_WAIT_S)
+        widgets = self._widgets
+        display_id = widgets.display_id if widgets is not None and widgets.shown else self._replaces
         try:
-            if self._thread is not None:
-                self._thread.join(LAST_DRAWING_WAIT_S)
+            # The box stays until the final output replaces it, or the page would jump.
+            settle_output(response, display_id)
         finally:
-            # Also if the user interrupts the join: the final output must always be published.
-            widgets = self._widgets
-            display_id = widgets.display_id if widgets is not None and widgets.shown else self._replaces
-            try:
-                bundle = final_bundle(response)
-                if display_id or bundle:
-                    publish_response(response, bundle, display_id)
-            finally:
-                # Whatever happens, no widget may stay: a saved notebook would show it as dead.
-                if widgets is not None:
-                    widgets.close()
+            # Whatever happens, no widget may stay: a saved notebook would show it as dead.
+            if widgets is not None:
+                widgets.close()
 
     # In the drawing thread:
 

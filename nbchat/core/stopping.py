@@ -1,0 +1,47 @@
+"""Where an interrupt may stop code that settles a turn.
+
+A handler of SIGINT sees the stack, and the functions of this module are marks on it (see
+:mod:`nbchat.engine.interrupts`). The innermost mark decides. Without such a handler they change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["stoppable", "unstoppable"]
+
+T = TypeVar("T")
+
+
+def stoppable(work: Callable[[], T]) -> T:
+    """Call ``work``, and let an interrupt stop it: long work, such as drawing, whose loss costs nothing.
+
+    Args:
+        work: a function that leaves nothing half done for others.
+
+    Returns:
+        The result of ``work``.
+
+    Raises:
+        KeyboardInterrupt: the user stopped ``work``.
+
+    >>> stoppable(lambda: 1)
+    1
+    """
+    return work()
+
+
+def unstoppable(work: Callable[[], T]) -> T:
+    """Call ``work``, and let an interrupt wait for its end: short work that must be whole, such as closing widgets.
+
+    Args:
+        work: a short function.
+
+    Returns:
+        The result of ``work``.
+
+    >>> unstoppable(lambda: 1)
+    1
+    """
+    return work()
