@@ -23,6 +23,7 @@ from traitlets import Bool, Dict, Enum, Float, Int, List, TraitError, TraitType,
 from traitlets.config import Configurable
 
 from nbchat.core.errors import OptionError, nearest
+from nbchat.core.secrets import mask
 from nbchat.core.visible import visible
 from nbchat.options import OPTIONS, Option
 
@@ -157,10 +158,10 @@ class Nbchat(Configurable):
             try:
                 setattr(self, name, _read(trait, text))
             except (TraitError, ValueError, SyntaxError):
-                # An endpoint can have headers with keys in them.
-                shown = "…" if name == "endpoints" else text
+                # A dict may contain keys, and nobody knows where in a text that is not a dict.
+                quoted = "" if isinstance(trait, Dict) else f"={mask(text)}"
                 raise OptionError(
-                    f"{variable}={shown}: it should be {_wanted(trait)}", f"{variable}: {trait.help}."
+                    f"{variable}{quoted}: it should be {_wanted(trait)}", f"{variable}: {trait.help}."
                 ) from None
             self.sources[name] = variable
         for variable in environment:
@@ -172,10 +173,18 @@ class Nbchat(Configurable):
         """Apply ``%config Nbchat.NAME = …``.
 
         Raises:
-            OptionError: the setting is unknown; the hint is the nearest name. IPython shows the error.
+            OptionError: the setting is unknown; the hint is the nearest name. Or its value does not fit. IPython
+                shows the error.
         """
         self.check(config.get("Nbchat", {}))
-        super().update_config(config)
+        try:
+            super().update_config(config)
+        except TraitError as error:
+            failure = OptionError(f"%config: {error}", "%nbchat config lists the settings.")
+        else:
+            return
+        # Raised outside the handler: the message of traitlets quotes the value, and an OptionError has no keys.
+        raise failure
 
     def check(self, keys: Mapping[str, Any]) -> None:
         """Raise OptionError if a key is not the name of a setting; the hint is the nearest name."""

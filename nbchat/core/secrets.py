@@ -3,6 +3,18 @@
 Two functions remove secrets. :func:`redact` is for texts that must otherwise stay as they are, such as
 answers in a cassette. :func:`redact_message` is for messages to people and for the ledger. It removes
 more, because a message may lose an innocent word, but an answer must not.
+
+| what | :func:`redact` | :func:`redact_message` |
+| --- | --- | --- |
+| keys of Anthropic, bearer tokens with a digit | removed | removed |
+| a known secret of 8 characters or more | removed | removed |
+| a known secret of 2 to 7 characters | stays | removed where it is a word of its own |
+| the password of any URL, a value beside a name such as ``api_key`` | stays | removed |
+| a part of the path of an endpoint's URL without a digit | stays | removed where it is a part of a path |
+| a key of one character, or a placeholder such as "none" | stays | stays |
+
+A key of one character and a placeholder are not secrets: a server that takes one of them asks for any key
+at all, and without them no message could be read.
 """
 
 from __future__ import annotations
@@ -30,8 +42,8 @@ MIN_CHARACTERS = 8
 _PLACEHOLDERS = frozenset(
     {"none", "null", "empty", "dummy", "key", "test", "token", "xxx", "ollama", "local", "lm-studio", "not-needed"}
 )
-#: Names of settings, headers and parameters that hold a secret.
-_SECRET_NAME = re.compile(r"(?i)key|token|secret|password|passwd|credential|authorization|cookie|signature")
+#: Names of settings, headers and parameters that hold a secret. "max_tokens" is a number of tokens.
+_SECRET_NAME = re.compile(r"(?i)key|token(?!s\b)|secret|password|passwd|credential|authorization|cookie|signature")
 #: The parts of the path of a base URL that are certainly not a key.
 _PLAIN_PARTS = frozenset(
     (
@@ -41,13 +53,26 @@ _PLAIN_PARTS = frozenset(
         *("serving", "serving-endpoints", "services", "v", "vertex"),
     )
 )
+#: A part of the path that may be a key.
+_PATH_KEY = re.compile(r"[\w.~%+=\-]{2,}")
 _VERSION = re.compile(r"v?\d{1,3}(?:\.\d{1,3})?(?:alpha|beta)?\d?")
 #: A part of the path of any URL that looks like a key: twelve letters and digits in a row, with both.
 _KEY_LIKE = re.compile(r"(?=[A-Za-z0-9]*\d)(?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{12,}")
 
+#: A value beside the name of a secret, as Python and JSON write them: ``'api_key': '…'``.
+_NAMED_VALUE = re.compile(
+    r"""(?ix) (["']) (?P<name> [\w\s.\-]*
+        (?: key | token | secret | password | passwd | credentials? | authorization | cookie | signature ) )
+    \1 \s* [:=] \s* (?P<quote> ["']) (?P<value> (?: \\. | (?!(?P=quote)) . )* ) (?P=quote)"""
+)
+#: An address without a scheme, with a password: ``user:password@host``.
+_CREDENTIALS = re.compile(r"(?i)(?<![\w/:@])(?!mailto:)([\w.+\-]+):[^\s@/'\"]+@(?=[\w\[])")
+
 _secrets: set[str] = set()
 #: Secrets that are shorter than MIN_CHARACTERS.
 _short_secrets: set[str] = set()
+#: Parts of the paths of endpoints that may be keys or ordinary words.
+_path_parts: set[str] = set()
 
 
 def keep_secret(secret: str | None) -> None:
@@ -74,8 +99,12 @@ def keep_url(url: str) -> None:
             # The header that is made of both; see https://www.rfc-editor.org/rfc/rfc7617
             keep_secret(base64.b64encode(f"{decoded_user}:{decoded}".encode("utf-8", "replace")).decode())
         for part in parts.path.split("/"):
-            if any(character.isdigit() for character in part) and not _is_plain(part):
+            if not part or _is_plain(part):
+                continue
+            if any(character.isdigit() for character in part):
                 keep_secret(part)
+            elif _PATH_KEY.fullmatch(part):
+                _path_parts.add(part)
         for _, value in urllib.parse.parse_qsl(parts.query):
             keep_secret(value)
 
@@ -102,6 +131,10 @@ def redact_message(text: str) -> str:
     """
     # URLs first: redact() would put "…" into them, and a short secret may be a part of one.
     text = redact(_URL.sub(lambda url: _without_credentials(url[0]), text))
+    text = _NAMED_VALUE.sub(lambda pair: pair[0][: pair.start("value") - pair.start()] + "…" + pair["quote"], text)
+    text = _CREDENTIALS.sub(r"\1:…@", text)
+    for part in sorted(_path_parts, key=len, reverse=True):
+        text = re.sub(rf"(?<=/){re.escape(part)}(?![\w\-]|\.\w)", "…", text)
     for secret in sorted(_short_secrets, key=len, reverse=True):
         text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])", "…", text)
     return text

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbchat.core.errors import OptionError
+from nbchat.core.secrets import mask
 from nbchat.options import OPTIONS, Options
 
 __all__ = ["Params", "merged_tools", "params_of"]
@@ -220,7 +221,7 @@ def _merged(key: str, first: Any, second: Any, options: Options | None = None) -
     if options is not None:
         return second if _param_wins(key, second, options) else first
     raise OptionError(
-        f"--param {key}: {json.dumps(second)} contradicts {json.dumps(first)}, which --param gives too",
+        f"--param {key}: {_shown(second, key)} contradicts {_shown(first, key)}, which --param gives too",
         "Give the field once.",
     )
 
@@ -240,8 +241,13 @@ def _param_wins(key: str, value: Any, options: Options) -> bool:
     if ("param" in options.given) < (name in options.given):
         return False
     raise OptionError(
-        f"--param {key}={json.dumps(value)} contradicts {_FLAGS[name]}", f"Leave out {_FLAGS[name]}, or this --param."
+        f"--param {key}={_shown(value, key)} contradicts {_FLAGS[name]}", f"Leave out {_FLAGS[name]}, or this --param."
     )
+
+
+def _shown(value: Any, key: str) -> str:
+    """Return a value for a message. A tool or a server may have a token in it."""
+    return json.dumps(mask(value, key), ensure_ascii=False)
 
 
 def _pair(given: str) -> tuple[str, Any]:
@@ -249,15 +255,15 @@ def _pair(given: str) -> tuple[str, Any]:
     if equals and "." in key and key.replace(".", "").isidentifier():
         outer, _, inner = key.partition(".")
         raise OptionError(
-            f"--param {given}: a field inside another one is given as an object",
+            f"--param {key}={mask(text, key)}: a field inside another one is given as an object",
             f"""For example: --param '{outer}={{"{inner.replace(".", '": {"')}": …{"}" * inner.count(".")}}}'""",
         )
     if not equals or not key.isidentifier():
-        raise OptionError(f"--param {given}: KEY=JSON is needed", "For example: --param temperature=0")
+        raise OptionError(f"--param {mask(given)}: KEY=JSON is needed", "For example: --param temperature=0")
     try:
         return key, json.loads(text)
     except ValueError as error:
         raise OptionError(
-            f"--param {given}: the text after = is not valid JSON ({error})",
-            f"A string needs its quotation marks: --param '{key}=\"{text}\"'",
+            f"--param {key}={mask(text, key)}: the text after = is not valid JSON ({error})",
+            f"A string needs its quotation marks: --param '{key}=\"{mask(text, key)}\"'",
         ) from None

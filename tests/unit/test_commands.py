@@ -328,7 +328,7 @@ def test_choices_are_those_of_the_lower_packages():
         ("mcp add files", "%nbchat mcp add needs COMMAND…|URL", "Usage: %nbchat mcp add"),
         ("mcp add --aprove ask x y", "%nbchat mcp add: unknown option --aprove", "Did you mean --approve?"),
         ("mcp add --approve x y", "--approve x: not one of ask, always, never", "Usage: %nbchat mcp add"),
-        ("mcp add --header x y z", "--header x: NAME: VALUE is needed", "For example"),
+        ("mcp add --header x y z", "--header: NAME: VALUE is needed", "For example"),
         ("mcp lst", "%nbchat mcp lst: not one of add, list, remove", "Did you mean list?"),
         ("mcp list all", "%nbchat mcp list: unexpected 'all'", "Usage: %nbchat mcp list"),
         ("mcp remove", "%nbchat mcp remove needs NAME", "Usage: %nbchat mcp remove NAME"),
@@ -339,7 +339,7 @@ def test_choices_are_those_of_the_lower_packages():
         ("usage wek", "%nbchat usage wek: not one of run, today, week", "Did you mean week?"),
         ("usage modell", "%nbchat usage modell: not one of run, today, week", "Usage: %nbchat usage"),
         ("usage by modell", "by modell: not one of day, model", "Did you mean model?"),
-        ("save 'x", "%nbchat save 'x: a quotation mark is not closed", "Close it."),
+        ("save 'x", "%nbchat save: a quotation mark is not closed", "Close it."),
         ("hisory", "%nbchat hisory: there is no such subcommand", "Did you mean history?"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from traitlets.config import Config
 
 from nbchat.config import Nbchat
 from nbchat.core.errors import NbchatError, TransportError
@@ -70,6 +71,90 @@ def test_every_form_of_the_password_of_a_url_is_removed():
     for form in ("p%40ssw0rd-1", "p@ssw0rd-1", "YWRhOnBAc3N3MHJkLTE=", "9f8e7d6c5b", "query-token"):
         assert redact(f"<{form}>") == "<…>"
     assert redact("/v1") == "/v1"
+
+
+#: A key in each place where a person may write a setting, and in each form that cannot be read.
+KEY = "hunter2x"
+DESCRIBED = {"base_url": "https://h.org", "api_key": KEY}
+UNREADABLE = [repr(DESCRIBED), repr(DESCRIBED)[:-1], f"lab={KEY}", f"{{'lab': {KEY}}}", f"[{KEY!r}]", json.dumps([KEY])]
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+@pytest.mark.parametrize("variable", ["NBCHAT_ENDPOINTS", "NBCHAT_PRICES"])
+def test_a_variable_that_is_no_dict_is_not_quoted(variable: str, text: str):
+    """Nobody knows where the keys are in a text that cannot be read."""
+    text = text.replace("'base_url'", "base_url")
+    with pytest.raises(NbchatError, match=f"^{variable}: it should be a Python dict") as caught:
+        Nbchat({variable: text})
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["endpoint", "model", "chat", "effort", "max_tokens", "budget", "stop", "once"])
+@pytest.mark.parametrize("value", [DESCRIBED, [DESCRIBED], {"lab": {"headers": {"X-Api-Key": KEY}}}], ids=repr)
+def test_a_wrong_value_is_quoted_without_its_keys(name: str, value: object):
+    """From a keyword of ask, and from %config."""
+    value = [value] if name == "stop" else value
+    with pytest.raises(NbchatError) as caught:
+        Session(ScriptedTransport("x")).ask("Hi", **{name: value})
+    assert KEY not in str(caught.value)
+    with pytest.raises(NbchatError) as caught:
+        Nbchat({}).update_config(Config({"Nbchat": {name: {"k": value}}}))
+    assert KEY not in str(caught.value)
+    assert KEY not in str(caught.value.__context__)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"mcp add --header 'Authorization Bearer {KEY}' lab https://h.org",
+        f"mcp add lab TOKEN={KEY} 'server --x",
+        f"mcp add lab https://ada:{KEY}@h.org 'x",
+    ],
+)
+def test_a_wrong_line_is_quoted_without_its_keys(line: str):
+    """Before anything is started."""
+    with pytest.raises(NbchatError) as caught:
+        commands.run(line, Session(ScriptedTransport("x")), SimpleNamespace(user_ns={}))
+    assert KEY not in str(caught.value)
+
+
+def test_an_endpoint_with_a_key_or_of_another_type_is_refused_without_the_key():
+    """The setting has api_key_env for the name of a variable, and no api_key."""
+    for described in (DESCRIBED, [DESCRIBED], (KEY,), 3):
+        session = Session("lab", config=Nbchat({}, endpoints={"lab": described}))
+        with pytest.raises(NbchatError, match=r"c\.Nbchat\.endpoints\['lab'\]") as caught:
+            session.ask("Hi")
+        assert KEY not in str(caught.value)
+    for param in (f"api_key={KEY}", f"mcp_servers=[{{'authorization_token': '{KEY}'}}]", f"{{'token': '{KEY}'}}"):
+        with pytest.raises(NbchatError, match="--param") as caught:
+            Session(ScriptedTransport("x")).ask("Hi", param=param)
+        assert KEY not in str(caught.value)
+
+
+def test_a_key_of_letters_in_the_path_of_an_endpoint_leaves_paths_only():
+    """It may be an ordinary word, so it stays in prose and in answers."""
+    keep_url("https://h.org/team/sesame/v1")
+    assert redact_message("404 for /sesame/v1/messages, /team. A team said sesame") == (
+        "404 for /…/v1/messages, /…. A team said sesame"
+    )
+    assert redact_message("/sesameseeds /team-x") == "/sesameseeds /team-x"
+    assert redact("GET /sesame/v1") == "GET /sesame/v1"
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("""got {'api_key': 'a', "token": "b c"}""", """got {'api_key': '…', "token": "…"}"""),
+        ("""{"X-Api-Key" : 'it\\'s', 'id': '1'}""", """{"X-Api-Key" : '…', 'id': '1'}"""),
+        ("max_tokens: 'many', \"max_tokens\": \"9\"", "max_tokens: 'many', \"max_tokens\": \"9\""),
+        ("{'api_key_env': 'VAR'}", "{'api_key_env': 'VAR'}"),
+        ("proxy ada:pw@h:80 at 12:30, a: b@c, mailto:ada@h.org", "proxy ada:…@h:80 at 12:30, a: b@c, mailto:ada@h.org"),
+    ],
+)
+def test_a_value_beside_the_name_of_a_secret_leaves_messages(text: str, clean: str):
+    """Whatever its length: the name says that it is one. Other values stay."""
+    assert redact_message(text) == clean
+    assert redact_message(clean) == clean
 
 
 def test_an_address_without_a_scheme_is_refused_without_its_password():

@@ -31,7 +31,8 @@ def split_words(line: str) -> list[str]:
         piece = _PIECE.match(line, position)
         if piece is None:
             raise OptionError(
-                f"%nbchat {line.strip()}: a quotation mark is not closed",
+                # The rest of the line is not quoted, because it may have a token of an MCP server.
+                f"%nbchat {line.strip().split()[0]}: a quotation mark is not closed",
                 'Close it. A text with an apostrophe needs double quotes: "don\'t".',
             )
         position = piece.end()
