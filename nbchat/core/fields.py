@@ -19,8 +19,9 @@ __all__ = ["MAX_COUNT", "Fields", "one_line", "storable"]
 #: The largest count: the largest integer of SQLite and of most other programs.
 MAX_COUNT: Final = 2**63 - 1
 #: How deep lists and objects may be nested. Python stops at about 1,000 frames, and copying a value or
-#: writing it as JSON takes several frames for each level.
-MAX_DEPTH: Final = 100
+#: writing it as JSON takes several frames for each level. The parser accepts 100 levels in a value of the API,
+#: and a file has a few more around the value.
+MAX_DEPTH: Final = 120
 #: The last second of the year 9999. Python's calendar ends there.
 MAX_TIME_S: Final = 253_402_300_799
 MAX_NAME_CHARACTERS: Final = 200

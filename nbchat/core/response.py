@@ -205,9 +205,9 @@ class Response:
         :func:`nbchat.load` reads the file.
 
         Raises:
-            InputError: the file cannot be written.
+            InputError: the file cannot be written, or holds a value that could not be loaded again.
         """
-        return write_json(path, self.to_dict())
+        return write_json(path, self)
 
 
 def _misfit(fields: Fields) -> Misfit:

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nbchat.core.errors import InputError
 
@@ -25,15 +25,39 @@ _MAX_NAME_BYTES = 200
 #: Names that Windows gives to devices, whatever their suffix.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?=\.|\Z)", re.IGNORECASE)
 _WRITE_HINT = "Choose a path that can be written."
+_TEXT_HINT = "Save the part that you need, such as response.text, as a file of your own."
 _READ_HINT = "Check the path. A file that nbchat saved is JSON in UTF-8."
 
 
-def write_json(path: str | Path, document: Mapping[str, Any]) -> Path:
-    """Write a document as readable JSON with mode 0600, and return the path.
+class Storable(Protocol):
+    """A value that can be written as JSON and read again."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value as plain JSON values."""
+        ...
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any], /) -> object:
+        """Return the value that :meth:`to_dict` wrote."""
+        ...
+
+
+def write_json(path: str | Path, value: Storable) -> Path:
+    """Write a value as readable JSON with mode 0600, and return the path.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or the value could not be read again.
     """
+    reason = ""
+    try:
+        document = value.to_dict()
+        value.from_dict(document)
+    except InputError as error:
+        reason = error.message
+    except (RecursionError, ValueError) as error:  # pydantic has a ValueError for a value that JSON cannot hold
+        reason = str(error)
+    if reason:
+        raise InputError(f"{path} was not written, because it could not be loaded again: {reason}", _TEXT_HINT)
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
     try:
         data = text.encode("utf-8")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbchat.core.errors import OptionError
+from nbchat.core.visible import visible_line
 from nbchat.notebook.commands import COMMANDS
 from nbchat.notebook.commands.arguments import Argument, Reading
 from nbchat.notebook.commands.command import Group
@@ -26,6 +27,8 @@ __all__ = ["complete", "install", "uninstall"]
 _MAGIC = re.compile(r"\s*(?:[^\W\d][\w.]*(?:\[[^\]]*\])*\s*=\s*)?(?P<magic>%{1,2}claude|%nbchat)(?=\s)")
 _WORDS = re.compile(r"""(?:"[^"]*"?|'[^']*'?|[^\s"'])+""")
 _IDENTIFIER = "nbchat"
+#: A longer word is not suggested.
+MAX_WORD_CHARACTERS = 1_000
 
 
 def install(shell: Any) -> None:
@@ -79,6 +82,16 @@ def complete(shell: Any, text: str, line: int, column: int) -> Suggestions | Non
         line: the line of the cursor, counted from 0.
         column: the characters before the cursor in that line.
     """
+    found = _complete(shell, text, line, column)
+    if found is None:
+        return None
+    # A server, a file or a column of a table may have any name. One with hidden characters would be inserted
+    # without being seen.
+    shown = [word for word in found.words if visible_line(word[0], MAX_WORD_CHARACTERS, strict=True) == word[0]]
+    return Suggestions(found.fragment, shown)
+
+
+def _complete(shell: Any, text: str, line: int, column: int) -> Suggestions | None:
     lines = text.split("\n")
     first = next((number for number, content in enumerate(lines) if content.strip()), 0)
     in_body = lines[first].lstrip().startswith("%%claude") and line > first

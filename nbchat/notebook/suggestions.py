@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Suggestions", "beginning", "own_names", "suggest"]
 
 MAX_PATHS = 200
+_ONE_WORD = re.compile(r"[^\s,;\"'`\\-][^\s,;\"'`\\]*")
 
 
 class Suggestions(NamedTuple):
@@ -102,7 +104,9 @@ def _tools(shell: Any) -> Iterator[str]:
     yield from own_names(shell, lambda value: isinstance(value, functions))
     for server in _servers(shell):
         yield server.name
-        yield from server.tools
+        # A server chooses the names of its tools. One with a space would be several words of the line, and so
+        # could be an option.
+        yield from (name for name in server.tools if _ONE_WORD.fullmatch(name))
 
 
 def _servers(shell: Any) -> tuple[ServerState, ...]:

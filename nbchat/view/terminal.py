@@ -29,6 +29,7 @@ from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.stopping import stoppable
+from nbchat.core.visible import visible
 from nbchat.view.html.files import files_text
 from nbchat.view.html.render import block_note, marker, result_text
 from nbchat.view.html.safe import neutral
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.live import Live
 
-__all__ = ["TerminalView", "visible"]
+__all__ = ["TerminalView"]
 
 #: The time between two frames.
 FRAME_INTERVAL_S = 1 / 12
@@ -48,21 +49,6 @@ FRAME_INTERVAL_S = 1 / 12
 MAX_RESULT_LINES, MAX_RESULT_CHARACTERS = 20, 2_000
 #: The lines of the screen that the open block leaves free, for the status line and the cursor.
 FREE_LINES = 3
-
-_REPLACED = "\ufffd"
-
-
-def visible(text: str) -> str:
-    """Return the text without the characters that act on a terminal: controls and bidirectional overrides.
-
-    Newlines and tabs stay. An escape sequence of the model could set the title of the window, write to
-    the clipboard, or draw over text that was printed before.
-    """
-    # ``neutral`` puts a replacement character for each of them, and a terminal needs none. One that
-    # the model itself wrote stays: a character of the private use area stands in for it meanwhile.
-    text = text.replace("\r\n", "\n").replace(_REPLACED, "\ue000")
-    return neutral(text).replace(_REPLACED, "").replace("\ue000", _REPLACED)
-
 
 class TerminalView:
     """A sink that shows an answer on a terminal: finished blocks once, the open block live below them.
@@ -166,9 +152,9 @@ class TerminalView:
             self._open_kind = kind
         if not self._is_terminal:
             if kind == "text":
-                self._write(visible(text))
+                self._write(_streamed(text))
             return
-        self._open += visible(text)
+        self._open += _streamed(text)
         with self._lock:  # for the question too: the other thread may be drawing
             if not self._rate.wait(self._clock()):
                 began = time.thread_time()
@@ -318,6 +304,15 @@ class _Lines:
             for line in lines[first : filled[-1] + 1]:
                 yield from line
                 yield Segment.line()
+
+
+def _streamed(text: str) -> str:
+    """Return a piece of streamed text with U+FFFD for each character that acts unseen, as on the page.
+
+    Whole texts get escapes (:func:`visible`). A piece may end inside of an emoji, so each character is looked
+    at alone.
+    """
+    return neutral(text.replace("\r\n", "\n"))
 
 
 def _dim(text: str) -> RenderableType:

@@ -204,3 +204,21 @@ def test_it_is_installed_once_and_removed(shell):
     assert matches == ["--effort"]
     uninstall(shell)
     assert shell.Completer.custom_matchers == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["run\x1b]0;x\x07", "run\u202efdp", "run\u200bx", "run\nimport os", "run\tx", "run --approve always", "run,x", 'run"', "-x"],
+    ids=ascii,
+)
+def test_a_name_that_cannot_be_seen_or_is_no_word_is_not_suggested(shell, name):
+    """An MCP server, a file and a table choose their names themselves, and Tab puts them into the cell."""
+    states = (ServerState("files", "npx …", (f"files.{name}" if name[0] != "-" else name, "files.read"), True, ""),)
+    shell.nbchat.existing_session._mcp = SimpleNamespace(list=lambda: states)
+    assert proposed(shell, "%claude --tools f|") == ["files", "files.read"]
+    assert name not in proposed(shell, "%claude --tools |")
+    if not name.isprintable():
+        Path(f"sales{name}.csv").touch()
+        shell.user_ns["sales"][f"n{name}"] = 1
+        assert sorted(proposed(shell, "%%claude --attach sal|")) == ['"sales report.pdf"', "sales.csv"]
+        assert not any(name in word for word in proposed(shell, "%claude {{ sales['n|") or ())

@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 import nbchat
 from nbchat.core.conversation import Conversation, Turn
 from nbchat.core.errors import InputError, NbchatError
-from nbchat.core.messages import Message, OpaqueBlock
+from nbchat.core.messages import Message, OpaqueBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
@@ -353,3 +354,46 @@ def test_a_note_stays_on_its_line() -> None:
     html = Response("Hi", blocks=Message.of("assistant", "Hi").content, notes=("a\n\n# b\u2028<b>c</b>",))
     shown = html._repr_mimebundle_()["text/html"]
     assert "[a # b &lt;b&gt;c&lt;/b&gt;]" in shown
+
+
+def response_of(place: str, depth: int) -> Response:
+    """Return a Response that holds a value of this depth."""
+    value, empty = nested(depth), Response("Hi")
+    match place:
+        case "input":
+            call = ToolUseBlock("t1", "f", {"a": value})
+            return replace(empty, blocks=(call,), messages=(Message("assistant", (call,)),))
+        case "block":
+            return replace(empty, blocks=(OpaqueBlock({"type": "new", "x": value}),))
+        case "parsed":
+            return replace(empty, parsed=value)
+    return replace(empty, stop_details={"type": "new", "x": value})
+
+
+@pytest.mark.parametrize("depth", [1, 50, 98, 105, 117, 119, 120, 121, 150, 330, 900, 5_000])
+@pytest.mark.parametrize("place", ["input", "block", "parsed", "stop_details"])
+def test_what_is_saved_can_be_loaded(place: str, depth: int, tmp_path: Path):
+    """A value that loading would refuse is not saved, and an older file of that name stays."""
+    file = tmp_path / "r.json"
+    file.write_text("older")
+    response = response_of(place, depth)
+    try:
+        response.save(file)
+    except InputError as error:
+        assert depth > 110
+        assert "was not written, because it could not be loaded again" in error.message
+        assert file.read_text() == "older"
+    else:
+        assert depth < 121
+        assert nbchat.load(file).text == "Hi"
+    conversation = Conversation("main")
+    conversation.record(Turn("c1", (Message.of("user", "?"), *response.messages), "m", "complete"))
+    session = Session(ScriptedTransport("x"))
+    session.conversations["main"] = conversation
+    shell = SimpleNamespace(user_ns={})
+    try:
+        commands.run(f"save {tmp_path / 'c.json'}", session, shell)
+    except InputError:
+        assert (place, depth > 110) == ("input", True)
+    else:
+        commands.run(f"load {tmp_path / 'c.json'} copy", session, shell)

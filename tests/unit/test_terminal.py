@@ -29,7 +29,7 @@ from nbchat.core.response import Response
 from nbchat.core.usage import Usage
 from nbchat.view.html.markdown import render_markdown
 from nbchat.view.rate import MAX_INTERVAL_S
-from nbchat.view.terminal import TerminalView, visible
+from nbchat.view.terminal import TerminalView
 from nbchat.view.terminal_markdown import finished
 from tests.support.waiting import wait_for
 
@@ -251,9 +251,20 @@ def test_no_text_of_the_model_controls_the_terminal(make):
     assert "]0;title" in left  # the characters stay, without an effect
 
 
-def test_visible_keeps_replacement_characters_of_the_model():
-    """Only characters that control the terminal are removed."""
-    assert visible("a\ufffdb\x1bc\r\nd\te") == "a\ufffdbc\nd\te"
+@pytest.mark.parametrize("make", [terminal, pipe])
+def test_characters_that_act_unseen_are_replaced_and_not_removed(make):
+    """A reader sees that something was there: the replacement character in streamed text, as on the page.
+
+    Whole texts, such as arguments, have escapes, as everywhere else.
+    """
+    view, screen = make()
+    view.begin(REQUEST)
+    view.feed(OutputText(0, "a\ufffdb\x1bc\u202ed"))
+    view.feed(BlockStop(0, TextBlock("")))
+    view.feed(ToolResult("t1", (TextBlock("e\x1bf\u202eg"),)))
+    view.settle(Response(text=""))
+    assert "a\ufffdb\ufffdc\ufffdd" in screen.getvalue()
+    assert r"e\x1bf\u202eg" in screen.getvalue()
 
 
 def test_raw_html_is_shown_as_text():

@@ -16,7 +16,7 @@ def save(call: Call, file: str, chat: str | None) -> None:
     """Write the conversation as JSON. The keys of its cells are included, so cells can replace their turns later."""
     conversation = conversation_of(call, chat)
     try:
-        write_json(file, conversation.to_dict())
+        write_json(file, conversation)
     except InputError as error:
         raise InputError(f"%nbchat save: {error.message}", error.hint) from None
     print(f"{len(conversation)} turns of {conversation.name!r} are in {file}")
