@@ -27,7 +27,7 @@ from nbchat.core.chunks import (
 )
 from nbchat.core.errors import InputError, StreamError, redact
 from nbchat.core.fields import Fields
-from nbchat.core.messages import Message, OpaqueBlock, blocks_of
+from nbchat.core.messages import Message, OpaqueBlock, blocks_of, fits_json
 from nbchat.core.parser import ChatStreamParser
 from nbchat.core.response import Accumulator, Response
 from nbchat.core.usage import Usage
@@ -183,7 +183,10 @@ def respond(header: Fields, events: Iterable[Fields]) -> Response:
         now = max(now, event.amount("after"))  # the clock of a damaged file may go back
         kind = event.text("type")
         if kind == "tool_result":
-            turn.feed(ToolResult(event.text("tool_use_id"), blocks_of(event, "content"), event.flag("is_error")))
+            blocks = blocks_of(event, "content")
+            if not all(map(fits_json, blocks)):
+                raise event.misfit("content", "a list of blocks that JSON can hold")
+            turn.feed(ToolResult(event.text("tool_use_id"), blocks, event.flag("is_error")))
             has_results = True
             continue
         if has_results:

@@ -260,6 +260,7 @@ def test_a_damaged_recording(tmp_path: Path, document: Any) -> None:
 @fuzz
 @given(damaged(JOURNAL))
 @example([{**JOURNAL[0], "at": None}])
+@example([*JOURNAL[:-2], {**JOURNAL[-3], "content": [{"type": "new", "x": math.nan}]}])
 def test_a_damaged_journal(tmp_path: Path, document: Any) -> None:
     """Its answer is listed and restored, or ``%nbchat recover`` names the field."""
     folder = JournalFolder(tmp_path / "journal")

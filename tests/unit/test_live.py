@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +29,8 @@ from nbchat.notebook.host import ShellHost
 from nbchat.notebook.views import views
 from nbchat.view import final
 from nbchat.view.final import FinalView, output_metadata
-from nbchat.view.html.budget import MAX_FORMULAS
+from nbchat.view.html import highlight
+from nbchat.view.html.budget import MAX_FORMULAS, MAX_SLOW_BLOCKS
 from nbchat.view.live import view as live
 from nbchat.view.live.parts import Parts
 from nbchat.view.live.view import LiveView
@@ -378,25 +381,72 @@ def test_the_cell_id_is_found_where_front_ends_put_it():
     assert ShellHost(SimpleNamespace()).cell_id() is None
 
 
-def test_the_status_line_changes_with_the_first_word():
-    """The line does not wait until a second is over."""
-    lines: list[str] = []
+def parts_on(lines: list[str], values: list[str]) -> Any:
+    """Return the parts of an answer on widgets that only keep what they are sent."""
+    column = SimpleNamespace(add=lambda value: values.append(value) or value)
     widgets = SimpleNamespace(
         sent=0,
         segments=0,
         show=lambda: None,
         set_status=lambda line, announced: lines.append(line),
-        column=SimpleNamespace(add=lambda value: value),
-        set=lambda widget, value: None,
+        column=column,
+        fold=lambda head, open=False: column,
+        set=lambda widget, value: values.append(value),
     )
     status = Status(0.0)
     status.begin(REQUEST)
-    parts: Any = Parts(widgets, status)
+    return Parts(widgets, status)
+
+
+def test_the_code_of_calls_is_in_the_budget_of_slow_blocks(monkeypatch: pytest.MonkeyPatch):
+    """Text, thinking and the code of calls share one budget, live and in the final output."""
+    tried: list[str] = []
+
+    def slow(source: str, name: str) -> str:
+        if name == "json":
+            return source
+        tried.append(name)
+        raise highlight.TooSlowError
+
+    monkeypatch.setattr(highlight, "_coloured", slow)
+    calls = [ToolUseBlock(f"t{n}", "run_python", {"code": "x = 1", "command": "ls"}) for n in range(9)]
+    blocks = (TextBlock("```python\nx = 1\n```\n"), *calls)
+    parts = parts_on([], values := [])
+    pending = deque[Any]([OutputText(0, blocks[0].text)])
+    for n, call in enumerate(calls, 1):
+        pending += [BlockStart(n, replace(call, input={})), ToolInput(n, call.arguments), BlockStop(n, call)]
+    while pending:
+        parts.take(pending, 1.0)
+        parts.show(1.0)
+    assert len(tried) == MAX_SLOW_BLOCKS
+    assert sum(value.count("x = 1") for value in values) >= 9
+    tried.clear()
+    html = final.final_bundle(Response(blocks[0].text, blocks=blocks))["text/html"]
+    assert len(tried) == MAX_SLOW_BLOCKS
+    assert html.count("x = 1") == 10
+
+
+def test_an_update_takes_what_it_shows_and_leaves_the_rest():
+    """A chunk that is too long for one update is taken in parts, and nothing is copied, lost or shown twice."""
+    parts = parts_on([], [])
+    pending = deque[Any]([OutputText(0, "a" * 4_000), OutputText(0, "b" * 9_000), OutputText(0, "c")])
+    rests = []
+    while pending:
+        is_full = parts.take(pending, 1.0)
+        rests.append((is_full, sum(len(chunk.text) for chunk in pending)))
+    assert rests == [(True, 7_001), (True, 1_001), (False, 0)]
+    assert parts.characters == 13_001
+
+
+def test_the_status_line_changes_with_the_first_word():
+    """The line does not wait until a second is over."""
+    lines: list[str] = []
+    parts = parts_on(lines, [])
     parts.show(0.0)
     assert lines == ["claude-x · 0 s · waiting for the first word"]
-    parts.take([OutputText(0, "Hello")], 0.1)
+    parts.take(deque([OutputText(0, "Hello")]), 0.1)
     parts.show(0.1)
     assert lines[1:] == ["claude-x · 0 s · ~2 tokens"]
-    parts.take([OutputText(0, " and more")], 0.2)
+    parts.take(deque([OutputText(0, " and more")]), 0.2)
     parts.show(0.2)
     assert len(lines) == 2

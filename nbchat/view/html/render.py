@@ -126,7 +126,8 @@ def _render_block(
             return render_thinking(block.thinking, budget=budget)
         case ToolUseBlock():
             result, is_error = results.get(block.id, (None, False))
-            return render_tool_call(block.name, block.arguments, result, is_error, open=block.name in CODE_TOOLS)
+            is_open = block.name in CODE_TOOLS
+            return render_tool_call(block.name, block.arguments, result, is_error, open=is_open, budget=budget)
         case OpaqueBlock():
             return render_opaque(block.data)
 
@@ -153,7 +154,12 @@ def render_thinking(text: str, open: bool = False, budget: Budget | None = None)
 
 
 def render_tool_call(
-    name: str, arguments: str, result: str | None = None, is_error: bool = False, open: bool = False
+    name: str,
+    arguments: str,
+    result: str | None = None,
+    is_error: bool = False,
+    open: bool = False,
+    budget: Budget | None = None,
 ) -> str:
     """Return a tool call in a fold.
 
@@ -163,8 +169,9 @@ def render_tool_call(
         result: the text of the result, None while there is none.
         is_error: the tool failed.
         open: the fold is open at first.
+        budget: what the answer may still cost.
     """
-    inner = arguments_html(arguments)
+    inner = arguments_html(arguments, budget)
     if result is not None:
         inner += outcome_html(result, is_error)
     return details(f"Tool call: {name}{' (failed)' if is_error else ''}", clean(inner), open)
@@ -215,10 +222,11 @@ def block_note(data: Mapping[str, Any]) -> str:
 _CODE_ARGUMENTS = {"code": "python", "command": "bash", "sql": "sql", "query_sql": "sql"}
 
 
-def arguments_html(arguments: str) -> str:
+def arguments_html(arguments: str, budget: Budget | None = None) -> str:
     """Return the arguments of a call as HTML, which the caller has to clean.
 
-    An argument that holds code or a command is shown as code, not as a JSON string.
+    An argument that holds code or a command is shown as code, not as a JSON string. Only code can be slow to
+    colour, so only code is in the budget: the lexer of JSON reads each character once.
     """
     try:
         fields = json.loads(arguments)
@@ -227,7 +235,7 @@ def arguments_html(arguments: str) -> str:
     if not isinstance(fields, dict):
         return code_html(_json(fields), "json")
     blocks = [
-        code_html(fields.pop(key), language)
+        code_html(fields.pop(key), language, budget)
         for key, language in _CODE_ARGUMENTS.items()
         if isinstance(fields.get(key), str)
     ]

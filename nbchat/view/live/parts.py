@@ -7,6 +7,7 @@ Times are in seconds of one monotonic clock.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,23 +74,24 @@ class Parts:
         line_due = self._line_at + STATUS_INTERVAL_S
         return line_due if self._open_part is None else min(line_due, self._open_part.due)
 
-    def take(self, chunks: list[StreamChunk], now: float) -> tuple[int, list[StreamChunk]]:
-        """Take as many chunks as one update may show.
+    def take(self, pending: deque[StreamChunk], now: float) -> bool:
+        """Take as many chunks as one update may show from the beginning of ``pending``.
 
         Returns:
-            The number of chunks that were taken, and the rest of the last one if a part of it was.
+            True if the update is full of text, and more text waits.
         """
         texts: list[str] = []  # a run of text is fed as one, because each feeding has a cost
-        sent, before, taken = self._widgets.sent, self.characters, 0
-        for chunk in chunks:
-            taken += 1
+        sent, before = self._widgets.sent, self.characters
+        while pending:
+            chunk = pending.popleft()
             if type(chunk) is OutputText:
                 room = MAX_CHARACTERS_PER_UPDATE - (self.characters - before)
                 texts.append(chunk.text[:room])
                 self.characters += len(texts[-1])
                 if len(chunk.text) > room:
+                    pending.appendleft(OutputText(chunk.index, chunk.text[room:]))
                     self._feed_text(texts, now)
-                    return taken, [OutputText(chunk.index, chunk.text[room:])]
+                    return True
                 continue
             self._feed_text(texts, now)
             self._status.take(chunk, now)
@@ -97,7 +99,7 @@ class Parts:
             if self._widgets.sent - sent >= MAX_MESSAGES_PER_UPDATE:
                 break
         self._feed_text(texts, now)
-        return taken, []
+        return False
 
     def flush(self, now: float) -> None:
         """Show all text that was taken."""
@@ -140,7 +142,7 @@ class Parts:
                 self._open_part.feed(text)
             case BlockStop(block=ToolUseBlock() as call) if self._open_part is not None:
                 arguments = call.arguments
-                self._open_part.segments.end(lambda: clean(arguments_html(arguments)))
+                self._open_part.segments.end(lambda: clean(arguments_html(arguments, self._budget)))
             case BlockStop(block=TextBlock(citations=citations)) if citations:
                 self._part_of("text", now).cite(self._sources, citations)
             case BlockStop(block=OpaqueBlock(data=data)):

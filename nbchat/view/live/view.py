@@ -2,7 +2,7 @@
 
 The law of the live view, as measured in a browser:
 
-1. :meth:`LiveView.feed` only appends to a list. A thread draws. So the last characters are shown
+1. :meth:`LiveView.feed` only appends to a queue. A thread draws. So the last characters are shown
    even if the stream pauses after them, and an interrupt of the cell cannot stop a drawing halfway.
 2. Text that no later text can change is sent once, as a segment, and never again. (A long list is
    sent once more if a blank line makes its items loose.) Only the open tail is sent again. An
@@ -23,6 +23,7 @@ import contextvars
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from nbchat.core.chunks import BlockStart, Notice, StreamChunk
@@ -88,7 +89,7 @@ class LiveView:
         self._clock, self._typed, self._replaces = clock, typed, display_id
         self._status = Status(clock(), cost)
         self._rate = RateLimit()
-        self._pending: list[StreamChunk] = []
+        self._pending: deque[StreamChunk] = deque()
         self._thread_waits = False  # True while the drawing thread waits for the next chunk
         self._arrived, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -158,7 +159,7 @@ class LiveView:
     def _wait_for_first(self) -> None:
         """Wait for the first chunk that shows something, but not for long. A notice alone can wait."""
         until = time.monotonic() + FIRST_DISPLAY_WAIT_S
-        while all(type(chunk) is Notice for chunk in self._pending[:]):
+        while all(type(chunk) is Notice for chunk in self._pending.copy()):
             count, remaining = len(self._pending), until - time.monotonic()
             if remaining <= 0 or self._ending.is_set():
                 return
@@ -192,8 +193,7 @@ class LiveView:
         assert self._parts is not None
         # The time of this thread, not of the clock on the wall: other threads may hold the processor.
         sent, began, now = self._widgets.sent, time.thread_time(), self._clock()
-        taken, rest = self._parts.take(self._pending[:], now)
-        self._pending[:taken] = rest  # in the same list, because the cell appends to this list
+        self._parts.take(self._pending, now)
         self._parts.show(now)
         self._rate.spend(self._widgets.sent - sent, time.thread_time() - began, self._clock())
 
@@ -201,6 +201,5 @@ class LiveView:
         """Show the last characters of a long answer."""
         assert self._parts is not None
         if self._parts.characters >= LONG_ANSWER_CHARACTERS:
-            _, rest = self._parts.take(self._pending[:], self._clock())
-            if not rest:
+            if not self._parts.take(self._pending, self._clock()):
                 self._parts.flush(self._clock())
