@@ -24,6 +24,7 @@ from nbchat.notebook.interception import before_outputs
 from nbchat.notebook.last_error import carry_failure, last_error, prompt_about
 from nbchat.notebook.line import parse
 from nbchat.notebook.next_cell import put_below
+from nbchat.notebook.tracebacks import shorten
 from nbchat.notebook.views import views
 from nbchat.notebook.waiting import Waiting
 from nbchat.options import Options
@@ -55,9 +56,7 @@ def run(host: ShellHost, session: Session, line: str, body: str | None, waiting:
             return None
         response = session.send(prepared, lambda cost: [binding, *_views(host, session, options, cost, waiting)])
     except KeyboardInterrupt as stop:
-        _shorten_traceback(
-            stop, f"the answer up to here is in {binding.names[-1]}" if binding.bound else "nothing was sent"
-        )
+        shorten(stop, f"the answer up to here is in {binding.names[-1]}" if binding.bound else "nothing was sent")
         raise
     if options.code or options.fix:
         put_below(host.shell, response, host.cell_id())
@@ -146,9 +145,3 @@ def _show_dry_run(host: ShellHost, session: Session, prepared: Prepared) -> None
     print(visible(describe(prepared, session)))
     if prepared.options.output:
         host.shell.user_ns[prepared.options.output] = prepared.request.body()
-
-
-def _shorten_traceback(stop: KeyboardInterrupt, outcome: str) -> None:
-    """Let IPython show one line for an interrupt, not a traceback through this library. The cell still fails."""
-    line = f"KeyboardInterrupt: stopped; {outcome}"
-    stop._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]  # IPython's hook

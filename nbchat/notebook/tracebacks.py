@@ -1,4 +1,4 @@
-"""The traceback of an error that a tool raised, shown to the user of a shell."""
+"""What a shell shows of an error that a tool raised, and of an interrupt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nbchat.core.errors import redact
 from nbchat.core.visible import visible
 from nbchat.engine.host import first_user_frame
 
-__all__ = ["show_traceback"]
+__all__ = ["shorten", "show_traceback"]
 
 #: A color or style: https://www.ecma-international.org/publications-and-standards/standards/ecma-48/ (SGR).
 _COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
@@ -22,6 +22,12 @@ def show_traceback(error: BaseException, shell: Any) -> None:
     text = "\n".join(shell.InteractiveTB.structured_traceback(type(error), error, frames))
     # Printed, since an `error` output would mean that the cell failed, and papermill would stop there.
     print(_visible_with_colors(redact(text.rstrip("\n"))), file=sys.stderr)
+
+
+def shorten(stop: KeyboardInterrupt, outcome: str) -> None:
+    """Let IPython show one line for an interrupt, not a traceback through this library. The cell still fails."""
+    line = f"KeyboardInterrupt: stopped; {outcome}"
+    stop._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]  # IPython's hook
 
 
 def _visible_with_colors(text: str) -> str:

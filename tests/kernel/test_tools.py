@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.harness import Cell, Kernel, kernel_of
+from tests.support.waiting import wait_for
 
 SETUP = """
 %load_ext nbchat
@@ -396,3 +398,40 @@ def test_an_mcp_server_is_added_used_and_removed(kernel: Kernel, tmp_path: Path)
     assert "no MCP servers" in kernel.run("%nbchat mcp").stdout
     cell = kernel.run("%%claude --tools numbers.double\nagain?", fails=True)
     assert "numbers is not defined" in "\n".join(cell.error)
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+@pytest.mark.parametrize(
+    "line", ["%nbchat mcp add slow {command}", "%%claude --tools slow\nHi"], ids=["as it is added", "as it restarts"]
+)
+def test_an_interrupt_ends_the_start_of_a_slow_server(kernel: Kernel, tmp_path: Path, line: str, presses: int):
+    """The cell shows one line, and the process is gone, also one that ignores the end of its input and SIGTERM."""
+    import mcp.server.mcpserver  # noqa: F401
+
+    started, server, mute = tmp_path / "pid", tmp_path / "server.py", tmp_path / "mute.py"
+    server.write_text(
+        f"import os, pathlib, signal, sys, time\nmute = pathlib.Path({str(mute)!r}).exists()\n"
+        f"if mute:\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"    pathlib.Path({str(started)!r}).write_text(str(os.getpid()))\n    time.sleep(600)\n"
+        "from mcp.server.mcpserver import MCPServer\nserver = MCPServer('test')\nserver.run('stdio')\n"
+    )
+    command = f"{sys.executable} '{server}'"
+    if "{command}" not in line:
+        kernel.run(f"%nbchat mcp add slow {command}")
+        kernel.run("slow = get_ipython().nbchat.session.mcp._servers['slow']; slow.stop()")
+    mute.touch()
+    parent = kernel.start(line.format(command=command))
+    wait_for(lambda: started.exists() and started.read_text())
+    for _ in range(presses):
+        kernel.interrupt()
+        time.sleep(0.2)
+    cell = kernel.finish(parent)
+    assert cell.reply["status"] == "error"
+    (shown,) = cell.error
+    assert shown.startswith("KeyboardInterrupt: stopped; ")
+    assert cell.stdout == ""
+    pid = int(started.read_text())
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text())
+    kernel.run("for name in [server.name for server in get_ipython().nbchat.session.mcp.list()]:\n"
+               "    get_ipython().nbchat.session.mcp.remove(name)")
+    assert kernel.value("1 + 1") == 2

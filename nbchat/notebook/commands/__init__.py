@@ -70,6 +70,7 @@ def run(line: str, session: Session, shell: InteractiveShell) -> None:
     Raises:
         OptionError: there is no such subcommand (the hint is the nearest one), or its arguments are wrong.
         NbchatError: the subcommand itself failed.
+        KeyboardInterrupt: the user stopped the subcommand.
     """
     words = split_words(line)
     if words in ([], ["help"], ["--help"], ["-h"]):
@@ -83,7 +84,13 @@ def run(line: str, session: Session, shell: InteractiveShell) -> None:
         print(_help_of(found))
         return
     command, rest = found.find(rest)
-    command.run(rest, session, shell)
+    try:
+        command.run(rest, session, shell)
+    except KeyboardInterrupt as stop:
+        from nbchat.notebook.tracebacks import shorten
+
+        shorten(stop, f"%nbchat {name} did not finish")
+        raise
 
 
 def help_text() -> str:
