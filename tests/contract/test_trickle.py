@@ -6,19 +6,25 @@ often enough, and sends it for ever.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import httpcore2
 import pytest
 
 from nbchat.core.errors import ConnectionFailed, StreamError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.engine.session import Session
-from nbchat.transports.claude import ClaudeTransport, attempt, transport
+from nbchat.transports.claude import ClaudeTransport, attempt, network, transport
 from nbchat.transports.claude.deadline import Deadline
 from tests.support.server import Received, Wire, message, serving, sse, start, streaming, text_delta, text_events
 
@@ -315,3 +321,148 @@ def test_a_stream_that_broke_off_in_its_first_event_is_not_asked_again(connect: 
             session.ask("Tell me")
         assert len(server.requests) == 1
     assert [entry.cost for entry in session.accounting.run] == [None]
+
+
+# Before the request is sent ------------------------------------------------------------------
+
+
+def test_a_look_up_of_a_name_ends_with_the_limit(connect, monkeypatch: pytest.MonkeyPatch):
+    """The system's look-up can take half a minute, and nothing can stop it."""
+    answers = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **fields: answers.wait(30) and [])
+    began = time.monotonic()
+    with pytest.raises(ConnectionFailed, match="could not be made in time") as caught:
+        Session(connect("http://nowhere.example:9")).ask("Hi")
+    assert time.monotonic() - began < ENOUGH_S
+    assert caught.value.type == "not_connected"
+    answers.set()
+
+
+def test_an_interrupt_ends_a_look_up(connect, monkeypatch: pytest.MonkeyPatch):
+    """In the system's own call, Python would see the signal only after the look-up."""
+    looking, answers = threading.Event(), threading.Event()
+
+    def look_up(*args: Any, **fields: Any) -> list[Any]:
+        looking.set()
+        answers.wait(30)
+        return []
+
+    def press() -> None:
+        looking.wait(20)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    threading.Thread(target=press).start()
+    with pytest.raises(KeyboardInterrupt):
+        Session(connect("http://nowhere.example:9", idle_timeout=20)).ask("Hi")
+    answers.set()
+
+
+def test_each_address_of_a_host_is_tried_within_the_limit(connect, monkeypatch: pytest.MonkeyPatch):
+    """The first one refuses, and the second one answers. A host without an address is a lost connection."""
+    with serving(streaming(text_events(["Hi"]))) as server:
+        port = int(server.url.rpartition(":")[2])
+        found = [("127.0.0.3", port), ("127.0.0.1", port)]
+        monkeypatch.setattr(socket, "getaddrinfo", entries_of(found))
+        assert Session(connect(f"http://two.example:{port}")).ask("Hi").text == "Hi"
+    monkeypatch.setattr(socket, "getaddrinfo", entries_of([]))
+    with pytest.raises(ConnectionFailed, match="failed"):
+        Session(connect("http://none.example:9")).ask("Hi")
+
+
+def entries_of(found: list[tuple[str, int]]) -> Callable[..., list[Any]]:
+    look_up = socket.getaddrinfo
+
+    def entries(host: Any, *args: Any, **fields: Any) -> list[Any]:
+        if str(host).endswith(".example"):
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in found]
+        return look_up(host, *args, **fields)
+
+    return entries
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """Return the context of a server with a certificate that it signed itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=proxy"]
+        + ["-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+@pytest.mark.parametrize("layers", [1, 2], ids=["a server", "a server behind an HTTPS proxy"])
+def test_a_trickle_in_a_handshake_ends_with_the_limit(certificate: ssl.SSLContext, layers: int):
+    """Behind an HTTPS proxy, the library reads the socket again and again, each time with the whole timeout."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with contextlib.suppress(OSError):
+            if layers == 2:
+                connection = certificate.wrap_socket(connection, server_side=True)
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"\x16\x03\x03\x40\x00")  # the head of a record of 16 kB
+                while True:
+                    connection.sendall(b"\x02")
+                    time.sleep(PAUSE_S)
+
+    with listener:
+        threading.Thread(target=answer, daemon=True).start()
+        began = time.monotonic()
+        with Deadline(LIMIT_S):
+            stream = network._LimitedBackend(httpcore2.SyncBackend()).connect_tcp("localhost", listener.getsockname()[1])
+            if layers == 2:
+                stream = stream.start_tls(trusting, "proxy", 20)
+            with pytest.raises(httpcore2.ConnectTimeout):
+                stream.start_tls(trusting, "inner", 20)
+        assert time.monotonic() - began < ENOUGH_S
+
+
+def test_a_connection_behind_an_https_proxy_carries_data(certificate: ssl.SSLContext):
+    """One handshake inside of the other, then more bytes than one record has."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    size = 50_000
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with certificate.wrap_socket(connection, server_side=True) as inner:
+            received = 0
+            while received < size:
+                received += len(inner.recv(size))
+            inner.sendall(b"b" * size)
+
+    def forward(listener: socket.socket, port: int) -> None:
+        connection, _ = listener.accept()
+        outer = certificate.wrap_socket(connection, server_side=True)
+        with socket.create_connection(("127.0.0.1", port)) as inner, contextlib.suppress(OSError):
+            threading.Thread(target=pipe, args=(inner, outer), daemon=True).start()
+            pipe(outer, inner)
+
+    def pipe(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(size):
+                target.sendall(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as proxy:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        threading.Thread(target=forward, args=(proxy, server.getsockname()[1]), daemon=True).start()
+        with Deadline(20):
+            stream = network._LimitedBackend(httpcore2.SyncBackend()).connect_tcp("localhost", proxy.getsockname()[1])
+            stream = stream.start_tls(trusting, "proxy", 20).start_tls(trusting, "inner", 20)
+            stream.write(b"a" * size, 20)
+            received = b""
+            while len(received) < size:
+                received += stream.read(size, 20)
+        assert received == b"b" * size
+        stream.close()

@@ -10,10 +10,12 @@ Importing this module loads httpx2, so it is imported when a client is made, and
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import socket
 import ssl
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ __all__ = ["Routes", "is_loopback", "keep_deadlines", "report_body"]
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 #: A request is sent in parts of this size, in bytes, so that the time for each part is limited.
 _PART_BYTES = 65_536
+#: How long one step of a wait takes, in seconds.
+_WAIT_STEP_S = 0.2
 
 
 # Routes ----------------------------------------------------------------------------------------
@@ -250,6 +254,9 @@ class _LimitedStream(httpcore2.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
         limit_s = _limited(timeout, httpcore2.ConnectTimeout)
+        sock = self._stream.get_extra_info("socket")
+        if isinstance(sock, ssl.SSLSocket):
+            return _LimitedStream(_tls_in_tls(sock, ssl_context, server_hostname, limit_s))
         return _LimitedStream(self._stream.start_tls(ssl_context, server_hostname, limit_s))
 
     def close(self) -> None:
@@ -257,6 +264,82 @@ class _LimitedStream(httpcore2.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
+
+
+class _LimitedSocket:
+    """A socket whose every single read and write ends at the current deadline."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        self._sock, self._timeout_s = sock, sock.gettimeout()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def settimeout(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+
+    def recv(self, size: int) -> bytes:
+        self._sock.settimeout(_limited(self._timeout_s, TimeoutError))
+        return self._sock.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.settimeout(_limited(self._timeout_s, TimeoutError))
+        self._sock.sendall(data)
+
+
+def _tls_in_tls(
+    sock: ssl.SSLSocket, context: ssl.SSLContext, server_hostname: str | None, timeout_s: float | None
+) -> httpcore2.NetworkStream:
+    """Return a TLS connection inside of the TLS connection to an HTTPS proxy.
+
+    httpcore2 reads the socket many times for one handshake or one read, each time with the whole timeout.
+    """
+    from httpcore2._backends.sync import TLSinTLSStream
+
+    try:
+        return TLSinTLSStream(_LimitedSocket(sock), context, server_hostname, timeout_s)  # type: ignore[arg-type]
+    except OSError as error:
+        sock.close()
+        kind = httpcore2.ConnectTimeout if isinstance(error, TimeoutError) else httpcore2.ConnectError
+        raise kind(str(error)) from error
+
+
+def _addresses(host: str, port: int, timeout_s: float | None) -> list[str]:
+    """Return the addresses of a host. Nothing can stop the system's look-up, so it runs in a thread that is left.
+
+    An interrupt ends the wait, too.
+
+    Raises:
+        ConnectTimeout: there was no answer in time.
+        ConnectError: there is no such host.
+    """
+    limit_s = _limited(timeout_s, httpcore2.ConnectTimeout)
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+        return [host]
+    except ValueError:
+        pass
+    found: list[str] = []
+    failures: list[OSError] = []
+    done = threading.Event()
+
+    def look_up() -> None:
+        try:
+            found.extend(str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            failures.append(error if isinstance(error, OSError) else OSError(str(error)))
+        finally:
+            done.set()
+
+    threading.Thread(target=look_up, name="nbchat-look-up", daemon=True).start()
+    end = time.monotonic() + (math.inf if limit_s is None else limit_s)
+    # In short steps, because Python on Windows notices no interrupt during a long wait.
+    while not done.wait(min(_WAIT_STEP_S, max(0.0, end - time.monotonic()))):
+        if time.monotonic() >= end:
+            raise httpcore2.ConnectTimeout(f"the address of {host} could not be found in time")
+    if failures:
+        raise httpcore2.ConnectError(str(failures[0])) from failures[0]
+    return list(dict.fromkeys(found))
 
 
 class _LimitedBackend(httpcore2.NetworkBackend):
@@ -273,8 +356,17 @@ class _LimitedBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        limit_s = _limited(timeout, httpcore2.ConnectTimeout)
-        return _LimitedStream(self._backend.connect_tcp(host, port, limit_s, local_address, socket_options))
+        failure: Exception = httpcore2.ConnectError(f"{host} has no address")
+        for address in _addresses(host, port, timeout):
+            # One by one: the system would try each of them with the whole timeout.
+            limit_s = _limited(timeout, httpcore2.ConnectTimeout)
+            try:
+                stream = self._backend.connect_tcp(address, port, limit_s, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _LimitedStream(stream)
+        raise failure
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
