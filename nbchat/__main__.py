@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from nbchat.core.errors import NbchatError
-from nbchat.core.visible import visible
+from nbchat.core.visible import escape_unencodable, visible
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,6 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: the words after ``python -m nbchat``; None for those of this process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        escape_unencodable(stream)
     options = _parser().parse_args(arguments)
     try:
         if options.command == "demo":

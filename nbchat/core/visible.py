@@ -9,10 +9,13 @@ Only shown text changes. Data (the text of a Response, what is sent) stays as it
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
 import unicodedata
+from typing import TextIO
 
-__all__ = ["visible", "visible_line"]
+__all__ = ["escape_unencodable", "visible", "visible_line"]
 
 #: Unicode categories that are not visible as themselves: control, format (bidirectional overrides, zero
 #: width), surrogate, private and unassigned characters, line and paragraph separators.
@@ -84,6 +87,27 @@ def visible_line(text: str, max_characters: int = 80, *, strict: bool = False) -
         return line
     end = max_characters // 3
     return f"{line[: max_characters - end - 1]}…{line[-end:]}"
+
+
+def escape_unencodable(stream: TextIO | None) -> None:
+    r"""Let a stream write an escape for each character that its encoding does not have.
+
+    A terminal that is not UTF-8 would end an answer at its first other letter, and an error at its "…".
+    UTF-8 has every character, and a stream with a rule of its own keeps the rule.
+
+    Args:
+        stream: standard output, which may be missing or may be an object of another program.
+
+    >>> import io
+    >>> stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    >>> escape_unencodable(stream)
+    >>> _ = stream.write("naïve")
+    >>> stream.buffer.getvalue()
+    b'na\\xefve'
+    """
+    if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+        if codecs.lookup(stream.encoding).name not in ("utf-8", "utf-16", "utf-32"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _escape_piece(piece: re.Match[str]) -> str:

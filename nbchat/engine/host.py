@@ -64,7 +64,8 @@ class PlainHost:
     def ask(self, prompt: str) -> str:
         if sys.stdin is None or not sys.stdin.isatty():
             raise EOFError("there is nobody to ask")
-        return input(prompt)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        return input(prompt.encode(encoding, "backslashreplace").decode(encoding))
 
     def say(self, text: str) -> None:
         # Standard output belongs to the script.

@@ -7,6 +7,7 @@ session, the SDK). A background thread imports these modules, or the first cell 
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from traitlets import TraitError
 
 from nbchat.config import Nbchat
 from nbchat.core.errors import OptionError
+from nbchat.core.visible import escape_unencodable
 from nbchat.notebook import commands, completion
 from nbchat.notebook.host import ShellHost, notebook_path
 from nbchat.notebook.line import help_text
@@ -88,6 +90,8 @@ def install(shell: Any) -> None:
     Raises:
         OptionError: a setting in the configuration file or in the environment is wrong.
     """
+    if getattr(shell, "kernel", None) is None:
+        escape_unencodable(sys.stdout)  # a terminal
     if getattr(shell, "nbchat", None) is None:
         shell.nbchat = ClaudeMagics(shell, _settings(shell))
     magics = shell.nbchat

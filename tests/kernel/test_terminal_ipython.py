@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tests.kernel.harness import environment
@@ -117,3 +119,88 @@ def test_without_a_terminal_the_text_is_written_as_it_comes(server: Server, tmp_
     assert done.returncode == 0
     assert done.stdout == "# You said\n\nHello, **and** so on.\nafter\n"
     assert done.stderr == ""
+
+
+#: Terminals that have no letters of other languages, as variables of the environment.
+ENCODINGS = {
+    "ascii": {"PYTHONIOENCODING": "ascii"},
+    "latin-1": {"PYTHONIOENCODING": "latin-1"},
+    "cp1252": {"PYTHONIOENCODING": "cp1252"},
+    "the C locale": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+}
+#: An answer with a letter of each kind: of Latin-1, of Windows, of other scripts, an emoji, half a surrogate pair.
+LETTERS = "na\u00efve \u20ac \u65e5\u672c \U0001f600 \ud83d | a \u2502 b\n\n- x\n\n```python\n'\u03b1'\n```\n\n| \u03b2 |\n|--|\n| 1 |\n"
+PROGRAM = f"""
+get_ipython().run_line_magic("load_ext", "nbchat")
+import nbchat
+def tool(word: str):
+    "A tool."
+    print("says", word)
+    return word
+tool = nbchat.tool(tool, approve="ask")
+answers = [{LETTERS!r}, {{"tool": "tool", "input": {{"word": {LETTERS.replace(chr(0xD83D), "")!r}}}}}, {LETTERS!r}]
+get_ipython().nbchat.session.endpoints._fixed = nbchat.ScriptedTransport(*answers, repeat=True)
+"""
+CELLS = [
+    "%claude Hi",
+    "_claude",
+    "%claude --tools tool Hi",
+    "%nbchat usage",
+    "%nbchat config",
+    "%nbchat history",
+    "%nbchat approvals",
+    "%nbchat",
+    "%claude --dry-run \\u20ac {{ 'h' + chr(0x65e5) }}",
+    "%claude {{ chr(0x65e5) + nothing }}",
+    "%claude --endpoint \\u20ac{{ Hi",
+]
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_a_terminal_that_is_not_utf8_shows_escapes(name: str, tmp_path: Path):
+    """No letter ends an answer, an error or a table: what the terminal does not have is shown as an escape."""
+    env = environment(tmp_path, TERM="xterm", COLUMNS="100", **ENCODINGS[name])
+    (tmp_path / "setup.py").write_text(PROGRAM, encoding="utf-8")
+    child = pexpect.spawn(
+        IPYTHON[0],
+        [*IPYTHON[1:], "--simple-prompt", "-i", "setup.py"],
+        env=env, encoding="latin-1", timeout=TIMEOUT_S, dimensions=(50, 100), cwd=str(tmp_path),
+    )  # fmt: skip
+    shown = ""
+    for number, cell in enumerate(CELLS, 1):
+        child.expect(rf"In \[{number}\]: ")
+        shown += str(child.before)
+        child.sendline(cell)
+        if "--tools" in cell:
+            child.expect("lways")
+            shown += str(child.before)
+            child.sendline("y")
+    child.expect(rf"In \[{len(CELLS) + 1}\]: ")
+    shown = plain(shown + str(child.before))
+    child.close(force=True)
+    for word in ("UnicodeEncodeError", "was dropped", "Logging error", "Unexpected exception"):
+        assert word not in shown, shown
+    assert "\\u65e5\\u672c" in shown
+    assert "says na" in shown
+    assert "TemplateError" in shown
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+@pytest.mark.parametrize("command", ["doctor", "demo", "record", "--help"])
+def test_the_command_line_in_a_terminal_that_is_not_utf8(name: str, command: str, tmp_path: Path):
+    """No letter ends a command."""
+    page = nbformat.v4.new_notebook()
+    page.cells = [nbformat.v4.new_code_cell(f"print({LETTERS[:12]!r})\n{LETTERS[:9]!r}")]
+    nbformat.write(page, tmp_path / "page.ipynb")
+    # Port 9 refuses each connection, so the doctor reports an error.
+    env = environment(tmp_path, NBCHAT_ENDPOINT="http://127.0.0.1:9", NBCHAT_MAX_RETRIES="0", **ENCODINGS[name])
+    words = {"doctor": ["doctor"], "demo": ["demo", "page.ipynb"], "record": ["record", "nothing\u20ac.ipynb"]}
+    shown, status = pexpect.run(
+        shlex.join([sys.executable, "-m", "nbchat", *words.get(command, [command])]),
+        env=env, encoding="latin-1", timeout=TIMEOUT_S, cwd=str(tmp_path), withexitstatus=True,
+    )  # fmt: skip
+    assert "UnicodeEncodeError" not in shown, shown
+    assert "Traceback" not in shown, shown
+    assert status == {"doctor": 1, "demo": 0, "record": 1, "--help": 0}[command], shown
+    if command == "demo":
+        assert "ve \\u20ac \\u65e5" in shown or (name == "cp1252" and "ve \x80 \\u65e5" in shown)
