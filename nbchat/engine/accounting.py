@@ -259,6 +259,7 @@ class Account:
         saved: float | None = None,
         cache_saved: float | None = None,
     ) -> None:
+        duration = self._now() - self._began  # negative if the clock was set back: then nobody knows
         self._accounting.write(
             Entry(
                 at=self._began,
@@ -276,6 +277,6 @@ class Account:
                 cache_saved=cache_saved,
                 digest=self._request.digest,
                 response_id=str(answer.message.get("id") or "") if answer is not None else "",
-                duration=max(0.0, self._now() - self._began),  # the clock may have been set back
+                duration=duration if duration >= 0 else None,
             )
         )

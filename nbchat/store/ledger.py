@@ -143,7 +143,7 @@ class Ledger:
         except Exception as error:  # rule 2
             self._failing = True
             self._warn_once(
-                f"the usage ledger {self._shown()} cannot be written ({_reason(error)}); "
+                f"the usage ledger{self._shown()} cannot be written ({_reason(error)}); "
                 "usage is kept in memory and is written as soon as the file can be written"
             )
             return False
@@ -151,7 +151,7 @@ class Ledger:
         self._failing = False
         if refused:
             self._warn_once(
-                f"the usage ledger {self._shown()} refused {len(refused)} of {len(rows)} rows ({_reason(refused[0])}); "
+                f"the usage ledger{self._shown()} refused {len(refused)} of {len(rows)} rows ({_reason(refused[0])}); "
                 "usage shows the other rows only"
             )
         return not refused
@@ -275,7 +275,7 @@ class Ledger:
                 hint = "Check who owns the file and its folder, and whether another program has locked the file."
                 if _has_other_schema(error):
                     hint = "Another program made this file. Move it away; nbchat then makes a new ledger."
-                raise InputError(f"the usage ledger {self._shown()} cannot be read ({_reason(error)})", hint) from None
+                raise InputError(f"the usage ledger{self._shown()} cannot be read ({_reason(error)})", hint) from None
 
     def _do(
         self,
@@ -357,7 +357,7 @@ class Ledger:
         for suffix in ("-wal", "-shm"):
             with contextlib.suppress(OSError):
                 os.unlink(f"{self.path}{suffix}")
-        self._warn(f"the usage ledger {self._shown()} was damaged; it is kept as {aside.name}, and a new one is used")
+        self._warn(f"the usage ledger{self._shown()} was damaged; it is kept as {aside.name}, and a new one is used")
 
 
 def _close_around_forks(ledger: Ledger) -> None:

@@ -194,7 +194,7 @@ def test_the_command_line_in_a_terminal_that_is_not_utf8(name: str, command: str
     nbformat.write(page, tmp_path / "page.ipynb")
     # Port 9 refuses each connection, so the doctor reports an error.
     env = environment(tmp_path, NBCHAT_ENDPOINT="http://127.0.0.1:9", NBCHAT_MAX_RETRIES="0", **ENCODINGS[name])
-    words = {"doctor": ["doctor"], "demo": ["demo", "page.ipynb"], "record": ["record", "nothing\u20ac.ipynb"]}
+    words = {"doctor": ["doctor"], "demo": ["demo", "page.ipynb"], "record": ["record", "nothing\u00e9.ipynb"]}
     shown, status = pexpect.run(
         shlex.join([sys.executable, "-m", "nbchat", *words.get(command, [command])]),
         env=env, encoding="latin-1", timeout=TIMEOUT_S, cwd=str(tmp_path), withexitstatus=True,
