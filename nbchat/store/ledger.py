@@ -162,9 +162,9 @@ class Ledger:
             self._warn(message)
 
     def _shown(self) -> str:
-        """Return the path for a message; "" if there is no path."""
+        """Return a space and the path for a message; "" if there is no path."""
         try:
-            return shown_path(self.path)
+            return f" {shown_path(self.path)}"
         except OSError:
             return ""
 

@@ -50,6 +50,7 @@ MAX_RESULT_LINES, MAX_RESULT_CHARACTERS = 20, 2_000
 #: The lines of the screen that the open block leaves free, for the status line and the cursor.
 FREE_LINES = 3
 
+
 class TerminalView:
     """A sink that shows an answer on a terminal: finished blocks once, the open block live below them.
 

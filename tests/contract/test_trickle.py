@@ -420,7 +420,9 @@ def test_a_trickle_in_a_handshake_ends_with_the_limit(certificate: ssl.SSLContex
         threading.Thread(target=answer, daemon=True).start()
         began = time.monotonic()
         with Deadline(LIMIT_S):
-            stream = network._LimitedBackend(httpcore2.SyncBackend()).connect_tcp("localhost", listener.getsockname()[1])
+            stream = network._LimitedBackend(httpcore2.SyncBackend()).connect_tcp(
+                "localhost", listener.getsockname()[1]
+            )
             if layers == 2:
                 stream = stream.start_tls(trusting, "proxy", 20)
             with pytest.raises(httpcore2.ConnectTimeout):

@@ -109,7 +109,9 @@ def test_an_interrupt_at_the_end_stops_the_drawing_only(kernel: Kernel, place: s
     """The answer is complete, bound and booked, and its output is static. A drawing that is stopped leaves plain text."""
     call, is_plain = SETTLING[place]
     kernel.run(PRESSING)
-    kernel.run("from nbchat.view.live import widgets\nstory = None\nrows = len(get_ipython().nbchat.session.accounting.run)")
+    kernel.run(
+        "from nbchat.view.live import widgets\nstory = None\nrows = len(get_ipython().nbchat.session.accounting.run)"
+    )
     kernel.run(f"pressing({call})")
     cell = kernel.run("%%claude story <<\nTell me a story", fails=True)
     assert cell.error == ["KeyboardInterrupt: stopped; the answer up to here is in story"]

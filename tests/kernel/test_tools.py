@@ -432,6 +432,8 @@ def test_an_interrupt_ends_the_start_of_a_slow_server(kernel: Kernel, tmp_path: 
     assert cell.stdout == ""
     pid = int(started.read_text())
     wait_for(lambda: not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text())
-    kernel.run("for name in [server.name for server in get_ipython().nbchat.session.mcp.list()]:\n"
-               "    get_ipython().nbchat.session.mcp.remove(name)")
+    kernel.run(
+        "for name in [server.name for server in get_ipython().nbchat.session.mcp.list()]:\n"
+        "    get_ipython().nbchat.session.mcp.remove(name)"
+    )
     assert kernel.value("1 + 1") == 2

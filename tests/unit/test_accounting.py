@@ -290,7 +290,9 @@ def test_an_interrupted_answer_has_a_row_with_its_tokens():
     assert session.last.usage == row.usage
 
 
-def rows_after(raised: type[BaseException], *answers: Any, words: Sequence[str] = ()) -> list[tuple[str, str, float | None]]:
+def rows_after(
+    raised: type[BaseException], *answers: Any, words: Sequence[str] = ()
+) -> list[tuple[str, str, float | None]]:
     """Ask a server that answers like this, and return the kind, the status and the cost of each row."""
     with api.serving(*answers) as server:
         session = connected(server)
@@ -337,7 +339,9 @@ def test_what_was_sent_and_ended_before_its_usage_has_an_unknown_cost():
 
     assert rows_after(KeyboardInterrupt, press) == [("interrupted", "interrupted", None)]
     assert rows_after(KeyboardInterrupt, without_usage, words=["stop"]) == [("interrupted", "interrupted", None)]
-    assert rows_after(StreamError, lambda wire, _: (without_usage(wire, _), wire.reset())) == [("failed", "StreamError", None)]
+    assert rows_after(StreamError, lambda wire, _: (without_usage(wire, _), wire.reset())) == [
+        ("failed", "StreamError", None)
+    ]
     lost = [("retry", "ConnectionFailed", None)] * 2 + [("failed", "ConnectionFailed", None)]
     assert rows_after(ConnectionFailed, lambda wire, _: wire.reset()) == lost
 

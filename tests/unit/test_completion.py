@@ -208,7 +208,17 @@ def test_it_is_installed_once_and_removed(shell):
 
 @pytest.mark.parametrize(
     "name",
-    ["run\x1b]0;x\x07", "run\u202efdp", "run\u200bx", "run\nimport os", "run\tx", "run --approve always", "run,x", 'run"', "-x"],
+    [
+        "run\x1b]0;x\x07",
+        "run\u202efdp",
+        "run\u200bx",
+        "run\nimport os",
+        "run\tx",
+        "run --approve always",
+        "run,x",
+        'run"',
+        "-x",
+    ],
     ids=ascii,
 )
 def test_a_name_that_cannot_be_seen_or_is_no_word_is_not_suggested(shell, name):

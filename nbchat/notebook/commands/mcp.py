@@ -35,7 +35,8 @@ def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon:
         raise OptionError(
-            "--header: NAME: VALUE is needed, and there is no colon", "For example: --header 'Authorization: Bearer $TOKEN'"
+            "--header: NAME: VALUE is needed, and there is no colon",
+            "For example: --header 'Authorization: Bearer $TOKEN'",
         )
     return name.strip(), value.strip()
 
