@@ -105,9 +105,10 @@ def escape_unencodable(stream: TextIO | None) -> None:
     >>> stream.buffer.getvalue()
     b'na\\xefve'
     """
-    if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
-        if codecs.lookup(stream.encoding).name not in ("utf-8", "utf-16", "utf-32"):
-            stream.reconfigure(errors="backslashreplace")
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors not in ("strict", "surrogateescape"):
+        return
+    if codecs.lookup(stream.encoding).name not in ("utf-8", "utf-16", "utf-32"):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _escape_piece(piece: re.Match[str]) -> str:

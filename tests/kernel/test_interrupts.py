@@ -106,7 +106,7 @@ SETTLING = {
 
 @pytest.mark.parametrize("place", SETTLING)
 def test_an_interrupt_at_the_end_stops_the_drawing_only(kernel: Kernel, place: str):
-    """The answer is complete, bound and booked, and its output is static. A drawing that is stopped leaves plain text."""
+    """The answer is complete, bound and booked. Its output is static: plain text if its drawing was stopped."""
     call, is_plain = SETTLING[place]
     kernel.run(PRESSING)
     kernel.run(

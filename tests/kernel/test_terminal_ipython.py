@@ -129,7 +129,10 @@ ENCODINGS = {
     "the C locale": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 }
 #: An answer with a letter of each kind: of Latin-1, of Windows, of other scripts, an emoji, half a surrogate pair.
-LETTERS = "na\u00efve \u20ac \u65e5\u672c \U0001f600 \ud83d | a \u2502 b\n\n- x\n\n```python\n'\u03b1'\n```\n\n| \u03b2 |\n|--|\n| 1 |\n"
+LETTERS = (
+    "na\u00efve \u20ac \u65e5\u672c \U0001f600 \ud83d | a \u2502 b\n\n- x"
+    "\n\n```python\n'\u03b1'\n```\n\n| \u03b2 |\n|--|\n| 1 |\n"
+)
 PROGRAM = f"""
 get_ipython().run_line_magic("load_ext", "nbchat")
 import nbchat

@@ -200,6 +200,6 @@ class LiveView:
     def _update_last(self) -> None:
         """Show the last characters of a long answer."""
         assert self._parts is not None
-        if self._parts.characters >= LONG_ANSWER_CHARACTERS:
-            if not self._parts.take(self._pending, self._clock()):
-                self._parts.flush(self._clock())
+        is_long = self._parts.characters >= LONG_ANSWER_CHARACTERS
+        if is_long and not self._parts.take(self._pending, self._clock()):
+            self._parts.flush(self._clock())
