@@ -407,6 +407,6 @@ def test_what_loading_would_refuse_is_not_saved(place: str, depth: int, tmp_path
     with pytest.raises(InputError, match="was not written, because it could not be loaded again"):
         response.save(file)
     if place == "input":
-        with pytest.raises(InputError, match="%nbchat save: .* was not written"):
+        with pytest.raises(InputError, match=r"%nbchat save: .* was not written"):
             commands.run(f"save {file}", session_of(response), SimpleNamespace(user_ns={}))
     assert file.read_text() == "older"
