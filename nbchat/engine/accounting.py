@@ -259,7 +259,6 @@ class Account:
         saved: float | None = None,
         cache_saved: float | None = None,
     ) -> None:
-        duration = self._now() - self._began  # negative if the clock was set back: then nobody knows
         self._accounting.write(
             Entry(
                 at=self._began,
@@ -277,6 +276,6 @@ class Account:
                 cache_saved=cache_saved,
                 digest=self._request.digest,
                 response_id=str(answer.message.get("id") or "") if answer is not None else "",
-                duration=duration if duration >= 0 else None,
+                duration=max(0.0, self._now() - self._began),  # the clock may have been set back
             )
         )

@@ -24,7 +24,7 @@ from nbchat.core.errors import ConnectionFailed, StreamError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.engine.session import Session
-from nbchat.transports.claude import ClaudeTransport, attempt, network, transport
+from nbchat.transports.claude import ClaudeTransport, attempt, connections, transport
 from nbchat.transports.claude.deadline import Deadline
 from tests.support.server import Received, Wire, message, serving, sse, start, streaming, text_delta, text_events
 
@@ -422,7 +422,7 @@ def test_a_trickle_in_a_handshake_ends_with_the_limit(certificate: ssl.SSLContex
         threading.Thread(target=answer, daemon=True).start()
         began = time.monotonic()
         with Deadline(LIMIT_S):
-            stream = network._LimitedBackend(httpcore2.SyncBackend()).connect_tcp(
+            stream = connections.LimitedBackend(httpcore2.SyncBackend()).connect_tcp(
                 "localhost", listener.getsockname()[1]
             )
             if layers == 2:
@@ -462,7 +462,9 @@ def test_a_connection_behind_an_https_proxy_carries_data(certificate: ssl.SSLCon
         threading.Thread(target=serve, args=(server,), daemon=True).start()
         threading.Thread(target=forward, args=(proxy, server.getsockname()[1]), daemon=True).start()
         with Deadline(20):
-            stream = network._LimitedBackend(httpcore2.SyncBackend()).connect_tcp("localhost", proxy.getsockname()[1])
+            stream = connections.LimitedBackend(httpcore2.SyncBackend()).connect_tcp(
+                "localhost", proxy.getsockname()[1]
+            )
             stream = stream.start_tls(trusting, "proxy", 20).start_tls(trusting, "inner", 20)
             stream.write(b"a" * size, 20)
             received = b""

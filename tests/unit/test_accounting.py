@@ -358,17 +358,6 @@ def test_what_was_refused_or_never_connected_costs_nothing():
     assert [(row.status, row.cost) for row in session.accounting.run] == [("not_connected", 0.0)] * 3
 
 
-def test_a_clock_that_is_set_back_makes_no_duration_up():
-    """The answer comes all the same, and its row has no duration, which is neither negative nor 0."""
-    times = itertools.count(1_790_000_000.0, -3600.0)
-    session = Session(ScriptedTransport("Hi", **SONNET))
-    session.accounting._now = lambda: next(times)
-    assert session.ask("Hi").text == "Hi"
-    assert [entry.duration for entry in session.accounting.run] == [None]
-    (row,) = session.accounting.ledger.rows()
-    assert row.duration is None
-
-
 def test_an_interrupt_in_the_countdown_is_not_a_request():
     """While a retry waits, nothing is under way, so only the failed attempt has a row."""
     busy = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}

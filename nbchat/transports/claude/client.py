@@ -1,7 +1,7 @@
 """The SDK's client: making it, finding its credentials, and keeping its secrets.
 
 Only this module imports anthropic, and only when a client is made, because the import takes over a
-second. The same holds for the module `network`, which imports httpx2.
+second. The same holds for the modules `network` and `connections`, which import httpx2.
 """
 
 from __future__ import annotations
@@ -102,18 +102,18 @@ def _arguments(name: str, base_url: str | None, api_key: str | None, options: Ma
     """Return the arguments for the SDK's class."""
     import anthropic
 
-    from nbchat.transports.claude import network
+    from nbchat.transports.claude import connections, network
 
     # The SDK's own retries are off. It would sleep for an hour if a service asked for that, and
     # would show nothing in the meantime. Our retries are in the module `retries`.
     arguments: dict[str, Any] = {"max_retries": 0, **options}
     if "http_client" in options:
-        network.keep_deadlines(options["http_client"])
+        connections.keep_deadlines(options["http_client"])
     else:
         # httpx2 would read the proxy variables here. A variable that is malformed would break every
         # endpoint, also those on this machine, and a proxy cannot reach the loopback anyway.
         arguments["http_client"] = anthropic.DefaultHttpxClient(
-            transport=network.Routes(), event_hooks={"response": [network.report_body]}
+            transport=network.Routes(), event_hooks={"response": [connections.report_body]}
         )
     address = base_url or os.environ.get(_ADDRESS_VARIABLES.get(name, ""))
     if address and (name in _ADDRESS_VARIABLES or name not in PLATFORMS):

@@ -22,7 +22,7 @@ class Deadline:
 
     A timeout of the HTTP library cannot end a trickle. It holds for one read of the socket, so each
     byte that arrives starts it again: a byte a second keeps a request alive for ever. The module
-    `network` therefore asks the deadline before each read of a socket, from the connect onwards, how
+    `connections` therefore asks the deadline before each read of a socket, from the connect onwards, how
     long that read may still take. No thread is needed for that.
 
     Args:

@@ -1,4 +1,4 @@
-"""The network below the SDK: which way a request takes, and how long each read of a socket may last.
+"""The network below the SDK: which way a request takes.
 
 The SDK and httpx2 read the environment when a client is made. A variable that cannot be used then
 breaks every endpoint, also those on this machine, with a traceback that does not name the variable.
@@ -10,36 +10,24 @@ Importing this module loads httpx2, so it is imported when a client is made, and
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
 import socket
 import ssl
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import httpcore2
 import httpx2
 
 from nbchat.certificates import CERTIFICATE_VARIABLES, check_certificates, fix_certificates
 from nbchat.core.errors import InputError, keep_secret
-from nbchat.transports.claude.deadline import Deadline, current
+from nbchat.transports.claude.connections import limit_transport
 from nbchat.transports.error_mapping import mark_proxy
 
-__all__ = ["Routes", "is_loopback", "keep_deadlines", "report_body"]
+__all__ = ["Routes", "is_loopback"]
 
 #: The SDK's own limits on connections, for clients that it makes itself.
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
-#: A request is sent in parts of this size, in bytes, so that the time for each part is limited.
-_PART_BYTES = 65_536
-#: How long one step of a wait takes, in seconds.
-_WAIT_STEP_S = 0.2
-
-
-# Routes ----------------------------------------------------------------------------------------
 
 
 class Routes(httpx2.BaseTransport):
@@ -80,7 +68,7 @@ class Routes(httpx2.BaseTransport):
                 # A context without certificates trusts nobody. It is never used for plain HTTP.
                 context = _certificates() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 made = _direct(context) if proxy is None else proxy.connect(context)
-                _limit_reads(made)
+                limit_transport(made)
                 self._transports[key] = made
             return self._transports[key]
 
@@ -225,207 +213,3 @@ def _certificates() -> ssl.SSLContext:
         f"the certificates of {source} cannot be read: {reason}. Nothing was sent",
         fix_certificates(name) if name else "Set SSL_CERT_FILE to a file with certificates.",
     )
-
-
-# Deadlines -------------------------------------------------------------------------------------
-
-
-class _LimitedStream(httpcore2.NetworkStream):
-    """A connection whose reads and writes end at the current deadline."""
-
-    def __init__(self, stream: httpcore2.NetworkStream) -> None:
-        self._stream = stream
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _limited(timeout, httpcore2.ReadTimeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        deadline = current()
-        if deadline is None:
-            self._stream.write(buffer, timeout)
-            return
-        deadline.allow_upload(len(buffer))
-        rest = memoryview(buffer)
-        while rest:
-            self._stream.write(bytes(rest[:_PART_BYTES]), _limited(timeout, httpcore2.WriteTimeout))
-            rest = rest[_PART_BYTES:]
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
-        limit_s = _limited(timeout, httpcore2.ConnectTimeout)
-        sock = self._stream.get_extra_info("socket")
-        if isinstance(sock, ssl.SSLSocket):
-            return _LimitedStream(_tls_in_tls(sock, ssl_context, server_hostname, limit_s))
-        return _LimitedStream(self._stream.start_tls(ssl_context, server_hostname, limit_s))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-class _LimitedSocket:
-    """A socket whose every single read and write ends at the current deadline."""
-
-    def __init__(self, sock: ssl.SSLSocket) -> None:
-        self._sock, self._timeout_s = sock, sock.gettimeout()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def settimeout(self, timeout_s: float | None) -> None:
-        self._timeout_s = timeout_s
-
-    def recv(self, size: int) -> bytes:
-        self._sock.settimeout(_limited(self._timeout_s, TimeoutError))
-        return self._sock.recv(size)
-
-    def sendall(self, data: bytes) -> None:
-        self._sock.settimeout(_limited(self._timeout_s, TimeoutError))
-        self._sock.sendall(data)
-
-
-def _tls_in_tls(
-    sock: ssl.SSLSocket, context: ssl.SSLContext, server_hostname: str | None, timeout_s: float | None
-) -> httpcore2.NetworkStream:
-    """Return a TLS connection inside of the TLS connection to an HTTPS proxy.
-
-    httpcore2 reads the socket many times for one handshake or one read, each time with the whole timeout.
-    """
-    from httpcore2._backends.sync import TLSinTLSStream
-
-    try:
-        return TLSinTLSStream(_LimitedSocket(sock), context, server_hostname, timeout_s)  # type: ignore[arg-type]
-    except OSError as error:
-        sock.close()
-        kind = httpcore2.ConnectTimeout if isinstance(error, TimeoutError) else httpcore2.ConnectError
-        raise kind(str(error)) from error
-
-
-def _addresses(host: str, port: int, timeout_s: float | None) -> list[str]:
-    """Return the addresses of a host. Nothing can stop the system's look-up, so it runs in a thread that is left.
-
-    An interrupt ends the wait, too.
-
-    Raises:
-        ConnectTimeout: there was no answer in time.
-        ConnectError: there is no such host.
-    """
-    limit_s = _limited(timeout_s, httpcore2.ConnectTimeout)
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-        return [host]
-    except ValueError:
-        pass
-    found: list[str] = []
-    failures: list[OSError] = []
-    done = threading.Event()
-
-    def look_up() -> None:
-        try:
-            found.extend(str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            failures.append(error if isinstance(error, OSError) else OSError(str(error)))
-        finally:
-            done.set()
-
-    threading.Thread(target=look_up, name="nbchat-look-up", daemon=True).start()
-    end = time.monotonic() + (math.inf if limit_s is None else limit_s)
-    # In short steps, because Python on Windows notices no interrupt during a long wait.
-    while not done.wait(min(_WAIT_STEP_S, max(0.0, end - time.monotonic()))):
-        if time.monotonic() >= end:
-            raise httpcore2.ConnectTimeout(f"the address of {host} could not be found in time")
-    if failures:
-        raise httpcore2.ConnectError(str(failures[0])) from failures[0]
-    return list(dict.fromkeys(found))
-
-
-class _LimitedBackend(httpcore2.NetworkBackend):
-    """A network backend whose connections keep the current deadline."""
-
-    def __init__(self, backend: httpcore2.NetworkBackend) -> None:
-        self._backend = backend
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.NetworkStream:
-        failure: Exception = httpcore2.ConnectError(f"{host} has no address")
-        for address in _addresses(host, port, timeout):
-            # One by one: the system would try each of them with the whole timeout.
-            limit_s = _limited(timeout, httpcore2.ConnectTimeout)
-            try:
-                stream = self._backend.connect_tcp(address, port, limit_s, local_address, socket_options)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                failure = error
-            else:
-                return _LimitedStream(stream)
-        raise failure
-
-    def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore2.NetworkStream:
-        limit_s = _limited(timeout, httpcore2.ConnectTimeout)
-        return _LimitedStream(self._backend.connect_unix_socket(path, limit_s, socket_options))
-
-    def sleep(self, seconds: float) -> None:
-        self._backend.sleep(seconds)
-
-
-def _limited(timeout_s: float | None, expired: Callable[[str], Exception]) -> float | None:
-    """Return the shorter of a timeout and the rest of the current deadline, in seconds."""
-    deadline = current()
-    if deadline is None:
-        return timeout_s
-    remaining_s = deadline.remaining_s()
-    if remaining_s <= 0:
-        raise expired("no content came in time")
-    return remaining_s if timeout_s is None else min(timeout_s, remaining_s)
-
-
-def _limit_reads(transport: object) -> None:
-    # HTTPTransport has no argument for the network backend of its pool, so it is replaced afterwards.
-    pool = getattr(transport, "_pool", None)
-    backend = getattr(pool, "_network_backend", None)
-    if backend is not None and not isinstance(backend, _LimitedBackend):
-        pool._network_backend = _LimitedBackend(backend)  # type: ignore[union-attr]
-
-
-def keep_deadlines(client: httpx2.Client) -> None:
-    """Let the connections of a client that the user made keep the current deadline."""
-    for transport in (client._transport, *client._mounts.values()):
-        _limit_reads(transport)
-    hooks = client.event_hooks["response"]
-    if report_body not in hooks:
-        hooks.append(report_body)
-
-
-class _Body(httpx2.SyncByteStream):
-    """The body of an answer. The deadline learns when its first byte arrives."""
-
-    def __init__(self, stream: httpx2.SyncByteStream, deadline: Deadline, success: bool) -> None:
-        self._stream, self._deadline, self._success = stream, deadline, success
-
-    def __iter__(self) -> Iterator[bytes]:
-        for part in self._stream:
-            if part and self._success:
-                self._deadline.body_began = True
-            yield part
-            if self._deadline.remaining_s() <= 0:  # for a transport that has no socket
-                raise httpx2.ReadTimeout("no content came in time")
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def report_body(response: httpx2.Response) -> None:
-    """Tell the current deadline about the body of a response. This is a ``response`` hook of httpx2."""
-    deadline = current()
-    if deadline is not None and isinstance(response.stream, httpx2.SyncByteStream):
-        response.stream = _Body(response.stream, deadline, response.is_success)
