@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from nbchat.core.errors import OptionError, nearest
+from nbchat.core.fields import storable
 from nbchat.core.secrets import mask
 
 __all__ = ["Option", "check_choice", "check_variable", "option", "row_of"]
@@ -87,6 +88,8 @@ class Option:
             wanted = f"one of {', '.join(self.choices)}" if self.choices else _WANTED[self.kind]
             # The value can be the description of an endpoint, with a key in it.
             raise OptionError(f"{self.name} is {mask(value)!r}; it should be {wanted}", f"{self.name}: {self.help}.")
+        if self.name == "chat":
+            return storable(value)  # the name is printed, and saved with the conversation
         # numpy.int64 and the like are not JSON, and the request is JSON in the end.
         return {"int": int, "number": float}[self.kind](value) if self.kind in ("int", "number") else value
 

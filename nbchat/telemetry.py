@@ -27,6 +27,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from nbchat.core.errors import redact
+from nbchat.core.fields import storable
 from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
@@ -330,7 +331,8 @@ def _put(span: Any, content: Mapping[str, Any]) -> None:
     rest_bytes = int(limit) if limit.isdecimal() and int(limit) else _MAX_CONTENT_BYTES
     for name, value in content.items():
         text = redact(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
-        rest_bytes -= len(text.encode("utf-8", "replace"))
+        text = storable(text)
+        rest_bytes -= len(text.encode())
         if rest_bytes >= 0:
             span.set_attribute(name, text)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -32,7 +33,10 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: The file does not exist, or may not be read.
     """
     # Before opening, because even the opening of a device or a pipe can have an effect.
-    _check(path.stat().st_mode)
+    try:
+        _check(path.stat().st_mode)
+    except ValueError:  # a null character or half of a surrogate pair, which no name of a file can have
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
     descriptor = os.open(path, _FLAGS)
     try:
         # Again, because another process may have replaced the file. O_NONBLOCK keeps a pipe from waiting.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from nbchat.core.messages import Block
+from nbchat.core.messages import Block, ToolUseBlock, tool_calls
 from nbchat.core.usage import Usage
 
 __all__ = [
@@ -25,7 +25,29 @@ __all__ = [
     "Thinking",
     "ToolInput",
     "ToolResult",
+    "stands_apart",
+    "status_of",
 ]
+
+#: The status of an answer that ended normally and is not complete: at a limit, or with a refusal
+#: (https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons).
+_STATUS: dict[str, Literal["incomplete", "refused"]] = {
+    "max_tokens": "incomplete",
+    "model_context_window_exceeded": "incomplete",
+    "refusal": "refused",
+    "repetition": "incomplete",  # the embedded model alone (nbchat.transports.repetition)
+    "length": "incomplete",  # these two are of the Chat Completions API, and some gateways pass them on
+    "content_filter": "refused",
+}
+
+
+def status_of(stop_reason: str | None) -> Literal["complete", "incomplete", "refused"]:
+    """Return the status of an answer that ended normally, for its reason to end.
+
+    >>> status_of("end_turn"), status_of("max_tokens"), status_of(None)
+    ('complete', 'incomplete', 'complete')
+    """
+    return _STATUS.get(stop_reason or "", "complete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +135,19 @@ class ResponseChunk:
         """The API's reason for the end of the answer, such as "end_turn"; None if it has not ended."""
         return self.message.get("stop_reason")
 
+    @property
+    def calls(self) -> tuple[ToolUseBlock, ...]:
+        """The calls that nbchat should run, in order; () if the answer was cut or is a refusal.
+
+        The calls decide and not the reason ``tool_use``, for which gateways send ``end_turn``, ``stop`` or null.
+        """
+        if status_of(self.stop_reason) != "complete" or self.stop_reason == "stop_sequence":
+            return ()
+        # A model that declined was replaced by another one at a block "fallback". Its calls are not answered:
+        # https://platform.claude.com/docs/en/build-with-claude/refusals-and-fallback
+        start = max((place for place, block in enumerate(self.blocks) if block.type == "fallback"), default=0)
+        return tool_calls(self.blocks[start:])
+
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
@@ -145,6 +180,11 @@ class Notice:
     text: str
     failed: str = ""
     about: str = ""
+
+
+def stands_apart(chunk: StreamChunk) -> bool:
+    """Return True if the text after the chunk is apart from the text before it, as in ``Response.text``."""
+    return isinstance(chunk, ToolResult) or (isinstance(chunk, BlockStart) and chunk.block.type != "text")
 
 
 StreamChunk: TypeAlias = (

@@ -15,18 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nbchat.core.fields import Fields
-from nbchat.core.messages import (
-    Block,
-    Message,
-    OpaqueBlock,
-    TextBlock,
-    ThinkingBlock,
-    ToolUseBlock,
-    fits_json,
-    stored,
-    tool_calls,
-)
+from nbchat.core.messages import Message, stored
 from nbchat.core.response import Response
+from nbchat.core.sendable import dialogue
 from nbchat.core.uploads import Upload
 
 __all__ = ["Conversation", "Turn"]
@@ -41,11 +32,12 @@ class Turn:
     Attributes:
         key: The cell's id; None where the front end does not tell it.
         messages: The prompt, then answers and tool results.
-        model: The model that answered.
+        model: The model that answered, by the name that it has in the answer.
         status: The status of the turn's Response.
         tokens: The tokens of all requests of the turn.
         stale: True if an earlier turn changed after this one was made.
-        endpoint: The endpoint that was asked.
+        asked: The model that was asked, which can be an alias; "" if it is not known.
+        endpoint: The endpoint that was asked; "" if it is not known.
         container: The service's container that code ran in, as in :class:`~nbchat.core.response.Response`.
     """
 
@@ -55,27 +47,33 @@ class Turn:
     status: str = "complete"
     tokens: int = 0
     stale: bool = False
+    asked: str = ""
     endpoint: str = ""
     container: Mapping[str, Any] | None = None
 
     @classmethod
-    def of_response(cls, key: str | None, response: Response) -> Turn:
-        """Return the turn of a cell whose answer is ``response``."""
+    def of_response(cls, key: str | None, response: Response, asked: str = "") -> Turn:
+        """Return the turn of a cell whose answer is ``response``; ``asked`` is the model that was asked."""
         return cls(
             key,
             response.messages,
             response.model,
             response.status,
             response.usage.total_tokens,
+            asked=asked,
             endpoint=response.endpoint,
             container=response.container,
         )
 
-    def sendable(self) -> tuple[Message, ...]:
+    def sendable(self, model: str | None = None, endpoint: str | None = None) -> tuple[Message, ...]:
         """Return the messages that may be sent again; () if none of the turn may.
 
         The result begins with the prompt and ends with an answer. Each tool call has its result in
-        it, and no message is empty.
+        it, and no message is empty (:mod:`nbchat.core.sendable`).
+
+        Args:
+            model: The model that will be asked; None for the model that was asked.
+            endpoint: The endpoint that will be asked; None for the endpoint that was asked.
 
         >>> call = {"type": "tool_use", "id": "toolu_1", "name": "add", "input": {}}
         >>> answer = Message.of("assistant", [{"type": "text", "text": "Let me add."}, call])
@@ -83,17 +81,15 @@ class Turn:
         >>> [message.to_dict() for message in interrupted.sendable()]
         [{'role': 'user', 'content': '2 + 2?'}, {'role': 'assistant', 'content': 'Let me add.'}]
         """
-        messages = self.messages
-        if self.stale:
-            # A thinking block's signature covers what was said before the block. The API rejects the
-            # block when that has changed:
-            # https://platform.claude.com/docs/en/build-with-claude/extended-thinking
-            messages = tuple(_without_thinking(message) for message in messages)
-        # Once is not enough: dropping a call can leave another block without its counterpart, for
-        # example the result of a server tool in a later answer.
-        while (dialogue := _dialogue(messages)) != messages:
-            messages = dialogue
-        return messages
+        # A refusal goes on if the turn that was refused is sent again:
+        # https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals
+        if self.status == "refused":
+            return ()
+        foreign = endpoint not in (None, self.endpoint)
+        # The signature of thinking covers what was said before. The API rejects the block if that has changed:
+        # https://platform.claude.com/docs/en/build-with-claude/extended-thinking
+        thinking = not (self.stale or foreign or model not in (None, self.asked))
+        return dialogue(self.messages, thinking=thinking, foreign=foreign)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the turn as plain JSON values. :meth:`from_dict` reads them back."""
@@ -103,6 +99,7 @@ class Turn:
             "status": self.status,
             "tokens": self.tokens,
             "stale": self.stale,
+            **({"asked": self.asked} if self.asked else {}),
             **({"endpoint": self.endpoint} if self.endpoint else {}),
             **({"container": dict(self.container)} if self.container is not None else {}),
             "messages": [stored(message) for message in self.messages],
@@ -134,127 +131,10 @@ class Turn:
             status=data.name("status", "complete"),
             tokens=data.count("tokens", 0),
             stale=data.flag("stale", False),
+            asked=data.name("asked", ""),
             endpoint=data.name("endpoint", ""),
             container=data.optional_mapping("container"),
         )
-
-
-def _without_thinking(message: Message) -> Message:
-    blocks = tuple(block for block in message.content if block.type not in ("thinking", "redacted_thinking"))
-    return replace(message, content=blocks)
-
-
-def _dialogue(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the prompt, answers and results up to the last answer whose calls all have results."""
-    prompt, *rest = _merged(messages) or (Message("user", ()),)
-    dialogue = [prompt]
-    # A server tool's result may come in a later answer than its call, so both are searched in the
-    # whole turn. Half of such a pair is dropped.
-    server_calls = _server_calls(messages) & _server_results(messages)
-    while rest and rest[0].role == "assistant":
-        answer = rest.pop(0)
-        results = rest.pop(0) if rest else Message("user", ())
-        answered = {call for block in results.content if (call := _answered_call(block)) is not None}
-        answer = _sendable_part(answer, answered, server_calls)
-        calls = [call.id for call in tool_calls(answer.content)]
-        if answer.content:
-            dialogue.append(answer)
-        if not calls:
-            break
-        dialogue.append(_results_for(calls, results))
-    # The turn may have been interrupted after a tool had run. The next prompt is a user message, too,
-    # so the dialogue must end with an answer. The results without one go, and with them their calls.
-    while dialogue and dialogue[-1].role == "user":
-        dialogue.pop()
-        if dialogue:
-            dialogue[-1] = _sendable_part(dialogue[-1], set(), server_calls)
-            if not dialogue[-1].content:
-                dialogue.pop()
-    return tuple(dialogue)
-
-
-def _merged(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return the messages with answers that follow each other joined into one.
-
-    A service that pauses a long turn continues it in a second answer:
-    https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons#pause-turn
-    """
-    merged: list[Message] = []
-    for message in messages:
-        if merged and merged[-1].role == message.role == "assistant":
-            merged[-1] = replace(message, content=merged[-1].content + message.content)
-        else:
-            merged.append(message)
-    return tuple(merged)
-
-
-def _answered_call(block: Block) -> str | None:
-    """Return the id of the call whose result ``block`` is; None if it is not a result."""
-    call = block.data.get("tool_use_id") if isinstance(block, OpaqueBlock) else None
-    return call if isinstance(call, str) else None
-
-
-def _server_calls(messages: Iterable[Message]) -> set[str]:
-    """Return the ids of the calls that the service runs itself."""
-    return {
-        block.id
-        for message in messages
-        for block in message.content
-        if isinstance(block, ToolUseBlock) and block.type != "tool_use"
-    }
-
-
-def _server_results(messages: Iterable[Message]) -> set[str]:
-    """Return the ids of the calls whose results are in an answer, where the service puts its own."""
-    blocks = (block for message in messages if message.role == "assistant" for block in message.content)
-    return {call for block in blocks if (call := _answered_call(block)) is not None}
-
-
-def _results_for(calls: list[str], results: Message) -> Message:
-    """Return the message with one result for each call. Blocks that are not results stay."""
-    unanswered = list(calls)
-    blocks = []
-    for block in results.content:
-        call = _answered_call(block)
-        if call in unanswered:
-            unanswered.remove(call)
-        elif call is not None:
-            continue
-        blocks.append(block)
-    return replace(results, content=tuple(blocks))
-
-
-def _sendable_part(answer: Message, answered: set[str], server_calls: set[str]) -> Message:
-    """Return the answer without the blocks that the API would reject.
-
-    Args:
-        answer: A message of the assistant.
-        answered: The calls whose results are in the next message.
-        server_calls: The calls of the service that have their results in an answer.
-    """
-    seen: set[tuple[str, str]] = set()
-
-    def accepted(block: Block) -> bool:
-        if not fits_json(block):
-            return False
-        match block:
-            case TextBlock():
-                # "messages: text content blocks must contain non-whitespace text" (HTTP 400)
-                return bool(block.text.strip())
-            case ThinkingBlock():
-                # The signature comes last, so thinking that was interrupted has none.
-                return bool(block.signature)
-            case ToolUseBlock():
-                repeated = (block.type, block.id) in seen
-                seen.add((block.type, block.id))
-                return not repeated and block.id in (answered if block.type == "tool_use" else server_calls)
-        return _answered_call(block) is None or _answered_call(block) in server_calls
-
-    blocks = tuple(block for block in answer.content if accepted(block))
-    # Thinking leads to something. An answer of nothing else was interrupted before its first word.
-    if all(block.type in ("thinking", "redacted_thinking") for block in blocks):
-        blocks = ()
-    return replace(answer, content=blocks)
 
 
 class Conversation:
@@ -295,14 +175,22 @@ class Conversation:
         return len(self._turns)
 
     def history(self, key: str | None) -> tuple[Message, ...]:
-        """Return the messages to send before the prompt of a cell.
-
-        These are the turns before the cell's own turn. For a cell that has none, they are all turns.
+        """Return the messages before the prompt of a cell, as they go to the models that answered them.
 
         Args:
             key: The cell's id, or None.
         """
-        return tuple(message for turn in self.turns_before(key) for message in turn.sendable())
+        return self.sendable(key)
+
+    def sendable(self, key: str | None, model: str | None = None, endpoint: str | None = None) -> tuple[Message, ...]:
+        """Return the messages to send before the prompt of a cell.
+
+        Args:
+            key: The cell's id, or None.
+            model: The model that will be asked; None for the model that was asked in each turn.
+            endpoint: The endpoint that will be asked; None for the endpoint that was asked in each turn.
+        """
+        return tuple(message for turn in self.turns_before(key) for message in turn.sendable(model, endpoint))
 
     def turns_before(self, key: str | None) -> tuple[Turn, ...]:
         """Return the turns before a cell's own turn; all turns for a cell that has none."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar, cast
 
 from nbchat.core.errors import InputError
 
-__all__ = ["MAX_COUNT", "Fields", "one_line", "storable"]
+__all__ = ["LONE_HALF", "MAX_COUNT", "Fields", "has_lone_half", "one_line", "storable", "storable_value"]
 
 #: The largest count: the largest integer of SQLite and of most other programs.
 MAX_COUNT: Final = 2**63 - 1
@@ -26,7 +26,10 @@ MAX_DEPTH: Final = 120
 MAX_TIME_S: Final = 253_402_300_799
 MAX_NAME_CHARACTERS: Final = 200
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+#: Half of a surrogate pair without its other half.
+_LONE_HALF = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
+#: The end of a note on text that was changed.
+LONE_HALF: Final = "half of a surrogate pair, which cannot be sent or saved: U+FFFD replaces it"
 #: The default of a field that must be there.
 _REQUIRED: Final = object()
 
@@ -34,12 +37,72 @@ T = TypeVar("T")
 
 
 def storable(text: str) -> str:
-    """Return the text with U+FFFD for each half of a surrogate pair, which UTF-8 cannot encode.
+    """Return the text with U+FFFD for half of a surrogate pair, which UTF-8 cannot encode.
 
-    >>> storable("a" + chr(0xD83D)) == "a" + chr(0xFFFD)
+    Two halves that follow each other become the character that they are halves of.
+
+    >>> storable("a" + chr(0xD83D)) == "a" + chr(0xFFFD), storable(chr(0xD83D) + chr(0xDE00))
+    (True, '😀')
+    """
+    if _is_encodable(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def storable_value(value: T) -> T:
+    """Return a JSON value with all its texts :func:`storable`; the value itself if they are.
+
+    >>> storable_value({"city": ["Oslo", chr(0xD83D)]}) == {"city": ["Oslo", chr(0xFFFD)]}
     True
     """
-    return _SURROGATE.sub("\ufffd", text)
+    if all(_is_encodable(text) for text in _texts(value)):
+        return value
+    try:
+        return cast(T, _storable(value))
+    except RecursionError:  # nested thousands deep, and so not sent anyway
+        return value
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {_storable(key): _storable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_storable, value))
+    return value
+
+
+def has_lone_half(value: Any) -> bool:
+    """Return True if a text of a JSON value has half of a surrogate pair without its other half.
+
+    >>> has_lone_half([chr(0xDE00)]), has_lone_half(chr(0xD83D) + chr(0xDE00))
+    (True, False)
+    """
+    return any(not _is_encodable(text) and _LONE_HALF.search(text) for text in _texts(value))
+
+
+def _is_encodable(text: str) -> bool:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of a JSON value, however deeply the value is nested."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, Mapping):
+            waiting += part
+            waiting += part.values()
+        elif isinstance(part, list | tuple):
+            waiting += part
 
 
 def one_line(text: str) -> str:

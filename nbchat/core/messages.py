@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from nbchat.core.fields import Fields
+from nbchat.core.fields import Fields, storable, storable_value
 
 __all__ = [
     "Block",
@@ -27,6 +27,8 @@ __all__ = [
     "blocks_of",
     "content_of",
     "fits_json",
+    "joined_text",
+    "line_ends_between",
     "stored",
     "tool_calls",
 ]
@@ -154,6 +156,8 @@ def block_of(data: Mapping[str, Any]) -> Block:
     >>> block_of({"type": "of_next_year", "field": 1})
     OpaqueBlock(data={'type': 'of_next_year', 'field': 1})
     """
+    # One place for the text of prompts, results and answers: half of a surrogate pair cannot be sent or saved.
+    data = storable_value(data)
     # A known type with a field missing or of the wrong type is an OpaqueBlock, too. That keeps what
     # an odd gateway sent, and the other classes can rely on their fields.
     kind = data.get("type")
@@ -275,8 +279,40 @@ def blocks_of(data: Fields, name: str) -> tuple[Block, ...]:
 def content_of(content: str | Iterable[Block | Mapping[str, Any]]) -> tuple[Block, ...]:
     """Return a text, or an iterable of blocks and dicts, as blocks."""
     if isinstance(content, str):
-        return (TextBlock(content),)
+        return (TextBlock(storable(content)),)
     return tuple(block_of(part) if isinstance(part, Mapping) else part for part in content)
+
+
+def joined_text(blocks: Iterable[Block]) -> str:
+    """Return the text of text blocks, with a blank line where a block of another type is between two texts.
+
+    >>> search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    >>> parts = ["It is ", "cold.", "Let me look:", search, "```python", "..."]
+    >>> blocks = content_of({"type": "text", "text": part} if isinstance(part, str) else part for part in parts)
+    >>> joined_text(blocks)
+    'It is cold.Let me look:\\n\\n```python...'
+    """
+    text, apart = "", False
+    for block in blocks:
+        if not isinstance(block, TextBlock):
+            apart = True
+        elif block.text:
+            # Without a separator between two texts, because citations split a sentence into several blocks.
+            text += (line_ends_between(text, block.text) if apart else "") + block.text
+            apart = False
+    return text
+
+
+def line_ends_between(before: str, after: str) -> str:
+    """Return the line ends that are missing for a blank line between two texts; "" if one of them is empty.
+
+    >>> line_ends_between("a", "b"), line_ends_between("a\\n", "b"), line_ends_between("a", "\\n\\nb")
+    ('\\n\\n', '\\n', '')
+    """
+    if not before or not after:
+        return ""
+    present = len(before) - len(before.rstrip("\n")) + len(after) - len(after.lstrip("\n"))
+    return "\n" * (2 - present)
 
 
 def tool_calls(blocks: Iterable[Block]) -> tuple[ToolUseBlock, ...]:
@@ -288,13 +324,13 @@ def fits_json(block: Block) -> bool:
     """Return True if JSON can hold the block.
 
     An endpoint can send ``1e400``, which Python reads as infinity, and JSON has no infinity. Such a
-    block can be shown, but it cannot be sent back.
+    block can be shown, but it cannot be sent back. UTF-8 must be able to encode the block, too.
 
     >>> fits_json(TextBlock("Hello")), fits_json(OpaqueBlock({"type": "score", "value": float("inf")}))
     (True, False)
     """
     try:
-        json.dumps(block.to_dict(), allow_nan=False)
+        json.dumps(block.to_dict(), ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError, RecursionError):
         return False
     return True

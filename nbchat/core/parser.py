@@ -19,9 +19,9 @@ All events are described at https://platform.claude.com/docs/en/build-with-claud
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from nbchat.core.chunks import (
     BlockStart,
@@ -35,6 +35,8 @@ from nbchat.core.chunks import (
     ToolInput,
 )
 from nbchat.core.errors import StreamError, from_api, redact
+from nbchat.core.events import events_of
+from nbchat.core.fields import has_lone_half, storable, storable_value
 from nbchat.core.messages import TOOL_USE_TYPES, Block, ToolUseBlock, block_of
 from nbchat.core.usage import Usage
 
@@ -45,12 +47,13 @@ __all__ = ["ChatStreamParser", "events_of", "is_too_deep"]
 DEEPEST_NESTING = 100
 
 Event = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class _OpenBlock:
     """A block that is still arriving: the dict it began with, and the pieces of its deltas."""
 
-    __slots__ = ("citations", "data", "pieces", "signature")
+    __slots__ = ("_half", "citations", "data", "has_lone_half", "pieces", "signature")
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.data = dict(data)
@@ -59,6 +62,8 @@ class _OpenBlock:
         self.pieces: list[str] = []
         self.citations: list[dict[str, Any]] = list(data.get("citations") or ())
         self.signature = _text(data.get("signature") or "")
+        self._half = ""
+        self.has_lone_half = False
         # A field of the wrong type is reported now, with the event that has it. `finish` must never
         # fail: it is also called for the remains of a stream that broke off.
         if (kind := _text(data.get("type") or "")) in ("text", "thinking"):
@@ -67,6 +72,18 @@ class _OpenBlock:
             _text(data.get("id", ""))
             _text(data.get("name", ""))
 
+    def take(self, piece: str) -> str:
+        """Add a piece of the text, and return what can be shown of it.
+
+        Half of a surrogate pair at the end waits for the other half: some gateways cut a text between the two.
+        """
+        self.pieces.append(piece)
+        if piece.isascii() and not self._half:
+            return piece
+        shown = self._half + piece
+        self._half = shown[-1] if "\ud800" <= shown[-1:] <= "\udbff" else ""
+        return storable(shown.removesuffix(self._half))
+
     def finish(self) -> Block:
         """Return the block with everything that arrived."""
         data, joined = dict(self.data), "".join(self.pieces)
@@ -74,9 +91,11 @@ class _OpenBlock:
         if kind == "text":
             data["text"] = (data.get("text") or "") + joined
             data["citations"] = self.citations
+            self.has_lone_half = has_lone_half(data["text"])
         elif kind == "thinking":
             data["thinking"] = (data.get("thinking") or "") + joined
             data["signature"] = self.signature
+            self.has_lone_half = has_lone_half(data["thinking"])
         elif kind in TOOL_USE_TYPES:
             return self._finish_tool(data, joined)
         return block_of(data)
@@ -96,7 +115,7 @@ class _OpenBlock:
         if isinstance(arguments, dict) and _can_be_sent(arguments):
             return block_of({**data, "input": arguments})
         block = block_of({**data, "input": {}})
-        return replace(block, partial_json=joined) if isinstance(block, ToolUseBlock) else block
+        return replace(block, partial_json=storable(joined)) if isinstance(block, ToolUseBlock) else block
 
 
 def _reject_constant(constant: str) -> None:
@@ -127,7 +146,8 @@ def _can_be_sent(arguments: Mapping[str, Any]) -> bool:
     """Return True if arguments can go back in the history.
 
     ``1e400`` is valid JSON, and Python reads it as infinity, for which JSON has no text. Half of a
-    surrogate pair has an escape in JSON, and no encoding in UTF-8.
+    surrogate pair has an escape in JSON, and no encoding in UTF-8. No tool runs with U+FFFD instead: an
+    argument that was changed can be the name of a file.
     """
     try:
         json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
@@ -182,6 +202,8 @@ class ChatStreamParser:
         self._call_ids: set[str] = set()
         self._whole = False
         self._failure: StreamError | None = None
+        #: True if U+FFFD replaces half of a surrogate pair somewhere in the message.
+        self.has_lone_half = False
 
     def feed(self, event: Event) -> StreamChunk | None:
         """Take one event and return its chunk, or None if it has none.
@@ -199,7 +221,8 @@ class ChatStreamParser:
         if handler is None or self._whole:
             return None  # rules 1 and 6: some gateways send more events after `message_stop`
         try:
-            return handler(self, event)
+            # The text of deltas is joined first: the other half of a pair may come with the next one.
+            return handler(self, event if kind == "content_block_delta" else self._encodable(event))
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             # The methods below read the fields as if they were there. Checking each field before
             # would cost time for every token.
@@ -239,9 +262,19 @@ class ChatStreamParser:
     def snapshot(self) -> ResponseChunk:
         """Return the message so far: its blocks and its usage, as far as they arrived."""
         blocks = dict(self._done)
-        blocks.update((index, block.finish()) for index, block in self._open.items())
+        blocks.update((index, self._finish(block)) for index, block in self._open.items())
         ordered = tuple(blocks[index] for index in sorted(blocks))
         return ResponseChunk(dict(self._message or {}), ordered, Usage.from_api(self._usage))
+
+    def _encodable(self, value: T) -> T:
+        """Return a value of the API that can be sent and saved: U+FFFD replaces half of a surrogate pair."""
+        self.has_lone_half = self.has_lone_half or has_lone_half(value)
+        return storable_value(value)
+
+    def _finish(self, block: _OpenBlock) -> Block:
+        finished = block.finish()
+        self.has_lone_half = self.has_lone_half or block.has_lone_half
+        return finished
 
     def _fail(self, message: str, hint: str, type: str | None = None) -> StreamError:
         """Put the parser into its failed state (rule 7) and return the error to raise."""
@@ -283,30 +316,27 @@ class ChatStreamParser:
         block = self._open[index]
         match delta["type"]:
             case "text_delta":
-                block.pieces.append(_text(delta["text"]))
-                return OutputText(index, block.pieces[-1])
+                return OutputText(index, block.take(_text(delta["text"])))
             case "thinking_delta":
-                block.pieces.append(_text(delta["thinking"]))
-                return Thinking(index, block.pieces[-1])
+                return Thinking(index, block.take(_text(delta["thinking"])))
             case "input_json_delta":
-                block.pieces.append(_text(delta["partial_json"]))
-                return ToolInput(index, block.pieces[-1])
+                return ToolInput(index, block.take(_text(delta["partial_json"])))
             case "citations_delta":
-                block.citations.append(delta["citation"])
-                return Citation(index, delta["citation"])
+                block.citations.append(self._encodable(delta["citation"]))
+                return Citation(index, block.citations[-1])
             case "signature_delta":
                 block.signature = _text(delta["signature"])
                 return Thinking(index, "", block.signature)
         # Rule 2: an unknown delta, such as compaction_delta, brings the fields of its block.
         if block.data.get("type") not in {"text", "thinking", *TOOL_USE_TYPES}:
-            block.data.update((key, value) for key, value in delta.items() if key != "type")
+            block.data.update((key, value) for key, value in self._encodable(delta).items() if key != "type")
         return None
 
     def _on_block_stop(self, event: Event) -> StreamChunk | None:
         index = event["index"]
         if index in self._done:
             return None  # some gateways send it twice
-        block = self._done[index] = self._open.pop(index).finish()
+        block = self._done[index] = self._finish(self._open.pop(index))
         return BlockStop(index, block)
 
     def _on_message_delta(self, event: Event) -> None:
@@ -331,7 +361,7 @@ class ChatStreamParser:
     def _on_message_stop(self, event: Event) -> StreamChunk:
         if self._message is None:
             raise ValueError("no message_start before it")
-        self._done.update((index, block.finish()) for index, block in self._open.items())  # rule 4
+        self._done.update((index, self._finish(block)) for index, block in self._open.items())  # rule 4
         self._open.clear()
         self._whole = True
         return self.snapshot()
@@ -356,43 +386,3 @@ _HANDLERS: dict[str, Callable[[ChatStreamParser, Event], StreamChunk | None]] = 
     "error": ChatStreamParser._on_error,
     "notice": ChatStreamParser._on_notice,
 }
-
-
-def events_of(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the events that would have streamed a complete ``message``, with one delta for each text.
-
-    With them, an answer that was not streamed goes through the same parser as any other.
-
-    >>> [event["type"] for event in events_of({"id": "msg_1", "content": [{"type": "text", "text": "Hi"}]})][:3]
-    ['message_start', 'content_block_start', 'content_block_delta']
-    """
-    head = {key: value for key, value in message.items() if key not in ("content", "stop_reason", "stop_sequence")}
-    yield {"type": "message_start", "message": {**head, "content": [], "stop_reason": None, "stop_sequence": None}}
-    for index, block in enumerate(message.get("content") or ()):
-        opening, deltas = _opening_and_deltas(block)
-        yield {"type": "content_block_start", "index": index, "content_block": opening}
-        for delta in deltas:
-            yield {"type": "content_block_delta", "index": index, "delta": delta}
-        yield {"type": "content_block_stop", "index": index}
-    ending = {key: message.get(key) for key in ("stop_reason", "stop_sequence")}
-    yield {"type": "message_delta", "delta": ending, "usage": dict(message.get("usage") or {})}
-    yield {"type": "message_stop"}
-
-
-def _opening_and_deltas(block: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the dict that a complete block would have begun with, and its deltas."""
-    kind, opening = block.get("type"), dict(block)
-    if kind == "text" and isinstance(block.get("text"), str):
-        opening |= {"text": ""}
-        cited = opening.pop("citations", None) or ()
-        deltas = [{"type": "citations_delta", "citation": citation} for citation in cited]
-        return opening, [{"type": "text_delta", "text": block["text"]}, *deltas]
-    if kind == "thinking" and isinstance(block.get("thinking"), str):
-        opening |= {"thinking": "", "signature": ""}
-        signed = {"type": "signature_delta", "signature": block.get("signature") or ""}
-        return opening, [{"type": "thinking_delta", "thinking": block["thinking"]}, signed]
-    if kind in TOOL_USE_TYPES and isinstance(block.get("input"), Mapping):
-        opening |= {"input": {}}
-        joined = json.dumps(block["input"], ensure_ascii=False)
-        return opening, [{"type": "input_json_delta", "partial_json": joined}]
-    return opening, []

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nbchat.core.errors import InputError
+from nbchat.core.fields import storable_value
 from nbchat.core.messages import Message
 from nbchat.core.uploads import with_file_ids
 
@@ -60,6 +61,12 @@ class Request:
     file_ids: Mapping[str, str] = field(default_factory=dict)
     file_tokens: int = 0
     _digest: str = field(default="", init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A request holds only text that can be encoded (its messages do so already), so that the digest is
+        # the digest of what is sent.
+        for name in ("model", "system", "tools", "params"):
+            object.__setattr__(self, name, storable_value(getattr(self, name)))
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body that is sent, without ``stream``."""

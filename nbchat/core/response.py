@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, get_args
 
-from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
+from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult, status_of
 from nbchat.core.extension_points import provided
 from nbchat.core.fields import Fields, one_line, storable
 from nbchat.core.files import AnswerFile, AnswerFiles, file_ids
@@ -19,6 +19,7 @@ from nbchat.core.messages import (
     ThinkingBlock,
     ToolUseBlock,
     blocks_of,
+    joined_text,
     stored,
     tool_calls,
 )
@@ -58,7 +59,7 @@ class Response:
         parsed: the value of a typed answer (``--schema``), or a :class:`~nbchat.core.misfit.Misfit` if the
             answer does not fit its type.
         replayed: True if a cassette gave the answer.
-        notes: a line for each part of the prompt that was cut.
+        notes: a line for each part of the prompt that was cut, and for text that was changed.
         container: the service's container that code ran in, as the API describes it: ``id`` and
             ``expires_at``. {} if the container that was asked for is gone; None if there was none.
         files: the files that code of the answer made; ``files.save(folder)`` writes them.
@@ -323,7 +324,7 @@ class Accumulator:
         """Return the Response of everything that arrived. ``fields`` are those that only the session knows."""
         message = self._last.message if self._last else {}
         if status == "complete":
-            status = _STATUS.get(message.get("stop_reason") or "", "complete")
+            status = status_of(message.get("stop_reason"))
         blocks = tuple(block for part in self._messages if part.role == "assistant" for block in part.content)
         fields = {"model": message.get("model") or ""} | fields
         if "files" not in fields:
@@ -331,7 +332,7 @@ class Accumulator:
                 AnswerFile(id, endpoint=fields.get("endpoint", "")) for id in file_ids(blocks)
             )
         return Response(
-            text=_joined(self._messages[1:]),
+            text=joined_text(block for part in self._messages[1:] for block in part.content),
             status=status,
             blocks=blocks,
             chunks=tuple(self._chunks),
@@ -353,26 +354,6 @@ def _error_code(block: Block) -> object:
     """Return the code of the error in a server tool's result, or None."""
     content = block.data.get("content") if isinstance(block, OpaqueBlock) else None
     return content.get("error_code") if isinstance(content, Mapping) else None
-
-
-#: The status of an answer that ended normally and is not complete: at a limit, or with a refusal.
-_STATUS: dict[str, Status] = {
-    "refusal": "refused",
-    "max_tokens": "incomplete",
-    "model_context_window_exceeded": "incomplete",
-    "repetition": "incomplete",  # the embedded model alone (nbchat.transports.repetition)
-}
-
-
-def _joined(messages: list[Message]) -> str:
-    """Return the text of a turn, with a blank line where tool results were between two texts."""
-    text, pause = "", ""
-    for message in messages:
-        if message.role == "assistant" and message.text:
-            text, pause = text + (pause if text else "") + message.text, ""
-        elif message.role == "user":
-            pause = "\n\n"
-    return text
 
 
 def _estimate_tokens(blocks: tuple[Block, ...]) -> int:

@@ -223,9 +223,7 @@ class Account:
             kind = "interrupted"
         elif error:
             kind = "failed"
-        elif answer is not None and (
-            answer.stop_reason == "tool_use" or self._request.is_continued_after(answer.stop_reason)
-        ):
+        elif answer is not None and (answer.calls or self._request.is_continued_after(answer.stop_reason)):
             kind = "tool_round"
         # What was sent and not refused may be billed, also if it ended before its usage arrived. The cost is
         # then unknown, and not 0.

@@ -10,7 +10,9 @@ from typing import Any
 from nbchat.content.blocks import Carried
 from nbchat.context.uploads import Form
 from nbchat.context.values import carry
+from nbchat.core.conversation import Turn
 from nbchat.core.errors import InputError, OptionError
+from nbchat.core.fields import LONE_HALF, has_lone_half
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.template import fill
@@ -35,7 +37,7 @@ class Draft:
 
     Args:
         prompt: the user's message.
-        history: the messages before it.
+        history: the turns before it. What may be sent of them depends on the model and the endpoint.
         system: the system prompt.
         tools: the definitions of the tools.
         params: further fields of the request.
@@ -53,7 +55,7 @@ class Draft:
     """
 
     prompt: Message
-    history: tuple[Message, ...] = ()
+    history: tuple[Turn, ...] = ()
     system: str | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class Draft:
         way: StructuredMethod = "format",
         *,
         newest_tools: bool = False,
+        endpoint: str = "",
     ) -> Request:
         """Return the request to a model.
 
@@ -84,6 +87,7 @@ class Draft:
             defaults: fields that the endpoint adds where the user gives none.
             way: how the endpoint is asked for a typed answer.
             newest_tools: whether the endpoint takes the newest versions of the server tools for this model.
+            endpoint: the name of the endpoint.
 
         Raises:
             OptionError: ``max_tokens`` has no room for the thinking of this model, or two tools have one name.
@@ -99,7 +103,8 @@ class Draft:
             raise OptionError(
                 "--param tool_choice: the request offers no tools", "Add --tools, or leave out this --param."
             )
-        messages = with_citations((*self.history, self.prompt), self.cite, typed=self.schema is not None)
+        history = (part for turn in self.history for part in turn.sendable(model, endpoint))
+        messages = with_citations((*history, self.prompt), self.cite, typed=self.schema is not None)
         if not has_container(tools):
             messages = without_container_files(messages)
         request = Request(
@@ -145,7 +150,7 @@ def compose(
     *,
     namespace: Mapping[str, Any] | None = None,
     carried: Sequence[Carried] = (),
-    history: tuple[Message, ...] = (),
+    history: tuple[Turn, ...] = (),
     uploads: Mapping[str, Upload] = MappingProxyType({}),
     tools: Sequence[Mapping[str, Any]] = (),
     schema: Any = None,
@@ -160,7 +165,7 @@ def compose(
         namespace: the names that ``{{ … }}`` is filled from. Without it a text stays as it is.
         carried: content that goes before the prompt, because a question works best below long material
             (https://platform.claude.com/docs/en/build-with-claude/prompt-engineering/long-context-tips).
-        history: the messages before the prompt.
+        history: the turns before the prompt.
         uploads: the files that were uploaded before, by their addresses.
         tools: definitions of tools.
         schema: the type of the answer, or None.
@@ -179,9 +184,14 @@ def compose(
     if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
         raise InputError("the prompt is empty, so nothing was sent", "Write the prompt in the cell, below %%claude.")
     run_by_service = server_tools(options)
+    system = system_of(options.system, namespace)
     params = params_of(options, is_read_again=is_continued or bool(tools or run_by_service))
     notes = tuple(dict.fromkeys(note for along in (*carried, asked) for note in along.notes))
+    sent = {"the prompt": asked.content, "the system prompt": system, "a tool": (tools, params.tools)}
+    if broken := [name for name, part in {**sent, "an option": params.fields}.items() if has_lone_half(part)]:
+        notes = (*notes, f"{' and '.join(broken)} had {LONE_HALF}")
     (message,) = with_citations((Message.of("user", asked.content),), options.cite, typed=schema is not None)
+    earlier = tuple(part for turn in history for part in turn.sendable())
     given = options.given.difference(settled)
     if "upload" in given and options.upload and not asked.uploads:
         raise OptionError(
@@ -189,13 +199,13 @@ def compose(
             "Attach a PDF, an image or a text with --attach; other files need --code-execution, too.",
         )
     if "cite" in given and options.cite:
-        refuse_uncitable((*history, message), typed=schema is not None, params=params.fields)
+        refuse_uncitable((*earlier, message), typed=schema is not None, params=params.fields)
     if "cache" in given and options.cache != "off" and "cache_control" not in params.fields:
         notes = (*notes, f"--cache {options.cache}: the prompt is not cached, because no later request can read it")
     return Draft(
         prompt=message,
         history=history,
-        system=system_of(options.system, namespace),
+        system=system,
         tools=tuple(tools),
         params=params.fields,
         added_tools=params.tools,
@@ -206,7 +216,7 @@ def compose(
         notes=notes,
         schema=schema,
         cite=options.cite,
-        uploads=gather((*history, message), asked.uploads, uploads),
+        uploads=gather((*earlier, message), asked.uploads, uploads),
     )
 
 

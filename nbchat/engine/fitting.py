@@ -43,7 +43,9 @@ def request_to(draft: Draft, endpoint: Endpoint) -> Request:
         OptionError: ``max_tokens`` has no room for the thinking of the model, or two tools have one name.
         SchemaError: the type of the answer has no JSON Schema that the API takes.
     """
-    request = draft.request(endpoint.model, endpoint.defaults, endpoint.way, newest_tools=endpoint.newest_tools)
+    request = draft.request(
+        endpoint.model, endpoint.defaults, endpoint.way, endpoint=endpoint.name, newest_tools=endpoint.newest_tools
+    )
     return replace(request, file_ids=ids_at(endpoint.name, draft.uploads))
 
 
@@ -208,18 +210,14 @@ def _without_oldest_turns(draft: Draft, excess: int) -> Draft | None:
     """Return the draft without as many of its oldest turns as have ``excess`` tokens, or None if all are too few."""
     kept, dropped, saved = list(draft.history), 0, 0
     while kept and saved < excess:
-        # A turn ends where the next prompt begins. Half a turn could leave a call without its result.
-        end = 1 + next((at for at, message in enumerate(kept[1:]) if _begins_turn(message)), len(kept) - 1)
-        saved += sum(_message_tokens(message) for message in kept[:end])
-        kept, dropped = kept[end:], dropped + 1
+        # Half a turn could leave a call without its result.
+        sent = kept.pop(0).sendable()
+        saved += sum(_message_tokens(message) for message in sent)
+        dropped += bool(sent)
     if saved < excess:
         return None
     note = f"--trim dropped the oldest {f'{dropped} turns' if dropped > 1 else 'turn'} of the history"
     return replace(draft, history=tuple(kept), notes=(*draft.notes, note))
-
-
-def _begins_turn(message: Message) -> bool:
-    return message.role == "user" and not any(block.type == "tool_result" for block in message.content)
 
 
 def _largest_parts(draft: Draft) -> list[tuple[int, str]]:
@@ -227,11 +225,10 @@ def _largest_parts(draft: Draft) -> list[tuple[int, str]]:
     parts = [(estimate_tokens(draft.system), "the system prompt")] if draft.system else []
     if tools := (*draft.tools, *draft.added_tools):
         parts.append((_tools_tokens(tools), "the tools"))
-    turn = 0
-    for message in draft.history:
-        turn += _begins_turn(message)
-        name = f"turn {turn} of the history, " + ("the prompt" if message.role == "user" else "the answer")
-        parts.append((_message_tokens(message), name))
+    for number, turn in enumerate(draft.history, 1):
+        for message in turn.sendable():
+            name = f"turn {number} of the history, " + ("the prompt" if message.role == "user" else "the answer")
+            parts.append((_message_tokens(message), name))
     for block in draft.prompt.content:
         fields = block.to_dict()
         if block.type == "text":

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nbchat.config import Nbchat
+from nbchat.core.fields import storable
 from nbchat.core.messages import Message
 from nbchat.core.request import Request, Sink, Transport
 from nbchat.engine.accounting import warn
@@ -84,7 +85,7 @@ class Recording:
         """Return the status line on the cassette, or ""."""
         if self.cassette is None or self.cassette.mode == "off":
             return ""
-        return f"{'replayed from' if replayed else 'sent, and recorded in'} {self.cassette.path.name}"
+        return f"{'replayed from' if replayed else 'sent, and recorded in'} {storable(self.cassette.path.name)}"
 
     @contextmanager
     def stream(self, request: Request, endpoint: Transport) -> Iterator[AnswerEvents]:

@@ -213,8 +213,7 @@ class Session:
         """
         alone = self._stands_alone(options)
         conversation = self.conversations.get(options.chat, Conversation(options.chat))
-        earlier = () if alone else conversation.turns_before(cell)
-        history = tuple(message for turn in earlier for message in turn.sendable())
+        history = () if alone else conversation.turns_before(cell)
         toolbox = select_tools(options, namespace, self.host, self._mcp, self.approved)
         draft = compose(
             prompt,
@@ -242,7 +241,7 @@ class Session:
             describe=None if self.recording.replays_only else self.endpoints.describe,
             count=lambda request: self.count(request, endpoint),
         )
-        request = in_container(request, earlier, endpoint.name, time.time())
+        request = in_container(request, history, endpoint.name, time.time())
         self._check_budget(options.budget, request, endpoint)
         return Prepared(draft, request, endpoint, options, cell, toolbox)
 
@@ -334,7 +333,7 @@ class Session:
             _running_turns.reset(mark)
             response = self.last = self._respond(prepared, turn, account, files, failure)
             if len(response.messages) > 1:
-                self._record(chat, prepared.cell, response)
+                self._record(chat, prepared.cell, response, asked=prepared.request.model)
             span.settle(response)
             sinks.settle(response)  # last, because the user may stop the drawing
         return response
@@ -359,14 +358,14 @@ class Session:
                 failure.response = response
         return response
 
-    def _record(self, chat: str | None, cell: str | None, response: Response) -> None:
+    def _record(self, chat: str | None, cell: str | None, response: Response, *, asked: str) -> None:
         """Put a turn into its conversation, if it joins one. A cell is a turn of one conversation only."""
         for name, other in self.conversations.items():
             places = [number for number, turn in enumerate(other.turns, 1) if turn.key == cell and cell is not None]
             if name != chat and places:
                 other.forget(places[0])
         if chat is not None:
-            self.conversation(chat).record(RecordedTurn.of_response(cell, response))
+            self.conversation(chat).record(RecordedTurn.of_response(cell, response, asked))
 
     def recover(self, entry: JournalEntry) -> Response:
         """Return the answer of a killed kernel as :attr:`last`, and write its row into the ledger."""

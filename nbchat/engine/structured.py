@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from nbchat.core.chunks import ResponseChunk
+from nbchat.core.chunks import ResponseChunk, status_of
 from nbchat.core.errors import InputError, ParseError, TruncatedError
 from nbchat.core.messages import Message, TextBlock
 from nbchat.core.misfit import Misfit
@@ -168,14 +168,14 @@ def read_answer(answer: ResponseChunk | None, T: Any) -> Any:
     """
     answer_type = AnswerType.of(T)
     reason = answer.stop_reason if answer is not None else None
-    if reason == "refusal":
+    if status_of(reason) == "refused":
         # The text is an apology, and "not JSON" would hide the reason. The turn raises RefusedError.
         return None
     text = Message("assistant", answer.blocks).text if answer is not None else ""
     try:
         return answer_type.parse(text)
     except ParseError as error:
-        if reason in ("max_tokens", "model_context_window_exceeded"):
+        if status_of(reason) == "incomplete":
             raise TruncatedError(
                 f"the answer ended at a limit ({reason}) before its JSON was complete",
                 "Raise --max-tokens, or ask for less.",

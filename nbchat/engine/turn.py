@@ -11,8 +11,8 @@ runs nothing and waits for nothing, so that one turn serves cells and rows alike
 
 The rules:
 
-1. A tool runs only after ``message_stop`` with ``stop_reason`` ``tool_use``, and only with
-   arguments that are complete, strictly parsed JSON.
+1. A tool runs only after ``message_stop``, never in an answer that was cut or is a refusal,
+   and only with arguments that are complete, strictly parsed JSON.
 2. Every call gets one result. The results go back in the order of the calls, in one message.
 3. A turn has at most ``max_rounds`` rounds. The last request keeps the tools, because the API
    refuses calls in the history without them, and sends ``tool_choice: none``, so that the turn
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult
+from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult, status_of
 from nbchat.core.errors import (
     AnswerError,
     BadRequestError,
@@ -36,21 +36,20 @@ from nbchat.core.errors import (
     TransportError,
     TruncatedError,
 )
+from nbchat.core.fields import LONE_HALF, has_lone_half
 from nbchat.core.files import file_ids
 from nbchat.core.messages import (
-    Block,
     Message,
     OpaqueBlock,
     TextBlock,
     ToolUseBlock,
     content_of,
-    fits_json,
-    tool_calls,
 )
 from nbchat.core.misfit import Misfit
 from nbchat.core.parser import ChatStreamParser
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response, Status
+from nbchat.core.sendable import resumable
 from nbchat.core.usage import Usage
 from nbchat.engine.structured import ForcedAnswer, asked_again, forces_answer, read_answer
 from nbchat.tools.toolbox import INTERRUPTED, Outcome
@@ -167,6 +166,8 @@ class Turn:
             self._ended = self._accumulator.last
         else:
             self._ended = self._accumulator.cut(self._parser.snapshot())
+        if self._parser.has_lone_half:
+            self._note(f"the answer had {LONE_HALF}")
         return self._ended
 
     def leave_container(self, failure: TransportError) -> Notice | None:
@@ -181,14 +182,19 @@ class Turn:
             return None
         self._accumulator.lose_container()
         self._begin(self._first)
-        self.notes = ("the container of the earlier turns was gone, with the files in it; a new one was used",)
+        self._note("the container of the earlier turns was gone, with the files in it; a new one was used")
         return Notice("the container of the earlier turns is gone; asking again with a new one")
+
+    def _note(self, note: str) -> None:
+        self.notes = tuple(dict.fromkeys((*self.notes, note)))
 
     # The calls of one answer
 
     def answer(self, call: ToolUseBlock, outcome: Outcome) -> ToolResult:
         """Take the result of one call, and return the chunk that sinks should see."""
         self._waiting = [waiting for waiting in self._waiting if waiting is not call]
+        if has_lone_half(outcome.content):
+            self._note(f"the result of {call.name} had {LONE_HALF}")
         result = ToolResult(call.id, content_of(outcome.content), outcome.is_error)
         self._accumulator.feed(result)
         if not self._waiting:
@@ -220,7 +226,7 @@ class Turn:
             return None
         last = self._accumulator.last
         reason = last.stop_reason if last is not None else None
-        calls = tool_calls(last.blocks) if last is not None and reason == "tool_use" and self._has_tools else ()
+        calls = last.calls if last is not None and self._has_tools else ()
         if calls:
             if self._round >= self._max_rounds:
                 raise _still_calling(self._max_rounds, calls)
@@ -260,14 +266,8 @@ class Turn:
         self._begin(replace(request, messages=(*self._first.messages, *self._messages_since_prompt())))
 
     def _messages_since_prompt(self) -> tuple[Message, ...]:
-        """Return the turn after the prompt without the blocks that cannot be sent back.
-
-        Models send blank texts, which the API refuses, and JSON cannot hold every number that they send.
-        """
-        return tuple(
-            replace(message, content=tuple(block for block in message.content if _can_go_back(block)))
-            for message in self._accumulator.messages[1:]
-        )
+        """Return the turn after the prompt, as the next request takes it."""
+        return resumable(self._accumulator.messages[1:])
 
     # The end
 
@@ -299,7 +299,7 @@ class Turn:
             case AnswerError():
                 # An answer that stopped for calls that nobody may run any more is not complete.
                 last = self._accumulator.last
-                return "incomplete" if last is not None and last.stop_reason == "tool_use" else "complete"
+                return "incomplete" if last is not None and last.calls else "complete"
         return "error"
 
 
@@ -309,13 +309,6 @@ def _cache_notice(event: Mapping[str, Any]) -> Notice:
     usage = Usage.from_api(message.get("usage") if isinstance(message, Mapping) else None)
     share = round(100 * usage.cached_share)
     return Notice(f"{share} % of the prompt from the cache" if share else "", about="cache")
-
-
-def _can_go_back(block: Block) -> bool:
-    if isinstance(block, TextBlock) and not block.text.strip():
-        return False
-    # A call has to stay, because its result is in the next message.
-    return isinstance(block, ToolUseBlock) or fits_json(block)
 
 
 def _free_choice(first: Request) -> Request:
@@ -342,10 +335,14 @@ def refused(response: Response) -> RefusedError:
     )
 
 
+#: The reasons with which a complete answer may be empty.
+_ENDS_EMPTY = ("stop_sequence", "pause_turn", "compaction")
+
+
 def _refuse_empty(last: ResponseChunk | None, number: int) -> None:
     """Raise AnswerError if the model ended its answer without any content."""
-    if last is None or last.stop_reason not in ("end_turn", "tool_use"):
-        return  # a limit, a stop sequence or a refusal explains an empty answer
+    if last is None or status_of(last.stop_reason) != "complete" or last.stop_reason in _ENDS_EMPTY:
+        return  # the reason explains an empty answer
     for block in last.blocks:
         if isinstance(block, ToolUseBlock | OpaqueBlock) and block.type != "redacted_thinking":
             return

@@ -32,7 +32,7 @@ def describe(prepared: Prepared, session: Session) -> str:
         lines += _part("system", request.system if isinstance(request.system, str) else _json(request.system))
     for tool in request.tools:
         lines += _part(f"tool {tool.get('name', '')}", _json(dict(tool)))
-    for number, message in _numbered(request.messages[: len(draft.history)]):
+    for number, message in _numbered(request.messages[:-1]):
         lines += _message(message, f"turn {number}, ")
     lines += _message(draft.prompt, "")
     rest = {"max_tokens": request.max_tokens, **request.params, "stream": request.stream}

@@ -160,7 +160,7 @@ class Journal:
 
 
 def _tools_follow(chunk: ToolResult | ResponseChunk) -> bool:
-    return isinstance(chunk, ToolResult) or chunk.stop_reason == "tool_use"
+    return isinstance(chunk, ToolResult) or bool(chunk.calls)
 
 
 def _drain(arrived: deque[tuple[float, StreamChunk]]) -> Iterator[tuple[float, StreamChunk]]:

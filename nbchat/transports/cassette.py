@@ -93,7 +93,12 @@ class Cassette:
                 hint = nearest(str(value), choices) or f"Choose one of {', '.join(choices)}."
                 raise OptionError(f"a cassette has no {option} {value!r}", hint)
         # The real path, so that a link stays a link when the file is replaced, and a later chdir changes nothing.
-        self.path = Path(os.path.realpath(os.path.expanduser(path)))
+        try:
+            self.path = Path(os.path.realpath(os.path.expanduser(path)))
+        except ValueError as error:  # a null character, or half of a surrogate pair
+            raise InputError(
+                f"the cassette {path} has a name that no file can have ({error})", "Give it another name."
+            ) from None
         self.mode, self.speed = mode, speed
         self._shown_path = str(path)
         self._counts = dict.fromkeys(("replayed", "sent", "recorded", "missed"), 0)

@@ -144,6 +144,11 @@ def explain(error: Exception, *, endpoint: str, started: bool = False, waited: f
             cause = next((cause for cause in _chain(error) if _listed_kind(cause) == kind), error)
             what = f"no usable credentials for the endpoint {endpoint!r}, so nothing was sent"
             return AuthError(f"{what}: {_one_line(cause, 300)}", ways_out(endpoint))
+        case "text" if not started:
+            return InputError(
+                "the request has half of a surrogate pair, which UTF-8 cannot encode, so nothing was sent",
+                "Remove it: text.encode('utf-8', 'replace').decode() puts a question mark there.",
+            )
         case "header" if not started:
             # h11's message quotes the header, and with it the key: none of it is shown.
             return AuthError(
@@ -211,6 +216,9 @@ def _kind(error: Exception, endpoint: str, started: bool) -> tuple[str, BaseExce
         # a key that does not fit into a header. The cause tells what really happened.
         causes = (_listed_kind(cause) for cause in _chain(error))
         kind = next((cause for cause in causes if cause in ("credentials", "dependency", "header", "address")), kind)
+    encodings = (cause.encoding for cause in _chain(error) if isinstance(cause, UnicodeEncodeError))
+    if kind == "header" and "utf-8" in encodings:
+        kind = "text"  # a header is encoded as ASCII, the body as UTF-8
     if not kind and isinstance(error, TypeError) and "authentication method" in str(error):
         kind = "credentials"  # the SDK raises a bare TypeError when it has no key
     if not kind and not started and endpoint in _PLATFORM_WAYS and isinstance(error, (RuntimeError, ValueError)):

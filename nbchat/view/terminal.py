@@ -24,8 +24,9 @@ from nbchat.core.chunks import (
     Thinking,
     ToolInput,
     ToolResult,
+    stands_apart,
 )
-from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
+from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock, line_ends_between
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.stopping import stoppable
@@ -76,6 +77,7 @@ class TerminalView:
         self._rate = RateLimit(FRAME_INTERVAL_S)
         self._last_kind = ""  # the kind of the text that was printed last
         self._last_text = ""  # the text that was written last, without a terminal
+        self._apart = False  # another block came after that text
         self._sources: dict[tuple[str, str], int] = {}
 
     def begin(self, request: Request) -> None:
@@ -88,6 +90,7 @@ class TerminalView:
     def feed(self, chunk: StreamChunk) -> None:
         """Take one chunk."""
         self._status.take(chunk, self._clock())
+        self._apart = self._apart or stands_apart(chunk)
         match chunk:
             case OutputText(text=text):
                 self._add_text("text", text)
@@ -152,8 +155,9 @@ class TerminalView:
             self._flush()
             self._open_kind = kind
         if not self._is_terminal:
-            if kind == "text":
-                self._write(_streamed(text))
+            if kind == "text" and (text := _streamed(text)):
+                self._write((line_ends_between(self._last_text, text) if self._apart else "") + text)
+                self._apart = False
             return
         self._open += _streamed(text)
         with self._lock:  # for the question too: the other thread may be drawing
@@ -260,6 +264,7 @@ class TerminalView:
             self._print_above(Text(text, style=style), "note")
         else:
             self._write(("\n" if self._last_text and not self._last_text.endswith("\n") else "") + text + "\n")
+            self._apart = False  # the lines of a call are between the two texts
 
     def _print_above(self, shown: RenderableType, kind: str) -> None:
         """Print above the open block.

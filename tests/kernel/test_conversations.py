@@ -30,6 +30,7 @@ def answer(wire: Wire, request: Received) -> None:
         "think": [THINKING, SEALED, text, UNKNOWN],
         "whisper": [{"type": "text", "text": " \n\t "}],
         "nothing": [],
+        "halve": [{"type": "text", "text": "Half of it: \ud83d"}],
     }.get(said, [text])
     streaming(events_of(message(content)))(wire, request)
 
@@ -138,6 +139,27 @@ def test_a_cell_that_asks_twice_has_two_turns(kernel: Kernel, server: Server):
         kernel.run("%claude one\n%claude two", "cell-1")
         assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: two"]
     assert len(kernel.run("%nbchat history").stdout.splitlines()) == 3
+
+
+def test_thinking_stays_with_its_model(kernel: Kernel, server: Server):
+    """The API refuses the thinking of another model. Its unknown blocks go to every model of the endpoint."""
+    kernel.run("%%claude -m claude-opus-5-5\nthink", "cell-1")
+    kernel.run("%%claude -m claude-sonnet-5-5\nmore", "cell-2")
+    content = server.requests[-1].body["messages"][1]["content"]
+    assert [block["type"] for block in content] == ["text", "hologram"]
+
+
+def test_half_of_a_surrogate_pair_ends_nothing(kernel: Kernel, server: Server, tmp_path: Path):
+    """In a prompt, in a name and in an answer: the next cells go on, and everything can be printed and saved."""
+    cell = kernel.run('half = "a\\ud83d"\n%claude say {{ half }}', "cell-1")
+    assert words(server.requests[-1].body["messages"][-1]) == "say a\ufffd"
+    assert "half of a surrogate pair" in cell.answer.data["text/html"]
+    assert "Half of it: \ufffd" in kernel.run("%%claude\nhalve", "cell-2").answer.data["text/html"]
+    kernel.run("%%claude\nmore", "cell-3")
+    assert "a: Half of it: \ufffd" in sent(server.requests[-1])
+    assert "say a\ufffd" in kernel.run("%claude --dry-run say {{ half }}", "cell-4").stdout
+    assert "3 turns" in kernel.run(f"%nbchat save '{tmp_path / 'saved.json'}'\nprint(_claude)").stdout
+    assert "\ufffd" in (tmp_path / "saved.json").read_text("utf-8")
 
 
 def test_blocks_from_the_api_are_sent_back_unchanged(kernel: Kernel, server: Server):

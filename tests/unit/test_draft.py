@@ -121,7 +121,7 @@ def test_an_empty_prompt_is_not_sent(prompt):
 
 def long_draft(*sizes: int) -> Draft:
     chat = Conversation("main", (turn("q" * 4 * size, "short") for size in sizes))
-    return compose("x" * 400, options(), history=chat.history(None))
+    return compose("x" * 400, options(), history=chat.turns)
 
 
 def test_a_draft_that_fits_is_not_changed():
@@ -139,7 +139,7 @@ def test_a_draft_that_does_not_fit_names_its_three_largest_parts(tmp_path: Path)
         options(),
         namespace={"rows": list(range(5_000))},
         carried=[attach([str(tmp_path / "big.txt")], root=tmp_path)],
-        history=chat.history(None),
+        history=chat.turns,
     )
     with pytest.raises(InputError) as refused:
         refuse_too_long(draft, 25_000, 20_000, answer=2_500)
@@ -157,10 +157,10 @@ def test_a_draft_that_does_not_fit_names_its_three_largest_parts(tmp_path: Path)
 def test_trim_drops_the_oldest_turns_and_says_so():
     """``trim`` drops as few whole turns as possible, the oldest first."""
     draft = refuse_too_long(long_draft(300, 300, 300), 1_000, 800, answer=100, trim=True)
-    assert len(draft.history) == 4
+    assert len(draft.history) == 2
     assert draft.notes == ("--trim dropped the oldest turn of the history",)
     both = refuse_too_long(long_draft(300, 300, 300), 1_200, 800, answer=100, trim=True)
-    assert len(both.history) == 2
+    assert len(both.history) == 1
     assert both.notes == ("--trim dropped the oldest 2 turns of the history",)
     assert draft.prompt == long_draft(300).prompt
 
@@ -176,9 +176,9 @@ def test_trim_keeps_a_call_and_its_result_together():
         Message.of("assistant", "done"),
     )
     chat = Conversation("main", [Turn(None, messages), turn("second", "answer")])
-    draft = compose("Hi", options(), history=chat.history(None))
+    draft = compose("Hi", options(), history=chat.turns)
     trimmed = refuse_too_long(draft, 2_000, 1_500, answer=100, trim=True)
-    assert [message.text for message in trimmed.history] == ["second", "answer"]
+    assert [message.text for turn in trimmed.history for message in turn.messages] == ["second", "answer"]
 
 
 def test_trim_does_not_help_if_the_prompt_itself_is_too_large():

@@ -212,7 +212,7 @@ def files(folder: JournalFolder) -> list[Path]:
 def test_a_quick_answer_never_touches_the_disk(folder: JournalFolder):
     """No folder, no file, nothing to remove."""
     journal = folder.open(PROMPT, model="m", endpoint="local")
-    for chunk in chunks_of(MESSAGE | {"stop_reason": "end_turn"}):
+    for chunk in chunks_of(MESSAGE | {"stop_reason": "end_turn", "content": MESSAGE["content"][:-1]}):
         journal.feed(chunk)
     journal.settle(Response("Four"))
     assert not folder.path.parent.exists()

@@ -19,6 +19,7 @@ import pytest
 
 from nbchat import ScriptedTransport, Session
 from nbchat.config import Nbchat
+from nbchat.core.conversation import Turn as RecordedTurn
 from nbchat.core.errors import NbchatError
 from nbchat.core.files import AnswerFile
 from nbchat.core.messages import Message
@@ -144,7 +145,8 @@ def window(turns: int, tokens: int = 9000, **given: Any) -> Case:
     """Check a request that is larger than the context window."""
 
     def make() -> Any:
-        history = tuple(Message.of(role, "word " * 900) for _ in range(turns) for role in ("user", "assistant"))
+        words = tuple(Message.of(role, "word " * 900) for role in ("user", "assistant"))
+        history = tuple(RecordedTurn(None, words) for _ in range(turns))
         draft = Draft(Message.of("user", "word " * 4000), history=history, system="Be brief. " * 50)
         return refuse_too_long(draft, tokens, 8192, answer=1024, **given)
 

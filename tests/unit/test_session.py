@@ -111,7 +111,7 @@ def test_every_sink_is_settled_exactly_once_after_any_failure(step: int, failure
         assert failure.partial is response
     else:
         assert response.status == "error"
-    assert "Once upon a time there was.".startswith(response.text)
+    assert "Once upon a time\n\n there was.".startswith(response.text)
     assert response.usage.estimated is (0 < step <= EVENTS.index(EVENTS[-2]) and not whole)
     # The next request is valid: the roles alternate, and the question is last.
     assert session.ask("Again").text == "And again"
@@ -270,7 +270,7 @@ def test_a_paused_answer_is_continued():
     assert (question.role, question.text) == ("user", "Look it up")
     assert answer.role == "assistant"
     assert [block.to_dict() for block in answer.content] == [{"type": "text", "text": "Let me see. "}, paused]
-    assert response.text == "Let me see. Here it is."
+    assert response.text == "Let me see. \n\nHere it is."
     assert response.status == "complete"
     usages = [chunk.usage for chunk in response.chunks if chunk.type == "response"]
     assert response.usage == usages[0] + usages[1]

@@ -331,11 +331,14 @@ def test_a_call_in_a_cut_stream_never_runs(ran: list[Any], note: Any):
     assert session.conversation("main").history(None) == ()
 
 
-@pytest.mark.parametrize("reason", ["max_tokens", "end_turn", "refusal", "stop_sequence"])
-def test_a_call_runs_only_if_the_stop_reason_is_tool_use(ran: list[Any], note: Any, reason: str):
-    """A call does not run after another stop reason, because its answer may be cut off."""
+@pytest.mark.parametrize(
+    "reason",
+    ["max_tokens", "refusal", "stop_sequence", "model_context_window_exceeded", "length", "content_filter"],
+)
+def test_a_call_does_not_run_in_an_answer_that_was_cut(ran: list[Any], note: Any, reason: str):
+    """A limit, a refusal or a stop sequence ended the answer, so that the call may not be what it should be."""
     session = Session(ScriptedTransport(events_with(['{"word": "a"}'], stop_reason=reason)))
-    if reason == "refusal":
+    if reason in ("refusal", "content_filter"):
         with pytest.raises(AnswerError):
             session.ask("go", tools=[note])
     else:

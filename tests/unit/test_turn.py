@@ -29,7 +29,7 @@ def turn_of(**options: Any) -> Turn:
     return Turn(Request("m", (PROMPT,), 100, tools=tools), PROMPT, clock=lambda: 0.0, **options)
 
 
-def text(words: str, stop_reason: str = "end_turn") -> list[dict[str, Any]]:
+def text(words: str, stop_reason: str | None = "end_turn") -> list[dict[str, Any]]:
     return events({"type": "text", "text": words}, stop_reason=stop_reason)
 
 
@@ -39,7 +39,7 @@ def call(*ids: str) -> list[dict[str, Any]]:
     )
 
 
-def events(*content: dict[str, Any], stop_reason: str) -> list[dict[str, Any]]:
+def events(*content: dict[str, Any], stop_reason: str | None) -> list[dict[str, Any]]:
     usage = {"input_tokens": 5, "output_tokens": 3}
     message = {"role": "assistant", "content": list(content), "stop_reason": stop_reason, "usage": usage}
     return [dict(event) for event in events_of(message)]
@@ -186,3 +186,48 @@ def test_however_a_turn_ends_its_conversation_can_go_on(turn: Turn):
         calls = [block.id for block in answer.content if block.type == "tool_use"]
         assert [block.to_dict()["tool_use_id"] for block in results.content] == calls
     assert all(message.content for message in history)
+
+
+@pytest.mark.parametrize("reason", ["end_turn", None, "stop", "tool_calls", "function_call", "pause_turn", "TOOL_USE"])
+def test_a_whole_call_runs_whatever_a_gateway_gives_as_the_reason(reason: str | None):
+    """The calls decide. The results are in the next request, and the turn ends with the text."""
+    turn = turn_of(has_tools=True)
+    block = {"type": "tool_use", "id": "a", "name": "weather", "input": {"city": "Oslo"}}
+    exchange(turn, events({"type": "text", "text": "I look."}, block, stop_reason=reason))
+    assert turn.step == Run(turn.step.calls)
+    run_calls(turn)
+    assert [block.to_dict()["tool_use_id"] for block in turn.step.request.messages[-1].content] == ["a"]
+    exchange(turn, text("12 degrees.", reason if reason != "pause_turn" else "end_turn"))
+    assert turn.step == Done()
+    response = turn.respond(turn.status_after(None))
+    assert (response.status, response.text) == ("complete", "I look.\n\n12 degrees.")
+
+
+@pytest.mark.parametrize(
+    "reason", ["max_tokens", "model_context_window_exceeded", "refusal", "length", "stop_sequence"]
+)
+def test_a_call_in_an_answer_that_was_cut_does_not_run(reason: str):
+    """The status says that something is missing, unless the user asked for the cut."""
+    turn = turn_of(has_tools=True)
+    exchange(turn, events({"type": "tool_use", "id": "a", "name": "weather", "input": {}}, stop_reason=reason))
+    assert turn.step == Done()
+    status = {"refusal": "refused", "stop_sequence": "complete"}.get(reason, "incomplete")
+    assert turn.respond(turn.status_after(None)).status == status
+
+
+def test_the_calls_of_a_model_that_declined_do_not_run():
+    """The API wants no results for the calls before a block ``fallback``."""
+    before, after = ({"type": "tool_use", "id": id, "name": "weather", "input": {}} for id in ("a", "b"))
+    fallback = {"type": "fallback", "from": {"model": "m"}, "to": {"model": "n"}, "trigger": {"type": "refusal"}}
+    turn = turn_of(has_tools=True)
+    exchange(turn, events(before, fallback, after, stop_reason="tool_use"))
+    assert [each.id for each in turn.step.calls] == ["b"]
+    run_calls(turn)
+    assert [block.type for block in turn.step.request.messages[1].content] == ["fallback", "tool_use"]
+
+
+@pytest.mark.parametrize("reason", ["end_turn", None, "stop"])
+def test_an_answer_of_nothing_is_an_error_whatever_the_reason(reason: str | None):
+    """A gateway that sends nothing does not make a complete answer."""
+    with pytest.raises(AnswerError, match="neither text nor a tool call"):
+        exchange(turn_of(), events(stop_reason=reason))

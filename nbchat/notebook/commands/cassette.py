@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbchat.core.visible import visible
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
 
@@ -28,4 +29,4 @@ def cassette(call: Call, file: str | None, mode: str, speed: str) -> None:
     else:
         summary = recording.cassette.summary()
         done = ", ".join(f"{summary[name]} {name}" for name in ("replayed", "sent", "recorded", "missed"))
-        print(f"{summary['file']}, mode {summary['mode']}, {summary['recordings']} recordings; here: {done}")
+        print(f"{visible(summary['file'])}, mode {summary['mode']}, {summary['recordings']} recordings; here: {done}")

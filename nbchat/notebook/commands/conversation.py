@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbchat.core.errors import OptionError, nearest
+from nbchat.core.fields import storable
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call
 
@@ -23,7 +24,7 @@ def conversation_of(call: Call, chat: str | None) -> Conversation:
         OptionError: there is no conversation of that name; the hint is the nearest name.
     """
     usual = call.session.options({}).chat
-    name, existing = chat or usual, call.session.conversations
+    name, existing = storable(chat or usual), call.session.conversations
     if name not in existing and name not in ("main", usual):
         raise OptionError(
             f"%nbchat {call.name} {name}: there is no conversation {name!r}",

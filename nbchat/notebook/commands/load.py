@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbchat.core.errors import InputError
+from nbchat.core.fields import storable
 from nbchat.core.saved_files import read_json
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
@@ -21,7 +22,7 @@ def load(call: Call, file: str, chat: str | None) -> None:
     except InputError as error:
         hint = f"Give a file that %nbchat save wrote. {error.hint}"
         raise InputError(f"%nbchat load {file}: no conversation could be read: {error.message}", hint) from None
-    loaded.name = chat or loaded.name
+    loaded.name = storable(chat or loaded.name)
     replaced = len(call.session.conversations.get(loaded.name, ()))
     call.session.conversations[loaded.name] = loaded
     instead = f", which replace the {replaced} it had" if replaced else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbchat.core.errors import InputError
 from nbchat.core.saved_files import write_json
+from nbchat.core.visible import visible
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
 from nbchat.notebook.commands.conversation import CHAT, conversation_of
@@ -19,4 +20,4 @@ def save(call: Call, file: str, chat: str | None) -> None:
         write_json(file, conversation)
     except InputError as error:
         raise InputError(f"%nbchat save: {error.message}", error.hint) from None
-    print(f"{len(conversation)} turns of {conversation.name!r} are in {file}")
+    print(f"{len(conversation)} turns of {conversation.name!r} are in {visible(file)}")

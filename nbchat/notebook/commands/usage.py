@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from nbchat.core.visible import visible
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
 
@@ -36,7 +37,7 @@ def usage(call: Call, period: str, by: str, csv: str | None) -> None:
         return
     since = accounting.began if period == "run" else start_of(period, time.time())
     if csv:
-        print(f"{ledger.export_csv(csv, since)} requests are in {csv}")
+        print(f"{ledger.export_csv(csv, since)} requests are in {visible(csv)}")
         return
     if accounting.run:
         print(run_line(accounting.run))

@@ -6,6 +6,7 @@ of some other event's class. The dicts hold what the endpoint really sent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ def as_dict(value: Any) -> dict[str, Any]:
     # `warnings=False`: pydantic warns about each field that does not fit the class it was put into.
     try:
         plain = value.to_dict(mode="json", warnings=False) if hasattr(value, "to_dict") else value
+    except UnicodeEncodeError:  # half of a surrogate pair in the name of a field, which pydantic refuses
+        plain = json.loads(json.dumps(value.to_dict(warnings=False), default=str))
     except (ValueError, RecursionError) as error:
         raise NotTheApi("a value that is nested too deeply") from error
     if not isinstance(plain, dict):

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from nbchat.core.chunks import ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ToolUseBlock, tool_calls
+from nbchat.core.messages import Block, Message, OpaqueBlock, ToolUseBlock, joined_text
 from nbchat.core.parser import ChatStreamParser, events_of
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
@@ -69,8 +69,8 @@ class SplitView:
             self._view.feed(chunk)
         if isinstance(chunk, ResponseChunk):
             self._blocks += chunk.blocks
-            self._calls = [call.id for call in tool_calls(chunk.blocks)]
-            if self._calls and chunk.stop_reason == "tool_use":
+            self._calls = [call.id for call in chunk.calls]
+            if self._calls:
                 self._hooked.enter_context(self._hook(self._end_view))
 
     def settle(self, response: Response) -> None:
@@ -138,7 +138,7 @@ def _chunks_of(blocks: Sequence[Block]) -> list[StreamChunk]:
 
 def _plain_text(blocks: Sequence[Block]) -> str:
     """Return one part of a turn as plain text: the text, then the calls."""
-    text = "".join(block.text for block in blocks if isinstance(block, TextBlock))
+    text = joined_text(blocks)
     calls = [f"→ {block.name}({_arguments(block)})" for block in blocks if isinstance(block, ToolUseBlock)]
     return "\n\n".join([*([text] if text.strip() else []), *calls])
 
