@@ -30,7 +30,7 @@ from nbchat.models import (
 )
 from nbchat.options import Options
 from nbchat.transports.claude import ClaudeTransport
-from nbchat.transports.error_mapping import ways_out
+from nbchat.transports.ways_out import ways_out
 
 __all__ = ["Endpoint", "Endpoints", "region_of"]
 

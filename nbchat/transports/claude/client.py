@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from nbchat.certificates import check_certificates
 from nbchat.core.errors import AuthError, ConnectionFailed, InputError, NbchatError, keep_secret
 from nbchat.models import PLATFORMS
-from nbchat.transports.error_mapping import explain, ways_out
+from nbchat.transports.error_mapping import explain
+from nbchat.transports.ways_out import ways_out
 
 if TYPE_CHECKING:
     from anthropic import Anthropic, Stream, Timeout
