@@ -25,7 +25,7 @@ LOOK_EVERY_CHARACTERS = 32
 def repeated_characters(text: str) -> int:
     """Return how many characters at the end of ``text`` only repeat the characters before them; 0 if none do.
 
-    >>> repeated_characters("One. " + "The cat sat on the mat. " * 10)
+    >>> repeated_characters("A story:" + "The cat sat on the mat. " * 10)
     216
     >>> repeated_characters("a, b, a, b")
     0
