@@ -58,7 +58,7 @@ def carry_image(data: bytes, name: str) -> Carried:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            # Cameras write data behind the end of a JPEG, such as a film.
+            # Cameras write data after the end of a JPEG, such as a film.
             if media_type == "image/jpeg" and as_it_is and not _looks_wrong(image):
                 return _carry_block(media_type, data)
             return carry_pillow(image, name, source_type=media_type)

@@ -298,7 +298,7 @@ def _carry(kind: Kind, data: bytes, name: str, size: int, form: Form) -> Carried
             image = carry_image(data, name)
             return _between_tags("file", name, upload_image(image, name) if form.upload else image)
         case "pdf":
-            # Anywhere: programs write bytes behind the end of a PDF.
+            # Anywhere: programs write bytes after the end of a PDF.
             if b"%%EOF" not in data:
                 raise AttachmentError(f"{name} is a PDF without its end", "Download it or save it again.")
             return _between_tags("file", name, _carry_pdf(data, name, form))

@@ -1,4 +1,4 @@
-"""What may be sent again of the messages of a turn. The API rejects a whole request because of one block.
+"""Decide what may be sent again of the messages of a turn. The API rejects a whole request because of one block.
 
 1. Every call has its result, and every result its call.
 2. A finished turn ends with an answer, so that the next prompt can follow.

@@ -22,7 +22,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class EndpointSettings:
-    """What the settings say about an endpoint.
+    """Hold what the settings say about an endpoint.
 
     Attributes:
         name: the name of the endpoint.

@@ -1,4 +1,4 @@
-"""What a shell shows of an error that a tool raised, and of an interrupt."""
+"""Show an error that a tool raised, and an interrupt, in a shell."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Note(Protocol):
 
 
 class _CheckedStream:
-    """The messages that a server writes, without what is no message and without tools that cannot be offered."""
+    """Read the messages that a server writes. Leave out other text, and tools that cannot be offered."""
 
     def __init__(self, stream: _Stream, note: Note, message: Callable[[Any], _Item]) -> None:
         self._stream, self._note, self._message = stream, note, message

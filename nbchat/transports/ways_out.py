@@ -1,4 +1,4 @@
-"""What to do where no credentials are found, for each endpoint."""
+"""Say what to do where no credentials are found, for each endpoint."""
 
 from __future__ import annotations
 
