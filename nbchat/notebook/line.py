@@ -115,7 +115,9 @@ def _value(option: Option, flag: str, line: str, has_body: bool) -> tuple[Any, s
 
 def _refuse_open_quote(word: str | None, line: str, flag: str) -> None:
     # An unclosed quotation mark is part of a bare word for _WORD, and the value would end at the first space.
-    if word and word[0] in "\"'" and line.lstrip(" =").startswith(word):
+    # A word in closed quotation marks may itself begin with one: "\\"".
+    match = _WORD.match(line.lstrip(" ="))
+    if word and match and match["bare"] and word[0] in "\"'" and line.lstrip(" =").startswith(word):
         raise OptionError(
             f"{flag} {word}: the quotation mark is never closed",
             'Close it. A text with an apostrophe needs double quotes: "don\'t".',

@@ -88,6 +88,12 @@ def test_a_binding_with_another_sign_is_refused(line: str):
     assert "<< with two signs" in refused.value.hint
 
 
+def test_a_quoted_value_may_begin_with_a_quotation_mark():
+    """Only a quotation mark that is never closed is refused."""
+    assert parse(r'-m "\""').given == {"model": '"'}
+    assert parse(r'-m "\"a b\"" Hi').given == {"model": '"a b"'}
+
+
 def test_a_list_takes_all_words_if_the_cell_has_a_body():
     """In a cell with a body, all words of the line are files. Without a body, only the next word is a file."""
     assert parse("--attach a.csv 'b c.pdf' -m x", has_body=True).given == {"attach": ("a.csv", "b c.pdf"), "model": "x"}
