@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from nbchat.core.entries import Entry, Total
 from nbchat.core.errors import InputError
 from nbchat.core.money import cache_effect, dollars
+from nbchat.core.plural import counted
 from nbchat.core.usage import Usage
 from nbchat.view.tables import html_table, text_table
 
@@ -80,16 +81,16 @@ def run_line(entries: Iterable[Entry]) -> str:
     clauses = []
     if replayed:
         saved = _sum_of_amounts(entry.saved for entry in replayed)
-        clauses.append(f"{_counted(len(replayed), 'answer')} replayed, which saved {saved}")
+        clauses.append(f"{counted(len(replayed), 'answer')} replayed, which saved {saved}")
     if sent:
-        clauses.append(f"{_counted(len(sent), 'request')} sent for {_sum_of_amounts(entry.cost for entry in sent)}")
+        clauses.append(f"{counted(len(sent), 'request')} sent for {_sum_of_amounts(entry.cost for entry in sent)}")
     if effect := cache_effect(sum(entry.cache_saved or 0.0 for entry in entries)):
         clauses.append(effect)
     if failed:
         # An answer that broke off is billed, and a lost one may be.
         billed = [entry.cost for entry in failed if entry.cost != 0]
         clauses.append(
-            f"{_counted(len(failed), 'request')} failed" + (f", for {_sum_of_amounts(billed)}" if billed else "")
+            f"{counted(len(failed), 'request')} failed" + (f", for {_sum_of_amounts(billed)}" if billed else "")
         )
     return f"This run: {'; '.join(clauses) or 'nothing was asked yet'}"
 
@@ -154,10 +155,6 @@ def _outcome(entry: Entry) -> str:
     words = {"answer": "sent", "tool_round": "sent", "retry": "failed, tried again"}
     outcome = words.get(entry.kind, entry.kind)
     return outcome if entry.status in ("complete", entry.kind) else f"{outcome}: {one_line(entry.status)}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _sum_of_amounts(amounts: Iterable[float | None]) -> str:

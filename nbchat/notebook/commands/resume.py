@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbchat.core.errors import InputError, OptionError
+from nbchat.core.plural import counted
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
 from nbchat.notebook.host import notebook_path
@@ -42,7 +43,7 @@ def resume(call: Call, file: str | None) -> None:
     for chat, turns in saved.by_chat.items():
         _merge(call.session.conversation(chat), turns)
         at = time.strftime("%H:%M", time.localtime(path.stat().st_mtime))
-        print(f"{chat!r} goes on from {_counted(len(turns), 'turn')} of {path.name}, as saved at {at}")
+        print(f"{chat!r} goes on from {counted(len(turns), 'turn')} of {path.name}, as saved at {at}")
     for remark in saved.remarks:
         print(f"  {remark}")
 
@@ -63,7 +64,3 @@ def _merge(conversation: Conversation, turns: list[Turn]) -> None:
     saved = [own.pop(turn.key, turn) if turn.key is not None else turn for turn in turns]
     later = [turn for turn in conversation.turns if turn.key is None or turn.key in own]
     conversation.reset([*saved, *later])
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
