@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -52,6 +53,8 @@ class Draft:
         way: how the endpoint is asked for that type, where it differs from the endpoint's own way.
         cite: whether the model should cite documents.
         uploads: the files that the messages refer to, by their addresses.
+        with_values_in: returns the same draft with each value of the prompt in at most so many tokens. The
+            expressions are not evaluated again. None if the prompt has no value that can be cut.
     """
 
     prompt: Message
@@ -70,6 +73,7 @@ class Draft:
     way: StructuredMethod | None = None
     cite: bool = False
     uploads: Mapping[str, Upload] = field(default_factory=dict)
+    with_values_in: Callable[[int], Draft] | None = field(default=None, compare=False, repr=False)
 
     def request(
         self,
@@ -179,18 +183,14 @@ def compose(
     parts: list[Any] = []
     for part in [prompt] if isinstance(prompt, str) else prompt:
         parts += fill(part, namespace) if isinstance(part, str) and namespace is not None else [part]
-    pieces = [piece for along in carried if along.content for piece in (along, "\n\n")]
-    asked = carry([*pieces, *parts], form=file_form(options))
+    pieces = [*(piece for along in carried if along.content for piece in (along, "\n\n")), *parts]
+    asked = carry(pieces, form=file_form(options))
     if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
         raise InputError("the prompt is empty, so nothing was sent", "Write the prompt in the cell, below %%claude.")
     run_by_service = server_tools(options)
     system = system_of(options.system, namespace)
     params = params_of(options, is_read_again=is_continued or bool(tools or run_by_service))
-    notes = tuple(dict.fromkeys(note for along in (*carried, asked) for note in along.notes))
-    sent = {"the prompt": asked.content, "the system prompt": system, "a tool": (tools, params.tools)}
-    if broken := [name for name, part in {**sent, "an option": params.fields}.items() if has_lone_half(part)]:
-        notes = (*notes, f"{' and '.join(broken)} had {LONE_HALF}")
-    (message,) = with_citations((Message.of("user", asked.content),), options.cite, typed=schema is not None)
+    message = _message_of(asked, options, schema)
     earlier = tuple(part for turn in history for part in turn.sendable())
     given = options.given.difference(settled)
     if "upload" in given and options.upload and not asked.uploads:
@@ -200,9 +200,22 @@ def compose(
         )
     if "cite" in given and options.cite:
         refuse_uncitable((*earlier, message), typed=schema is not None, params=params.fields)
-    if "cache" in given and options.cache != "off" and "cache_control" not in params.fields:
-        notes = (*notes, f"--cache {options.cache}: the prompt is not cached, because no later request can read it")
-    return Draft(
+    is_uncached = "cache" in given and options.cache != "off" and "cache_control" not in params.fields
+
+    def notes_on(asked: Carried) -> tuple[str, ...]:
+        notes = list(dict.fromkeys(note for along in (*carried, asked) for note in along.notes))
+        sent = {"the prompt": asked.content, "the system prompt": system, "a tool": (tools, params.tools)}
+        if broken := [name for name, part in {**sent, "an option": params.fields}.items() if has_lone_half(part)]:
+            notes.append(f"{' and '.join(broken)} had {LONE_HALF}")
+        if is_uncached:
+            notes.append(f"--cache {options.cache}: the prompt is not cached, because no later request can read it")
+        return tuple(notes)
+
+    def with_values_in(tokens: int) -> Draft:
+        shorter = carry(pieces, budget=tokens, form=file_form(options))
+        return replace(draft, prompt=_message_of(shorter, options, schema), notes=notes_on(shorter))
+
+    draft = Draft(
         prompt=message,
         history=history,
         system=system,
@@ -213,11 +226,18 @@ def compose(
         thinks=params.thinks,
         max_tokens=options.max_tokens,
         stream=options.stream,
-        notes=notes,
+        notes=notes_on(asked),
         schema=schema,
         cite=options.cite,
         uploads=gather((*earlier, message), asked.uploads, uploads),
+        with_values_in=None if all(isinstance(piece, str | Carried | Path) for piece in pieces) else with_values_in,
     )
+    return draft
+
+
+def _message_of(asked: Carried, options: Options, schema: Any) -> Message:
+    (message,) = with_citations((Message.of("user", asked.content),), options.cite, typed=schema is not None)
+    return message
 
 
 def file_form(options: Options) -> Form:

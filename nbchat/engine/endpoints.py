@@ -28,11 +28,21 @@ from nbchat.models import (
     structured_method,
     takes_newest_server_tools,
 )
-from nbchat.options import Options
+from nbchat.options import OPTIONS, Options
 from nbchat.transports.claude import ClaudeTransport
+from nbchat.transports.repetition import Unrepeated
 from nbchat.transports.ways_out import ways_out
 
 __all__ = ["Endpoint", "Endpoints", "region_of"]
+
+
+#: Capabilities that the embedded model does not have, by their names in the Models API.
+_NOT_LOCAL = ("image_input", "pdf_input", "citations")
+#: Options that have no effect on the built-in model: its chat template has no place for the fields of the request.
+#: A model of the user's own may have a template that takes them.
+_IGNORED_BY_BUILT_IN = ("run", "tools", "thinking", "effort")
+#: The longest answer of the embedded model by default. It takes seconds, and fits its context window.
+_LOCAL_MAX_TOKENS = 512
 
 
 def region_of(endpoint: str) -> str | None:
@@ -55,6 +65,8 @@ class Endpoint:
         priced_as: the name or the address under which prices are found; ``name`` by default.
         window: the context window in tokens, where it is known without asking.
         defaults: fields of the request that are added where the user gives none.
+        max_tokens: the longest answer in tokens, where the user gives no length and the default is too long.
+        ignores: the names of the options that have no effect on the answers.
         way: how the endpoint is asked for a typed answer.
         api: the name that decides which versions of the server tools are sent; ``name`` by default.
     """
@@ -69,6 +81,8 @@ class Endpoint:
         priced_as: str = "",
         window: int | None = None,
         defaults: Mapping[str, Any] | None = None,
+        max_tokens: int | None = None,
+        ignores: Iterable[str] = (),
         way: StructuredMethod | None = None,
         api: str | None = None,
     ) -> None:
@@ -78,6 +92,7 @@ class Endpoint:
         self.newest_tools = takes_newest_server_tools(name if api is None else api, model)
         self.priced_as, self.window = priced_as or name, window
         self.defaults = dict(defaults or {})
+        self.max_tokens, self.ignores = max_tokens, tuple(ignores)
         self._connect = connect
         self._transport: Transport | None = None
 
@@ -172,12 +187,17 @@ class Endpoint:
         found: Callable[..., Any] = call
         return found
 
+    def ignored(self, options: Options) -> str:
+        """Return a line on the options that have no effect here, or ""."""
+        names = [name for name in self.ignores if getattr(options, name)]
+        flags = ", ".join(option.flags[-1] for option in OPTIONS if option.name in names)
+        return f"{self.model} ignores {flags}" if flags else ""
+
     def describe(self) -> Mapping[str, Any]:
         """Return the Models API's description of the model, or {} where the endpoint has none."""
         if self.name == LOCAL:
             # llama.cpp has no Models API. It ignores an image, and answers a document with an error.
-            unsupported = {"supported": False}
-            return {"id": self.model, "capabilities": {"image_input": unsupported, "pdf_input": unsupported}}
+            return {"id": self.model, "capabilities": {key: {"supported": False} for key in _NOT_LOCAL}}
         try:
             describe = getattr(self.transport, "describe", None)
             description = describe(self.model) if callable(describe) else {}
@@ -304,6 +324,10 @@ class Endpoints:
             )
         return self._local(options, "no Anthropic credentials were found: the embedded model answers, a toy")
 
+    def _has_length(self, options: Options) -> bool:
+        """Return True if the user gave the length of answers, for this request or as a setting."""
+        return not {"max_tokens"}.isdisjoint({*options.given, *self._config.sources})
+
     def _local(self, options: Options, notice: str = "") -> Endpoint:
         from nbchat.transports import local
 
@@ -317,6 +341,10 @@ class Endpoints:
             )
 
         def connect() -> Transport:
+            # A small model repeats one sentence until the end of the answer.
+            return Unrepeated(connect_to_server())
+
+        def connect_to_server() -> Transport:
             server = local.serve(weights)
             # llama.cpp announces keep-alive and then closes the connection. A second request on that
             # connection would sometimes be lost.
@@ -326,8 +354,17 @@ class Endpoints:
 
         # The embedded model is used in lessons, demos and tests: the same question gets the same answer.
         defaults = {"temperature": 0}
-        window = local.CONTEXT_TOKENS
-        return Endpoint(LOCAL, model, connect, notice=notice, way="words", window=window, defaults=defaults)
+        return Endpoint(
+            LOCAL,
+            model,
+            connect,
+            notice=notice or "the embedded model answers, a toy",
+            way="words",
+            window=local.CONTEXT_TOKENS,
+            defaults=defaults,
+            max_tokens=None if self._has_length(options) else _LOCAL_MAX_TOKENS,
+            ignores=() if weights else _IGNORED_BY_BUILT_IN,
+        )
 
 
 def _of(transport: Transport, options: Options) -> Endpoint:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nbchat.content.sizes import estimate_tokens
+from nbchat.content.sizes import estimate_tokens, most_tokens
 from nbchat.core.errors import InputError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
@@ -30,7 +30,7 @@ from nbchat.engine.server_tools import refuse_unserved
 from nbchat.engine.uploads import ids_at, refuse_unknown_files
 from nbchat.models import context_window
 
-__all__ = ["Count", "count", "fit_model", "fit_window", "parts_of_text", "request_to"]
+__all__ = ["Count", "answer_room", "count", "fit_model", "fit_window", "parts_of_text", "request_to"]
 
 #: From this estimate on, the endpoint is asked for the context window of its model.
 MANY_TOKENS = 50_000
@@ -164,8 +164,13 @@ def fit_window(
         window = window_of(describe(endpoint)) or listed
     if not window:
         return draft, request
-    answer = min(draft.max_tokens, window // 8)
-    if asks and tokens + answer > window // 2:  # an estimate is not good enough to decide
+    answer = answer_room(draft, window)
+    if endpoint.window is not None:
+        # A token of a small model is shorter than the estimate assumes. Where it could be too many, the model counts.
+        if most_tokens_of(request, window - answer) + answer <= window * 3 // 4:
+            return draft, request
+        tokens = max(tokens, count(request).tokens)
+    elif asks and tokens + answer > window // 2:  # an estimate is not good enough to decide
         counted = count(request)
         tokens = counted.tokens
         # An estimate can be a third too high. The endpoint has the last word.
@@ -173,6 +178,21 @@ def fit_window(
             return draft, request
     fitted = refuse_too_long(draft, tokens, window, answer=answer, trim=trim)
     return (draft, request) if fitted is draft else (fitted, request_to(fitted, endpoint))
+
+
+def answer_room(draft: Draft, window: int) -> int:
+    """Return how many tokens of the context window the answer needs at least."""
+    return min(draft.max_tokens, window // 8)
+
+
+def most_tokens_of(request: Request, enough: int) -> int:
+    """Return about the most tokens of a request. From ``enough`` on, the number need not be exact."""
+    contents = [[block.to_dict() for block in message.content] for message in request.messages]
+    if isinstance(request.system, str):
+        contents.append([{"type": "text", "text": request.system}])
+    # Counting piece by piece takes a second for ten megabytes, which are far too many anyway.
+    least = sum(estimate_tokens(content) for content in contents)
+    return least if least > enough else sum(most_tokens(content) for content in contents)
 
 
 def refuse_too_long(draft: Draft, tokens: int, window: int, *, answer: int = 0, trim: bool = False) -> Draft:
@@ -195,7 +215,10 @@ def refuse_too_long(draft: Draft, tokens: int, window: int, *, answer: int = 0, 
         trimmed = _without_oldest_turns(draft, excess)
         if trimmed is not None:
             return trimmed
-    largest = "; ".join(f"{name}: about {size:,} tokens" for size, name in _largest_parts(draft)[:3])
+    parts = _largest_parts(draft)
+    # The parts are estimated. If the endpoint counted more, they are larger too.
+    scale = max(tokens / max(sum(size for size, _ in parts), 1), 1.0)
+    largest = "; ".join(f"{name}: about {round(size * scale):,} tokens" for size, name in parts[:3])
     ways = ["Send less", *(["leave the history out with --once"] if draft.history else [])]
     if draft.history and not trim:
         ways.append("drop its oldest turns with --trim")

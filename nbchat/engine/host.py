@@ -37,6 +37,10 @@ class Host(Protocol):
         """Show the user a line about a tool."""
         ...
 
+    def tell(self, text: str) -> None:
+        """Tell the user a line about a request that nothing else shows. Each line is told once."""
+        ...
+
     def show_traceback(self, error: BaseException) -> None:
         """Show the traceback of an error that a tool raised."""
         ...
@@ -52,6 +56,10 @@ class Host(Protocol):
     def cell_key(self) -> str | None:
         """Return the key of the turn that the running cell makes, or None where cells have no ids."""
         ...
+
+
+#: What this process has told its user already. A script may ask a thousand times.
+_told: set[str] = set()
 
 
 class PlainHost:
@@ -70,6 +78,11 @@ class PlainHost:
     def say(self, text: str) -> None:
         # Standard output belongs to the script.
         print(text, file=sys.stderr)
+
+    def tell(self, text: str) -> None:
+        if text not in _told:
+            _told.add(text)
+            self.say(visible(f"nbchat: {text}"))
 
     def show_traceback(self, error: BaseException) -> None:
         lines = traceback.format_exception(type(error), error, first_user_frame(error))

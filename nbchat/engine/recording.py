@@ -60,21 +60,21 @@ class Recording:
         self,
         draft: Draft,
         candidates: Callable[[], list[Endpoint]],
-        request_to: Callable[[Draft, Endpoint], Request],
-    ) -> tuple[Endpoint, Request] | None:
-        """Return the first endpoint whose answer to the draft is recorded, with the request to it.
+        fit_endpoint: Callable[[Draft, Endpoint], tuple[Draft, Request]],
+    ) -> tuple[Endpoint, Draft, Request] | None:
+        """Return the first endpoint whose answer to the draft is recorded, with the draft and the request for it.
 
         None means that no answer is recorded. In a replay the first endpoint is returned instead:
         the miss then shows what differs from the nearest recording.
         """
         if self.cassette is None or self.cassette.mode not in ("auto", "replay"):
             return None
-        first: tuple[Endpoint, Request] | None = None
+        first: tuple[Endpoint, Draft, Request] | None = None
         for endpoint in candidates():
-            request = request_to(draft, endpoint)
+            fitted, request = fit_endpoint(draft, endpoint)
             if self.cassette.holds(request):
-                return endpoint, request
-            first = first or (endpoint, request)
+                return endpoint, fitted, request
+            first = first or (endpoint, fitted, request)
         return first if self.replays_only else None
 
     def replays(self, request: Request) -> bool:

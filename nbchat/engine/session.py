@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat import telemetry
@@ -31,10 +32,11 @@ from nbchat.engine.draft import Draft, compose, refuse_cell_options
 from nbchat.engine.drive import Driver
 from nbchat.engine.endpoints import Endpoint, Endpoints
 from nbchat.engine.files import MadeFiles
-from nbchat.engine.fitting import Count, count, fit_model, fit_window, request_to
+from nbchat.engine.fitting import Count, count, fit_model, fit_window
 from nbchat.engine.host import Host
 from nbchat.engine.interrupts import Interrupts, interrupts_held
 from nbchat.engine.recording import Recording
+from nbchat.engine.shortening import fit_endpoint
 from nbchat.engine.sinks import Sinks
 from nbchat.engine.tool_selection import select_tools
 from nbchat.engine.turn import Turn, refused
@@ -227,12 +229,15 @@ class Session:
             schema=self._schema(options, namespace),
             is_continued=not alone,
         )
-        recorded = self.recording.recorded(draft, lambda: self.endpoints.candidates(options), request_to)
+        fit = partial(fit_endpoint, trim=options.trim)
+        recorded = self.recording.recorded(draft, lambda: self.endpoints.candidates(options), fit)
         if recorded is not None:
-            endpoint, request = recorded
+            endpoint, draft, request = recorded
         else:
             endpoint = self.endpoints.find(options)
-            draft, request = fit_model(draft, request_to(draft, endpoint), endpoint, self.endpoints.describe)
+            draft, request = fit_model(*fit(draft, endpoint), endpoint, self.endpoints.describe)
+        if ignored := endpoint.ignored(options):
+            draft = replace(draft, notes=(*draft.notes, ignored))
         draft, request = fit_window(
             draft,
             request,
@@ -303,7 +308,8 @@ class Session:
         if callable(sinks_or_maker):
             sinks_or_maker = sinks_or_maker(lambda usage, model: self.accounting.cost(usage, endpoint, model))
         journal = self.recording.journal(prepared.draft.prompt, request, endpoint, options.chat, prepared.cell)
-        sinks = Sinks([*sinks_or_maker, *journal])
+        shown = list(sinks_or_maker)
+        sinks = Sinks([*shown, *journal])
         turn = Turn(
             request,
             prepared.draft.prompt,
@@ -315,7 +321,11 @@ class Session:
         )
         chat = None if self._stands_alone(options) else options.chat
         stale = "" if chat is None else _stale_notice(self.conversation(chat).turns_after(prepared.cell))
-        notices = [Notice(text, about=text) for text in (endpoint.notice, *prepared.draft.notes, stale) if text]
+        told = [text for text in (endpoint.notice, *prepared.draft.notes, stale) if text]
+        if not shown:
+            for text in told:
+                self.host.tell(text)
+        notices = [Notice(text, about=text) for text in told]
         files = MadeFiles(endpoint, self.recording)
         uploads = prepared.draft.uploads
         door = Uploading(endpoint, uploads, self.conversation(options.chat).uploads) if uploads else endpoint

@@ -82,6 +82,9 @@ class ShellHost:
     def say(self, text: str) -> None:
         print(text)  # an output of the cell
 
+    def tell(self, text: str) -> None:
+        """Show nothing: a cell has its views, and the Response of ``nbchat.ask`` shows its notes."""
+
     def show_traceback(self, error: BaseException) -> None:
         # Imported here, because %load_ext makes a host and has to stay light.
         from nbchat.notebook.tracebacks import show_traceback

@@ -85,7 +85,7 @@ def test_a_plain_ask_builds_and_hashes_one_request(monkeypatch: pytest.MonkeyPat
 
     built, hashed = [], []
     request_to, digest_of = fitting.request_to, module.digest_of
-    monkeypatch.setattr("nbchat.engine.session.request_to", lambda *given: built.append(given) or request_to(*given))
+    monkeypatch.setattr("nbchat.engine.shortening.request_to", lambda *given: built.append(given) or request_to(*given))
     monkeypatch.setattr(module, "digest_of", lambda body: hashed.append(body) or digest_of(body))
     assert Session(ScriptedTransport("Fine.")).ask("Hi", budget=5).text == "Fine."
     assert (len(built), len(hashed)) == (1, 1)
