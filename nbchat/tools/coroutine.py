@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import math
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
+
+from nbchat.core.stopping import unstoppable
 
 __all__ = ["BackgroundLoop", "run_coroutine", "wait_for"]
 
@@ -54,12 +57,21 @@ def run_coroutine(awaitable: Awaitable[_T]) -> _T:
 def _run_in_thread(coroutine: Coroutine[Any, Any, _T]) -> _T:
     result: concurrent.futures.Future[_T] = concurrent.futures.Future()
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+    stopped = threading.Event()
 
     async def cancellable() -> _T:
         task = asyncio.current_task()
         assert task is not None  # a coroutine always runs in a task
         running.append((asyncio.get_running_loop(), task))
+        if stopped.is_set():  # the interrupt came before there was a task to cancel
+            task.cancel()
         return await coroutine
+
+    def cancel() -> None:
+        stopped.set()
+        for loop, task in running:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(task.cancel)
 
     def work() -> None:
         try:
@@ -71,12 +83,13 @@ def _run_in_thread(coroutine: Coroutine[Any, Any, _T]) -> _T:
     # ipykernel finds the cell that a print belongs to by a context variable, which a new thread lacks.
     context = contextvars.copy_context()
     # A daemon, so that a coroutine that swallows its cancellation cannot keep the kernel from ending.
-    threading.Thread(target=context.run, args=(work,), name="nbchat-tool", daemon=True).start()
+    thread = threading.Thread(target=context.run, args=(work,), name="nbchat-tool", daemon=True)
     try:
+        # Inside, because the coroutine can run before start() returns, and an interrupt can come then.
+        thread.start()
         return wait_for(result)
     except KeyboardInterrupt:
-        for loop, task in running:
-            loop.call_soon_threadsafe(task.cancel)
+        unstoppable(cancel)
         concurrent.futures.wait((result,), timeout=_CLEANUP_S)
         raise
 

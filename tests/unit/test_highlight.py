@@ -86,8 +86,9 @@ def test_code_that_was_slow_is_plain(language: str, pattern: str, size: int) -> 
     assert code_html(source, language) == code_html(source)
 
 
-def test_long_code_is_coloured_at_its_beginning() -> None:
+def test_long_code_is_coloured_at_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole lines at the beginning have colours, and the rest is plain."""
+    monkeypatch.setattr(highlight, "_clock", lambda: 0.0)  # a busy machine may need more than the budget
     line = "x = 'a'  # b\n"
     html = code_html(line * 10_000, "python")
     lines = html.split("\n")
@@ -99,6 +100,25 @@ def test_long_code_is_coloured_at_its_beginning() -> None:
         == '</em>x <span class="o">= </span><span class="s1">&apos;a&apos;  </span><em># b'.replace("&apos;", "'")
     )
     assert lines[coloured + 1] == lines[9_999] == line.rstrip("\n")
+
+
+def test_the_time_of_a_block_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block has its colours up to the last moment of its budget, and none after it."""
+    line = "x = 'a'  # b\n"
+    readings = 0
+
+    def clock() -> float:
+        nonlocal readings
+        readings += 1
+        return elapsed_s if readings > 1 else 0.0
+
+    monkeypatch.setattr(highlight, "_clock", clock)
+    for count in (100, 3_000):
+        budget_s = max(highlight.MAX_COLOURING_S, highlight.MAX_COLOURING_S_PER_CHARACTER * count * len(line))
+        for elapsed_s in (budget_s * 0.99, budget_s * 1.01):
+            readings = 0
+            html = code_html(line * count, "python")
+            assert (html == code_html(line * count)) == (elapsed_s > budget_s)
 
 
 def test_after_slow_blocks_an_answer_has_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
