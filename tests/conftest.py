@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Hypothesis fails a test whose example takes more than 200 ms, which says more about a busy machine than about nbchat.
+settings.register_profile("nbchat", deadline=None)
+settings.load_profile("nbchat")
 
 ROOT = Path(__file__).parent.parent
 

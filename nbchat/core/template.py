@@ -30,6 +30,12 @@ _ONLY_COMMENTS = re.compile(r"\s*(?:#[^\n]*\s*)*")
 
 #: How similar an undefined name must be to one of Python's own names to be taken for a typo.
 TYPO_SIMILARITY = 0.75
+#: A longer text is not taken for an expression, and no more ends of one are tried. A prompt may hold thousands of
+#: pasted braces, and each try compiles the text from its beginning.
+MAX_EXPRESSION_CHARACTERS = 100_000
+MAX_ENDS = 1_000
+#: The part of an expression that a message quotes.
+MAX_QUOTED_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +91,20 @@ def _expression(text: str, start: int) -> tuple[Expression, int]:
     """
     line = text.count("\n", 0, start) + 1
     end = text.find("}}", start + 2)
-    first_failure: tuple[str, SyntaxError | ValueError] | None = None
+    first_failure: tuple[str, Exception] | None = None
+    ends = 0
     # The first `}}` that leaves valid Python closes the expression. Looking for the first `}}` alone
     # would cut {{ {'a': {'b': 1}} }} and {{ '}}' }} in half. In `}}}` the dict's own brace comes
     # first, so the search goes on one character further, not two.
-    while end >= 0:
+    while end >= 0 and (ends := ends + 1) <= MAX_ENDS and end - start <= MAX_EXPRESSION_CHARACTERS:
         source = text[start + 2 : end].strip()
         try:
             if _ONLY_COMMENTS.fullmatch(source):
                 raise SyntaxError("it is empty")  # Python would read () as an empty tuple
             # Parentheses let the expression span lines. The line break ends a comment in it.
             return Expression(source, compile(f"({source}\n)", "<prompt>", "eval"), line), end + 2
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            # Python raises the last two for an expression that is nested thousands deep.
             # The shortest candidate is the one the user most likely meant.
             first_failure = first_failure or (source, error)
         end = text.find("}}", end + 1)
@@ -106,12 +114,18 @@ def _expression(text: str, start: int) -> tuple[Expression, int]:
             f"Close it with }}}}, or {_LITERALLY}",
         )
     source, failure = first_failure
-    reason = getattr(failure, "msg", None) or str(failure)
-    shown = f"{{{{ {source} }}}}" if source else "{{ }}"
+    is_deep = isinstance(failure, RecursionError | MemoryError)
+    reason = "it is nested too deeply" if is_deep else getattr(failure, "msg", None) or str(failure)
+    shown = f"{{{{ {_quoted(source)} }}}}" if source else "{{ }}"
     raise TemplateError(
         f"{shown} in line {line} of the prompt is not a Python expression: {reason}",
         f"Fix the expression, or {_LITERALLY}",
     ) from failure
+
+
+def _quoted(source: str) -> str:
+    """Return an expression as a message quotes it: cut if it is long."""
+    return source if len(source) <= MAX_QUOTED_CHARACTERS else source[: MAX_QUOTED_CHARACTERS - 1] + "…"
 
 
 def fill(text: str, namespace: Mapping[str, Any]) -> list[str | Filled]:
@@ -139,7 +153,7 @@ def fill(text: str, namespace: Mapping[str, Any]) -> list[str | Filled]:
 
 
 def _evaluate(expression: Expression, scope: dict[str, Any]) -> Any:
-    where = f"{{{{ {expression.source} }}}} in line {expression.line} of the prompt"
+    where = f"{{{{ {_quoted(expression.source)} }}}} in line {expression.line} of the prompt"
     try:
         return eval(expression.code, scope)  # the user's own expression, in the user's own kernel
     except NameError as error:
