@@ -39,6 +39,8 @@ _WANTED: dict[Kind, str] = {
     "switch": "True or False",
     "list": "text, or a list of texts",
 }
+#: The largest number of an option. Much larger ones have no form as a float, and none as a text.
+MAX_NUMBER = 10**15
 _T = TypeVar("_T")
 
 
@@ -86,8 +88,10 @@ class Option:
             return None
         if not self._fits(value):
             wanted = f"one of {', '.join(self.choices)}" if self.choices else _WANTED[self.kind]
+            is_huge = isinstance(value, int) and not -MAX_NUMBER < value < MAX_NUMBER
             # The value can be the description of an endpoint, with a key in it.
-            raise OptionError(f"{self.name} is {mask(value)!r}; it should be {wanted}", f"{self.name}: {self.help}.")
+            shown = "a huge number" if is_huge else repr(mask(value))
+            raise OptionError(f"{self.name} is {shown}; it should be {wanted}", f"{self.name}: {self.help}.")
         if self.name == "chat":
             return storable(value)  # the name is printed, and saved with the conversation
         # numpy.int64 and the like are not JSON, and the request is JSON in the end.
@@ -100,9 +104,10 @@ class Option:
         match self.kind:
             case "int":
                 # bool is a subclass of int, but max_tokens=True is a mistake.
-                return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+                return isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= MAX_NUMBER
             case "number":
-                return isinstance(value, Real) and not isinstance(value, bool) and float(value) >= 0
+                is_number = isinstance(value, Real) and not isinstance(value, bool)
+                return is_number and (0 <= value <= MAX_NUMBER or value == math.inf)
             case "switch":
                 return isinstance(value, bool)
             case "name":

@@ -116,6 +116,8 @@ WRONG = [
     ("--budget -1 hi", "--budget -1", "0.5"),
     ("--budget nan hi", "--budget nan", "0.5"),
     ("--budget inf hi", "--budget inf", "0.5"),
+    (f"--budget {'9' * 400} hi", "--budget 999", "0.5"),
+    (f"--max-tokens {'9' * 400} hi", "--max-tokens 999", "1000"),
     ("--effort hihg hi", "low, medium, high", "Did you mean high?"),
     ("--quiet=1 hi", "--quiet takes no value", "alone"),
     ("-m a -m b hi", "-m b", "once"),
