@@ -1,20 +1,28 @@
-# make demo   install nbchat and run the quickstart with a real model
-# make lab    open the notebooks in JupyterLab
-# make test   run all tests
-# make bench  run the benchmarks; they fail if a limit is exceeded
+# make demo         install nbchat and run the quickstart with a real model
+# make lab          open the notebooks in JupyterLab
+# make check        the inner loop: lint, types, unit tests; under two minutes
+# make test         run all rings of tests; 15 minutes on two cores
+# make docs         build the documentation into build/docs; no network
+# make bench        run the benchmarks; they fail if a limit is exceeded
+# make record       send the prompts of the notebooks again, and record the answers
+# make screenshots  make the pictures of the README again, in a real JupyterLab
+# make dist         build sdist and wheel, and test the wheel without the source
 
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-# Each stamp file marks one set of installed packages. A change of pyproject.toml installs both sets again.
+# How many processes run the rings that can share a machine. WORKERS=auto takes all cores.
+WORKERS ?= 2
+# Each stamp file marks one set of installed packages. A change of pyproject.toml installs them again.
 BASE   := $(VENV)/.installed-demo
 TEST   := $(VENV)/.installed-test
+DOCS   := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test doctest unit contract kernel browser notebooks lint bench record clean
+.PHONY: help demo lab check test lint format reference docs bench record screenshots dist clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# make /make /p' Makefile
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -36,32 +44,59 @@ $(TEST): pyproject.toml $(BASE)
 	$(PY) tests/install_browser.py
 	@touch $@
 
+$(DOCS): pyproject.toml $(BASE)
+	$(PY) -m pip install --quiet --group docs --group dist
+	@touch $@
+
 demo: $(BASE)
 	@$(PY) -m nbchat demo notebooks/quickstart.ipynb --out build/demo
 
 lab: $(BASE)
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks
 
-# The fast checks go first.
-test: $(TEST) lint
-	$(PY) -m pytest tests/unit tests/contract tests/test_architecture.py
-	$(MAKE) doctest
-	$(PY) -m pytest tests/kernel
-	$(PY) -m pytest tests/notebooks
-	$(PY) -m pytest tests/browser
+# The rings of tests, the fast ones first. `make test` runs them in this order, and `make NAME` runs one.
+# $(call ring,NAME,ARGUMENTS OF PYTEST) adds a ring.
+define add-ring
+RINGS += $(1)
+.PHONY: $(1)
+$(1): $(TEST)
+	$(PY) -m pytest $(2)
+endef
+ring = $(eval $(call add-ring,$(1),$(2)))
 
-# The examples in docstrings and in the README.
-doctest: $(TEST)
-	$(PY) -m pytest --doctest-modules --doctest-glob=README.md nbchat README.md
+$(call ring,unit,-n $(WORKERS) tests/unit tests/test_architecture.py)
+$(call ring,contract,-n $(WORKERS) tests/contract)
+$(call ring,doctests,-n $(WORKERS) --doctest-modules nbchat)
+$(call ring,examples,-n $(WORKERS) --dist loadfile tests/examples)
+$(call ring,kernel,-n $(WORKERS) --dist loadfile tests/kernel)
+$(call ring,notebooks,-n $(WORKERS) tests/notebooks)
+$(call ring,browser,tests/browser)
+
+check: lint unit
+
+test: lint
+	@for ring in $(RINGS); do echo "== $$ring"; $(MAKE) --no-print-directory $$ring || exit 1; done
+	@$(MAKE) --no-print-directory docs
+
+CODE := nbchat tests bench docs conftest.py
 
 lint: $(TEST)
-	$(PY) -m ruff check nbchat tests bench conftest.py
-	$(PY) -m ruff format --check nbchat tests bench conftest.py
+	$(PY) -m ruff check $(CODE)
+	$(PY) -m ruff format --check $(CODE)
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
-unit contract kernel browser notebooks: $(TEST)
-	$(PY) -m pytest tests/$@
+format: $(TEST)
+	$(PY) -m ruff check --fix $(CODE)
+	$(PY) -m ruff format $(CODE)
+
+# Write the reference again from the code. A test fails if the committed text differs.
+reference: $(TEST)
+	$(PY) docs/make_reference.py
+
+docs: $(DOCS)
+	$(PY) -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs build/docs
+	@echo "The documentation is in build/docs/index.html"
 
 bench: $(TEST)
 	$(PY) bench/kernel.py
@@ -69,10 +104,15 @@ bench: $(TEST)
 	$(PY) bench/rendering.py
 	$(PY) bench/browser.py
 
-# Send the prompts of all example notebooks again, and record the answers: to Claude where there are
-# credentials, else to the embedded model.
+# To Claude where there are credentials, else to the embedded model.
 record: $(TEST)
 	$(PY) -m nbchat record notebooks/*.ipynb
 
+screenshots: $(TEST)
+	$(PY) docs/images/make_screenshots.py
+
+dist: $(DOCS)
+	$(PY) tests/wheel.py
+
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build dist

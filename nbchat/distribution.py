@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ["DISTRIBUTION", "__version__", "installed_version"]
 
 DISTRIBUTION = "nbchat-magic"
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 def installed_version() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -59,8 +60,13 @@ def test_ask_with_a_chat_continues_the_chat():
 
 
 def test_there_is_one_version():
-    """The version is written in nbchat/distribution.py only, where hatchling reads it."""
-    assert all(part.isdigit() for part in nbchat.__version__.split("."))
+    """The version is written in nbchat/distribution.py only, where hatchling, Sphinx and towncrier read it."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", nbchat.__version__)
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert nbchat.__version__ not in text
+    tools = tomllib.loads(text)["tool"]
+    assert tools["hatch"]["version"]["path"] == "nbchat/distribution.py"
+    assert tools["towncrier"]["package"] == "nbchat"
 
 
 def test_the_distribution_has_one_name():
