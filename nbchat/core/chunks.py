@@ -174,6 +174,9 @@ class Notice:
         failed: The type of the error, in the first notice about a failed attempt; else "".
         about: The subject. A notice replaces an earlier one with the same subject. Notices about
             different subjects are shown together: a wait must not hide that something was cut.
+
+    >>> Notice("The service is busy: next attempt in 4 s", failed="overloaded_error").type
+    'notice'
     """
 
     type: ClassVar[str] = "notice"

@@ -179,6 +179,10 @@ class Conversation:
 
         Args:
             key: The cell's id, or None.
+
+        >>> conversation = Conversation(turns=[Turn(None, (Message.of("user", "Hi"), Message.of("assistant", "Hello!")))])
+        >>> [message.text for message in conversation.history(None)]
+        ['Hi', 'Hello!']
         """
         return self.sendable(key)
 
@@ -189,11 +193,20 @@ class Conversation:
             key: The cell's id, or None.
             model: The model that will be asked; None for the model that was asked in each turn.
             endpoint: The endpoint that will be asked; None for the endpoint that was asked in each turn.
+
+        >>> refused = Turn(None, (Message.of("user", "Hi"), Message.of("assistant", "No.")), status="refused")
+        >>> Conversation(turns=[refused]).sendable(None)
+        ()
         """
         return tuple(message for turn in self.turns_before(key) for message in turn.sendable(model, endpoint))
 
     def turns_before(self, key: str | None) -> tuple[Turn, ...]:
-        """Return the turns before a cell's own turn; all turns for a cell that has none."""
+        """Return the turns before a cell's own turn; all turns for a cell that has none.
+
+        >>> conversation = Conversation(turns=[Turn(key, (Message.of("user", key),)) for key in ("cell-1", "cell-2")])
+        >>> [turn.key for turn in conversation.turns_before("cell-2")]
+        ['cell-1']
+        """
         return tuple(self._turns[: self._position(key)])
 
     def turns_after(self, key: str | None) -> int:
@@ -201,12 +214,23 @@ class Conversation:
 
         Args:
             key: The cell's id, or None.
+
+        >>> conversation = Conversation(turns=[Turn(key, (Message.of("user", key),)) for key in ("cell-1", "cell-2")])
+        >>> conversation.turns_after("cell-1"), conversation.turns_after("cell-3")
+        (1, 0)
         """
         position = self._position(key)
         return 0 if position is None else len(self._turns) - position - 1
 
     def record(self, turn: Turn) -> None:
-        """Replace the turn of the same cell and mark the later turns stale, or append a new turn."""
+        """Replace the turn of the same cell and mark the later turns stale, or append a new turn.
+
+        >>> conversation = Conversation()
+        >>> conversation.record(Turn("cell-1", (Message.of("user", "Hi"),)))
+        >>> conversation.record(Turn("cell-1", (Message.of("user", "Hello"),)))
+        >>> len(conversation)
+        1
+        """
         position = self._position(turn.key)
         if position is None:
             self._turns.append(turn)
@@ -222,6 +246,10 @@ class Conversation:
 
         Raises:
             IndexError: There is no such turn.
+
+        >>> conversation = Conversation(turns=[Turn(key, (Message.of("user", key),)) for key in ("cell-1", "cell-2")])
+        >>> conversation.forget(1).key, [turn.stale for turn in conversation.turns]
+        ('cell-1', [True])
         """
         if not 1 <= number <= len(self._turns):
             raise IndexError(number)
@@ -230,13 +258,23 @@ class Conversation:
         return removed
 
     def reset(self, turns: Iterable[Turn] = ()) -> None:
-        """Remove every turn, and begin again with ``turns``."""
+        """Remove every turn, and begin again with ``turns``.
+
+        >>> conversation = Conversation(turns=[Turn(None, (Message.of("user", "Hi"),))])
+        >>> conversation.reset()
+        >>> len(conversation)
+        0
+        """
         self._turns[:] = turns
 
     def fork(self, name: str) -> Conversation:
         """Return a copy under another name.
 
         The copy's turns belong to no cell, so running a cell again does not change them.
+
+        >>> copy = Conversation(turns=[Turn("cell-1", (Message.of("user", "Hi"),))]).fork("idea")
+        >>> copy.name, len(copy), copy.turns[0].key
+        ('idea', 1, None)
         """
         return Conversation(name, (replace(turn, key=None) for turn in self._turns), self.uploads.values())
 
@@ -246,7 +284,11 @@ class Conversation:
         return next((position for position, turn in enumerate(self._turns) if turn.key == key), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the conversation as plain JSON values. :meth:`from_dict` reads them back."""
+        """Return the conversation as plain JSON values. :meth:`from_dict` reads them back.
+
+        >>> Conversation("idea").to_dict()
+        {'format': 'nbchat.conversation/1', 'name': 'idea', 'turns': []}
+        """
         uploads = [upload.to_dict() for upload in self.uploads.values()]
         return {
             "format": _FORMAT,
@@ -261,6 +303,9 @@ class Conversation:
 
         Raises:
             InputError: a field is missing or has another type.
+
+        >>> Conversation.from_dict({"format": "nbchat.conversation/1", "name": "idea", "turns": []}).name
+        'idea'
         """
         fields = Fields(data)
         fields.check_format(_FORMAT)

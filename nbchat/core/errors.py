@@ -106,23 +106,69 @@ class NbchatError(Exception):
 
 
 class InputError(NbchatError):
-    """The user's input cannot be sent. Nothing was sent."""
+    """The user's input cannot be sent. Nothing was sent.
+
+    >>> import nbchat
+    >>> try:
+    ...     nbchat.load("nothing.json")
+    ... except InputError as error:
+    ...     print(error.message)
+    nothing.json cannot be read (No such file or directory)
+    """
 
 
 class TemplateError(InputError):
-    """A ``{{ … }}`` in the prompt could not be filled."""
+    """A ``{{ … }}`` in the prompt could not be filled.
+
+    >>> import nbchat
+    >>> session = nbchat.Session(nbchat.ScriptedTransport())
+    >>> try:
+    ...     session.ask("A poem about {{ animl }}", namespace={"animal": "cats"})
+    ... except TemplateError as error:
+    ...     print(error.message)
+    {{ animl }} in line 1 of the prompt: name 'animl' is not defined
+    """
 
 
 class OptionError(InputError):
-    """A flag, the value of a flag, a name or a setting is wrong."""
+    """A flag, the value of a flag, a name or a setting is wrong.
+
+    >>> import nbchat
+    >>> session = nbchat.Session(nbchat.ScriptedTransport())
+    >>> try:
+    ...     session.ask("Hi", max_token=100)
+    ... except OptionError as error:
+    ...     print(error)
+    unknown option 'max_token'
+    Did you mean max_tokens?
+    """
 
 
 class AttachmentError(InputError):
-    """A file or a value cannot be attached to the prompt."""
+    """A file or a value cannot be attached to the prompt.
+
+    >>> import nbchat
+    >>> from pathlib import Path
+    >>> session = nbchat.Session(nbchat.ScriptedTransport())
+    >>> try:
+    ...     session.ask(["Sum it up.", Path("missing.pdf")])
+    ... except AttachmentError as error:
+    ...     print(error.message)
+    missing.pdf does not exist
+    """
 
 
 class SchemaError(InputError):
-    """A type or a function has no JSON Schema."""
+    """A type or a function has no JSON Schema.
+
+    >>> import nbchat
+    >>> session = nbchat.Session(nbchat.ScriptedTransport())
+    >>> try:
+    ...     session.ask("Hi", schema={"type": "object"})
+    ... except SchemaError as error:
+    ...     print(error.message)
+    the JSON Schema is an object with keys of any name, which the API does not support
+    """
 
 
 class BudgetError(NbchatError):
@@ -134,6 +180,14 @@ class BudgetError(NbchatError):
         spent: What was spent so far, in US dollars.
         limit: The budget, in US dollars.
         estimate: What this request could cost, in US dollars; None if the price is unknown.
+
+    >>> import nbchat
+    >>> claude = nbchat.ScriptedTransport(name="anthropic", model="claude-sonnet-4-5")
+    >>> try:
+    ...     nbchat.Session(claude).ask("All about whales", max_tokens=5000, budget=0.01)
+    ... except BudgetError as error:
+    ...     print(error.limit, error.spent)
+    0.01 0.0
     """
 
     def __init__(
@@ -159,6 +213,14 @@ class TransportError(NbchatError):
         type: The ``error.type`` of the API, such as "overloaded_error".
         request_id: The id of the request, for a support ticket.
         retry_after: How long the service asks to wait, in seconds.
+
+    >>> import nbchat
+    >>> session = nbchat.Session(nbchat.ScriptedTransport(from_api("api_error", "No luck", status=500)))
+    >>> try:
+    ...     session.ask("Hi")
+    ... except TransportError as error:
+    ...     print(error.status, error.type)
+    500 api_error
     """
 
     def __init__(
@@ -177,7 +239,11 @@ class TransportError(NbchatError):
 
 
 class AuthError(TransportError):
-    """No credentials were found, or the endpoint did not accept them."""
+    """No credentials were found, or the endpoint did not accept them.
+
+    >>> type(from_api("authentication_error", "invalid x-api-key", status=401)).__name__
+    'AuthError'
+    """
 
 
 class RateLimitError(TransportError):
@@ -194,15 +260,27 @@ class RateLimitError(TransportError):
 
 
 class OverloadedError(TransportError):
-    """The endpoint has no capacity for the request now, or failed itself."""
+    """The endpoint has no capacity for the request now, or failed itself.
+
+    >>> print(from_api("overloaded_error", "Overloaded", status=529).hint)
+    The service is busy. Run the cell again in a moment.
+    """
 
 
 class BadRequestError(TransportError):
-    """The endpoint understood the request and does not accept it."""
+    """The endpoint understood the request and does not accept it.
+
+    >>> print(from_api("not_found_error", "model: claude-9", status=404).hint)
+    Check the model with %nbchat models, and the endpoint with %nbchat endpoints.
+    """
 
 
 class ConnectionFailed(TransportError):
-    """The endpoint could not be reached, or sent nothing in time."""
+    """The endpoint could not be reached, or sent nothing in time.
+
+    >>> type(from_api("timeout_error", "Timed out", status=408)).__name__
+    'ConnectionFailed'
+    """
 
 
 class CassetteMiss(TransportError):
@@ -213,6 +291,18 @@ class CassetteMiss(TransportError):
         hint: What to do about it.
         digest: The digest of the request.
         difference: How the request differs from the nearest recorded one, as a diff.
+
+    >>> import nbchat, tempfile
+    >>> session = nbchat.Session(nbchat.ScriptedTransport("Hello!"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     session.recording.use_cassette(f"{folder}/answers.jsonl")
+    ...     _ = session.ask("Hi", once=True)
+    ...     session.recording.use_cassette(f"{folder}/answers.jsonl", "replay")
+    ...     try:
+    ...         session.ask("Hello", once=True)
+    ...     except CassetteMiss as error:
+    ...         print(len(error.digest))
+    64
     """
 
     def __init__(self, message: str, hint: str = "", *, digest: str = "", difference: str = "") -> None:
@@ -231,6 +321,14 @@ class StreamError(NbchatError):
         hint: What to do about it.
         partial: The Response so far.
         type: The ``error.type`` of the API, if the endpoint sent an error.
+
+    >>> import nbchat
+    >>> cut = ["The answer is", StreamError("the connection was lost")]
+    >>> try:
+    ...     nbchat.Session(nbchat.ScriptedTransport(cut)).ask("6 times 7?")
+    ... except StreamError as error:
+    ...     print(error.partial.text, error.partial.status)
+    The answer is incomplete
     """
 
     def __init__(self, message: str, hint: str = "", *, partial: Any = None, type: str | None = None) -> None:
@@ -245,6 +343,13 @@ class AnswerError(NbchatError):
         message: What happened.
         hint: What to do about it.
         response: The Response with the answer.
+
+    >>> import nbchat
+    >>> try:
+    ...     nbchat.Session(nbchat.ScriptedTransport([{"stop_reason": "refusal"}])).ask("Hi")
+    ... except AnswerError as error:
+    ...     print(error.response.status)
+    refused
     """
 
     def __init__(self, message: str, hint: str = "", *, response: Any = None) -> None:
@@ -253,11 +358,28 @@ class AnswerError(NbchatError):
 
 
 class RefusedError(AnswerError):
-    """The model declined to answer (``stop_reason`` is ``refusal``)."""
+    """The model declined to answer (``stop_reason`` is ``refusal``).
+
+    >>> import nbchat
+    >>> try:
+    ...     nbchat.Session(nbchat.ScriptedTransport(["No.", {"stop_reason": "refusal"}])).ask("Hi")
+    ... except RefusedError as error:
+    ...     print(error.response.text)
+    No.
+    """
 
 
 class TruncatedError(AnswerError):
-    """The answer ended at a limit before it was complete."""
+    """The answer ended at a limit before it was complete.
+
+    >>> import nbchat
+    >>> half = ['["Ada", "Gr', {"stop_reason": "max_tokens"}]
+    >>> try:
+    ...     nbchat.Session(nbchat.ScriptedTransport(half)).ask("Who?", schema=list[str])
+    ... except TruncatedError as error:
+    ...     print(error.response.stop_reason)
+    max_tokens
+    """
 
 
 class ParseError(AnswerError):
@@ -268,6 +390,14 @@ class ParseError(AnswerError):
         hint: What to do about it.
         problems: Each place that does not fit, and why.
         response: The Response with the answer.
+
+    >>> import nbchat
+    >>> answer = nbchat.ScriptedTransport('["forty"]')
+    >>> try:
+    ...     nbchat.Session(answer).ask("How many?", schema=list[int])
+    ... except ParseError as error:
+    ...     print(error.problems[0])
+    0: Input should be a valid integer, unable to parse string as an integer (got "forty")
     """
 
     def __init__(self, message: str, hint: str = "", *, problems: Iterable[str] = (), response: Any = None) -> None:
@@ -276,7 +406,11 @@ class ParseError(AnswerError):
 
 
 class ToolError(NbchatError):
-    """A tool raised an exception, and the turn cannot continue without its result."""
+    """A tool raised an exception, and the turn cannot continue without its result.
+
+    >>> issubclass(ToolError, NbchatError)
+    True
+    """
 
 
 #: The API's ``error.type`` → what to do (https://platform.claude.com/docs/en/api/errors).

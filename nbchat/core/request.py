@@ -69,7 +69,11 @@ class Request:
             object.__setattr__(self, name, storable_value(getattr(self, name)))
 
     def body(self) -> dict[str, Any]:
-        """Return the JSON body that is sent, without ``stream``."""
+        """Return the JSON body that is sent, without ``stream``.
+
+        >>> Request("claude-sonnet-5-5", (Message.of("user", "Hi"),), max_tokens=9, container="container_1").body()["container"]
+        'container_1'
+        """
         body = self.asked()
         if self.file_ids:
             body["messages"] = with_file_ids(body["messages"], self.file_ids)
@@ -85,7 +89,11 @@ class Request:
         return body
 
     def asked(self) -> dict[str, Any]:
-        """Return the JSON body without the ids that the service gave. The digest is the digest of this body."""
+        """Return the JSON body without the ids that the service gave. The digest is the digest of this body.
+
+        >>> "container" in Request("claude-sonnet-5-5", (), max_tokens=9, container="container_1").asked()
+        False
+        """
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": self.max_tokens,
@@ -101,6 +109,9 @@ class Request:
         """Return True if an answer with this stop reason is a part, and the service continues when asked again.
 
         https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
+
+        >>> Request("claude-sonnet-5-5", (), max_tokens=9).is_continued_after("pause_turn")
+        True
         """
         # A request with the field `compaction` asks for the summary alone.
         return stop_reason == "pause_turn" or (stop_reason == "compaction" and not self.params.get("compaction"))

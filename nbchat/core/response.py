@@ -119,6 +119,10 @@ class Response:
 
         Raises:
             InputError: the answer has no type (``--schema`` asks for one), or pandas is not installed.
+
+        >>> Response("", parsed=[{"name": "Ada", "age": 36}]).table()
+          name  age
+        0  Ada   36
         """
         return provided("table")(self)
 
@@ -142,6 +146,9 @@ class Response:
         """Return everything but ``chunks`` as plain JSON values, which :meth:`from_dict` reads.
 
         A typed answer in ``parsed`` becomes plain dicts and lists, since its class is the user's own.
+
+        >>> Response("Hello!").to_dict()["text"]
+        'Hello!'
         """
         kept: dict[str, Any] = {"format": _FORMAT, "text": self.text}
         for name in _PLAIN_FIELDS:
@@ -169,6 +176,9 @@ class Response:
 
         Raises:
             InputError: a field is missing or has another type.
+
+        >>> Response.from_dict(Response("Hello!").to_dict()) == Response("Hello!")
+        True
         """
         fields = Fields(kept)
         fields.check_format(_FORMAT)
@@ -207,6 +217,11 @@ class Response:
 
         Raises:
             InputError: the file cannot be written, or holds a value that could not be loaded again.
+
+        >>> import nbchat, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nbchat.load(Response("Hello!").save(f"{folder}/answer.json")).text
+        'Hello!'
         """
         return write_json(path, self)
 

@@ -181,6 +181,10 @@ class Usage:
 
         This is for an answer that broke off. The API reports the real number in ``message_delta``,
         close to the end. Until then, ``message_start`` has only a placeholder of a few tokens.
+
+        >>> cut = Usage(input_tokens=10, output_tokens=1).estimate_output(40)
+        >>> cut.output_tokens, cut.estimated
+        (40, True)
         """
         # Without a count of the prompt, no part of the bill is known.
         uncertain = self.uncertain or not self.prompt_tokens
@@ -190,6 +194,9 @@ class Usage:
         """Return the fields as plain JSON values, together with the vendor-neutral names.
 
         The four billed tiers are always there; other fields only if they are not empty.
+
+        >>> Usage(input_tokens=3, output_tokens=4).to_dict()["total_tokens"]
+        7
         """
         values = {part.name: getattr(self, part.name) for part in fields(self)}
         values["iterations"] = [{"model": part.model, **part.usage.to_dict()} for part in self.iterations]
@@ -206,6 +213,9 @@ class Usage:
 
         Raises:
             InputError: a field has another type.
+
+        >>> Usage.from_dict({"input_tokens": 3, "output_tokens": 4}).total_tokens
+        7
         """
         return cls.of_fields(Fields(stored))
 
@@ -215,6 +225,9 @@ class Usage:
 
         Raises:
             InputError: a field has another type.
+
+        >>> Usage.of_fields(Fields({"input_tokens": 3})).input_tokens
+        3
         """
         usage = cls._of_counts(stored)
         iterations = (Iteration(part.name("model", ""), cls._of_counts(part)) for part in stored.each("iterations", ()))

@@ -144,7 +144,14 @@ class Session:
         return self._mcp
 
     def conversation(self, name: str) -> Conversation:
-        """Return the conversation of that name. A new one is empty."""
+        """Return the conversation of that name. A new one is empty.
+
+        >>> from nbchat import ScriptedTransport, Session
+        >>> session = Session(ScriptedTransport("A cat!"))
+        >>> _ = session.ask("I have a pet", chat="pets")
+        >>> len(session.conversation("pets"))
+        1
+        """
         return self.conversations.setdefault(name, Conversation(name))
 
     def options(self, given: Mapping[str, Any]) -> Options:
@@ -152,6 +159,10 @@ class Session:
 
         Raises:
             OptionError: the name of an option is unknown.
+
+        >>> from nbchat import Session
+        >>> Session(max_tokens=500).options({"thinking": True})
+        Options(max_tokens=500, thinking=True)
         """
         return Options.of(self._settings.own() | dict(given), self.config.settings())
 
@@ -212,6 +223,12 @@ class Session:
         Raises:
             InputError: the prompt, an option or an attachment is wrong.
             BudgetError: the request could cost more than the budget has left.
+
+        >>> from nbchat import ScriptedTransport, Session
+        >>> session = Session(ScriptedTransport())
+        >>> prepared = session.prepare("Hi", session.options({}))
+        >>> prepared.request.messages[0].text
+        'Hi'
         """
         alone = self._stands_alone(options)
         conversation = self.conversations.get(options.chat, Conversation(options.chat))
@@ -251,7 +268,14 @@ class Session:
         return Prepared(draft, request, endpoint, options, cell, toolbox)
 
     def count(self, request: Request, endpoint: Endpoint) -> Count:
-        """Count the tokens of a request's prompt. A request that replays is estimated, since nothing may be sent."""
+        """Count the tokens of a request's prompt. A request that replays is estimated, since nothing may be sent.
+
+        >>> from nbchat import ScriptedTransport, Session
+        >>> session = Session(ScriptedTransport())
+        >>> prepared = session.prepare("Hi", session.options({}))
+        >>> session.count(prepared.request, prepared.endpoint).tokens > 0
+        True
+        """
         return count(request, None if self.recording.replays(request) else endpoint)
 
     def _check_budget(self, limit: float | None, request: Request, endpoint: Endpoint) -> None:
@@ -278,7 +302,13 @@ class Session:
     # Sending
 
     def send(self, prepared: Prepared, sinks: SinksOrMaker = ()) -> Response:
-        """Send what was prepared, and return the Response. Raises as :meth:`ask` does."""
+        """Send what was prepared, and return the Response. Raises as :meth:`ask` does.
+
+        >>> from nbchat import ScriptedTransport, Session
+        >>> session = Session(ScriptedTransport("Hello!"))
+        >>> session.send(session.prepare("Hi", session.options({}))).text
+        'Hello!'
+        """
         with telemetry.turn(
             prepared.request,
             endpoint=prepared.endpoint.name,
@@ -378,7 +408,13 @@ class Session:
             self.conversation(chat).record(RecordedTurn.of_response(cell, response, asked))
 
     def recover(self, entry: JournalEntry) -> Response:
-        """Return the answer of a killed kernel as :attr:`last`, and write its row into the ledger."""
+        """Return the answer of a killed kernel as :attr:`last`, and write its row into the ledger.
+
+        >>> from nbchat import Session
+        >>> session = Session()
+        >>> [session.recover(entry).text for entry in session.recording.journals.recoverable()]
+        []
+        """
         response = self.last = self.recording.journals.restore(entry)
         self.accounting.write_recovered(entry, response)
         return response

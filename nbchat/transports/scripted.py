@@ -105,6 +105,11 @@ class ScriptedTransport:
 
         Raises:
             InputError: every answer of the script has been used.
+
+        >>> from nbchat import Request
+        >>> with ScriptedTransport("Hello!").stream(Request("any", (), max_tokens=9)) as events:
+        ...     [event["type"] for event in events][:2]
+        ['message_start', 'content_block_start']
         """
         number = len(self.requests)
         self.requests.append(request)
@@ -117,7 +122,12 @@ class ScriptedTransport:
         yield self._paced(self._events(self._answers[number % len(self._answers)], request))
 
     def count_tokens(self, request: Request) -> int:
-        """Return an estimate of the prompt's tokens: there is no model to ask."""
+        """Return an estimate of the prompt's tokens: there is no model to ask.
+
+        >>> from nbchat import Request
+        >>> ScriptedTransport().count_tokens(Request("any", (), max_tokens=9)) > 0
+        True
+        """
         return _estimate_tokens(json.dumps(request.body(), ensure_ascii=False))
 
     def _paced(self, events: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
