@@ -78,7 +78,7 @@ test: lint
 	@for ring in $(RINGS); do echo "== $$ring"; $(MAKE) --no-print-directory $$ring || exit 1; done
 	@$(MAKE) --no-print-directory docs
 
-CODE := nbchat tests bench docs conftest.py
+CODE := nbchat tests bench docs/*.py conftest.py
 
 lint: $(TEST)
 	$(PY) -m ruff check $(CODE)

@@ -179,12 +179,13 @@ def usage(period: str = "all", by: Any = ()) -> Any:
 def load_ipython_extension(shell: Any) -> None:
     """Add ``%%claude``, ``%claude`` and ``%nbchat`` to the shell (``%load_ext nbchat``).
 
+    >>> import nbchat
     >>> from IPython.core.interactiveshell import InteractiveShell
     >>> shell = InteractiveShell.instance()
-    >>> load_ipython_extension(shell)
+    >>> nbchat.load_ipython_extension(shell)
     >>> "claude" in shell.magics_manager.magics["cell"]
     True
-    >>> unload_ipython_extension(shell)
+    >>> nbchat.unload_ipython_extension(shell)
     >>> InteractiveShell.clear_instance()
     """
     from nbchat.notebook.magics import install
@@ -195,10 +196,11 @@ def load_ipython_extension(shell: Any) -> None:
 def unload_ipython_extension(shell: Any) -> None:
     """Take the magics out of the shell again (``%unload_ext nbchat``).
 
+    >>> import nbchat
     >>> from IPython.core.interactiveshell import InteractiveShell
     >>> shell = InteractiveShell.instance()
-    >>> load_ipython_extension(shell)
-    >>> unload_ipython_extension(shell)
+    >>> nbchat.load_ipython_extension(shell)
+    >>> nbchat.unload_ipython_extension(shell)
     >>> "claude" in shell.magics_manager.magics["cell"]
     False
     >>> InteractiveShell.clear_instance()

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         escape_unencodable(stream)
-    options = _parser().parse_args(arguments)
+    options = parser_of_commands().parse_args(arguments)
     try:
         if options.command == "demo":
             from nbchat.command_line.demo import demo
@@ -40,17 +40,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of_commands() -> argparse.ArgumentParser:
+    """Return the parser of the command line. The reference reads its help texts."""
     parser = argparse.ArgumentParser(prog="python -m nbchat", description="Claude in a notebook cell.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="tell what is installed, and ask one short question")
     demo = commands.add_parser("demo", help="run a notebook in a real kernel and print the answers as they arrive")
-    demo.add_argument("notebook", nargs="?", type=Path, default=Path("notebooks/quickstart.ipynb"))
+    demo.add_argument(
+        "notebook", nargs="?", type=Path, default=Path("notebooks/quickstart.ipynb"), help="the notebook to run"
+    )
     demo.add_argument("--out", type=Path, default=Path("build/demo"), help="the folder for the executed notebook")
     record = commands.add_parser(
         "record", help="run notebooks again, record their cassettes, and save the notebooks as they replay"
     )
-    record.add_argument("notebooks", nargs="+", type=Path)
+    record.add_argument("notebooks", nargs="+", type=Path, help="the notebooks to run")
     # argparse formats help texts with %, so %%%% is shown as %%.
     record.add_argument(
         "--endpoint", help="who answers: anthropic, local, …; by default the endpoint that %%%%claude would choose"

@@ -180,8 +180,8 @@ class Conversation:
         Args:
             key: The cell's id, or None.
 
-        >>> conversation = Conversation(turns=[Turn(None, (Message.of("user", "Hi"), Message.of("assistant", "Hello!")))])
-        >>> [message.text for message in conversation.history(None)]
+        >>> turn = Turn(None, (Message.of("user", "Hi"), Message.of("assistant", "Hello!")))
+        >>> [message.text for message in Conversation(turns=[turn]).history(None)]
         ['Hi', 'Hello!']
         """
         return self.sendable(key)

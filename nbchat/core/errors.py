@@ -81,13 +81,14 @@ class NbchatError(Exception):
         message: What happened, with the flag or name it is about.
         hint: What to do about it.
 
+    >>> import nbchat
     >>> try:
-    ...     raise OptionError("unknown option --modle", nearest("modle", ["model", "system"]))
-    ... except NbchatError as error:
+    ...     raise nbchat.errors.OptionError("unknown option --modle", "Did you mean --model?")
+    ... except nbchat.errors.NbchatError as error:
     ...     print(error.message)
     ...     print(error.hint)
     unknown option --modle
-    Did you mean model?
+    Did you mean --model?
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -111,7 +112,7 @@ class InputError(NbchatError):
     >>> import nbchat
     >>> try:
     ...     nbchat.load("nothing.json")
-    ... except InputError as error:
+    ... except nbchat.errors.InputError as error:
     ...     print(error.message)
     nothing.json cannot be read (No such file or directory)
     """
@@ -124,7 +125,7 @@ class TemplateError(InputError):
     >>> session = nbchat.Session(nbchat.ScriptedTransport())
     >>> try:
     ...     session.ask("A poem about {{ animl }}", namespace={"animal": "cats"})
-    ... except TemplateError as error:
+    ... except nbchat.errors.TemplateError as error:
     ...     print(error.message)
     {{ animl }} in line 1 of the prompt: name 'animl' is not defined
     """
@@ -137,7 +138,7 @@ class OptionError(InputError):
     >>> session = nbchat.Session(nbchat.ScriptedTransport())
     >>> try:
     ...     session.ask("Hi", max_token=100)
-    ... except OptionError as error:
+    ... except nbchat.errors.OptionError as error:
     ...     print(error)
     unknown option 'max_token'
     Did you mean max_tokens?
@@ -152,7 +153,7 @@ class AttachmentError(InputError):
     >>> session = nbchat.Session(nbchat.ScriptedTransport())
     >>> try:
     ...     session.ask(["Sum it up.", Path("missing.pdf")])
-    ... except AttachmentError as error:
+    ... except nbchat.errors.AttachmentError as error:
     ...     print(error.message)
     missing.pdf does not exist
     """
@@ -165,7 +166,7 @@ class SchemaError(InputError):
     >>> session = nbchat.Session(nbchat.ScriptedTransport())
     >>> try:
     ...     session.ask("Hi", schema={"type": "object"})
-    ... except SchemaError as error:
+    ... except nbchat.errors.SchemaError as error:
     ...     print(error.message)
     the JSON Schema is an object with keys of any name, which the API does not support
     """
@@ -185,7 +186,7 @@ class BudgetError(NbchatError):
     >>> claude = nbchat.ScriptedTransport(name="anthropic", model="claude-sonnet-4-5")
     >>> try:
     ...     nbchat.Session(claude).ask("All about whales", max_tokens=5000, budget=0.01)
-    ... except BudgetError as error:
+    ... except nbchat.errors.BudgetError as error:
     ...     print(error.limit, error.spent)
     0.01 0.0
     """
@@ -215,10 +216,10 @@ class TransportError(NbchatError):
         retry_after: How long the service asks to wait, in seconds.
 
     >>> import nbchat
-    >>> session = nbchat.Session(nbchat.ScriptedTransport(from_api("api_error", "No luck", status=500)))
+    >>> session = nbchat.Session(nbchat.ScriptedTransport(nbchat.errors.from_api("api_error", "No luck", status=500)))
     >>> try:
     ...     session.ask("Hi")
-    ... except TransportError as error:
+    ... except nbchat.errors.TransportError as error:
     ...     print(error.status, error.type)
     500 api_error
     """
@@ -241,7 +242,8 @@ class TransportError(NbchatError):
 class AuthError(TransportError):
     """No credentials were found, or the endpoint did not accept them.
 
-    >>> type(from_api("authentication_error", "invalid x-api-key", status=401)).__name__
+    >>> import nbchat
+    >>> type(nbchat.errors.from_api("authentication_error", "invalid x-api-key", status=401)).__name__
     'AuthError'
     """
 
@@ -249,9 +251,10 @@ class AuthError(TransportError):
 class RateLimitError(TransportError):
     """The user sent too many requests or tokens. ``retry_after`` is in seconds, or None.
 
+    >>> import nbchat
     >>> try:
-    ...     raise from_api("rate_limit_error", "Slow down", status=429, retry_after=20.0)
-    ... except RateLimitError as error:
+    ...     raise nbchat.errors.from_api("rate_limit_error", "Slow down", status=429, retry_after=20.0)
+    ... except nbchat.errors.RateLimitError as error:
     ...     print(error.message)
     ...     print(error.retry_after)
     the endpoint answered 429 rate_limit_error: Slow down
@@ -262,7 +265,8 @@ class RateLimitError(TransportError):
 class OverloadedError(TransportError):
     """The endpoint has no capacity for the request now, or failed itself.
 
-    >>> print(from_api("overloaded_error", "Overloaded", status=529).hint)
+    >>> import nbchat
+    >>> print(nbchat.errors.from_api("overloaded_error", "Overloaded", status=529).hint)
     The service is busy. Run the cell again in a moment.
     """
 
@@ -270,7 +274,8 @@ class OverloadedError(TransportError):
 class BadRequestError(TransportError):
     """The endpoint understood the request and does not accept it.
 
-    >>> print(from_api("not_found_error", "model: claude-9", status=404).hint)
+    >>> import nbchat
+    >>> print(nbchat.errors.from_api("not_found_error", "model: claude-9", status=404).hint)
     Check the model with %nbchat models, and the endpoint with %nbchat endpoints.
     """
 
@@ -278,7 +283,8 @@ class BadRequestError(TransportError):
 class ConnectionFailed(TransportError):
     """The endpoint could not be reached, or sent nothing in time.
 
-    >>> type(from_api("timeout_error", "Timed out", status=408)).__name__
+    >>> import nbchat
+    >>> type(nbchat.errors.from_api("timeout_error", "Timed out", status=408)).__name__
     'ConnectionFailed'
     """
 
@@ -300,7 +306,7 @@ class CassetteMiss(TransportError):
     ...     session.recording.use_cassette(f"{folder}/answers.jsonl", "replay")
     ...     try:
     ...         session.ask("Hello", once=True)
-    ...     except CassetteMiss as error:
+    ...     except nbchat.errors.CassetteMiss as error:
     ...         print(len(error.digest))
     64
     """
@@ -323,10 +329,10 @@ class StreamError(NbchatError):
         type: The ``error.type`` of the API, if the endpoint sent an error.
 
     >>> import nbchat
-    >>> cut = ["The answer is", StreamError("the connection was lost")]
+    >>> cut = ["The answer is", nbchat.errors.StreamError("the connection was lost")]
     >>> try:
     ...     nbchat.Session(nbchat.ScriptedTransport(cut)).ask("6 times 7?")
-    ... except StreamError as error:
+    ... except nbchat.errors.StreamError as error:
     ...     print(error.partial.text, error.partial.status)
     The answer is incomplete
     """
@@ -347,7 +353,7 @@ class AnswerError(NbchatError):
     >>> import nbchat
     >>> try:
     ...     nbchat.Session(nbchat.ScriptedTransport([{"stop_reason": "refusal"}])).ask("Hi")
-    ... except AnswerError as error:
+    ... except nbchat.errors.AnswerError as error:
     ...     print(error.response.status)
     refused
     """
@@ -363,7 +369,7 @@ class RefusedError(AnswerError):
     >>> import nbchat
     >>> try:
     ...     nbchat.Session(nbchat.ScriptedTransport(["No.", {"stop_reason": "refusal"}])).ask("Hi")
-    ... except RefusedError as error:
+    ... except nbchat.errors.RefusedError as error:
     ...     print(error.response.text)
     No.
     """
@@ -376,7 +382,7 @@ class TruncatedError(AnswerError):
     >>> half = ['["Ada", "Gr', {"stop_reason": "max_tokens"}]
     >>> try:
     ...     nbchat.Session(nbchat.ScriptedTransport(half)).ask("Who?", schema=list[str])
-    ... except TruncatedError as error:
+    ... except nbchat.errors.TruncatedError as error:
     ...     print(error.response.stop_reason)
     max_tokens
     """
@@ -395,7 +401,7 @@ class ParseError(AnswerError):
     >>> answer = nbchat.ScriptedTransport('["forty"]')
     >>> try:
     ...     nbchat.Session(answer).ask("How many?", schema=list[int])
-    ... except ParseError as error:
+    ... except nbchat.errors.ParseError as error:
     ...     print(error.problems[0])
     0: Input should be a valid integer, unable to parse string as an integer (got "forty")
     """
@@ -408,7 +414,8 @@ class ParseError(AnswerError):
 class ToolError(NbchatError):
     """A tool raised an exception, and the turn cannot continue without its result.
 
-    >>> issubclass(ToolError, NbchatError)
+    >>> import nbchat
+    >>> issubclass(nbchat.errors.ToolError, nbchat.errors.NbchatError)
     True
     """
 

@@ -71,7 +71,7 @@ class Request:
     def body(self) -> dict[str, Any]:
         """Return the JSON body that is sent, without ``stream``.
 
-        >>> Request("claude-sonnet-5-5", (Message.of("user", "Hi"),), max_tokens=9, container="container_1").body()["container"]
+        >>> Request("claude-sonnet-5-5", (), max_tokens=9, container="container_1").body()["container"]
         'container_1'
         """
         body = self.asked()

@@ -151,7 +151,9 @@ def make_targets() -> set[str]:
 def same(printed: str, shown: str) -> bool:
     """Return True if the text of the page is what was printed; ``…`` stands for any text."""
     pattern = r".*?".join(re.escape(part) for part in shown.strip().split("…"))
-    return re.fullmatch(pattern, "\n".join(line.rstrip() for line in printed.strip().split("\n")), re.DOTALL) is not None
+    return (
+        re.fullmatch(pattern, "\n".join(line.rstrip() for line in printed.strip().split("\n")), re.DOTALL) is not None
+    )
 
 
 @each_page
