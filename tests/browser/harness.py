@@ -151,14 +151,18 @@ class Page:
     def __init__(self, server: JupyterServer, browser: Browser, **context: Any) -> None:
         self.server = server
         self.context = browser.new_context(**{"viewport": {"width": 1300, "height": 1000}, **context})
-        self.raw: PlaywrightPage = self.context.new_page()
-        self.raw.set_default_timeout(120_000)
         self.dialogs: list[str] = []
         self.errors: list[str] = []
-        self.raw.on("dialog", self._dismiss)
-        self.raw.on("pageerror", lambda error: self.errors.append(str(error)))
         self.name = ""
         self.front_end: FrontEnd = "lab"
+        self.raw = self._new_tab()
+
+    def _new_tab(self) -> PlaywrightPage:
+        tab = self.context.new_page()
+        tab.set_default_timeout(120_000)
+        tab.on("dialog", self._dismiss)
+        tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        return tab
 
     def _dismiss(self, dialog: Any) -> None:
         self.dialogs.append(dialog.message)
@@ -167,9 +171,38 @@ class Page:
     def open(self, name: str, front_end: FrontEnd = "lab") -> None:
         """Open a notebook of the server's folder and wait until its kernel is ready."""
         self.name, self.front_end = name, front_end
-        place = f"lab/tree/{name}?reset&" if front_end == "lab" else f"notebooks/{name}?"
-        self.raw.goto(f"{self.server.url}/{place}token={self.server.token}")
+        if front_end == "lab" and self._runs_lab():
+            self.command("docmanager:open", {"path": name, "factory": "Notebook"})
+        else:
+            place = f"lab/tree/{name}?reset&" if front_end == "lab" else f"notebooks/{name}?"
+            self.raw.goto(f"{self.server.url}/{place}token={self.server.token}")
         self._ready()
+
+    def _runs_lab(self) -> bool:
+        """Return True if JupyterLab is loaded in this tab and has no notebook open."""
+        is_empty = "() => !!window.jupyterapp && !document.querySelector('.jp-NotebookPanel, .jp-Dialog')"
+        return self.raw.url.startswith(f"{self.server.url}/lab") and bool(self.raw.evaluate(is_empty))
+
+    def clear(self) -> None:
+        """Make the page ready for another test. JupyterLab stays loaded, because loading takes most of a test's time.
+
+        A page that showed a dialog or had an error is not used again, and neither is one of Notebook 7.
+        """
+        had_trouble = bool(self.dialogs or self.errors)
+        self.dialogs.clear()
+        self.errors.clear()
+        if had_trouble or self.front_end != "lab" or not self.raw.url.startswith(f"{self.server.url}/lab"):
+            self.raw.close()
+            self.raw = self._new_tab()
+            return
+        self.raw.evaluate(
+            """() => {
+                for (const widget of [...window.jupyterapp.shell.widgets('main')]) {
+                    if (widget.context) widget.context.model.dirty = false;
+                    widget.dispose();
+                }
+            }"""
+        )
 
     def reload(self) -> None:
         """Load the page again, as with F5."""

@@ -46,11 +46,19 @@ view.settle(Response(text=TEXT, blocks=blocks, messages=messages, status="interr
 """
 
 
-@pytest.fixture
-def tall(server: JupyterServer, browser: Browser) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def tall_desk(server: JupyterServer, browser: Browser) -> Iterator[Page]:
     """Yield a page that is high enough for the whole notebook, because axe-core ignores hidden parts."""
     with open_page(server, browser, viewport={"width": 1300, "height": 2600}) as page:
         yield page
+
+
+@pytest.fixture
+def tall(tall_desk: Page) -> Iterator[Page]:
+    """Yield that page, without an open notebook."""
+    yield tall_desk
+    tall_desk.clear()
+    tall_desk.server.shut_kernels()
 
 
 def findings(page: Page, selector: str) -> list[str]:

@@ -63,11 +63,19 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     server.stop()
 
 
-@pytest.fixture
-def mine(person: JupyterServer, browser: Browser) -> Iterator[Page]:
-    """Yield a page of that server."""
+@pytest.fixture(scope="module")
+def my_desk(person: JupyterServer, browser: Browser) -> Iterator[Page]:
+    """Yield a page of that server, which stays open for all tests of this module."""
     with open_page(person, browser) as page:
         yield page
+
+
+@pytest.fixture
+def mine(my_desk: Page) -> Iterator[Page]:
+    """Yield that page, without an open notebook."""
+    yield my_desk
+    my_desk.clear()
+    my_desk.server.shut_kernels()
 
 
 def says(page: Page) -> str:

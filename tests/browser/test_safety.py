@@ -88,6 +88,12 @@ class Canary:
 
 
 @pytest.fixture
+def page(new_page: Page) -> Page:
+    """Return a page that no earlier test has used."""
+    return new_page
+
+
+@pytest.fixture
 def canary() -> Iterator[Canary]:
     canary = Canary()
     yield canary

@@ -278,7 +278,7 @@ def test_a_function_has_the_parameters_that_its_subcommand_declares(command: Com
     assert [parameter.name for parameter in parameters] == [argument.name for argument in command.arguments]
     for parameter, argument in zip(parameters, command.arguments, strict=True):
         always = argument.required or argument.default is not None
-        expected = "tuple[str, ...]" if argument.takes != "one" else "str" if always else "str | None"
+        expected = "tuple[str, ...]" if argument.takes in ("several", "rest") else "str" if always else "str | None"
         assert parameter.annotation == expected
     assert command.help
     assert not command.help.endswith(".")
@@ -304,7 +304,7 @@ def test_the_usage_texts():
         "models": "models [ENDPOINT]",
         "endpoints": "endpoints",
         "config": "config",
-        "doctor": "doctor",
+        "doctor": "doctor [--report]",
     }
 
 
@@ -339,6 +339,7 @@ def test_choices_are_those_of_the_lower_packages():
         ("usage wek", "%nbchat usage wek: not one of run, today, week", "Did you mean week?"),
         ("usage modell", "%nbchat usage modell: not one of run, today, week", "Usage: %nbchat usage"),
         ("usage by modell", "by modell: not one of day, model", "Did you mean model?"),
+        ("doctor --report=x", "%nbchat doctor: --report has no value", "Write --report alone."),
         ("save 'x", "%nbchat save: a quotation mark is not closed", "Close it."),
         ("hisory", "%nbchat hisory: there is no such subcommand", "Did you mean history?"),
     ],

@@ -27,7 +27,8 @@ class Argument:
         completes: the kind of value that Tab suggests too (:mod:`nbchat.notebook.suggestions`).
         default: the value if the argument is not given.
         required: True if the subcommand cannot run without the argument.
-        takes: ``one`` value; ``several``, where the keyword may be repeated; or ``rest``, all words that follow.
+        takes: ``one`` value; ``several``, where the keyword may be repeated; ``rest``, all words that follow; or
+            ``flag``: the keyword has no value, and is the value itself.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Argument:
     completes: str = ""
     default: str | None = None
     required: bool = False
-    takes: Literal["one", "several", "rest"] = "one"
+    takes: Literal["one", "several", "rest", "flag"] = "one"
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ class Argument:
     @property
     def usage(self) -> str:
         """The argument in the usage text: brackets mean that it is optional."""
-        text = f"{self.keyword} {self.value_text}" if self.keyword else self.value_text
+        text = " ".join(filter(None, (self.keyword, self.value_text)))
         return text if self.required else f"[{text}]"
 
 
@@ -109,7 +110,11 @@ class Reading:
         if keyed is not None:
             if not self._may_be_given(keyed):
                 raise OptionError(f"{self._command}: {keyword} is given twice", "Give it once.")
-            if equals:
+            if keyed.takes == "flag":
+                if equals:
+                    raise OptionError(f"{self._command}: {keyword} has no value", f"Write {keyword} alone.")
+                self._give(keyed, keyword)
+            elif equals:
                 self._give(keyed, value)
             else:
                 self.awaited = keyed
@@ -163,6 +168,6 @@ class Reading:
 
     def _value(self, argument: Argument) -> Value:
         words = self._given.get(argument.name, ())
-        if argument.takes != "one":
+        if argument.takes in ("several", "rest"):
             return words
         return words[0] if words else argument.default
