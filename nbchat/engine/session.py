@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,13 +27,14 @@ from nbchat.core.response import Response
 from nbchat.core.usage import Usage
 from nbchat.engine.accounting import Account, Accounting
 from nbchat.engine.container import in_container
-from nbchat.engine.draft import Draft, compose, refuse_cell_options
+from nbchat.engine.draft import compose, refuse_cell_options
 from nbchat.engine.drive import Driver
 from nbchat.engine.endpoints import Endpoint, Endpoints
 from nbchat.engine.files import MadeFiles
 from nbchat.engine.fitting import Count, count, fit_model, fit_window
 from nbchat.engine.host import Host
 from nbchat.engine.interrupts import Interrupts, interrupts_held
+from nbchat.engine.prepared import Prepared
 from nbchat.engine.recording import Recording
 from nbchat.engine.shortening import fit_endpoint
 from nbchat.engine.sinks import Sinks
@@ -46,37 +46,15 @@ from nbchat.store.journal import JournalEntry
 from nbchat.tools.answer_type import AnswerType
 from nbchat.tools.permissions import Permissions
 from nbchat.tools.schema import type_of
-from nbchat.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from nbchat.tools.mcp import McpServers
 
-__all__ = ["Prepared", "Session"]
+__all__ = ["Session"]
 
 Cost: TypeAlias = Callable[[Usage, str], "float | None"]
 #: Sinks, or a function that makes them from the prices of the endpoint.
 SinksOrMaker: TypeAlias = Iterable[Sink] | Callable[[Cost], Iterable[Sink]]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request that is ready to be sent.
-
-    Args:
-        draft: what the user asked, before it met an endpoint.
-        request: the request, complete.
-        endpoint: where it goes.
-        options: the options of the cell.
-        cell: the key of the turn in its conversation, or None.
-        toolbox: the tools that the model may call.
-    """
-
-    draft: Draft
-    request: Request
-    endpoint: Endpoint
-    options: Options
-    cell: str | None = None
-    toolbox: Toolbox = field(default_factory=Toolbox)
 
 
 class Session:

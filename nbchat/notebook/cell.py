@@ -16,7 +16,8 @@ from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
 from nbchat.core.visible import visible
 from nbchat.engine.draft import file_form
-from nbchat.engine.session import Prepared, Session
+from nbchat.engine.prepared import Prepared
+from nbchat.engine.session import Session
 from nbchat.notebook.dry_run import describe
 from nbchat.notebook.history import gather_cells
 from nbchat.notebook.host import ShellHost

@@ -11,7 +11,8 @@ from nbchat.content.sizes import estimate_tokens
 from nbchat.core.messages import Message
 from nbchat.core.money import dollars
 from nbchat.engine.fitting import parts_of_text
-from nbchat.engine.session import Prepared, Session
+from nbchat.engine.prepared import Prepared
+from nbchat.engine.session import Session
 
 __all__ = ["describe"]
 
