@@ -70,6 +70,7 @@ _MODULES = {
 # What core and the engine call and may not import.
 provide(
     fenced_code="nbchat.view.html.fences:fenced_code",
+    marimo="nbchat.notebook.marimo:mime_of",
     render="nbchat.view.html.render:render_response",
     table="nbchat.engine.structured:response_table",
     plain="nbchat.engine.structured:plain",

@@ -142,6 +142,11 @@ class Response:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         return dict(provided("render")(self))
 
+    def _mime_(self) -> tuple[str, str]:
+        # marimo asks for this method: https://docs.marimo.io/guides/integrating_with_marimo/displaying_objects/
+        kind, data = provided("marimo")(self)
+        return kind, data
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything but ``chunks`` as plain JSON values, which :meth:`from_dict` reads.
 

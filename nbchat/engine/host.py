@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,8 @@ from nbchat.core.errors import OptionError, redact
 from nbchat.core.visible import visible
 
 if TYPE_CHECKING:
+    from nbchat.core.request import Sink
+    from nbchat.core.usage import Usage
     from nbchat.tools.toolbox import Tool
 
 __all__ = ["Host", "PlainHost", "first_user_frame"]
@@ -39,6 +41,10 @@ class Host(Protocol):
 
     def tell(self, text: str) -> None:
         """Tell the user a line about a request that nothing else shows. Each line is told once."""
+        ...
+
+    def views(self, cost: Callable[[Usage, str], float | None]) -> Iterable[Sink]:
+        """Return the sinks that show an answer for which the caller has none."""
         ...
 
     def show_traceback(self, error: BaseException) -> None:
@@ -83,6 +89,9 @@ class PlainHost:
         if text not in _told:
             _told.add(text)
             self.say(visible(f"nbchat: {text}"))
+
+    def views(self, cost: Callable[[Usage, str], float | None]) -> Iterable[Sink]:
+        return ()
 
     def show_traceback(self, error: BaseException) -> None:
         lines = traceback.format_exception(type(error), error, first_user_frame(error))

@@ -314,10 +314,9 @@ class Session:
             prepared.cell,
             lambda further: self._check_budget(options.budget, further, endpoint),
         )
-        if callable(sinks_or_maker):
-            sinks_or_maker = sinks_or_maker(lambda usage, model: self.accounting.cost(usage, endpoint, model))
+        cost = partial(self._cost_at, endpoint)
+        shown = list(sinks_or_maker(cost) if callable(sinks_or_maker) else sinks_or_maker) or self.host.views(cost)
         journal = self.recording.journal(prepared.draft.prompt, request, endpoint, options.chat, prepared.cell)
-        shown = list(sinks_or_maker)
         sinks = Sinks([*shown, *journal])
         turn = Turn(
             request,
@@ -356,6 +355,9 @@ class Session:
             span.settle(response)
             sinks.settle(response)  # last, because the user may stop the drawing
         return response
+
+    def _cost_at(self, endpoint: Endpoint, usage: Usage, model: str) -> float | None:
+        return self.accounting.cost(usage, endpoint, model)
 
     def _respond(
         self, prepared: Prepared, turn: Turn, account: Account, files: MadeFiles, failure: BaseException | None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbchat.engine.host import Host, PlainHost
 
 if TYPE_CHECKING:
+    from nbchat.core.request import Sink
     from nbchat.engine.session import Session
     from nbchat.tools.toolbox import Tool
 
@@ -29,7 +30,14 @@ def running_shell() -> Any:
 def current_host() -> Host:
     """Return the host of the code that runs now: a shell's, or plain Python's."""
     shell = running_shell()
-    return PlainHost() if shell is None else ShellHost(shell)
+    if shell is not None:
+        return ShellHost(shell)
+    if "marimo" in sys.modules:
+        from nbchat.notebook.marimo import MarimoHost, in_marimo
+
+        if in_marimo():
+            return MarimoHost()
+    return PlainHost()
 
 
 def notebook_path(shell: Any) -> str | None:
@@ -84,6 +92,10 @@ class ShellHost:
 
     def tell(self, text: str) -> None:
         """Show nothing: a cell has its views, and the Response of ``nbchat.ask`` shows its notes."""
+
+    def views(self, cost: Any) -> tuple[Sink, ...]:
+        """Return nothing: ``nbchat.ask`` in a cell shows its answer where the Response is displayed."""
+        return ()
 
     def show_traceback(self, error: BaseException) -> None:
         # Imported here, because %load_ext makes a host and has to stay light.

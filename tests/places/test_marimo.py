@@ -1,0 +1,141 @@
+"""``nbchat.ask`` in a real marimo in Chromium: the answer while it arrives, and the safe answer that stays."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import LIKE_A_PERSON, ROOT, launch_chromium
+from playwright.sync_api import Page, sync_playwright
+
+from tests.support.waiting import wait_for
+
+ENVIRONMENT = ROOT / "build" / "places" / "marimo"
+BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+
+NOTEBOOK = '''
+import marimo
+
+app = marimo.App()
+
+
+@app.cell
+def _():
+    import nbchat
+
+    ANSWER = r"""# Title
+
+A formula $\\beta_1\\,x < 2$, <script>window.unsafe = 1</script><img src=x onerror="window.unsafe = 1">
+and $\\href{javascript:window.unsafe=1}{click}$ at a price of $5 or $6.
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+$$\\int_0^1 x\\,dx$$
+
+The end.
+"""
+    script = nbchat.ScriptedTransport(ANSWER, repeat=True, delay=0.1)
+    nbchat.use_session(nbchat.Session(script))
+    return (nbchat,)
+
+
+@app.cell
+def _(nbchat):
+    nbchat.ask("Shown")
+    return
+
+
+@app.cell
+def _(nbchat):
+    kept = nbchat.ask("Not shown")
+    return (kept,)
+
+
+@app.cell
+def _(kept):
+    f"the other one: {kept.status}, {len(kept.text)} characters"
+    return
+
+
+if __name__ == "__main__":
+    app.run()
+'''
+
+
+@pytest.fixture(scope="module")
+def marimo() -> Path:
+    """Return the marimo of an environment with nbchat, which is made again if pyproject.toml changed."""
+    stamp = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    if not (ENVIRONMENT / ".stamp").is_file() or (ENVIRONMENT / ".stamp").read_text() != stamp:
+        venv.create(ENVIRONMENT, with_pip=True, clear=True)
+        pip = [str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "marimo", "--editable", str(ROOT)], check=True)
+        (ENVIRONMENT / ".stamp").write_text(stamp)
+    return BIN / "marimo"
+
+
+@pytest.fixture
+def page(marimo: Path, tmp_path: Path) -> Iterator[Page]:
+    """Yield the page of the notebook, which runs its cells now."""
+    (tmp_path / "notebook.py").write_text(NOTEBOOK)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    host, port = address.split(":")
+    command = [marimo, "-q", "run", "notebook.py", "--headless", "--no-token", "--host", host, "--port", port]
+    env = {**os.environ, **LIKE_A_PERSON, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    env.pop("PYTHONPATH", None)
+    server = subprocess.Popen(command, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: _answers(f"http://{address}/health"), seconds=60)
+        with sync_playwright() as playwright:
+            browser = launch_chromium(playwright)
+            page = browser.new_page(viewport={"width": 1000, "height": 900})
+            page.set_default_timeout(60_000)
+            page.goto(f"http://{address}")
+            yield page
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def test_an_answer_arrives_live_and_stays_safe(page: Page):
+    """The cell shows the answer as it grows. In the end it shows the Response, and a cell without one shows nothing."""
+    page.get_by_text("waiting for the first word").wait_for()
+    answer = page.locator(".nbchat")
+    answer.get_by_text("A formula").first.wait_for()
+    assert "The end." not in answer.inner_text(), "the first picture came while the answer arrived"
+    assert re.search(r"scripted · \d+ s · ~\d+ tokens", answer.inner_text())
+
+    page.get_by_text("the other one: complete").wait_for()
+    assert answer.count() == 1, "the answer that is only assigned was cleared"
+    assert "The end." in answer.inner_text()
+    assert "waiting" not in page.locator("body").inner_text()
+    assert answer.locator("h1, table, td").count() == 4
+    assert answer.locator("h1").evaluate("title => parseFloat(getComputedStyle(title).fontSize)") > 20
+    assert answer.locator(".katex").count() >= 2
+    assert answer.locator("script, img, [onerror], a[href^=javascript]").count() == 0
+    assert "$5 or $6" in answer.inner_text()
+    for click in answer.get_by_text("click").all():
+        click.click()
+    assert page.evaluate("window.unsafe") is None
