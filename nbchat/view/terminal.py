@@ -65,8 +65,11 @@ class TerminalView:
         self, *, cost: Cost | None = None, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         from rich.console import Console
+        from rich.theme import Theme
 
-        self._console = console or Console(highlight=False, soft_wrap=False)
+        # Code between backticks is on black in rich, which is a dark spot in a light terminal.
+        theme = Theme({"markdown.code": "bold cyan"})
+        self._console = console or Console(highlight=False, soft_wrap=False, theme=theme)
         self._is_terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._clock = clock
         self._status = Status(clock(), cost)

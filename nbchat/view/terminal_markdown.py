@@ -46,7 +46,8 @@ def markdown(text: str, grows: bool = False) -> RenderableType:
     """
     from rich.markdown import Markdown
 
-    shown = Markdown("", hyperlinks=False)
+    # The usual code theme of rich is a dark box in a light terminal. This one has the terminal's own colors.
+    shown = Markdown("", hyperlinks=False, code_theme="ansi_dark")
     tokens = _parser().parse(text, {GROWING: grows})  # the parser of rich loses raw HTML
     for token in tokens:
         token.children = token.children and list(_images_as_links(map(_verbatim, token.children)))
