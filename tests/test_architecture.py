@@ -199,14 +199,9 @@ def test_the_public_names():
         _ = nbchat.nothing
 
 
-def test_the_readme_has_all_public_names_and_no_broken_link():
-    """The README has each public name, except for the extension hooks, which only IPython calls."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in nbchat.__all__:
-        assert name.endswith("_ipython_extension") or f"`{name}`" in readme, name
-    for link in re.findall(r"\]\(([^)]+)\)", readme):
-        assert (ROOT / link).exists(), link
-    assert len(readme.splitlines()) <= 150
+def test_the_readme_is_short():
+    """A README is read to its end. tests/examples checks its links, and the reference has the public names."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_modules_are_short():

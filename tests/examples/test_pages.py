@@ -181,6 +181,30 @@ def test_every_block_says_what_it_is(page: Path):
             ast.parse(block.code)  # at least it is Python
 
 
+def heading_anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub and the site make them, and its own labels."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {word.strip().replace(" ", "-") for word in words} | set(re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_is_broken(page: Path):
+    """A link to a file of this repository leads to a file, and a link to a heading to a heading."""
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        # The notebooks are copied into docs/ when the site is built.
+        target = page.parent / (path.replace("notebooks/", "../notebooks/") if page.parent.name == "docs" else path)
+        target = target if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor and target.suffix == ".md":
+            assert anchor in heading_anchors(target), f"{page.name}: {link}"
+
+
 def test_a_wrong_example_is_found(shell: InteractiveShell, tmp_path: Path):
     """The tests above can fail: a cell that raises, a result that differs, and other printed text."""
     page = ROOT / "docs" / "planted.md"
