@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,10 +16,37 @@ sys.path.insert(0, str(ROOT))
 
 from nbchat.distribution import __version__  # noqa: E402
 
-# Sphinx reads only its own folder, so the notebooks are copied into it. Git ignores the copies.
+# Sphinx reads only its own folder, so the notebooks and the pages of the root folder are copied into it. Git ignores
+# the copies.
 shutil.copytree(
     ROOT / "notebooks", HERE / "notebooks", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.jsonl", ".*")
 )
+PAGES = {
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changes.md",
+    "SECURITY.md": "security.md",
+    "CODE_OF_CONDUCT.md": "conduct.md",
+    "bench/README.md": "benchmarks.md",
+}
+
+
+def moved(link: re.Match[str]) -> str:
+    """Return a link of a page as it is after the move to docs/project/. A link to code becomes its text."""
+    text, target = link[1], link[2]
+    path, hash_mark, anchor = target.partition("#")
+    if re.match(r"[a-z]+:", target) or not path:
+        return link[0]
+    if path in PAGES:
+        return f"[{text}]({PAGES[path]}{hash_mark}{anchor})"
+    if path.startswith("docs/"):
+        return f"[{text}](../{path.removeprefix('docs/')}{hash_mark}{anchor})"
+    return text
+
+
+(HERE / "project").mkdir(exist_ok=True)
+for source, page in PAGES.items():
+    content = (ROOT / source).read_text(encoding="utf-8")
+    (HERE / "project" / page).write_text(re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", moved, content), encoding="utf-8")
 
 project = "nbchat"
 author = "The nbchat authors"

@@ -280,6 +280,11 @@ def members(thing: type) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
+def label(name: str, thing: Any) -> str:
+    """Return the label of a name. Labels have no capital letters, so ``Usage`` and ``usage`` need different words."""
+    return f"{'class' if inspect.isclass(thing) else 'function'}-{name.lower()}"
+
+
 def python_page() -> str:
     """Return the page of the public names."""
     text = """# Python
@@ -301,7 +306,7 @@ begin with these imports:
         if is_class and issubclass(thing, errors.NbchatError):
             text += f"## `{name}`\n\nThe base of all errors of nbchat; see [errors](errors.md).\n\n"
             continue
-        text += f"(python-{name})=\n## `{name}`\n\n"
+        text += f"({label(name, thing)})=\n## `{name}`\n\n"
         if not is_class or ("__init__" in vars(thing) and not getattr(thing, "_is_protocol", False)):
             text += signature(f"nbchat.{name}", thing)
         text += docstring(thing) + "\n\n"
@@ -390,7 +395,7 @@ The version of the schema is {version} (`PRAGMA user_version`).
 ## The table `requests`
 
 {table(("Column", "Type", "Empty"), rows)}
-The columns of tokens are the fields of [`Usage`](python.md#python-Usage). {entry}
+The columns of tokens are the fields of [`Usage`](python.md#class-usage). {entry}
 
 `kind` is one of {kinds}.
 
@@ -415,7 +420,7 @@ def scripted_page() -> str:
     return """# Scripted answers
 
 `nbchat.ScriptedTransport` returns answers that you wrote. Nothing is sent. Each request takes the next answer.
-[Python](python.md#python-ScriptedTransport) has its arguments.
+[Python](python.md#class-scriptedtransport) has its arguments.
 
 """ + table(("An answer", "What happens"), cells)
 

@@ -57,7 +57,8 @@ class Block:
 def pages() -> list[Path]:
     """Return all pages whose examples are tested."""
     own = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md")]
-    return [*own, *sorted((ROOT / "docs").rglob("*.md"))]
+    copies = (ROOT / "docs" / "project", ROOT / "docs" / "notebooks")  # made by docs/conf.py
+    return [*own, *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent not in copies)]
 
 
 def blocks_of(page: Path) -> list[Block]:

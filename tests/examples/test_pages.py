@@ -14,7 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,20 @@ def test_every_block_says_what_it_is(page: Path):
             ast.parse(block.code)  # at least it is Python
 
 
+#: The folders of the site that docs/conf.py fills, and where the pages come from.
+COPIES: dict[Path, Callable[[str], Path]] = {
+    ROOT / "docs" / "notebooks": lambda name: ROOT / "notebooks" / name,
+    ROOT / "docs" / "project": lambda name: ROOT / ORIGINALS[name],
+}
+ORIGINALS = {
+    "contributing.md": "CONTRIBUTING.md",
+    "changes.md": "CHANGELOG.md",
+    "security.md": "SECURITY.md",
+    "conduct.md": "CODE_OF_CONDUCT.md",
+    "benchmarks.md": "bench/README.md",
+}
+
+
 def heading_anchors(page: Path) -> set[str]:
     """Return the anchors of the headings of a page, as GitHub and the site make them, and its own labels."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -197,9 +211,9 @@ def test_no_link_is_broken(page: Path):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, anchor = link.partition("#")
-        # The notebooks are copied into docs/ when the site is built.
-        target = page.parent / (path.replace("notebooks/", "../notebooks/") if page.parent.name == "docs" else path)
-        target = target if path else page
+        target = page.parent / path if path else page
+        if target.parent.resolve() in COPIES:  # of pages that docs/conf.py copies when it builds the site
+            target = COPIES[target.parent.resolve()](target.name)
         assert target.exists(), f"{page.name}: {link}"
         if anchor and target.suffix == ".md":
             assert anchor in heading_anchors(target), f"{page.name}: {link}"
