@@ -7,14 +7,19 @@ answer that was paid for.
 A flag that opens and closes the window cannot be exact: there is always an instruction between the
 change of the flag and the code that it protects. The stack is exact. The handler looks outward from
 the interrupted frame, and the first function that it knows decides.
+
+After an interrupt was raised, the code that it stops closes its connections and child processes. A second ■
+would break that off, and leave them open. So it waits for a moment.
 """
 
 from __future__ import annotations
 
 import _thread
+import math
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +32,9 @@ __all__ = ["Interrupts", "interrupts_held"]
 
 #: How long a callback of the garbage collector takes at most, usually, in seconds.
 _CALLBACK_S = 0.01
+#: How long the code that an interrupt stopped may take to close what it has open, in seconds. IPython needs
+#: 0.1 to 0.3 s to end the process of ``!sleep 20``.
+_CLEANUP_S = 1.0
 #: The callbacks of weak references in the standard library. Python prints an exception in such a callback
 #: and goes on, as in ``__del__`` (https://docs.python.org/3/library/weakref.html#weakref.ref). While long
 #: text is parsed, one interrupt of four arrives in one.
@@ -46,7 +54,8 @@ class Interrupts:
 
     def __init__(self, outer: Callable[[int, FrameType | None], Any], decides: dict[CodeType, bool]) -> None:
         self._outer, self._decides = outer, decides
-        self._noted = False
+        self._noted, self._raised_at = False, -math.inf
+        self._timer: threading.Timer | None = None
         #: Whether an interrupt was raised. Code in between can swallow the exception, but not this.
         self.raised = False
 
@@ -55,8 +64,14 @@ class Interrupts:
         while inner is not None:
             raises = self._decides.get(inner.f_code)
             if raises and not in_callback:
-                self._noted, self.raised = False, True
-                self._outer(number, frame)
+                # Drawing has nothing open.
+                rest_s = 0.0 if inner.f_code is stoppable.__code__ else self._raised_at + _CLEANUP_S - time.monotonic()
+                if rest_s > 0:
+                    self._noted = True
+                    self._interrupt_after(rest_s)  # for code that caught the last one and goes on
+                else:
+                    self._noted, self.raised, self._raised_at = False, True, time.monotonic()
+                    self._outer(number, frame)
                 return
             if raises is not None:
                 break
@@ -64,12 +79,26 @@ class Interrupts:
             inner = inner.f_back
         self._noted = True
         if inner is not None and raises:
-            timer = threading.Timer(_CALLBACK_S, self._interrupt_again)
-            timer.daemon = True
-            timer.start()
+            self._interrupt_after(_CALLBACK_S)
+
+    def _interrupt_after(self, seconds: float) -> None:
+        # A timer that waits is not cancelled here: this is a signal handler, and cancelling takes a lock that
+        # the interrupted code may hold.
+        if self._timer is not None:
+            return
+        self._timer = threading.Timer(seconds, self._interrupt_again)
+        self._timer.daemon = True
+        self._timer.start()
 
     def _interrupt_again(self) -> None:
-        if self._noted and signal.getsignal(signal.SIGINT) is self:
+        self._timer = None
+        if not (self._noted and signal.getsignal(signal.SIGINT) is self):
+            return
+        main = threading.main_thread().ident
+        if main is not None and hasattr(signal, "pthread_kill"):  # not on Windows
+            # A real signal, because interrupt_main() does not wake a main thread that sleeps or reads.
+            signal.pthread_kill(main, signal.SIGINT)
+        else:
             _thread.interrupt_main()
 
     def raise_noted(self) -> None:
@@ -80,6 +109,8 @@ class Interrupts:
 
     def _pass_on(self) -> None:
         """Give the interrupt that was noted to the handler from before, which may be another turn's."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._noted:
             self._noted = False
             self._outer(signal.SIGINT, sys._getframe(1))

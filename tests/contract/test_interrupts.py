@@ -359,6 +359,30 @@ def test_a_tool_that_catches_the_interrupt_does_not_continue_the_turn():
     assert session.ask("And now?").text == "Never said."
 
 
+def test_a_second_interrupt_waits_until_the_first_has_closed_what_is_open():
+    """It comes after that to code that caught the first one and goes on, and is not lost."""
+    closed: list[str] = []
+
+    def stubborn() -> str:
+        """Catch the first interrupt, close something for a while, and go on."""
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.2)
+            closed.append("closed")
+        time.sleep(20)
+        return "went on"
+
+    session = Session(ScriptedTransport({"tool": "stubborn", "input": {}}, "Never said."))
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        session.ask("Hi", tools=[stubborn])
+    assert closed == ["closed"]
+    assert time.monotonic() - began < 10
+    assert "interrupted this call" in str(session.last.messages[2].content[0].to_dict())
+
+
 class Pressing:
     """An object that presses ■ when the garbage collector takes it. Python ignores what is raised there."""
 

@@ -132,13 +132,15 @@ def left():
     now = state()
     return {name: value for name, value in now.items() if value != BASE[name]}
 
+OF_IPYTHON = "IPythonHistorySavingThread"  # which starts when it has something to save
+
 def state():
     from comm import get_comm_manager
     from ipywidgets.widgets import widget
     process = pathlib.Path("/proc/self")
     children = [words for task in process.glob("task/*/children") for words in task.read_text().split()]
     return {
-        "threads": sorted(t.name for t in threading.enumerate() if t not in THREADS),
+        "threads": sorted(t.name for t in threading.enumerate() if t not in THREADS and t.name != OF_IPYTHON),
         "comms": len(get_comm_manager().comms),
         "widgets": len(widget._instances),
         "journals": [path.name for path in SESSION.recording.journals._files()],
@@ -154,28 +156,29 @@ THREADS = set(threading.enumerate())
 """
 #: An MCP server that sets a mark and then does not answer: to its start, or to a call.
 MCP_SERVER = """
-import json, socket, sys, time
+import json, socket, sys, threading, time
 
-def tell(mark):
+def wait(mark):
     with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as gate:
         gate.sendall(f"{mark} tell\\n".encode())
+    time.sleep(60)
 
 for line in sys.stdin:
     message = json.loads(line)
-    method = message["method"]
-    if method == "initialize" and sys.argv[2] != "start":
-        result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
-                  "serverInfo": {"name": "slow", "version": "1"}}
-    elif method == "tools/list":
-        result = {"tools": [{"name": "wait", "inputSchema": {"type": "object"}}]}
-    elif "id" not in message:
-        continue
-    elif method == "initialize" or method == "tools/call":
-        tell("mcp-" + sys.argv[2])
-        time.sleep(60)
-    else:
-        result = {}
-    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+    result = {}
+    match message["method"]:
+        case "initialize":
+            if sys.argv[2] == "start":
+                wait("mcp-start")
+            result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+                      "serverInfo": {"name": "slow", "version": "1"}}
+        case "tools/list":
+            result = {"tools": [{"name": "wait", "inputSchema": {"type": "object"}}]}
+        case "tools/call":
+            threading.Thread(target=wait, args=("mcp-call",), daemon=True).start()
+            continue
+    if "id" in message:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 """
 
 
@@ -209,6 +212,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (folder / "big.pdf").write_bytes(b"%PDF-1.4\n" + b"%" * 12_000_000 + b"\n%%EOF\n")
         kernel.run(f"PORT = {marks.port}")
         kernel.run(SETUP)
+        kernel.run(f"%nbchat mcp add slow {sys.executable} slow.py {marks.port} call")
         kernel.run("%%claude\nwarm")
         kernel.run(READY)
         yield place
@@ -310,7 +314,7 @@ STAGES: dict[str, Stage] = {
     "a stubborn function runs": calling("stubborn", "stubborn"),
     "a coroutine runs": calling("awaiting", "awaiting"),
     "a stubborn coroutine runs": calling("stubborn_awaiting", "stubborn_awaiting"),
-    "a function asks Claude": calling("asks_again", "headers", rows=3),
+    "a function asks Claude": calling("asks_again", "headers", rows=2),
     "a function that printed": calling("prints", "prints"),
     "code with a loop": running("tell('loop')\nwhile True: pass", "loop"),
     "code with a shell command": running("!echo from-''the-shell; sleep 20", "shell", more=seen("from-the-shell")),
@@ -319,7 +323,6 @@ STAGES: dict[str, Stage] = {
     "a call of an MCP server": Stage(
         '%%claude story << --tools slow,second --approve always\ncall [["slow__wait", {}]]',
         "mcp-call",
-        before=f"%nbchat mcp add slow {sys.executable} slow.py {{port}} call",
         text="Let me look.",
     ),
     "asking for approval": running("RAN.append('code')", "asking", "--approve ask", more=lambda place: {"asks": True}),
