@@ -9,9 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["stoppable", "unstoppable"]
+__all__ = ["StoppedBeforeSending", "stoppable", "unstoppable"]
 
 T = TypeVar("T")
+
+
+class StoppedBeforeSending(KeyboardInterrupt):
+    """The user stopped a request before a byte of it was sent, so it costs nothing.
+
+    A transport raises it, and the driver of the turn passes it on as a plain KeyboardInterrupt.
+    """
 
 
 def stoppable(work: Callable[[], T]) -> T:

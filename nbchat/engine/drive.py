@@ -21,6 +21,7 @@ from nbchat.core.errors import (
 )
 from nbchat.core.messages import ToolUseBlock
 from nbchat.core.request import Request, Transport
+from nbchat.core.stopping import StoppedBeforeSending
 from nbchat.engine.accounting import Account
 from nbchat.engine.files import MadeFiles
 from nbchat.engine.host import Host
@@ -112,6 +113,9 @@ class Driver:
                         raise KeyboardInterrupt  # somebody caught the one that was raised
             turn.close()
             status = "complete"
+        except StoppedBeforeSending:
+            status, sent = "interrupted", False
+            raise KeyboardInterrupt from None
         except KeyboardInterrupt:
             status = "interrupted"
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.interrupting import LONG_TEXT, Marks, Service, black_hole, connecting, run_and_press
+from tests.faults.interrupting import LONG_TEXT, Marks, Service, black_hole, connecting, press, run_and_press
 from tests.kernel.harness import Cell, Kernel, kernel_of
 from tests.support.server import serving
 from tests.support.waiting import wait_for
@@ -298,6 +299,7 @@ STAGES: dict[str, Stage] = {
         "%%claude story << --endpoint http://127.0.0.1:{hole}\nhello",
         "dead",
         more=lambda place: {"ready": lambda: connecting(place.hole, place.kernel.pid)},
+        rows=0,
     ),
     "waiting for headers": Stage("%%claude story <<\nheaders", "headers"),
     "waiting for a whole answer": Stage("%%claude story << --no-stream\nunstreamed", "unstreamed"),
@@ -388,6 +390,57 @@ def test_an_interrupt_at(name: str, presses: str, place: Place):
     assert found["answer"] == {"status": "complete", "text": "You said next"}
     assert found["ran"] == []
     assert_valid(place.service.bodies[-1]["messages"])
+
+
+#: One turn with two calls and a text, one with 60 kB, one that is stopped while the server is silent.
+RANDOM_CELLS = (
+    "%%claude story << --tools quick,second\nmixed",
+    "%%claude story <<\nlong",
+    "%%claude story << --once\nmid-block",
+)
+#: The longest of these turns takes about half a second here. A busy machine only shifts where a press falls.
+RANDOM_S = 0.6
+SEEDS = json.loads((Path(__file__).parent / "seeds" / "interrupts.json").read_text())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_interrupt_at_a_random_time(seed: int, place: Place):
+    """One to three presses at any time lose nothing and leave nothing. The machine decides where they fall."""
+    chance = random.Random(seed)
+    code = chance.choice(RANDOM_CELLS)
+    times = [chance.uniform(0, RANDOM_S)]
+    for _ in range(chance.randint(0, 2)):
+        times.append(times[-1] + chance.choice([0.001, 0.02, 0.1, 0.3]))
+    kernel = place.kernel
+    kernel.run("%nbchat reset\nbegin()")
+    place.marks.clear()
+    parent = kernel.start(code, "a-cell")
+    began = time.monotonic()
+    if "mid-block" in code:  # nobody else ends it
+        place.marks.wait("server-mid-block")
+    for at in times:
+        time.sleep(max(0.0, began + at - time.monotonic()))
+        press(kernel)
+    cell = kernel.finish(parent)
+    found = kernel.value("found()")
+    answer = found["answer"]
+    stopped = cell.reply["status"] == "error"
+    if stopped:
+        assert cell.reply["ename"] == "KeyboardInterrupt"
+        assert_static(cell)
+    else:
+        assert answer is not None
+        assert answer["status"] == "complete"
+    if answer is not None:
+        assert answer["status"] in ("complete", "interrupted")
+        assert found["same"]
+        shown = [output for output in cell.outputs if output.output_type == "display_data" and output.data]
+        assert [sorted(output.data) for output in shown] == [["text/html", "text/plain"]] * len(shown)
+        assert len(shown) == 1
+    if not answer or answer["status"] == "interrupted":
+        assert stopped
+    wait_for(lambda: kernel.value("left()") == {}, 5, lambda: f"left: {kernel.value('left()')}")
+    wait_for(lambda: place.service.held == 0, 5, lambda: f"{place.service.held} answers are still open")
 
 
 def assert_static(cell: Cell) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nbchat.core.errors import BROKE_OFF, NbchatError, TransportError
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
+from nbchat.core.stopping import StoppedBeforeSending
 from nbchat.transports.claude.client import betas_of, timeout
 from nbchat.transports.claude.deadline import Deadline
 from nbchat.transports.claude.sdk_values import as_dict, brings_content, whole_message, with_request_id
@@ -59,11 +60,16 @@ class Attempt:
         Raises:
             StreamError: The answer broke off after its first event.
             TransportError: The endpoint sent an error in the form of an answer.
+            StoppedBeforeSending: The user stopped the request before anything was sent.
         """
         error: Exception | None = None
         try:
             yield from self._read()
         except NbchatError:
+            raise
+        except KeyboardInterrupt:
+            if self._deadline.unsent:
+                raise StoppedBeforeSending from None
             raise
         except Exception as raised:
             error = raised
@@ -84,12 +90,14 @@ class Attempt:
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if not self._request.stream:
-            with self._deadline:
-                answer = self._client.messages.create(stream=False, **self._arguments(self._limit_s))
+            arguments = self._arguments(self._limit_s)
+            with self._sending():
+                answer = self._client.messages.create(stream=False, **arguments)
             yield from self._whole(whole_message(answer, getattr(answer, "_request_id", None)))
             return
-        with self._deadline:
-            stream = self._client.messages.create(stream=True, **self._arguments(self._limit_s))
+        arguments = self._arguments(self._limit_s)
+        with self._sending():
+            stream = self._client.messages.create(stream=True, **arguments)
         with stream:
             headers = stream.response.headers
             if "json" in headers.get("content-type", ""):
@@ -100,6 +108,12 @@ class Attempt:
                 yield from self._whole(whole_message(message, headers.get("request-id")))
             else:
                 yield from self._streamed(stream)
+
+    def _sending(self) -> Deadline:
+        """Return the deadline for the code that sends."""
+        # A connection that is open already sends at once. A new one says so itself (`connections`).
+        self._deadline.unsent = False
+        return self._deadline
 
     def _whole(self, message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         self._started = True

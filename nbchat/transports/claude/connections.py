@@ -41,6 +41,7 @@ class _LimitedStream(httpcore2.NetworkStream):
         if deadline is None:
             self._stream.write(buffer, timeout)
             return
+        deadline.unsent = False
         deadline.allow_upload(len(buffer))
         rest = memoryview(buffer)
         while rest:
@@ -153,6 +154,8 @@ class LimitedBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
+        if (deadline := current()) is not None:
+            deadline.unsent = True
         failure: Exception = httpcore2.ConnectError(f"{host} has no address")
         for address in _addresses(host, port, timeout):
             # One by one: the system would try each of them with the whole timeout.

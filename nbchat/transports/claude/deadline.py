@@ -31,6 +31,7 @@ class Deadline:
     Attributes:
         message_complete: True after ``message_stop`` has arrived.
         body_began: True after a byte of the body of a successful answer has arrived.
+        unsent: True if no byte of the request was sent for certain.
 
     >>> deadline = Deadline(60)
     >>> with deadline:
@@ -45,6 +46,7 @@ class Deadline:
         self._paused_at = 0.0
         self._tokens: list[Token[Deadline | None]] = []
         self.message_complete = self.body_began = False
+        self.unsent = True
 
     def __enter__(self) -> Deadline:
         self._tokens.append(_current.set(self))
