@@ -109,8 +109,11 @@ def _expression(text: str, start: int) -> tuple[Expression, int]:
             first_failure = first_failure or (source, error)
         end = text.find("}}", end + 1)
     if first_failure is None:
+        never = (
+            f"does not close it in the next {MAX_EXPRESSION_CHARACTERS:,} characters" if end >= 0 else "never closes it"
+        )
         raise TemplateError(
-            f"line {line} of the prompt opens {{{{ and never closes it",
+            f"line {line} of the prompt opens {{{{ and {never}",
             f"Close it with }}}}, or {_LITERALLY}",
         )
     source, failure = first_failure

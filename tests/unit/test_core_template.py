@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from nbchat.core.errors import TemplateError
@@ -115,3 +117,26 @@ def test_an_interrupt_in_an_expression_is_an_interrupt():
 
     with pytest.raises(KeyboardInterrupt):
         fill("{{ slow() }}", {"slow": slow})
+
+
+@pytest.mark.parametrize("opening", ["-", "not ", "(", "[", "lambda:", "a.b.", "1+", "1**", "a["])
+def test_an_expression_that_is_nested_too_deeply_is_explained(opening: str):
+    """Python answers some of them with a RecursionError or a MemoryError."""
+    with pytest.raises(TemplateError, match=r"line 1 of the prompt is not a Python expression") as caught:
+        fill("{{ " + opening * 10_000 + "1 }}", {})
+    assert len(str(caught.value)) < 500
+
+
+def test_an_end_that_is_far_away_is_none():
+    """A text of this length is a document with pasted braces."""
+    with pytest.raises(TemplateError, match=r"opens {{ and does not close it in the next 100,000 characters"):
+        fill("{{ " + "x" * 100_001 + " }}", {})
+
+
+@pytest.mark.parametrize("opening", ["{{ '", "{{ (", "{{ a b", "{{ f'{"])
+def test_thousands_of_ends_are_not_tried(opening: str):
+    """Each try compiles the text from its beginning, so a long document with pasted braces would take minutes."""
+    began = time.thread_time()
+    with pytest.raises(TemplateError):
+        fill(opening + " }}" * 300_000, {})
+    assert time.thread_time() - began < 3
