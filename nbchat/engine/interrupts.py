@@ -30,8 +30,8 @@ from nbchat.core.stopping import stoppable, unstoppable
 
 __all__ = ["Interrupts", "interrupts_held"]
 
-#: How long a callback of the garbage collector takes at most, usually, in seconds.
-_CALLBACK_S = 0.01
+#: How long a callback of the garbage collector, or the work of ``unstoppable``, takes at most, usually, in seconds.
+_SHORT_S = 0.01
 #: How long the code that an interrupt stopped may take to close what it has open, in seconds. IPython needs
 #: 0.1 to 0.3 s to end the process of ``!sleep 20``.
 _CLEANUP_S = 1.0
@@ -78,8 +78,9 @@ class Interrupts:
             in_callback = in_callback or _ignores_exceptions(inner)
             inner = inner.f_back
         self._noted = True
-        if inner is not None and raises:
-            self._interrupt_after(_CALLBACK_S)
+        if inner is not None and (raises or inner.f_code is unstoppable.__code__):
+            # The code around would be stopped immediately, and this is over soon.
+            self._interrupt_after(_SHORT_S)
 
     def _interrupt_after(self, seconds: float) -> None:
         # A timer that waits is not cancelled here: this is a signal handler, and cancelling takes a lock that

@@ -6,7 +6,6 @@ count of tokens, or for a large file. This module must not import any of what th
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import os
 import sys
@@ -54,8 +53,13 @@ class Waiting:
 
     def __enter__(self) -> Waiting:
         if self._in_notebook or self._in_terminal:
-            with contextlib.suppress(RuntimeError):  # a place without threads shows no line
+            try:
                 self._timer.start()
+            except RuntimeError:
+                pass  # a place without threads shows no line
+            except BaseException:  # an interrupt: Python does not call __exit__, and the thread may run
+                self.hand_over()
+                raise
         return self
 
     def __exit__(

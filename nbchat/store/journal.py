@@ -35,6 +35,7 @@ from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.secrets import redact_message
+from nbchat.core.stopping import unstoppable
 from nbchat.core.visible import visible
 from nbchat.file_locks import hold_for_life
 from nbchat.store.folders import state_folder
@@ -106,7 +107,7 @@ class Journal:
         if self._timer is None:
             # Without the thread, the last chunks before a pause would stay in memory until the next chunk.
             self._timer = threading.Thread(target=self._tick, name="nbchat-journal", daemon=True)
-            self._timer.start()
+            unstoppable(self._timer.start)
         if now >= self._next:
             self._flush(wait=0.0)
         elif isinstance(chunk, ToolResult | ResponseChunk) and _tools_follow(chunk):

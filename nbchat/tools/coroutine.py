@@ -109,8 +109,13 @@ class BackgroundLoop:
     def submit(self, coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
         """Start a coroutine in the thread."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True).start()
+            loop = asyncio.new_event_loop()
+            try:
+                threading.Thread(target=loop.run_forever, name=self._name, daemon=True).start()
+            except BaseException:  # an interrupt: the thread runs or not, and nobody would use it
+                loop.call_soon_threadsafe(loop.stop)
+                raise
+            self._loop = loop
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, _T], timeout_s: float) -> _T:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from nbchat import ScriptedTransport, Session
+from nbchat.core.stopping import unstoppable
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import Received, Wire, serving, start, streaming, text_delta, text_events
 
@@ -381,6 +382,28 @@ def test_a_second_interrupt_waits_until_the_first_has_closed_what_is_open():
     assert closed == ["closed"]
     assert time.monotonic() - began < 10
     assert "interrupted this call" in str(session.last.messages[2].content[0].to_dict())
+
+
+def test_an_interrupt_during_unstoppable_work_comes_after_it():
+    """It does not wait for the end of the tool that this work belongs to."""
+    done: list[str] = []
+
+    def close() -> None:
+        signal.raise_signal(signal.SIGINT)
+        done.append("closed")
+
+    def slow() -> str:
+        """Do short work that must be whole, and then long work."""
+        unstoppable(close)
+        time.sleep(20)
+        return "went on"
+
+    session = Session(ScriptedTransport({"tool": "slow", "input": {}}, "Never said."))
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        session.ask("Hi", tools=[slow])
+    assert done == ["closed"]
+    assert time.monotonic() - began < 10
 
 
 class Pressing:

@@ -140,8 +140,9 @@ def state():
     from ipywidgets.widgets import widget
     process = pathlib.Path("/proc/self")
     children = [words for task in process.glob("task/*/children") for words in task.read_text().split()]
+    running = [t for t in threading.enumerate() if t.ident and t not in THREADS]
     return {
-        "threads": sorted(t.name for t in threading.enumerate() if t not in THREADS and t.name != OF_IPYTHON),
+        "threads": sorted(t.name for t in running if t.name != OF_IPYTHON),
         "comms": len(get_comm_manager().comms),
         "widgets": len(widget._instances),
         "journals": [path.name for path in SESSION.recording.journals._files()],
@@ -213,7 +214,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         (folder / "big.pdf").write_bytes(b"%PDF-1.4\n" + b"%" * 12_000_000 + b"\n%%EOF\n")
         kernel.run(f"PORT = {marks.port}")
         kernel.run(SETUP)
-        kernel.run(f"%nbchat mcp add slow {sys.executable} slow.py {marks.port} call")
+        kernel.run(f"%nbchat mcp add server {sys.executable} slow.py {marks.port} call")
         kernel.run("%%claude\nwarm")
         kernel.run(READY)
         yield place
@@ -323,7 +324,7 @@ STAGES: dict[str, Stage] = {
     "code that catches": running("stubborn()", "stubborn"),
     "code with an await": running("tell('await')\nawait asyncio.sleep(60)", "await"),
     "a call of an MCP server": Stage(
-        '%%claude story << --tools slow,second --approve always\ncall [["slow__wait", {}]]',
+        '%%claude story << --tools server,second --approve always\ncall [["server__wait", {}]]',
         "mcp-call",
         text="Let me look.",
     ),
@@ -449,8 +450,9 @@ def assert_static(cell: Cell) -> None:
         if output.output_type in ("display_data", "execute_result"):
             assert sorted(output.data) in ([], ["text/html", "text/plain"], ["text/plain"]), output
             assert "preparing the request" not in output.data.get("text/plain", "")
-    (error,) = [output for output in cell.outputs if output.output_type == "error"]
-    assert error.ename == "KeyboardInterrupt"
+    errors = [output.ename for output in cell.outputs if output.output_type == "error"]
+    # A press after the turn can stop IPython while it formats the traceback. The reply is the same.
+    assert errors in (["KeyboardInterrupt"], [])
 
 
 def assert_valid(messages: list[dict[str, Any]]) -> None:

@@ -86,6 +86,7 @@ class Attempt:
         failure = explain(error, endpoint=self._endpoint, started=self._started, waited=self._limit_s)
         if isinstance(failure, TransportError) and failure.type is None:
             failure.type = BROKE_OFF
+        error = None  # %debug shows the names of this frame
         raise failure
 
     def _read(self) -> Iterator[dict[str, Any]]:

@@ -140,6 +140,8 @@ class ClaudeTransport:
             waited = self._idle_timeout if request.stream else UNSTREAMED_TIMEOUT_S
             failure = explain(error, endpoint=self.name, waited=waited)
             wait_s = wait_before_retry(error, number, client) if number < self._max_retries else None
+            # The SDK's error can quote what the endpoint sent back, keys and all. %debug shows the names of this frame.
+            error = None
             if wait_s is None:
                 raise failure
             next_attempt = f"try {number + 2} of {self._max_retries + 1}"

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from nbchat.core.chunks import BlockStart, Notice, StreamChunk
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.core.stopping import unstoppable
 from nbchat.view.final import settle_output
 from nbchat.view.html.markdown import render_markdown
 from nbchat.view.live.parts import Parts
@@ -104,7 +105,8 @@ class LiveView:
             # the context, everything that the thread publishes belongs to this cell.
             context = contextvars.copy_context()
             self._thread = threading.Thread(target=context.run, args=(self._draw,), name=DRAWING_THREAD, daemon=True)
-            self._thread.start()
+            # An interrupt in between would leave a thread that cannot be joined.
+            unstoppable(self._thread.start)
 
     def feed(self, chunk: StreamChunk) -> None:
         """Take one chunk. The drawing thread does the rest."""
