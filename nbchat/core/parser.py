@@ -18,11 +18,11 @@ All events are described at https://platform.claude.com/docs/en/build-with-claud
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from nbchat.core.arguments import can_be_sent, read_arguments
 from nbchat.core.chunks import (
     BlockStart,
     BlockStop,
@@ -40,11 +40,7 @@ from nbchat.core.fields import has_lone_half, storable, storable_value
 from nbchat.core.messages import TOOL_USE_TYPES, Block, ToolUseBlock, block_of
 from nbchat.core.usage import Usage
 
-__all__ = ["ChatStreamParser", "events_of", "is_too_deep"]
-
-#: How deep a value of the API may be nested. Python's own functions end at a few hundred levels, with
-#: a RecursionError that can come from anywhere: a copy, a comparison, a view.
-DEEPEST_NESTING = 100
+__all__ = ["ChatStreamParser", "events_of"]
 
 Event = Mapping[str, Any]
 T = TypeVar("T")
@@ -102,58 +98,16 @@ class _OpenBlock:
 
     @staticmethod
     def _finish_tool(data: dict[str, Any], joined: str) -> Block:
-        if not joined.strip():  # a tool without parameters has no deltas, or empty ones
+        arguments: Any
+        if joined.strip():
+            arguments = read_arguments(joined)
+        else:  # a tool without parameters has no deltas, or empty ones
             arguments = data.get("input") or {}
             joined = "…"  # shown for arguments that came with the block and cannot be used
-        else:
-            # The parser is strict on purpose. A lenient one completes JSON that was cut off: a call that
-            # writes a file would then run with half of the file, and nothing would look wrong.
-            try:
-                arguments = json.loads(joined, parse_constant=_reject_constant)
-            except (ValueError, RecursionError):  # not JSON, or nested thousands deep
-                arguments = None
-        if isinstance(arguments, dict) and _can_be_sent(arguments):
+        if isinstance(arguments, dict) and can_be_sent(arguments):
             return block_of({**data, "input": arguments})
         block = block_of({**data, "input": {}})
         return replace(block, partial_json=storable(joined)) if isinstance(block, ToolUseBlock) else block
-
-
-def _reject_constant(constant: str) -> None:
-    # Python's parser accepts NaN and Infinity, which JSON does not have. The API would reject them
-    # when the call goes back in the history (https://www.rfc-editor.org/rfc/rfc8259#section-6).
-    raise ValueError(f"{constant} is not JSON")
-
-
-def is_too_deep(value: Any) -> bool:
-    """Return True if a JSON value has more than DEEPEST_NESTING levels.
-
-    >>> deep = []
-    >>> for _ in range(DEEPEST_NESTING):
-    ...     deep = [deep]
-    >>> is_too_deep({"a": [1, 2]}), is_too_deep(deep)
-    (False, True)
-    """
-    level = [value]
-    for _ in range(DEEPEST_NESTING + 1):
-        containers = [part for part in level if isinstance(part, (dict, list, tuple))]
-        if not containers:
-            return False
-        level = [child for part in containers for child in (part.values() if isinstance(part, dict) else part)]
-    return True
-
-
-def _can_be_sent(arguments: Mapping[str, Any]) -> bool:
-    """Return True if arguments can go back in the history.
-
-    ``1e400`` is valid JSON, and Python reads it as infinity, for which JSON has no text. Half of a
-    surrogate pair has an escape in JSON, and no encoding in UTF-8. No tool runs with U+FFFD instead: an
-    argument that was changed can be the name of a file.
-    """
-    try:
-        json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):
-        return False
-    return not is_too_deep(arguments)
 
 
 def _without_odd_names(message: Mapping[str, Any]) -> dict[str, Any]:

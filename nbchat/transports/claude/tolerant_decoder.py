@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from nbchat.core.parser import is_too_deep
+from nbchat.core.arguments import is_too_deep
 
 __all__ = ["TolerantDecoder"]
 
