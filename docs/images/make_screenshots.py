@@ -1,6 +1,6 @@
 """Make ``build/screenshots/index.html``: pictures of what people see, to be looked through.
 
-    python tests/browser/screenshots.py [lab-light] [lab-dark] [notebook] [terminal]
+    python docs/images/make_screenshots.py [lab-light] [lab-dark] [notebook] [terminal]
 
 Every scene is a cell that really runs, in a JupyterLab or Notebook 7 in Chromium, or in IPython in a
 terminal. A script answers (:data:`CONFIGURATION`), so the pictures need no account and change only with nbchat.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-for folder in (ROOT, Path(__file__).resolve().parent):
+for folder in (ROOT, ROOT / "tests" / "browser"):
     sys.path.insert(0, str(folder))
 
 from harness import LIKE_A_PERSON, SCREENSHOTS, FrontEnd, JupyterServer, Page, launch_chromium, open_page  # noqa: E402
