@@ -340,6 +340,19 @@ def write_index() -> Path:
     return path
 
 
+#: The pictures that the README shows.
+README = ("lab-light-answer", "lab-dark-tool", "terminal-answer")
+
+
+def write_readme_pictures() -> None:
+    """Write the pictures of the README next to this script, with 128 colours: a third of the bytes."""
+    from PIL import Image
+
+    for name in README:
+        if (source := SCREENSHOTS / f"{name}.png").exists():
+            Image.open(source).convert("RGB").quantize(128).save(Path(__file__).with_name(f"{name}.png"), optimize=True)
+
+
 @contextmanager
 def _server(folder: Path) -> Iterator[JupyterServer]:
     (folder / "notebooks").mkdir()
@@ -367,6 +380,7 @@ def main(places: list[str]) -> None:
                     for path in photograph_notebook(server, browser, place):
                         print(path)
         browser.close()
+    write_readme_pictures()
     print(write_index())
 
 

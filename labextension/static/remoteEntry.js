@@ -25,25 +25,24 @@
   }
 
   /** Return the extension of CodeMirror. `markdown` is a promise of the language. */
-  function promptExtension({ EditorState, Prec, StateEffect, StateField }, view, { language }, markdown) {
-    const arrived = StateEffect.define();
-    const parser = StateField.define({
-      create: () => null,
-      update: (value, transaction) =>
-        transaction.effects.reduce((found, effect) => (effect.is(arrived) ? effect.value : found), value)
-    });
+  function promptExtension({ Compartment, EditorState, Prec, StateField }, view, { language }, markdown) {
+    const startsPrompt = text => PROMPT.test(text.sliceString(0, 200));
     const isPrompt = StateField.define({
-      create: state => PROMPT.test(state.sliceDoc(0, 200)),
-      update: (value, transaction) =>
-        transaction.docChanged ? PROMPT.test(transaction.state.sliceDoc(0, 200)) : value
+      create: state => startsPrompt(state.doc),
+      update: (value, transaction) => (transaction.docChanged ? startsPrompt(transaction.newDoc) : value)
     });
-    // The first language counts. Without a prompt there is none here, and Python stays.
-    const asMarkdown = language.computeN([isPrompt, parser], state =>
-      state.field(isPrompt) && state.field(parser) ? [state.field(parser)] : []
-    );
+    // CodeMirror takes the first language. An editor without a prompt gets none here, so its own stays.
+    const none = [];
+    const chosen = new Compartment();
+    let asMarkdown = none;
+    markdown.then(found => (asMarkdown = found ? language.of(found) : none));
+    const chooser = EditorState.transactionExtender.of(transaction => {
+      const wanted = startsPrompt(transaction.newDoc) ? asMarkdown : none;
+      return chosen.get(transaction.startState) === wanted ? null : { effects: chosen.reconfigure(wanted) };
+    });
     const loader = view.ViewPlugin.define(editor => {
       let open = true;
-      markdown.then(found => open && found && editor.dispatch({ effects: arrived.of(found) }));
+      markdown.then(() => open && editor.dispatch({})); // the chooser looks at the editor once more
       return { destroy: () => (open = false) };
     });
     const expressions = new view.MatchDecorator({
@@ -78,7 +77,7 @@
       '.nbchat-expression': { color: 'var(--jp-mirror-editor-variable-2-color)', fontWeight: '600' },
       '.nbchat-options, .nbchat-options *': { color: 'var(--jp-mirror-editor-meta-color)', fontWeight: 'normal' }
     });
-    return Prec.highest([parser, isPrompt, asMarkdown, loader, marks, look]);
+    return Prec.highest([chosen.of(none), isPrompt, chooser, loader, marks, look]);
   }
 
   async function plugin() {
