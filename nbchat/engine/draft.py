@@ -75,6 +75,10 @@ class Draft:
     uploads: Mapping[str, Upload] = field(default_factory=dict)
     with_values_in: Callable[[int], Draft] | None = field(default=None, compare=False, repr=False)
 
+    def noted(self, note: str) -> Draft:
+        """Return the draft with one more line for the user, or the draft itself if the line is empty."""
+        return replace(self, notes=(*self.notes, note)) if note else self
+
     def request(
         self,
         model: str,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nbchat.core.chunks import Notice
+from nbchat.core.plural import counted
 from nbchat.core.request import Request
 from nbchat.engine.draft import Draft
 from nbchat.engine.endpoints import Endpoint
@@ -32,3 +34,12 @@ class Prepared:
     options: Options
     cell: str | None = None
     toolbox: Toolbox = field(default_factory=Toolbox)
+
+    def notices(self, later: int) -> list[Notice]:
+        """Return what the user is told before the answer.
+
+        Args:
+            later: the number of turns after this one in its conversation, which become stale.
+        """
+        stale = f"{counted(later, 'later turn')} {'become' if later > 1 else 'becomes'} stale" if later else ""
+        return [Notice(text, about=text) for text in (self.endpoint.notice, *self.draft.notes, stale) if text]

@@ -11,14 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat import telemetry
 from nbchat.config import Nbchat
 from nbchat.content.blocks import Carried
-from nbchat.core.chunks import Notice
 from nbchat.core.conversation import Conversation
 from nbchat.core.conversation import Turn as RecordedTurn
 from nbchat.core.errors import AnswerError, StreamError
@@ -232,8 +230,7 @@ class Session:
         else:
             endpoint = self.endpoints.find(options)
             draft, request = fit_model(*fit(draft, endpoint), endpoint, self.endpoints.describe)
-        if ignored := endpoint.ignored(options):
-            draft = replace(draft, notes=(*draft.notes, ignored))
+        draft = draft.noted(endpoint.ignored(options))
         draft, request = fit_window(
             draft,
             request,
@@ -314,7 +311,10 @@ class Session:
             prepared.cell,
             lambda further: self._check_budget(options.budget, further, endpoint),
         )
-        cost = partial(self._cost_at, endpoint)
+
+        def cost(usage: Usage, model: str) -> float | None:
+            return self.accounting.cost(usage, endpoint, model)
+
         shown = list(sinks_or_maker(cost) if callable(sinks_or_maker) else sinks_or_maker) or self.host.views(cost)
         journal = self.recording.journal(prepared.draft.prompt, request, endpoint, options.chat, prepared.cell)
         sinks = Sinks([*shown, *journal])
@@ -328,12 +328,9 @@ class Session:
             retry=options.retry,
         )
         chat = None if self._stands_alone(options) else options.chat
-        stale = "" if chat is None else _stale_notice(self.conversation(chat).turns_after(prepared.cell))
-        told = [text for text in (endpoint.notice, *prepared.draft.notes, stale) if text]
-        if not shown:
-            for text in told:
-                self.host.tell(text)
-        notices = [Notice(text, about=text) for text in told]
+        notices = prepared.notices(0 if chat is None else self.conversation(chat).turns_after(prepared.cell))
+        for notice in () if shown else notices:
+            self.host.tell(notice.text)
         files = MadeFiles(endpoint, self.recording)
         uploads = prepared.draft.uploads
         door = Uploading(endpoint, uploads, self.conversation(options.chat).uploads) if uploads else endpoint
@@ -355,9 +352,6 @@ class Session:
             span.settle(response)
             sinks.settle(response)  # last, because the user may stop the drawing
         return response
-
-    def _cost_at(self, endpoint: Endpoint, usage: Usage, model: str) -> float | None:
-        return self.accounting.cost(usage, endpoint, model)
 
     def _respond(
         self, prepared: Prepared, turn: Turn, account: Account, files: MadeFiles, failure: BaseException | None
@@ -403,10 +397,3 @@ class Session:
 
 #: The turns that run in this context, each as the id of its session and the name of its conversation.
 _running_turns: ContextVar[frozenset[tuple[int, str]]] = ContextVar("nbchat_turns", default=frozenset())
-
-
-def _stale_notice(later: int) -> str:
-    """Return the status line of a cell that runs again and has later turns in its conversation."""
-    if not later:
-        return ""
-    return f"{later} later turns become stale" if later > 1 else "1 later turn becomes stale"
