@@ -1,8 +1,8 @@
-"""Compare nbchat with its peers: ``python bench/peers.py`` checks each row of the README's table in their source.
+"""Compare nbchat with its peers: ``python bench/peers.py`` checks the table of the README in their source.
 
-The script downloads the wheels of the peers with pip, without their dependencies. It installs and runs nothing. For each
-answer it looks for the line that shows the answer, or makes sure that no line speaks against it. It prints the table, and
-exits with status 1 if a line is not as it was. ``--table`` prints the table and downloads nothing.
+The script downloads the wheels of the peers with pip, without their dependencies. It installs and runs nothing.
+For each answer it looks for the line that shows the answer, or makes sure that no line speaks against it. It prints
+the table, and exits with status 1 if a line is not as it was. ``--table`` prints the table and downloads nothing.
 
 A comparison ages. The versions are those of November 2026. For another version, change VERSIONS and read what changed.
 """
