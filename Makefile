@@ -68,6 +68,7 @@ $(call ring,unit,-n $(WORKERS) tests/unit tests/test_architecture.py)
 $(call ring,contract,-n $(WORKERS) tests/contract)
 $(call ring,doctests,-n $(WORKERS) --doctest-modules nbchat)
 $(call ring,examples,-n $(WORKERS) --dist loadfile tests/examples)
+$(call ring,faults,-n $(WORKERS) --dist loadfile tests/faults)
 $(call ring,kernel,-n $(WORKERS) --dist loadfile tests/kernel)
 $(call ring,notebooks,-n $(WORKERS) tests/notebooks)
 $(call ring,browser,tests/browser)
@@ -109,7 +110,7 @@ record: $(TEST)
 	$(PY) -m nbchat record notebooks/*.ipynb
 
 screenshots: $(TEST)
-	$(PY) docs/images/make_screenshots.py
+	$(PY) tests/browser/screenshots.py
 
 dist: $(DOCS)
 	$(PY) tests/wheel.py

@@ -92,9 +92,9 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
 
 def run_cell(shell: InteractiveShell, block: Block) -> str:
     """Run a cell, check how it ends, and return what it printed."""
+    shell.user_ns["_script"].answer(*(block.answers or ()))
     if setup := block.comments.get("setup"):
         exec(compile(setup.strip(), "<setup>", "exec"), shell.user_ns)
-    shell.user_ns["_script"].answer(*(block.answers or ()))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         result = shell.run_cell(block.code, store_history=True)
