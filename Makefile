@@ -110,7 +110,7 @@ record: $(TEST)
 	$(PY) -m nbchat record notebooks/*.ipynb
 
 screenshots: $(TEST)
-	$(PY) tests/browser/screenshots.py
+	$(PY) docs/images/make_screenshots.py
 
 dist: $(DOCS)
 	$(PY) tests/wheel.py

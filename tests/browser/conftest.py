@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 for folder in (HERE, HERE.parent / "unit"):
     sys.path.insert(0, str(folder))
 
-from harness import JupyterServer, Page, launch_chromium, open_page  # noqa: E402
+from harness import LIKE_A_PERSON, JupyterServer, Page, launch_chromium, open_page  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 
@@ -53,3 +53,26 @@ def new_page(server: JupyterServer, browser: Browser) -> Iterator[Page]:
     """Yield a page of its own, with new cookies, for a test that an earlier page could disturb."""
     with open_page(server, browser) as page:
         yield page
+
+
+@pytest.fixture(scope="session")
+def persons_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    """Yield a server whose kernels do not know that a test runs them."""
+    server = JupyterServer(tmp_path_factory.mktemp("person"), {**LIKE_A_PERSON, "NBCHAT_JOURNAL": "0"})
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def persons_desk(persons_server: JupyterServer, browser: Browser) -> Iterator[Page]:
+    """Yield a page of that server, which stays open for all tests."""
+    with open_page(persons_server, browser) as page:
+        yield page
+
+
+@pytest.fixture
+def persons_page(persons_desk: Page) -> Iterator[Page]:
+    """Yield that page, without an open notebook."""
+    yield persons_desk
+    persons_desk.clear()
+    persons_desk.server.shut_kernels()

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
-from harness import LIKE_A_PERSON, JupyterServer, Page, notebook_outputs, open_page
-from playwright.sync_api import Browser
+from harness import Page, notebook_outputs
 
 ASK = "%%claude tips << --endpoint local --max-tokens 150\nGive three short tips for naming variables, as a list."
 
 
 @pytest.fixture
-def person(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Page]:
-    """Yield a JupyterLab server whose kernels do not know that a test runs them."""
-    server = JupyterServer(tmp_path_factory.mktemp("embedded"), {**LIKE_A_PERSON, "NBCHAT_JOURNAL": "0"})
-    try:
-        with open_page(server, browser, viewport={"width": 1100, "height": 760}) as page:
-            yield page
-    finally:
-        server.stop()
+def person(persons_page: Page) -> Page:
+    """Return a page of kernels that do not know that a test runs them."""
+    return persons_page
 
 
 def test_an_answer_of_the_embedded_model_grows_and_is_saved(person: Page) -> None:

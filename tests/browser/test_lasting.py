@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 from answers import TEXT
 from harness import (
-    LIKE_A_PERSON,
     FrontEnd,
     JupyterServer,
     Page,
     converted,
     notebook_outputs,
-    open_page,
     write_untrusted,
 )
 from playwright.sync_api import Browser
@@ -55,27 +52,16 @@ SAYS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
-    """Yield a server whose kernels do not know that a test runs them."""
-    server = JupyterServer(tmp_path_factory.mktemp("lasting"), LIKE_A_PERSON)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def my_desk(person: JupyterServer, browser: Browser) -> Iterator[Page]:
-    """Yield a page of that server, which stays open for all tests of this module."""
-    with open_page(person, browser) as page:
-        yield page
+@pytest.fixture
+def person(persons_server: JupyterServer) -> JupyterServer:
+    """Return a server whose kernels do not know that a test runs them."""
+    return persons_server
 
 
 @pytest.fixture
-def mine(my_desk: Page) -> Iterator[Page]:
-    """Yield that page, without an open notebook."""
-    yield my_desk
-    my_desk.clear()
-    my_desk.server.shut_kernels()
+def mine(persons_page: Page) -> Page:
+    """Return a page of that server."""
+    return persons_page
 
 
 def says(page: Page) -> str:
