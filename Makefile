@@ -71,6 +71,7 @@ $(call ring,examples,-n $(WORKERS) --dist loadfile tests/examples)
 $(call ring,faults,-n $(WORKERS) --dist loadfile tests/faults)
 $(call ring,kernel,-n $(WORKERS) --dist loadfile tests/kernel)
 $(call ring,notebooks,-n $(WORKERS) tests/notebooks)
+$(call ring,places,tests/places)
 $(call ring,browser,tests/browser)
 
 check: lint unit

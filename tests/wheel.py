@@ -4,8 +4,8 @@
     python tests/wheel.py build            build and check only
     python tests/wheel.py kernel           run one ring against the wheel that was installed before
 
-The tests run in a copy of the tests and the notebooks, in ``build/wheel``, where no folder nbchat/ is. The
-environment there is made anew for each wheel.
+The tests run in ``build/wheel``, on a copy that does not contain the folder nbchat/. Each wheel gets a new
+environment there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PYTHON = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
 EXTRAS = "local,data,mcp,telemetry,langfuse"
 #: What the tests read besides the package. Nothing of nbchat/ is copied.
 COPIED = ("tests", "notebooks", "docs", "bench", "conftest.py", "pyproject.toml", "README.md", "SECURITY.md")
-COPIED += ("CONTRIBUTING.md", "CHANGELOG.md", "Makefile", ".importlinter", ".github")
+COPIED += ("labextension", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", ".importlinter", ".github")
 #: Tests about the source itself, which is out of reach here.
 OF_THE_SOURCE = (
     "tests/test_architecture.py",
@@ -54,8 +54,10 @@ def build() -> Path:
     run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel)
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {name.split("/")[0] for name in names} == {"nbchat", f"nbchat_magic-{version(wheel)}.dist-info"}, names
-    assert "nbchat/py.typed" in names
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"nbchat", *(f"nbchat_magic-{version(wheel)}.{part}" for part in ("dist-info", "data"))}, tops
+    for needed in ("nbchat/py.typed", "share/jupyter/labextensions/nbchat-prompts/package.json"):
+        assert any(name.endswith(needed) for name in names), f"the wheel has no {needed}"
     with tarfile.open(sdist) as archive:
         members = {name.partition("/")[2] for name in archive.getnames()}
     missing = {"README.md", "CHANGELOG.md", "LICENSE", "tests/conftest.py", "nbchat/__init__.py"} - members
