@@ -60,6 +60,7 @@ def shown(html: str) -> str:
 @example("", "1e", "make")
 @example("", " ", "sas")
 @example("", "/", "cpp")
+@example("<<A\n", "a(", "ruby")
 def test_no_pattern_is_slow(before: str, pattern: str, language: str) -> None:
     """A block of 20 kB of a small pattern stays within the budget and is whole, in each language of a fence."""
     source = (before + pattern * 20_000)[:20_000].replace("\r", "\n")

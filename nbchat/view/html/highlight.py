@@ -37,7 +37,7 @@ MAX_WHITE_SPACE_CHARACTERS = 400
 #: A block with a longer line has no colours, if its lexer is one of ``LINE_LEXERS``.
 MAX_LINE_CHARACTERS = 1_000
 #: The lexers that search a long line again from each of its characters.
-LINE_LEXERS = frozenset({"console", "ini", "ocaml", "matlab", "octave"})
+LINE_LEXERS = frozenset({"console", "ini", "ocaml", "matlab", "octave", "ruby"})
 #: A block has no colours if its lexer needs more time than this,
 MAX_COLOURING_S = 0.2
 #: or more than this for each character: ordinary code needs a fifth of that.
