@@ -22,6 +22,8 @@ __all__ = ["FinalView", "final_bundle", "output_metadata", "publish", "publish_r
 log = logging.getLogger("nbchat.view")
 
 _STOPPED = "[interrupted while the answer was drawn; %nbchat show draws it again]"
+#: The part of a longer answer that is shown if the user stops its drawing. Showing 50 MB takes many seconds as well.
+_STOPPED_CHARACTERS = 200_000
 
 
 class FinalView:
@@ -98,8 +100,16 @@ def final_bundle(response: Response) -> dict[str, Any]:
 
 
 def _plain_bundle(response: Response, note: str = "") -> dict[str, Any]:
-    """Return the answer as plain text, which costs next to nothing to draw."""
-    text = "\n\n".join(part for part in (response.text, note) if part)
+    """Return the answer as plain text, which costs next to nothing to draw.
+
+    Args:
+        response: the answer.
+        note: the reason, if the user stopped the drawing. A long answer is then cut.
+    """
+    shown = response.text
+    if note and len(shown) > _STOPPED_CHARACTERS:
+        shown = f"{shown[:_STOPPED_CHARACTERS]} …"
+    text = "\n\n".join(part for part in (shown, note) if part)
     # A blank line would end the HTML in a notebook that is exported as Markdown.
     html = escape(text).replace("\n", "&#10;")
     return {"text/html": f"<pre>{html}</pre>", "text/plain": visible(text)}

@@ -11,6 +11,7 @@ from markup import audit
 
 from nbchat.core.messages import TextBlock
 from nbchat.core.response import Response
+from nbchat.view import final
 from nbchat.view.html import long_text
 from nbchat.view.html.fences import fenced_code
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
@@ -138,3 +139,22 @@ def test_the_time_is_linear_above_the_limit(text: str, monkeypatch: pytest.Monke
         return time.thread_time() - began
 
     assert seconds(20_000_000) < seconds(long_text.MAX_MARKDOWN_CHARACTERS) + 20.0
+
+
+def test_a_long_answer_whose_drawing_was_stopped_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To show all of 50 MB as plain text would take many seconds after the interrupt."""
+    shown: list[dict[str, str]] = []
+
+    def stop(response: Response) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(final, "render_response", stop)
+    monkeypatch.setattr(final, "publish_response", lambda response, bundle, display_id: shown.append(bundle))
+    for text in ("word **b**\n" * 100_000, "word"):
+        with pytest.raises(KeyboardInterrupt):
+            final.settle_output(Response(text))
+        bundle = shown.pop()
+        assert bundle["text/plain"].startswith("word")
+        assert bundle["text/plain"].endswith("%nbchat show draws it again]")
+        assert ("…" in bundle["text/plain"]) == (len(text) > 1_000)
+        assert len(bundle["text/html"]) < 400_000
