@@ -15,6 +15,7 @@ from nbchat.content.blocks import human_size
 from nbchat.core.errors import AttachmentError, BadRequestError, OptionError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
+from nbchat.core.stopping import StoppedBeforeSending
 from nbchat.core.uploads import Upload, addresses_in
 from nbchat.core.visible import visible_line
 from nbchat.engine.endpoints import Endpoint
@@ -130,6 +131,8 @@ class Uploading:
             try:
                 _check_unchanged(upload)
                 id = self._endpoint.upload(upload.name, upload.media_type, upload.content)
+            except KeyboardInterrupt:
+                raise StoppedBeforeSending from None  # an upload costs nothing
             except OSError as error:
                 raise AttachmentError(
                     f"{upload.name} cannot be read: {error.strerror or error}", "Attach it again."

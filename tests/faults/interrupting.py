@@ -125,6 +125,8 @@ class Service:
         self.bodies: list[dict[str, Any]] = []
 
     def __call__(self, wire: Wire, request: Received) -> None:
+        if request.path.startswith("/v1/files"):
+            self._hold(wire, "upload")
         if not request.path.endswith("/messages"):
             wire.json("404 No", {"type": "error", "error": {"type": "not_found_error", "message": "not here"}})
             return

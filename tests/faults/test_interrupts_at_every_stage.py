@@ -211,6 +211,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     ):
         place = Place(kernel, marks, service, folder, hole)
         (folder / "slow.py").write_text(MCP_SERVER)
+        (folder / "small.pdf").write_bytes(b"%PDF-1.4\n%%EOF\n")
         (folder / "big.pdf").write_bytes(b"%PDF-1.4\n" + b"%" * 12_000_000 + b"\n%%EOF\n")
         kernel.run(f"PORT = {marks.port}")
         kernel.run(SETUP)
@@ -296,6 +297,7 @@ STAGES: dict[str, Stage] = {
     "before connecting": Stage(
         "%%claude story <<\nhello", "connecting", before="stop_at(Attempt, '_arguments', 'connecting')", rows=0
     ),
+    "a file is uploaded": Stage("%%claude story << --upload --attach small.pdf\nhello", "upload", rows=0),
     "a dead endpoint": Stage(
         "%%claude story << --endpoint http://127.0.0.1:{hole}\nhello",
         "dead",
