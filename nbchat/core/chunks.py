@@ -1,8 +1,9 @@
 """Chunks: the typed values that the parser makes from events and that sinks are fed.
 
 A chunk is a small frozen value with a ``type`` string. ``index`` is the position of the chunk's block
-in its message. The parser makes all chunks except two. A ``tool_result`` comes from the session. A
-``notice`` comes from a transport (which waits for a retry) or from the session (which cut something).
+in its message. The parser makes all chunks except three. A ``tool_decision`` and a ``tool_result`` come from
+the session. A ``notice`` comes from a transport (which waits for a retry) or from the session (which cut
+something).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from nbchat.core.fields import Fields
 from nbchat.core.messages import Block, ToolUseBlock, tool_calls
 from nbchat.core.usage import Usage
 
@@ -23,6 +25,7 @@ __all__ = [
     "ResponseChunk",
     "StreamChunk",
     "Thinking",
+    "ToolDecision",
     "ToolInput",
     "ToolResult",
     "stands_apart",
@@ -150,6 +153,52 @@ class ResponseChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolDecision:
+    """The decision if a call runs. It comes before the call runs.
+
+    Attributes:
+        tool_use_id: The id of the call.
+        name: The name of the tool that people read.
+        allowed: True if the call runs.
+        text: The decision on one line, for example "allowed"; "" if there was nothing to decide.
+        arguments: The arguments with which the call runs, if the user changed them.
+    """
+
+    type: ClassVar[str] = "tool_decision"
+    tool_use_id: str
+    name: str
+    allowed: bool
+    text: str = ""
+    arguments: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values, which :meth:`of_fields` reads."""
+        changed = {} if self.arguments is None else {"arguments": dict(self.arguments)}
+        return {
+            "tool_use_id": self.tool_use_id,
+            "name": self.name,
+            "allowed": self.allowed,
+            "text": self.text,
+            **changed,
+        }
+
+    @classmethod
+    def of_fields(cls, fields: Fields) -> ToolDecision:
+        """Return the decision that :meth:`to_dict` wrote.
+
+        Raises:
+            InputError: a field is missing or has another type.
+        """
+        return cls(
+            fields.text("tool_use_id"),
+            fields.text("name"),
+            fields.flag("allowed", False),
+            fields.text("text", ""),
+            fields.optional_mapping("arguments"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResult:
     """The result of a tool that nbchat ran.
 
@@ -157,12 +206,14 @@ class ToolResult:
         tool_use_id: The id of the call.
         content: The result, as blocks for the model.
         is_error: True if the tool failed.
+        shown: True if the tool itself showed all of the result to the user.
     """
 
     type: ClassVar[str] = "tool_result"
     tool_use_id: str
     content: tuple[Block, ...]
     is_error: bool = False
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,5 +242,14 @@ def stands_apart(chunk: StreamChunk) -> bool:
 
 
 StreamChunk: TypeAlias = (
-    BlockStart | OutputText | Thinking | ToolInput | Citation | BlockStop | ResponseChunk | ToolResult | Notice
+    BlockStart
+    | OutputText
+    | Thinking
+    | ToolInput
+    | Citation
+    | BlockStop
+    | ResponseChunk
+    | ToolDecision
+    | ToolResult
+    | Notice
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, get_args
 
-from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult, status_of
+from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolDecision, ToolResult, status_of
 from nbchat.core.extension_points import provided
 from nbchat.core.fields import Fields, one_line, storable
 from nbchat.core.files import AnswerFile, AnswerFiles, file_ids
@@ -63,6 +63,7 @@ class Response:
         container: the service's container that code ran in, as the API describes it: ``id`` and
             ``expires_at``. {} if the container that was asked for is gone; None if there was none.
         files: the files that code of the answer made; ``files.save(folder)`` writes them.
+        decisions: for each call of the user's tools, if it was allowed, and by whom.
 
     >>> response = Response("Use this:\\n```python\\nx = 1\\n```", model="claude-sonnet-5-5")
     >>> response.code, bool(response)
@@ -93,6 +94,7 @@ class Response:
     notes: tuple[str, ...] = ()
     container: Mapping[str, Any] | None = None
     files: AnswerFiles = field(default_factory=AnswerFiles)
+    decisions: tuple[ToolDecision, ...] = ()
 
     @property
     def thinking(self) -> str:
@@ -170,6 +172,8 @@ class Response:
             kept["container"] = dict(self.container)
         if self.files:
             kept["files"] = [file.to_dict() for file in self.files]
+        if self.decisions:
+            kept["decisions"] = [decision.to_dict() for decision in self.decisions]
         kept["usage"] = self.usage.to_dict()
         kept["blocks"] = [stored(block) for block in self.blocks]
         kept["messages"] = [stored(message) for message in self.messages]
@@ -213,6 +217,7 @@ class Response:
             files=AnswerFiles(
                 AnswerFile.of_fields(file, fields.name("endpoint", "")) for file in fields.each("files", ())
             ),
+            decisions=tuple(map(ToolDecision.of_fields, fields.each("decisions", ()))),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -366,6 +371,7 @@ class Accumulator:
             prompt=self._messages[0].text,
             messages=tuple(self._messages),
             container=self._container,
+            decisions=tuple(chunk for chunk in self._chunks if isinstance(chunk, ToolDecision)),
             **fields,
         )
 

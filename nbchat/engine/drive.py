@@ -5,11 +5,13 @@ Nothing is awaited and no thread is waited for, so that an interrupt stops a str
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from nbchat import telemetry
-from nbchat.core.chunks import Notice
+from nbchat.core.chunks import Notice, ToolDecision
 from nbchat.core.errors import (
     NOT_CONNECTED,
     AuthError,
@@ -29,7 +31,7 @@ from nbchat.engine.interrupts import Interrupts
 from nbchat.engine.recording import Recording
 from nbchat.engine.sinks import Sinks
 from nbchat.engine.turn import Run, Send, Turn
-from nbchat.tools.toolbox import Toolbox
+from nbchat.tools.toolbox import Decided, Toolbox
 
 __all__ = ["Driver"]
 
@@ -144,7 +146,9 @@ class Driver:
             for call in calls:
                 self.interrupts.raise_noted()
                 with telemetry.tool(call.name, id=call.id, arguments=call.input) as span:
-                    outcome = self.toolbox.run(call, self.host.say)
+                    decided = self.toolbox.decide(call, partial(self._show_call, call))
+                    self._announce(turn, call, decided)
+                    outcome = self.toolbox.perform(decided)
                     span.end(outcome.text, is_error=outcome.is_error)
                 if outcome.error is not None:
                     self.host.show_traceback(outcome.error)
@@ -157,6 +161,23 @@ class Driver:
             for result in turn.abandon_calls():
                 self.sinks.feed(result)
             raise
+
+
+    def _show_call(self, call: ToolUseBlock, arguments: Mapping[str, Any], is_numbered: bool) -> bool:
+        """Show a call before the user is asked about it. Return False if no view can, or if nobody can be asked."""
+        name = self.toolbox.shown_name(call.name)
+        return not self.host.can_ask or self.sinks.show_call(call.id, name, arguments, is_numbered)
+
+    def _announce(self, turn: Turn, call: ToolUseBlock, decided: Decided) -> None:
+        """Tell the sinks about a decision before the call runs, so that the decision is above what the call prints."""
+        decision = decided.decision
+        if decision is None:
+            return
+        if decision.notice and not self.sinks.shows_calls:
+            self.host.say(decision.notice)
+        name = self.toolbox.shown_name(call.name)
+        changed = decision.arguments if decided.is_changed else None
+        self.sinks.feed(turn.decide(ToolDecision(call.id, name, decision.allowed, decision.text, changed)))
 
 
 def _was_not_sent(failure: NbchatError) -> bool:

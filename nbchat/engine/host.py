@@ -35,6 +35,27 @@ class Host(Protocol):
         """
         ...
 
+    @property
+    def can_ask(self) -> bool:
+        """Return False if nobody can type an answer here."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Return how people call what lives as long as the process: "this notebook" or "this session"."""
+        ...
+
+    def edit(self, text: str, language: str) -> str | None:
+        """Open an editor with a text, and return the text as the user leaves it.
+
+        None means that there is no editor here. The user then changes line by line.
+
+        Args:
+            text: the text that the editing begins with.
+            language: "python" or "json".
+        """
+        ...
+
     def say(self, text: str) -> None:
         """Show the user a line about a tool."""
         ...
@@ -75,8 +96,17 @@ class PlainHost:
     def namespace(self) -> Mapping[str, Any]:
         return {}
 
+    place = "this session"
+
+    @property
+    def can_ask(self) -> bool:
+        return sys.stdin is not None and sys.stdin.isatty()
+
+    def edit(self, text: str, language: str) -> str | None:
+        return None
+
     def ask(self, prompt: str) -> str:
-        if sys.stdin is None or not sys.stdin.isatty():
+        if not self.can_ask:
             raise EOFError("there is nobody to ask")
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         return input(prompt.encode(encoding, "backslashreplace").decode(encoding))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.request import Request, Sink
@@ -31,6 +32,29 @@ class Sinks:
                 sink.feed(chunk)
             except Exception as error:
                 self._drop(sink, error)
+
+    @property
+    def shows_calls(self) -> bool:
+        """True if a sink shows the calls of tools and the decisions about them."""
+        return any(hasattr(sink, "show_call") for sink in self._sinks)
+
+    def show_call(self, id: str, name: str, arguments: Mapping[str, Any], is_numbered: bool) -> bool:
+        """Show a call to the user now, because they are asked about it. Return False if no sink can.
+
+        Args:
+            id: the id of the call.
+            name: the name of the tool that people read.
+            arguments: the arguments with which the call would run.
+            is_numbered: write the number of each line of code before the line.
+        """
+        shown = False
+        for sink in list(self._sinks):
+            show = getattr(sink, "show_call", None)
+            try:
+                shown = (show is not None and show(id, name, arguments, is_numbered)) or shown
+            except Exception as error:
+                self._drop(sink, error)
+        return shown
 
     def settle(self, response: Response) -> None:
         """Pass the Response to every sink, also where one of them is interrupted."""

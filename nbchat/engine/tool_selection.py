@@ -50,7 +50,8 @@ def select_tools(
     tools += mcp.tools(served) if mcp is not None and served else ()
     if options.run:
         tools.append(host.run_python())
-    return Toolbox(tools, Approval(options.approve, host.ask, host.say, remembered))
+    approval = Approval(options.approve, host.ask, host.say, remembered, edit=host.edit, place=host.place)
+    return Toolbox(tools, approval)
 
 
 def _split_names(names: Iterable[Any], mcp: McpServers | None) -> Iterator[Any]:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolResult, status_of
+from nbchat.core.chunks import Notice, ResponseChunk, StreamChunk, ToolDecision, ToolResult, status_of
 from nbchat.core.errors import (
     AnswerError,
     BadRequestError,
@@ -190,12 +190,17 @@ class Turn:
 
     # The calls of one answer
 
+    def decide(self, decision: ToolDecision) -> ToolDecision:
+        """Take the decision about one call, and return it as the chunk that sinks should see."""
+        self._accumulator.feed(decision)
+        return decision
+
     def answer(self, call: ToolUseBlock, outcome: Outcome) -> ToolResult:
         """Take the result of one call, and return the chunk that sinks should see."""
         self._waiting = [waiting for waiting in self._waiting if waiting is not call]
         if has_lone_half(outcome.content):
             self._note(f"the result of {call.name} had {LONE_HALF}")
-        result = ToolResult(call.id, content_of(outcome.content), outcome.is_error)
+        result = ToolResult(call.id, content_of(outcome.content), outcome.is_error, outcome.shown)
         self._accumulator.feed(result)
         if not self._waiting:
             self._accumulator.answer_tools()

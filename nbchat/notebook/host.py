@@ -87,6 +87,26 @@ class ShellHost:
             return str(kernel.raw_input(prompt))  # raises where the front end takes no input
         return PlainHost().ask(prompt)
 
+    @property
+    def can_ask(self) -> bool:
+        kernel = getattr(self.shell, "kernel", None)
+        if kernel is None:
+            return PlainHost().can_ask
+        # nbclient and papermill take no input. ipykernel notes that for each cell.
+        return bool(getattr(kernel, "_allow_stdin", True))
+
+    @property
+    def place(self) -> str:
+        return "this session" if getattr(self.shell, "kernel", None) is None else "this notebook"
+
+    def edit(self, text: str, language: str) -> str | None:
+        # Not in a terminal with a simple prompt, which may have no control of its cursor.
+        if getattr(self.shell, "kernel", None) is not None or getattr(self.shell, "pt_app", None) is None:
+            return None
+        from nbchat.notebook.terminal_editor import edited
+
+        return edited(text, language)
+
     def say(self, text: str) -> None:
         print(text)  # an output of the cell
 

@@ -93,6 +93,7 @@ class RunPython:
         return Outcome(
             record.content(),
             is_error=error is not None or record.exits > 0,
+            shown=True,
             value=None if result is None else result.result,
         )
 

@@ -22,6 +22,7 @@ from nbchat.core.chunks import (
     ResponseChunk,
     StreamChunk,
     Thinking,
+    ToolDecision,
     ToolInput,
     ToolResult,
 )
@@ -137,6 +138,8 @@ def _line(chunk: StreamChunk, after: float) -> str:
         case ToolResult(tool_use_id, content, is_error):
             blocks = [block.to_dict() for block in content]
             event = {"type": "tool_result", "tool_use_id": tool_use_id, "content": blocks, "is_error": is_error}
+        case ToolDecision():
+            event = {"type": "tool_decision", **chunk.to_dict()}
         case _:
             event = {"type": chunk.type}
     return _json(event, after)
@@ -182,6 +185,9 @@ def respond(header: Fields, events: Iterable[Fields]) -> Response:
     for event in events:
         now = max(now, event.amount("after"))  # the clock of a damaged file may go back
         kind = event.text("type")
+        if kind == "tool_decision":
+            turn.feed(ToolDecision.of_fields(event))
+            continue
         if kind == "tool_result":
             blocks = blocks_of(event, "content")
             if not all(map(fits_json, blocks)):

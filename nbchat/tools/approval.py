@@ -1,38 +1,39 @@
 """Asking the user before a tool runs.
 
-The prompt shows text that a model wrote, and the user decides by this text. So characters that could
-hide or reorder a part of it are shown as escapes (https://trojansource.codes).
+The card of the call shows the call, and the question names it on one line. The user decides by both, so
+characters that could hide or reorder a part are shown as escapes (:mod:`nbchat.core.call_text`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
 
+from nbchat.core.call_text import call_text, code_lines, line_count, numbered, shown_value, tool_name
 from nbchat.core.errors import OptionError
-from nbchat.core.visible import visible, visible_line
+from nbchat.core.plural import counted
+from nbchat.core.visible import visible_line
 from nbchat.options import APPROVALS
+from nbchat.tools.line_editing import edited_arguments, edited_lines, read_arguments
 from nbchat.tools.permissions import Permissions, PermittedTool
 
-__all__ = ["Approval", "ApprovedTool", "Decision", "describe_call"]
+__all__ = ["Approval", "ApprovedTool", "Decision", "ShowCall", "describe_call"]
 
 #: How many unclear answers count as "no".
 _MAX_UNCLEAR_ANSWERS = 3
 #: What input() raises where nobody can type: a closed standard input (EOFError), a kernel whose front end
 #: takes no input (ipykernel's StdinNotImplementedError), pytest (OSError).
 _NOBODY_ANSWERS = (EOFError, NotImplementedError, OSError)
-#: Longer names of tools and arguments are cut in their middle.
-MAX_NAME_CHARACTERS = 80
-#: Runs of more blank lines or spaces are replaced by their number.
-MAX_BLANK_LINES = 2
-_SPACES = re.compile(r"[ \t]{41,}")
-_PLAIN_NAME = re.compile(r"[\w.…-]+")
+#: A longer reason is cut where people read the decision. The model gets all of it.
+MAX_REASON_CHARACTERS = 200
 #: A no, with or without a reason: "n", "no, use b.txt instead". Not "not now" or "node".
 _NO = re.compile(r"(?:no?)(?:[\s,.:;!-]+(?P<reason>.*))?", re.IGNORECASE | re.DOTALL)
+
+ShowCall: TypeAlias = Callable[[Mapping[str, Any], bool], bool]
+"""Shows a call as it would run, with numbered lines if the second argument is True. Returns False if it cannot."""
 
 
 class ApprovedTool(PermittedTool, Protocol):
@@ -51,12 +52,14 @@ class Decision:
         arguments: The arguments to run it with, which the user may have edited.
         reason: For the model: why the call did not run, or how the user changed the arguments.
         notice: For the user, if somebody else decided: why the call did not run.
+        text: For the user: the decision on one line; "" if a tool of their own runs as a matter of course.
     """
 
     allowed: bool
     arguments: Mapping[str, Any]
     reason: str = ""
     notice: str = ""
+    text: str = field(default="", compare=False)
 
 
 class Approval:
@@ -67,10 +70,13 @@ class Approval:
             (run nothing), or None. With None, functions that the user named run, and ``run_python``
             and MCP tools ask. A tool's own ``approve`` has precedence.
         ask: Shows a prompt and returns the line that the user typed. None if nobody can answer.
-        show: Prints the call above the prompt, because some front ends have room for a single
-            line only. With None, the call is a part of the prompt.
+        show: Prints a text above the prompt, because some front ends have room for a single
+            line only. With None, the text is a part of the prompt.
         remembered: The tools that need no more questions. "always" as an answer adds a tool, and the
             session passes the object to the next turn. With the policy ``"ask"`` they are asked for too.
+        edit: Opens an editor with a text in a language, and returns the text as the user leaves it, or None if
+            there is no editor here. Without it, the user changes line by line.
+        place: Where "always" holds, for example "this notebook".
 
     Raises:
         OptionError: There is no such policy.
@@ -82,178 +88,240 @@ class Approval:
         ask: Callable[[str], str] | None = None,
         show: Callable[[str], None] | None = None,
         remembered: Permissions | None = None,
+        *,
+        edit: Callable[[str, str], str | None] | None = None,
+        place: str = "this session",
     ) -> None:
         if policy is not None and policy not in APPROVALS:
             raise OptionError(f"--approve {policy}: there is no such policy", f"Use one of {', '.join(APPROVALS)}.")
-        self.policy, self._ask, self._show = policy, ask, show
+        self.policy, self._ask, self._show, self._edit = policy, ask, show, edit
         self.remembered = Permissions() if remembered is None else remembered
+        self._place = place
         self._unshown = ""
 
     def policy_for(self, tool: ApprovedTool) -> str:
         """Return the policy for one tool: its own, else the turn's, else the default of its kind."""
         return tool.approve or self.policy or ("always" if tool.trusted else "ask")
 
-    def decide(self, tool: ApprovedTool, arguments: Mapping[str, Any]) -> Decision:
-        """Decide about one call. Ask the user if the policy says so. Raise nothing but KeyboardInterrupt."""
+    def decide(
+        self, tool: ApprovedTool, arguments: Mapping[str, Any], show_call: ShowCall | None = None
+    ) -> Decision:
+        """Decide about one call. Ask the user if the policy says so. Raise nothing but KeyboardInterrupt.
+
+        Args:
+            tool: The tool.
+            arguments: The arguments of the call.
+            show_call: Shows the call before the question. Without it, the call is printed.
+        """
         policy = self.policy_for(tool)
         if policy == "always":
-            return Decision(True, arguments)
+            return Decision(True, arguments, text=self._without_asking(tool))
         if policy == "never":
+            source = "approve='never'" if tool.approve else "--approve never"
             return Decision(
                 False,
                 arguments,
                 f"The user lets no call of {tool.shown} run (approve=never). Do not call it again.",
-                f"{_shown_name(tool.shown)} was not run: approve is never.",
+                f"{tool_name(tool.shown)} was not run: approve is never.",
+                f"declined: {source}",
             )
         # Who writes --approve ask, or sets it, wants to be asked, whatever they answered before.
         if self.policy != "ask" and tool in self.remembered:
-            return Decision(True, arguments)
+            return Decision(True, arguments, text=self._always(tool))
         try:
-            return self._asked(tool, arguments)
+            return _Question(self, tool, arguments, show_call).answer()
         except _NOBODY_ANSWERS as error:
             return _nobody(tool, arguments, error)
 
-    def _asked(self, tool: ApprovedTool, arguments: Mapping[str, Any]) -> Decision:
-        """Return the user's decision."""
-        current = arguments
-        unclear = 0
-        name = _shown_name(tool.shown)
-        self._say(describe_call(tool, current))
-        choices = "[y]es, [n]o, [e]dit" if self.policy == "ask" else "[y]es, [n]o, [a]lways, [e]dit"
-        while unclear < _MAX_UNCLEAR_ANSWERS:
-            answer = self._type(f"Run {name}? {choices}: ").strip()
-            # Only a whole word allows a call: "yes, but remove the rm" and "a moment" do not.
-            match answer.casefold():
-                case "y" | "yes":
-                    return Decision(True, current, _edited(arguments, current))
-                case "a" | "always":
-                    if self.policy == "ask":
-                        self._say("This call runs. With --approve ask, the next one is asked for again.")
-                    else:
-                        self.remembered.add(tool)
-                    return Decision(True, current, _edited(arguments, current))
-                case "":
-                    return Decision(False, arguments, _refusal(tool, ""))
-                case "e" | "edit":
-                    changed = self._edit(tool, current)
-                    if changed is not None:
-                        current = changed
-                        # The user decides about what will run, so the call is shown again.
-                        self._say(describe_call(tool, current))
-                case _ if no := _NO.fullmatch(answer):
-                    return Decision(False, arguments, _refusal(tool, (no["reason"] or "").strip()))
-                case _:
-                    unclear += 1
-                    self._say(
-                        "Nothing has run. Please answer y, n, a or e and nothing else. "
-                        "Text after n is sent to Claude as the reason."
-                    )
-        return Decision(False, arguments, _refusal(tool, ""), f"{name} was not run: no clear answer.")
-
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a text above the next prompt."""
         if self._show is not None:
             self._show(text)
         else:
-            self._unshown += f"{text}\n"
+            self.hint(text)
 
-    def _type(self, prompt: str) -> str:
+    def hint(self, text: str) -> None:
+        """Show a line in the next prompt, which leaves no trace in a saved notebook."""
+        self._unshown += f"{text}\n"
+
+    def type(self, prompt: str) -> str:
+        """Return the line that the user types.
+
+        Raises:
+            EOFError, NotImplementedError, OSError: Nobody can type.
+        """
         if self._ask is None:
             raise EOFError("there is nobody to ask")
         unshown, self._unshown = self._unshown, ""
         return self._ask(unshown + prompt)
 
-    def _edit(self, tool: ApprovedTool, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return the arguments that the user types, or None if they are empty or not a JSON object."""
-        if tool.code:
-            lines: list[str] = []
-            prompt = "New code, line by line; an empty line ends it: "
-            while (line := self._type(prompt)).strip():
-                lines.append(line)
-                prompt = "… "
-            return {**arguments, tool.code: "\n".join(lines)} if lines else None
-        text = self._type("New arguments, as JSON on one line: ").strip()
-        if not text:
-            return None
-        try:
-            changed = json.loads(text)
-        except ValueError as error:
-            self._say(f"This is not JSON ({error}). The arguments are unchanged.")
-            return None
-        if not isinstance(changed, dict):
-            self._say('This is not a JSON object, such as {"name": 1}. The arguments are unchanged.')
-            return None
-        return changed
+    def open_editor(self, text: str, language: str) -> str | None:
+        """Return the text as the user leaves it in an editor, or None if there is no editor here."""
+        return None if self._edit is None else self._edit(text, language)
+
+    @property
+    def duration(self) -> str:
+        """How long "always" holds."""
+        return f"in {self._place} until {'the kernel ends' if self._place == 'this notebook' else 'it ends'}"
+
+    def _without_asking(self, tool: ApprovedTool) -> str:
+        if tool.approve:
+            return "run without asking (approve='always')"
+        return "run without asking (--approve always)" if self.policy else ""
+
+    def _always(self, tool: ApprovedTool) -> str:
+        return f"allowed always for {tool_name(tool.shown)} in {self._place}"
+
+    def allow_always(self, tool: ApprovedTool) -> str:
+        """Allow a tool from now on, and return the decision as people read it."""
+        if self.policy == "ask":
+            return "allowed once, because of --approve ask"
+        self.remembered.add(tool)
+        return self._always(tool)
+
+
+class _Question:
+    """One call that waits for the user's answer."""
+
+    def __init__(
+        self, approval: Approval, tool: ApprovedTool, arguments: Mapping[str, Any], show_call: ShowCall | None
+    ) -> None:
+        self._approval, self._tool, self._first, self._show_call = approval, tool, arguments, show_call
+        self._current = arguments
+
+    def answer(self) -> Decision:
+        """Ask, and return the user's decision."""
+        unclear = 0
+        self._show()
+        while unclear < _MAX_UNCLEAR_ANSWERS:
+            answer = self._approval.type(self._prompt()).strip()
+            # Only a whole word allows a call: "yes, but remove the rm" and "a moment" do not.
+            match answer.casefold():
+                case "y" | "yes":
+                    return self._allowed("allowed")
+                case "a" | "always":
+                    return self._allowed(self._approval.allow_always(self._tool))
+                case "":
+                    return self._declined("")
+                case "e" | "edit":
+                    self._current = self._edited()
+                    # The user decides about what will run, so the call is shown again.
+                    self._show()
+                case _ if no := _NO.fullmatch(answer):
+                    return self._declined((no["reason"] or "").strip())
+                case _:
+                    unclear += 1
+                    self._approval.hint(
+                        "Nothing has run. Please answer y, n, e or a and nothing else. "
+                        "Text after n is sent to Claude as the reason."
+                    )
+        refusal = self._declined("")
+        notice = f"{tool_name(self._tool.shown)} was not run: no clear answer."
+        return Decision(False, self._first, refusal.reason, notice, "declined: no clear answer")
+
+    def _prompt(self) -> str:
+        tool = self._tool
+        code = self._current.get(tool.code) if tool.code else None
+        if isinstance(code, str):
+            what = f"{counted(line_count(code), 'line')} of Python"
+        else:
+            what = call_text(tool.shown, self._current)
+        changed = ", as edited" if self._is_edited else ""
+        always = ""
+        if self._approval.policy != "ask":
+            always = f", [a]lways ({tool_name(tool.shown)}, {self._approval.duration})"
+        return f"Run {what}{changed}? [y]es, [n]o, [e]dit{always}: "
+
+    @property
+    def _is_edited(self) -> bool:
+        return dict(self._first) != dict(self._current)
+
+    def _show(self, is_numbered: bool = False) -> None:
+        if self._show_call is None or not self._show_call(self._current, is_numbered):
+            self._approval.say(describe_call(self._tool, self._current, is_numbered=is_numbered))
+
+    def _allowed(self, text: str) -> Decision:
+        if not self._is_edited:
+            return Decision(True, self._current, text=text)
+        changed = json.dumps(dict(self._current), ensure_ascii=False)
+        return Decision(
+            True,
+            self._current,
+            f"(The user changed the arguments before it ran: {changed})",
+            text=text.replace("allowed", "allowed as edited", 1),
+        )
+
+    def _declined(self, remark: str) -> Decision:
+        reason = f"The user did not allow this call of {self._tool.shown}."
+        if not remark:
+            return Decision(False, self._first, reason, text="declined")
+        shown = visible_line(remark, MAX_REASON_CHARACTERS)
+        return Decision(False, self._first, f"{reason} They say: {remark}", text=f"declined: {shown}")
+
+    def _edited(self) -> Mapping[str, Any]:
+        """Return the arguments as the user changes them. The editing begins with those of the call."""
+        code = self._current.get(self._tool.code) if self._tool.code else None
+        if isinstance(code, str):
+            return self._with_code(self._edited_code(code))
+        return self._edited_arguments()
+
+    def _with_code(self, code: str) -> Mapping[str, Any]:
+        return {**self._current, str(self._tool.code): code}
+
+    def _edited_code(self, code: str) -> str:
+        changed = self._approval.open_editor(code, "python")
+        if changed is None:
+            return edited_lines(code, self._approval.type, self._approval.hint, self._show_lines)
+        return changed if changed.strip() else code
+
+    def _show_lines(self, code: str) -> None:
+        self._current = self._with_code(code)
+        self._show(is_numbered=True)
+
+    def _edited_arguments(self) -> Mapping[str, Any]:
+        text = json.dumps(dict(self._current), ensure_ascii=False, indent=2)
+        while True:
+            changed = self._approval.open_editor(text, "json")
+            if changed is None:
+                return edited_arguments(self._tool.shown, self._current, self._approval.type, self._approval.hint)
+            try:
+                return read_arguments(changed)
+            except ValueError as error:
+                text = changed
+                self._approval.say(str(error))
 
 
 # The reasons are sent to the model, in the result of the call.
 
 
 def _nobody(tool: ApprovedTool, arguments: Mapping[str, Any], error: BaseException) -> Decision:
+    why = f"it needs your approval, and nobody can type an answer here ({type(error).__name__})."
+    way_out = "Allow it with --approve always."
     return Decision(
         False,
         arguments,
         f"{tool.shown} needs the user's permission, and there is nobody to ask here, so it did not run. "
         "Do not call it again; say what you would have done.",
-        f"{_shown_name(tool.shown)} was not run: it needs your approval, and nobody can type an answer here "
-        f"({type(error).__name__}). Allow it with --approve always.",
+        f"{tool_name(tool.shown)} was not run: {why} {way_out}",
+        f"declined: {why} {way_out}",
     )
 
 
-def _refusal(tool: ApprovedTool, remark: str) -> str:
-    return f"The user did not allow this call of {tool.shown}." + (f" They say: {remark}" if remark else "")
+def describe_call(tool: ApprovedTool, arguments: Mapping[str, Any], *, is_numbered: bool = False) -> str:
+    """Return a call as the user reads it before deciding: the name and every argument, code as lines of code.
 
-
-def _edited(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Return the note that tells the model about changed arguments, or "" if they are the same."""
-    if dict(before) == dict(after):
-        return ""
-    return f"(The user changed the arguments before it ran: {json.dumps(dict(after), ensure_ascii=False)})"
-
-
-def describe_call(tool: ApprovedTool, arguments: Mapping[str, Any]) -> str:
-    """Return a call as the user reads it before deciding: the name and every argument, code as lines of code."""
+    Args:
+        tool: The tool.
+        arguments: The arguments of the call.
+        is_numbered: Write the number of each line of code before the line.
+    """
     code = arguments.get(tool.code) if tool.code else None
     rest = {name: value for name, value in arguments.items() if not (name == tool.code and isinstance(code, str))}
-    code_lines = _lines_of(code) if isinstance(code, str) else []
     # Said before the code, since the end of long code may be all that is on the screen.
-    length = f", {len(code_lines):,} lines" if len(code_lines) > 1 else ""
-    lines = [f"Claude wants to run {_shown_name(tool.shown)}{length}" + (":" if arguments else ", without arguments.")]
-    lines += _fold_blanks(code_lines)
-    for name, value in rest.items():
-        shown = visible(json.dumps(value, ensure_ascii=False), strict=True)
-        lines.append(f"    {_shown_name(name)} = {_fold_spaces(shown)}")
-    return "\n".join(lines)
-
-
-def _shown_name(name: str) -> str:
-    """Return the name of a tool or an argument on one short line, in quotes unless it is a plain name.
-
-    An MCP server chooses these names. Without quotes, the name ``list? [y]es, [n]o: y`` would read as a
-    question that has an answer already.
-    """
-    line = visible_line(name, MAX_NAME_CHARACTERS, strict=True)
-    return line if _PLAIN_NAME.fullmatch(line) else json.dumps(line, ensure_ascii=False).replace("\\\\", "\\")
-
-
-def _lines_of(code: str) -> list[str]:
-    """Return the lines that Python will read, with hidden characters escaped."""
-    # Python reads a lone return as the end of a line, so code after "# comment\r" runs. The return is
-    # shown, and the code after it is on a line of its own.
-    code = code.replace("\r\n", "\n").replace("\r", "\r\n")
-    return visible(code.strip("\n"), strict=True).split("\n")
-
-
-def _fold_blanks(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of code with an indent. Long runs of blank lines, which push code off the screen, are counted."""
-    for is_blank, run in groupby(lines, key=lambda line: not line.strip()):
-        run_lines = list(run)
-        if is_blank and len(run_lines) > MAX_BLANK_LINES:
-            # Less indented than code, so code cannot look like this line.
-            yield f"  [{len(run_lines):,} blank lines]"
-        else:
-            yield from (f"    {_fold_spaces(line)}" for line in run_lines)
-
-
-def _fold_spaces(line: str) -> str:
-    """Return the line with long runs of spaces counted, which could push code off the right edge of the screen."""
-    return _SPACES.sub(lambda spaces: f"[{len(spaces[0]):,} spaces]", line)
+    length = ""
+    lines: list[str] = []
+    if isinstance(code, str):
+        length = f", {line_count(code):,} lines" if line_count(code) > 1 else ""
+        lines = [f"    {line}" for line in (numbered(code) if is_numbered else code_lines(code))]
+    lines += [f"    {tool_name(name)} = {shown_value(value)}" for name, value in rest.items()]
+    return "\n".join([f"Claude wants to run {tool_name(tool.shown)}{length}{':' if lines else ', without arguments.'}", *lines])

@@ -18,10 +18,11 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from nbchat.content.cutting import shorten
 from nbchat.core.errors import OptionError, nearest, redact
 from nbchat.core.messages import ToolUseBlock
-from nbchat.tools.approval import Approval
+from nbchat.tools.approval import Approval, Decision, ShowCall
 
 __all__ = [
     "INTERRUPTED",
+    "Decided",
     "Content",
     "Outcome",
     "ToContent",
@@ -55,12 +56,14 @@ class Outcome:
         is_error: True if the call failed.
         error: The exception, if its traceback has not been shown to the user yet.
         value: The value that the tool returned.
+        shown: True if the user saw all of the content while the tool ran.
     """
 
     content: Content
     is_error: bool = False
     error: BaseException | None = None
     value: Any = None
+    shown: bool = False
 
     @property
     def text(self) -> str:
@@ -165,47 +168,98 @@ class Toolbox:
         """Return the ``tools`` of a request. They keep their order, since another order misses the prompt cache."""
         return tuple(tool.definition() for tool in self._tools.values())
 
-    def run(self, call: ToolUseBlock, announce: Callable[[str], None] | None = None) -> Outcome:
-        """Run one call: find the tool, ask the user if needed, and make its result ready to send.
+    def shown_name(self, name: str) -> str:
+        """Return the name that people read for a name in requests."""
+        tool = self._tools.get(name)
+        return name if tool is None else tool.shown
 
-        Every failure is an error result. Raises only KeyboardInterrupt.
+    def run(self, call: ToolUseBlock, announce: Callable[[str], None] | None = None) -> Outcome:
+        """Decide about one call and run it. :meth:`decide` and :meth:`perform` do the same in two steps.
 
         Args:
             call: A call of a finished answer.
             announce: Shows the user a sentence about a decision that was not theirs.
         """
+        decided = self.decide(call)
+        if announce is not None and decided.decision is not None and decided.decision.notice:
+            announce(decided.decision.notice)
+        return self.perform(decided)
+
+    def decide(self, call: ToolUseBlock, show_call: ShowCall | None = None) -> Decided:
+        """Find the tool of one call, and ask the user if needed. Raise nothing but KeyboardInterrupt.
+
+        Args:
+            call: A call of a finished answer.
+            show_call: Shows the call before the question.
+        """
         tool = self._tools.get(call.name)
         if tool is None:
             hint = nearest(call.name, self._tools)
-            return failure(f"There is no tool {call.name}. {hint} There are: {', '.join(self._tools) or 'none'}.")
+            return Decided(
+                refusal=failure(
+                    f"There is no tool {call.name}. {hint} There are: {', '.join(self._tools) or 'none'}."
+                )
+            )
         if not call.valid:
-            return failure(
-                f"The arguments of {call.name} were no whole JSON object, so it did not run: {call.arguments}"
+            return Decided(
+                tool,
+                refusal=failure(
+                    f"The arguments of {call.name} were no whole JSON object, so it did not run: {call.arguments}"
+                ),
             )
         read = getattr(tool, "read_arguments", None)
         arguments: Mapping[str, Any] = read(call.input) if read is not None else call.input
-        note = ""
-        if self._approval is not None:
-            decision = self._approval.decide(tool, arguments)
-            if decision.notice and announce is not None:
-                announce(decision.notice)
-            if not decision.allowed:
-                return failure(decision.reason)
-            arguments, note = decision.arguments, decision.reason
-        outcome = tool.call(arguments)
-        _show_figures()
+        if self._approval is None:
+            return Decided(tool, Decision(True, arguments))
+        decision = self._approval.decide(tool, arguments, show_call)
+        is_changed = decision.allowed and dict(decision.arguments) != dict(arguments)
+        return Decided(tool, decision, is_changed, None if decision.allowed else failure(decision.reason))
+
+    def perform(self, decided: Decided) -> Outcome:
+        """Run a call, and make its result ready to send. Every failure is an error result.
+
+        Raise nothing but KeyboardInterrupt.
+        """
+        if decided.refusal is not None or decided.tool is None or decided.decision is None:
+            return decided.refusal or INTERRUPTED
+        outcome = decided.tool.call(decided.decision.arguments)
+        shown_figures = _show_figures()
         content = _sendable(outcome.content)
-        if note:
-            content = ({"type": "text", "text": note}, *content)
-        return replace(outcome, content=content)
+        if decided.decision.reason:
+            content = ({"type": "text", "text": decided.decision.reason}, *content)
+        is_shown = outcome.shown or any(outcome.value is figure for figure in shown_figures)
+        return replace(outcome, content=content, shown=is_shown)
 
 
-def _show_figures() -> None:
-    """Show the figures that a tool left open under its call. IPython itself shows them only after the cell."""
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A call about which it is decided if it runs.
+
+    Attributes:
+        tool: The tool, or None if no tool has this name.
+        decision: The decision, or None if there was nothing to decide.
+        is_changed: True if the user changed the arguments.
+        refusal: The result of a call that does not run.
+    """
+
+    tool: Tool | None = None
+    decision: Decision | None = None
+    is_changed: bool = False
+    refusal: Outcome | None = None
+
+
+def _show_figures() -> list[Any]:
+    """Show the figures that a tool left open under its call, and return them.
+
+    IPython itself shows them only after the cell.
+    """
     backend = sys.modules.get("matplotlib_inline.backend_inline")
     pyplot = sys.modules.get("matplotlib.pyplot")
-    if backend is not None and pyplot is not None and pyplot.get_fignums() and "inline" in pyplot.get_backend():
-        backend.flush_figures()
+    if backend is None or pyplot is None or not pyplot.get_fignums() or "inline" not in pyplot.get_backend():
+        return []
+    figures = [pyplot.figure(number) for number in pyplot.get_fignums()]
+    backend.flush_figures()
+    return figures
 
 
 def _sendable(content: Content) -> Content:
