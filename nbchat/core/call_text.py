@@ -16,7 +16,19 @@ from typing import Any
 from nbchat.core.plural import counted
 from nbchat.core.visible import visible, visible_line
 
-__all__ = ["CALL", "CODE_TOOLS", "call_lines", "call_text", "code_lines", "code_of", "line_count", "numbered", "shown_value", "tool_name"]
+__all__ = [
+    "CALL",
+    "CODE_TOOLS",
+    "call_lines",
+    "call_text",
+    "code_lines",
+    "code_of",
+    "line_count",
+    "numbered",
+    "shown_json",
+    "shown_value",
+    "tool_name",
+]
 
 #: The tools whose calls are shown as code, each with the argument that holds the code.
 CODE_TOOLS = {"run_python": "code"}
@@ -122,6 +134,12 @@ def numbered(code: str) -> list[str]:
 def shown_value(value: object) -> str:
     """Return a value as JSON on one line, as the user reads it before deciding."""
     return _SPACES.sub(_count_spaces, visible(json.dumps(value, ensure_ascii=False), strict=True))
+
+
+def shown_json(value: object) -> str:
+    """Return a value as JSON on several lines, as the user reads it before deciding."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    return _SPACES.sub(_count_spaces, visible(text, strict=True))
 
 
 def _value(value: object) -> str:

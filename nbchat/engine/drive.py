@@ -162,7 +162,6 @@ class Driver:
                 self.sinks.feed(result)
             raise
 
-
     def _show_call(self, call: ToolUseBlock, arguments: Mapping[str, Any], is_numbered: bool) -> bool:
         """Show a call before the user is asked about it. Return False if no view can, or if nobody can be asked."""
         name = self.toolbox.shown_name(call.name)

@@ -6,11 +6,13 @@ The notebook has the prompt as it was typed and the answer as text. It has neith
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nbchat.context.cells import Cell, Output
+from nbchat.core.call_text import CALL
 from nbchat.core.conversation import Turn
 from nbchat.core.errors import InputError, TemplateError
 from nbchat.core.messages import Message
@@ -26,8 +28,8 @@ __all__ = ["SavedTurns", "turns_of"]
 _MAGIC = "%%claude"
 #: How the HTML of every answer begins (:func:`nbchat.view.html.render.wrap_answer`).
 _ANSWER_HTML = '<div class="nbchat '
-#: How the plain text of an answer shows a call of a tool.
-_CALL = "→ "
+#: A call of a tool in the plain text of an answer, and the blank line after the call.
+_CALLS = re.compile(rf"(?:^{CALL}.*(?:\n|\Z))+\n?", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ def _answer(outputs: Iterable[Output]) -> tuple[str, str, Mapping[str, Any]] | N
     texts, status = [], "complete"
     for part in parts:
         text, status = without_marker(str(part.bundle.get("text/plain") or ""))
-        texts.append("\n".join(line for line in text.split("\n") if not line.startswith(_CALL)))
+        texts.append(_CALLS.sub("", text))
     texts = [text for text in texts if text.strip()]
     text = texts[0] if len(texts) == 1 else "\n\n".join(text.strip() for text in texts)
     about = parts[-1].metadata.get("nbchat") if parts else None

@@ -103,9 +103,7 @@ class Approval:
         """Return the policy for one tool: its own, else the turn's, else the default of its kind."""
         return tool.approve or self.policy or ("always" if tool.trusted else "ask")
 
-    def decide(
-        self, tool: ApprovedTool, arguments: Mapping[str, Any], show_call: ShowCall | None = None
-    ) -> Decision:
+    def decide(self, tool: ApprovedTool, arguments: Mapping[str, Any], show_call: ShowCall | None = None) -> Decision:
         """Decide about one call. Ask the user if the policy says so. Raise nothing but KeyboardInterrupt.
 
         Args:
@@ -324,4 +322,5 @@ def describe_call(tool: ApprovedTool, arguments: Mapping[str, Any], *, is_number
         length = f", {line_count(code):,} lines" if line_count(code) > 1 else ""
         lines = [f"    {line}" for line in (numbered(code) if is_numbered else code_lines(code))]
     lines += [f"    {tool_name(name)} = {shown_value(value)}" for name, value in rest.items()]
-    return "\n".join([f"Claude wants to run {tool_name(tool.shown)}{length}{':' if lines else ', without arguments.'}", *lines])
+    head = f"Claude wants to run {tool_name(tool.shown)}{length}{':' if lines else ', without arguments.'}"
+    return "\n".join([head, *lines])

@@ -19,7 +19,9 @@ __all__ = ["edited_arguments", "edited_lines", "read_arguments"]
 
 #: The question that each change answers.
 PROMPT = "Change a line (3: new text · 3-5: new text · +3: below line 3 · -3 deletes · undo), Enter when done: "
-_CHANGE = re.compile(r"\s*(?:(?P<insert>\+)|(?P<delete>-))?\s*(?P<first>\d+)(?:\s*-\s*(?P<last>\d+))?(?P<rest>.*)", re.S)
+_CHANGE = re.compile(
+    r"\s*(?:(?P<insert>\+)|(?P<delete>-))?\s*(?P<first>\d{1,9})(?:\s*-\s*(?P<last>\d{1,9}))?(?P<rest>.*)", re.DOTALL
+)
 _HOW = "Nothing was changed. Write the number of a line, a colon and the new line, for example 3: x = 1"
 
 

@@ -22,8 +22,8 @@ from nbchat.tools.approval import Approval, Decision, ShowCall
 
 __all__ = [
     "INTERRUPTED",
-    "Decided",
     "Content",
+    "Decided",
     "Outcome",
     "ToContent",
     "Tool",
@@ -196,9 +196,7 @@ class Toolbox:
         if tool is None:
             hint = nearest(call.name, self._tools)
             return Decided(
-                refusal=failure(
-                    f"There is no tool {call.name}. {hint} There are: {', '.join(self._tools) or 'none'}."
-                )
+                refusal=failure(f"There is no tool {call.name}. {hint} There are: {', '.join(self._tools) or 'none'}.")
             )
         if not call.valid:
             return Decided(

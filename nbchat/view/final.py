@@ -7,6 +7,7 @@ script. This module and :mod:`nbchat.view.live.widgets` are the only doors to IP
 from __future__ import annotations
 
 import logging
+import uuid
 from typing import Any
 
 from nbchat.core.chunks import StreamChunk
@@ -27,7 +28,14 @@ _STOPPED_CHARACTERS = 200_000
 
 
 class FinalView:
-    """A sink that shows the final output and nothing before the end."""
+    """A sink that shows the final output and nothing before the end.
+
+    Attributes:
+        display_id: the display id of the output.
+    """
+
+    def __init__(self) -> None:
+        self.display_id = uuid.uuid4().hex
 
     def begin(self, request: Request) -> None:
         """Show nothing."""
@@ -37,15 +45,16 @@ class FinalView:
 
     def settle(self, response: Response) -> None:
         """Show the final output."""
-        settle_output(response)
+        settle_output(response, self.display_id, is_new=True)
 
 
-def settle_output(response: Response, display_id: str | None = None) -> None:
+def settle_output(response: Response, display_id: str, *, is_new: bool = False) -> None:
     """Draw and publish the final output. If the user stops the drawing, the output is plain text.
 
     Args:
         response: the answer.
-        display_id: the output to replace. Without one, the answer becomes a new output.
+        display_id: the display id of the output.
+        is_new: the output is a new one. Otherwise the answer replaces the output that has this id.
 
     Raises:
         KeyboardInterrupt: the user stopped the drawing. The output is published.
@@ -55,8 +64,8 @@ def settle_output(response: Response, display_id: str | None = None) -> None:
         bundle = stoppable(lambda: final_bundle(response))
     except KeyboardInterrupt as stop:
         stopped, bundle = stop, _plain_bundle(response, _STOPPED)
-    if display_id or bundle:
-        publish_response(response, bundle, display_id)
+    if bundle or not is_new:
+        publish_response(response, bundle, display_id, is_new=is_new)
     if stopped is not None:
         raise stopped
 
@@ -73,26 +82,34 @@ def publish(bundle: dict[str, Any]) -> None:
     publish_display_data(bundle)
 
 
-def publish_response(response: Response, bundle: dict[str, Any], display_id: str | None = None) -> None:
+def publish_response(
+    response: Response, bundle: dict[str, Any], display_id: str | None = None, *, is_new: bool = False
+) -> None:
     """Publish the final output of an answer.
 
     Args:
         response: the answer that the metadata describes.
         bundle: the mimebundle of :func:`final_bundle`. {} empties the output with that display id.
-        display_id: the output to replace. Without one, the bundle becomes a new output.
+        display_id: the display id of the output. Without one, the bundle becomes a new output.
+        is_new: the output is a new one. Otherwise the bundle replaces the output that has this id.
     """
     from IPython.display import publish_display_data
 
-    target = {"transient": {"display_id": display_id}, "update": True} if display_id else {}
+    target: dict[str, Any] = {"transient": {"display_id": display_id}, "update": not is_new} if display_id else {}
     publish_display_data(bundle, output_metadata(response) if bundle else {}, **target)
 
 
-def final_bundle(response: Response) -> dict[str, Any]:
-    """Return the final mimebundle of an answer, or {} if there is nothing to show."""
+def final_bundle(response: Response, numbered_call: str = "") -> dict[str, Any]:
+    """Return the final mimebundle of an answer, or {} if there is nothing to show.
+
+    Args:
+        response: the answer.
+        numbered_call: as in :func:`~nbchat.view.html.render.render_response`.
+    """
     if not response.blocks and response.status == "error":
         return {}  # IPython shows the error itself right after this, and the error says it all
     try:
-        return render_response(response)
+        return dict(render_response(response, numbered_call))
     except Exception:
         # A fault in the renderer must not cost the user an answer that was paid for.
         log.exception("an answer could not be rendered and is shown as plain text")

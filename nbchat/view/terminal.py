@@ -9,12 +9,13 @@ Without a terminal (a pipe, a file, ``TERM=dumb``) the text is written as it arr
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from nbchat.core.call_text import CALL, call_lines, call_text, code_lines, code_of, numbered, tool_name
 from nbchat.core.chunks import (
     BlockStart,
     BlockStop,
@@ -22,6 +23,7 @@ from nbchat.core.chunks import (
     ResponseChunk,
     StreamChunk,
     Thinking,
+    ToolDecision,
     ToolInput,
     ToolResult,
     stands_apart,
@@ -82,6 +84,8 @@ class TerminalView:
         self._last_text = ""  # the text that was written last, without a terminal
         self._apart = False  # another block came after that text
         self._sources: dict[tuple[str, str], int] = {}
+        self._calls: dict[str, ToolUseBlock] = {}  # as they were printed, by their ids
+        self._declined: set[str] = set()  # the ids of the calls that do not run
 
     def begin(self, request: Request) -> None:
         """Show that the request is on its way."""
@@ -94,6 +98,8 @@ class TerminalView:
         """Take one chunk."""
         self._status.take(chunk, self._clock())
         self._apart = self._apart or stands_apart(chunk)
+        if isinstance(chunk, ToolDecision) and not chunk.allowed:
+            self._declined.add(chunk.tool_use_id)
         match chunk:
             case OutputText(text=text):
                 self._add_text("text", text)
@@ -104,7 +110,7 @@ class TerminalView:
             case BlockStart(block=ToolUseBlock(name=name)):
                 self._flush()
                 if self._is_terminal:
-                    self._open_kind, self._open = "call", f"{visible(name)} "
+                    self._open_kind, self._open = "call", f"{tool_name(name)} "
             case BlockStart(block=block) if block.type != "text":
                 self._flush()
             case BlockStop(block=ToolUseBlock() as call):
@@ -118,6 +124,10 @@ class TerminalView:
             case BlockStop(block=OpaqueBlock(data=data)) if note := block_note(data):
                 self._flush()
                 self._print(visible(note), "yellow")
+            case ToolDecision(text=text) if text:
+                self._print(f"  {visible(text)}", "dim")
+            case ToolResult(tool_use_id=id) if chunk.shown or id in self._declined:
+                self._flush()
             case ToolResult():
                 self._flush()
                 self._print_result([block.to_dict() for block in chunk.content], chunk.is_error)
@@ -126,6 +136,17 @@ class TerminalView:
                 # would draw over.
                 self._flush()
                 self._stop_live()
+
+    def show_call(self, id: str, name: str, arguments: Mapping[str, Any], is_numbered: bool) -> bool:
+        """Print a call that the user changed, before the question about it. Any other call is there already."""
+        if id not in self._calls:
+            return False
+        call = replace(self._calls[id], input=arguments)
+        if is_numbered and (code := code_of(call.name, arguments)) is not None:
+            self._print("\n".join(f"  {line}" for line in numbered(code)), "")
+        elif call != self._calls[id]:
+            self._print_call(call)
+        return True
 
     def settle(self, response: Response) -> None:
         """Print the rest, the sources, and how the answer ended."""
@@ -234,8 +255,25 @@ class TerminalView:
     # Text that is printed once
 
     def _print_call(self, call: ToolUseBlock) -> None:
-        arguments = visible(json.dumps(call.input, ensure_ascii=False) if call.valid else call.partial_json)
-        self._print(f"→ {visible(call.name)} {arguments}", "cyan")
+        self._calls[call.id] = call
+        if not call.valid:
+            self._print(call_lines(call.name, call.partial_json), "cyan")
+            return
+        self._print(f"{CALL}{call_text(call.name, call.input)}", "cyan")
+        if (code := code_of(call.name, call.input)) is not None:
+            self._print_code(code)
+
+    def _print_code(self, code: str) -> None:
+        """Print code as code. The user decides by this text, so nothing in it is hidden."""
+        text = "\n".join(f"    {line}" for line in code_lines(code))
+        if not self._is_terminal:
+            self._print(text, "")
+            return
+        from rich.syntax import Syntax
+
+        self._print_above(
+            Syntax(text, "python", theme="ansi_light", background_color="default", word_wrap=True), "note"
+        )
 
     def _print_result(self, content: object, is_error: bool) -> None:
         text = visible(result_text(content))

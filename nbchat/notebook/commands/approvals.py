@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbchat.core.errors import OptionError, nearest
+from nbchat.core.plural import counted
 from nbchat.core.visible import visible_line
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, Group, command
@@ -29,7 +30,7 @@ def clear(call: Call, name: str | None) -> None:
     if name is None:
         number = len(approved)
         approved.clear()
-        print(f"{number} {'approval' if number == 1 else 'approvals'} taken back; each tool is asked for again")
+        print(f"{counted(number, 'approval')} taken back; each tool is asked for again")
         return
     names = list(approved)
     if not approved.discard(name):

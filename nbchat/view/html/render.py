@@ -16,8 +16,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbchat.core.call_text import CODE_TOOLS, call_lines, call_text, code_lines, numbered, shown_json, tool_name
+from nbchat.core.chunks import ToolDecision
 from nbchat.core.fields import one_line
-from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
+from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock, joined_text
 from nbchat.core.misfit import Misfit
 from nbchat.core.visible import visible
 from nbchat.view.html.budget import Budget
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "arguments_html",
     "block_note",
+    "call_head",
     "details",
     "marker",
     "outcome_html",
@@ -55,12 +58,15 @@ __all__ = [
 MAX_RESULT_CHARACTERS = 20_000
 #: A result of one line that is not longer is shown in the head of its fold.
 SHORT_RESULT_CHARACTERS = 80
-#: The tools whose calls are shown open: their code runs in the user's own namespace.
-CODE_TOOLS = frozenset({"run_python"})
 
 
-def render_response(response: Response) -> dict[str, str]:
-    """Return the mimebundle of a finished answer: safe ``text/html``, and the Markdown as ``text/plain``."""
+def render_response(response: Response, numbered_call: str = "") -> dict[str, str]:
+    """Return the mimebundle of a finished answer: safe ``text/html``, and the Markdown as ``text/plain``.
+
+    Args:
+        response: the answer.
+        numbered_call: the id of a call whose code has numbers before its lines, because the user is editing it.
+    """
     results = tool_results(response.messages)
     blocks: Sequence[Block] = response.blocks
     misfit = isinstance(response.parsed, Misfit)
@@ -68,7 +74,8 @@ def render_response(response: Response) -> dict[str, str]:
     if table or misfit:  # the last text is the JSON of the typed answer
         last = max((at for at, block in enumerate(blocks) if block.type == "text"), default=0)
         blocks = [*blocks[:last], *map(_as_code, blocks[last : last + 1] if misfit else ()), *blocks[last + 1 :]]
-    inner = render_blocks(blocks, results) + table
+    decisions = {decision.tool_use_id: decision for decision in response.decisions}
+    inner = render_blocks(blocks, results, decisions, numbered_call) + table
     inner += files_html(response.files) + render_marker(response) + _footer(response)
     # A terminal prints the plain text as it is, for example for `_claude` on a line of its own.
     return {"text/html": wrap_answer(inner), "text/plain": visible(_plain(response))}
@@ -90,12 +97,19 @@ def wrap_answer(inner_html: str) -> str:
     return f'<div class="nbchat mathjax_ignore tex2jax_ignore">\n{inner_html}</div>'
 
 
-def render_blocks(blocks: Iterable[Block], results: Mapping[str, tuple[str, bool]]) -> str:
+def render_blocks(
+    blocks: Iterable[Block],
+    results: Mapping[str, tuple[str, bool]],
+    decisions: Mapping[str, ToolDecision] | None = None,
+    numbered_call: str = "",
+) -> str:
     """Return the HTML of the blocks of an answer, and of the sources that they cite.
 
     Args:
         blocks: the blocks.
         results: the results of their calls, from :func:`tool_results`.
+        decisions: the decisions about the calls, by the ids of the calls.
+        numbered_call: as in :func:`render_response`.
     """
     parts: list[str] = []
     sources = Sources()
@@ -111,23 +125,23 @@ def render_blocks(blocks: Iterable[Block], results: Mapping[str, tuple[str, bool
             run.close()
             parts += run.finished
             run = None
-        parts.append(_render_block(block, results, budget))
+        if isinstance(block, ToolUseBlock):
+            decision = (decisions or {}).get(block.id)
+            result, is_error = results.get(block.id, (None, False))
+            is_numbered = block.id == numbered_call
+            parts.append(render_tool_call(block, decision, result, is_error, budget, is_numbered=is_numbered))
+        else:
+            parts.append(_render_block(block, budget))
     if run is not None:
         run.close()
         parts += run.finished
     return "".join(parts) + sources.html()
 
 
-def _render_block(
-    block: ThinkingBlock | ToolUseBlock | OpaqueBlock, results: Mapping[str, tuple[str, bool]], budget: Budget
-) -> str:
+def _render_block(block: ThinkingBlock | OpaqueBlock, budget: Budget) -> str:
     match block:
         case ThinkingBlock():
             return render_thinking(block.thinking, budget=budget)
-        case ToolUseBlock():
-            result, is_error = results.get(block.id, (None, False))
-            is_open = block.name in CODE_TOOLS
-            return render_tool_call(block.name, block.arguments, result, is_error, open=is_open, budget=budget)
         case OpaqueBlock():
             return render_opaque(block.data)
 
@@ -154,27 +168,56 @@ def render_thinking(text: str, open: bool = False, budget: Budget | None = None)
 
 
 def render_tool_call(
-    name: str,
-    arguments: str,
+    call: ToolUseBlock,
+    decision: ToolDecision | None = None,
     result: str | None = None,
     is_error: bool = False,
-    open: bool = False,
     budget: Budget | None = None,
+    *,
+    is_numbered: bool = False,
 ) -> str:
-    """Return a tool call in a fold.
+    """Return a tool call in a fold. The fold of code that runs in the user's own namespace is open.
 
     Args:
-        name: the name of the tool.
-        arguments: JSON text, whole or as far as it arrived.
+        call: the call.
+        decision: the decision about the call, None while there is none.
         result: the text of the result, None while there is none.
         is_error: the tool failed.
-        open: the fold is open at first.
         budget: what the answer may still cost.
+        is_numbered: write numbers before the lines of code.
     """
-    inner = arguments_html(arguments, budget)
-    if result is not None:
+    inner = call_html(call, decision, budget, is_numbered=is_numbered)
+    # The reason of a call that did not run is in the head.
+    if result is not None and (decision is None or decision.allowed):
         inner += outcome_html(result, is_error)
-    return details(f"Tool call: {name}{' (failed)' if is_error else ''}", clean(inner), open)
+    return details(call_head(call, decision, is_error), clean(inner), call.name in CODE_TOOLS)
+
+
+def call_head(call: ToolUseBlock, decision: ToolDecision | None = None, is_error: bool = False) -> str:
+    """Return the head of the fold of a call: what was called with what, and who allowed the call.
+
+    >>> call_head(ToolUseBlock("toolu_1", "weather", {"city": "Oslo"}))
+    "Tool call: weather(city='Oslo')"
+    """
+    name = call.name if decision is None else decision.name
+    head = f"Tool call: {call_text(name, _arguments(call, decision)) if call.valid else tool_name(name)}"
+    if is_error and (decision is None or decision.allowed):
+        head += " (failed)"
+    return f"{head} · {visible(decision.text)}" if decision is not None and decision.text else head
+
+
+def call_html(
+    call: ToolUseBlock, decision: ToolDecision | None, budget: Budget | None, *, is_numbered: bool = False
+) -> str:
+    """Return the arguments with which a call runs as HTML, which the caller has to clean."""
+    if not call.valid:
+        return arguments_html(call.partial_json, budget)
+    return _fields_html(_arguments(call, decision), budget, is_numbered=is_numbered)
+
+
+def _arguments(call: ToolUseBlock, decision: ToolDecision | None) -> Mapping[str, Any]:
+    """Return the arguments with which a call runs. The user may have changed them."""
+    return call.input if decision is None or decision.arguments is None else decision.arguments
 
 
 def render_tool_result(result: str, is_error: bool = False) -> str:
@@ -233,13 +276,19 @@ def arguments_html(arguments: str, budget: Budget | None = None) -> str:
     except (ValueError, RecursionError):
         return code_html(arguments, "json") if arguments.strip() else ""
     if not isinstance(fields, dict):
-        return code_html(_json(fields), "json")
-    blocks = [
-        code_html(fields.pop(key), language, budget)
-        for key, language in _CODE_ARGUMENTS.items()
-        if isinstance(fields.get(key), str)
-    ]
-    return "".join([code_html(_json(fields), "json")] * bool(fields) + blocks)
+        return code_html(shown_json(fields), "json")
+    return _fields_html(fields, budget)
+
+
+def _fields_html(fields: Mapping[str, Any], budget: Budget | None, *, is_numbered: bool = False) -> str:
+    # The user may decide by this text, so nothing in it is hidden (nbchat.core.call_text).
+    rest, blocks = dict(fields), []
+    for key, language in _CODE_ARGUMENTS.items():
+        if isinstance(code := rest.get(key), str):
+            del rest[key]
+            lines = numbered(code) if is_numbered else code_lines(code)
+            blocks.append(code_html("\n".join(lines), "" if is_numbered else language, budget))
+    return "".join([code_html(shown_json(rest), "json")] * bool(rest) + blocks)
 
 
 def outcome_html(result: str, is_error: bool) -> str:
@@ -368,6 +417,31 @@ def _footer(response: Response) -> str:
 
 def _plain(response: Response) -> str:
     ending = marker(response.status, response.stop_reason, response.stop_details)
-    text = "\n\n".join(part for part in (response.text, neutral(files_text(response.files)), neutral(ending)) if part)
+    body = _with_calls(response)
+    text = "\n\n".join(part for part in (body, neutral(files_text(response.files)), neutral(ending)) if part)
     # Models do write half a surrogate pair now and then, which cannot be sent or saved as UTF-8.
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _with_calls(response: Response) -> str:
+    """Return the text of an answer with its calls, each in its place."""
+    if not any(isinstance(block, ToolUseBlock) for block in response.blocks):
+        return response.text
+    decisions = {decision.tool_use_id: decision for decision in response.decisions}
+    parts: list[str] = []
+    run: list[Block] = []
+    for block in response.blocks:
+        if isinstance(block, ToolUseBlock):
+            parts += [joined_text(run), _plain_call(block, decisions.get(block.id))]
+            run = []
+        else:
+            run.append(block)
+    return "\n\n".join(part for part in (*parts, joined_text(run)) if part.strip())
+
+
+def _plain_call(call: ToolUseBlock, decision: ToolDecision | None) -> str:
+    name = call.name if decision is None else decision.name
+    head, *code = call_lines(name, _arguments(call, decision) if call.valid else call.partial_json).split("\n")
+    if decision is not None and decision.text:
+        head += f" · {visible(decision.text)}"
+    return "\n".join([head, *code])

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nbchat.core.call_text import CODE_TOOLS, tool_name
 from nbchat.core.chunks import (
     BlockStart,
     BlockStop,
@@ -18,6 +19,7 @@ from nbchat.core.chunks import (
     ResponseChunk,
     StreamChunk,
     Thinking,
+    ToolDecision,
     ToolInput,
     ToolResult,
 )
@@ -25,8 +27,9 @@ from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.view.html.budget import Budget
 from nbchat.view.html.markdown import MarkdownStream
 from nbchat.view.html.render import (
-    CODE_TOOLS,
-    arguments_html,
+    call_head,
+    call_html,
+    details,
     outcome_html,
     render_opaque,
     render_tool_result,
@@ -63,6 +66,8 @@ class Parts:
         self._sources, self._budget = Sources(), Budget()
         self._open_part: Part | None = None  # the part that grows
         self._calls: dict[str, Part] = {}  # the parts of tool calls, by the id of the call
+        self._blocks: dict[str, ToolUseBlock] = {}  # the whole calls
+        self._declined: set[str] = set()  # the ids of the calls that do not run
         #: How many characters of the answer's text were taken.
         self.characters = 0
         self._line, self._line_at = "", float("-inf")
@@ -130,7 +135,7 @@ class Parts:
         match chunk:
             case BlockStart(block=ToolUseBlock() as call):
                 self._end(now)
-                head = f"Tool call: {call.name}"
+                head = f"Tool call: {tool_name(call.name)}"
                 self._open_part = self._calls[call.id] = Part(self._widgets, "call", head, open=call.name in CODE_TOOLS)
             case BlockStart(block=OpaqueBlock(data=data)) if data.get("tool_use_id") in self._calls:
                 self._end(now)
@@ -141,8 +146,11 @@ class Parts:
             case ToolInput(partial_json=text) if self._open_part is not None:
                 self._open_part.feed(text)
             case BlockStop(block=ToolUseBlock() as call) if self._open_part is not None:
-                arguments = call.arguments
-                self._open_part.segments.end(lambda: clean(arguments_html(arguments, self._budget)))
+                self._blocks[call.id] = call
+                self._open_part.segments.end(lambda: clean(call_html(call, None, self._budget)))
+                self._open_part.set_head(call_head(call))
+            case ToolDecision():
+                self._decide(chunk)
             case BlockStop(block=TextBlock(citations=citations)) if citations:
                 self._part_of("text", now).cite(self._sources, citations)
             case BlockStop(block=OpaqueBlock(data=data)):
@@ -151,6 +159,14 @@ class Parts:
                 self._end(now)  # the answer of a second try is a table of its own
             case ToolResult():
                 self._add_result(chunk.tool_use_id, [block.to_dict() for block in chunk.content], chunk.is_error, now)
+
+    def _decide(self, decision: ToolDecision) -> None:
+        """Show who allowed a call in the head of its part. The user changes no call that this view still shows."""
+        part, call = self._calls.get(decision.tool_use_id), self._blocks.get(decision.tool_use_id)
+        if not decision.allowed:
+            self._declined.add(decision.tool_use_id)
+        if part is not None and call is not None:
+            part.set_head(call_head(call, decision))
 
     def _part_of(self, kind: str, now: float, head: str = "") -> Part:
         """Return the open part if it is of that kind, else end it and return a new one."""
@@ -175,6 +191,8 @@ class Parts:
 
     def _add_result(self, id: str, content: object, is_error: bool, now: float) -> None:
         """Show a tool result in the part of its call, or alone if an earlier view has shown the call."""
+        if id in self._declined:
+            return  # the head of the call has the reason
         if (part := self._calls.get(id)) is not None:
             part.add(clean(outcome_html(result_text(content), is_error)), now)
         else:
@@ -200,13 +218,21 @@ class Part:
         self._widgets = widgets
         text = text or (PlainTextStream() if kind == "call" else MarkdownStream())
         self.segments = Segments(text, first=widgets.segments == 0)
-        self._column = widgets.fold(head, open) if head else widgets.column
+        self._column, self._head, self._shown_head, self._open = widgets.column, None, head, open
+        if head:
+            self._head, self._column = widgets.fold(head, open)
         self._values: list[Segment] = []  # the widgets of the row
 
     @property
     def due(self) -> float:
         """The time from which on the part is worth a message."""
         return self.segments.due
+
+    def set_head(self, head: str) -> None:
+        """Change the line that opens and closes the fold."""
+        if self._head is not None and head != self._shown_head:
+            self._widgets.set(self._head, details(head, "", self._open))
+            self._shown_head = head
 
     def feed(self, text: str) -> None:
         """Take some more text."""

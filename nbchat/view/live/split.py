@@ -3,26 +3,28 @@
 What a tool prints or draws belongs under its call. So when a tool is about to show something, the view
 of the turn ends with that call, as the view of a whole answer does, and the next view begins with the
 result of the call. A turn whose tools show nothing has one view, as if this module did not exist.
+
+A question about a call ends the view too: the card of the call is then a plain output, which every front
+end shows, above the question. The answer goes into this output.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
-from nbchat.core.chunks import ResponseChunk, StreamChunk, ToolResult
-from nbchat.core.messages import Block, Message, OpaqueBlock, ToolUseBlock, joined_text
+from nbchat.core.chunks import ResponseChunk, StreamChunk, ToolDecision, ToolResult
+from nbchat.core.messages import Block, Message, OpaqueBlock, joined_text
 from nbchat.core.parser import ChatStreamParser, events_of
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
 from nbchat.core.stopping import unstoppable
-from nbchat.view.final import FinalView
+from nbchat.view.final import FinalView, final_bundle, publish_response
 from nbchat.view.live.view import DRAWING_THREAD
 
 __all__ = ["OutputHook", "SplitView"]
@@ -33,11 +35,26 @@ OutputHook: TypeAlias = Callable[[Callable[[], None]], AbstractContextManager[No
 """Returns a context manager that calls a function before each output inside, in the thread of the output."""
 
 
+@dataclass(slots=True)
+class Card:
+    """The output of a view that ended with a call, which runs now or waits for the user's answer.
+
+    Attributes:
+        display_id: the display id of the output.
+        response: the part of the answer that the output shows.
+        is_last: True until another output came after this one.
+    """
+
+    display_id: str
+    response: Response
+    is_last: bool = True
+
+
 class SplitView:
     """A sink that shows one turn in one view or several.
 
     Args:
-        view: makes a view. The first one is made now.
+        view: makes a view, whose ``display_id`` is that of its output after the end. The first one is made now.
         hook: calls a function before a tool shows something.
     """
 
@@ -53,6 +70,9 @@ class SplitView:
         self._result_before: list[Block] = []  # the result that the view begins with: its call is in the view before
         self._blocks_shown = 0  # the number of blocks in the views that ended
         self._calls: list[str] = []  # the ids of the calls without a result
+        self._decisions: dict[str, ToolDecision] = {}  # by the ids of the calls
+        self._card: Card | None = None  # of the view that ended
+        self._publishes = False  # this sink itself shows an output now
 
     def begin(self, request: Request) -> None:
         """Begin the first view."""
@@ -64,6 +84,9 @@ class SplitView:
         """Give one chunk to the view. While tools run, watch what they show."""
         if isinstance(chunk, ToolResult):
             self._add_result(chunk)
+            return
+        if isinstance(chunk, ToolDecision):
+            self._decide(chunk)
             return
         if self._view is not None:
             self._view.feed(chunk)
@@ -80,8 +103,55 @@ class SplitView:
             blocks = (*self._result_before, *response.blocks[self._blocks_shown :])
             # An error without blocks shows no output. A complete response without any would show an empty box.
             status = "error" if not blocks and response.status == "complete" else response.status
-            response = replace(response, blocks=blocks, text=_plain_text(blocks), status=status)
+            response = replace(response, blocks=blocks, text=joined_text(blocks), status=status)
         (self._view or FinalView()).settle(response)
+
+    def show_call(self, id: str, name: str, arguments: Mapping[str, Any], is_numbered: bool) -> bool:
+        """Show the call above the question about it, with the arguments with which it would run.
+
+        Args:
+            id: the id of the call.
+            name: the name of the tool that people read.
+            arguments: the arguments.
+            is_numbered: write numbers before the lines of code.
+        """
+        return unstoppable(lambda: self._show_call(id, name, arguments, is_numbered))
+
+    def _show_call(self, id: str, name: str, arguments: Mapping[str, Any], is_numbered: bool) -> bool:
+        with self._lock:
+            self._decisions[id] = ToolDecision(id, name, True, "", arguments)
+            if self._view is not None:
+                self._settle_view()
+            else:
+                self._update_card(id if is_numbered else "")
+            return self._card is not None
+
+    def _decide(self, decision: ToolDecision) -> None:
+        """Show the decision about a call in its card."""
+        with self._lock:
+            self._decisions[decision.tool_use_id] = decision
+            if self._view is not None:
+                self._view.feed(decision)
+            else:
+                unstoppable(self._update_card)
+
+    def _update_card(self, numbered_call: str = "") -> None:
+        """Show the card again, with the decisions and the results that came since."""
+        if self._card is None:
+            return
+        card = self._card
+        card.response = replace(card.response, decisions=tuple(self._decisions.values()))
+        with self._publishing():
+            publish_response(card.response, final_bundle(card.response, numbered_call), card.display_id)
+
+    @contextlib.contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """Mark the outputs inside as those of this sink."""
+        outer, self._publishes = self._publishes, True
+        try:
+            yield
+        finally:
+            self._publishes = outer
 
     def _end_view(self) -> None:
         """End the view with the call that runs, because a tool is about to show something."""
@@ -92,8 +162,12 @@ class SplitView:
         if threading.current_thread().name == DRAWING_THREAD:
             return  # the view itself shows something
         with self._lock:
+            if self._publishes:
+                return
             view, self._view = self._view, None
             if view is None:
+                if self._card is not None:
+                    self._card.is_last = False
                 return
             ids = [getattr(block, "id", None) for block in self._blocks]
             end = ids.index(self._calls[0]) + 1 if self._calls else len(ids)
@@ -101,8 +175,13 @@ class SplitView:
             self._blocks, self._result_before = self._blocks[end:], []
             self._blocks_shown += end
             messages = (Message("assistant", blocks), Message("user", tuple(self._results)))
+            decisions = tuple(self._decisions.values())
+            response = Response(joined_text(blocks), blocks=blocks, messages=messages, decisions=decisions)
             try:
-                view.settle(Response(_plain_text(blocks), blocks=blocks, messages=messages))
+                with self._publishing():
+                    view.settle(response)
+                if display_id := getattr(view, "display_id", ""):
+                    self._card = Card(display_id, response)
             except Exception:
                 # This runs inside the tool's own print: an error here would look like the tool's.
                 log.warning("a part of the answer could not be shown", exc_info=True)
@@ -117,16 +196,36 @@ class SplitView:
                 self._results.append(OpaqueBlock({**data, "tool_use_id": chunk.tool_use_id}))
                 self._view.feed(chunk)
             else:
-                self._result_before = [OpaqueBlock(data)]
-                self._view = self._new_view()
-                if self._request is not None:
-                    self._view.begin(self._request)
-                self._view.feed(replace(chunk, tool_use_id=""))
-                # The calls that have not run yet were shown by no view so far.
-                for other in _chunks_of(self._blocks):
-                    self._view.feed(other)
+                self._begin_view_after(chunk, data)
         if not self._calls:
             self._hooked.close()
+
+    def _begin_view_after(self, chunk: ToolResult, data: Mapping[str, Any]) -> None:
+        """Begin the view after a call, with the result of the call if nothing has shown the result yet."""
+        decision = self._decisions.get(chunk.tool_use_id)
+        is_declined = decision is not None and not decision.allowed
+        self._result_before = []
+        if is_declined or (chunk.shown and not (self._card is not None and self._card.is_last)):
+            pass  # the card has the reason, or the outputs of the tool are the result
+        elif self._card is not None and self._card.is_last:
+            self._add_to_card(OpaqueBlock({**data, "tool_use_id": chunk.tool_use_id}))
+        else:
+            self._result_before = [OpaqueBlock(data)]
+        self._card = None
+        self._view = self._new_view()
+        if self._request is not None:
+            self._view.begin(self._request)
+        if self._result_before:
+            self._view.feed(replace(chunk, tool_use_id=""))
+        # The calls that have not run yet were shown by no view so far.
+        for other in _chunks_of(self._blocks):
+            self._view.feed(other)
+
+    def _add_to_card(self, result: OpaqueBlock) -> None:
+        assert self._card is not None
+        card = self._card
+        card.response = replace(card.response, messages=(*card.response.messages, Message("user", (result,))))
+        unstoppable(self._update_card)
 
 
 def _chunks_of(blocks: Sequence[Block]) -> list[StreamChunk]:
@@ -134,16 +233,3 @@ def _chunks_of(blocks: Sequence[Block]) -> list[StreamChunk]:
     parser = ChatStreamParser()
     chunks = map(parser.feed, events_of({"type": "message", "content": [block.to_dict() for block in blocks]}))
     return [chunk for chunk in chunks if chunk is not None and not isinstance(chunk, ResponseChunk)]
-
-
-def _plain_text(blocks: Sequence[Block]) -> str:
-    """Return one part of a turn as plain text: the text, then the calls."""
-    text = joined_text(blocks)
-    calls = [f"→ {block.name}({_arguments(block)})" for block in blocks if isinstance(block, ToolUseBlock)]
-    return "\n\n".join([*([text] if text.strip() else []), *calls])
-
-
-def _arguments(call: ToolUseBlock) -> str:
-    if not call.valid:
-        return call.partial_json
-    return ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.input.items())

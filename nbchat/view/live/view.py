@@ -23,6 +23,7 @@ import contextvars
 import logging
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 
@@ -77,6 +78,9 @@ class LiveView:
         typed: the text is the JSON of a typed answer, and is shown as a table.
         display_id: an output that the box replaces; by default the box is a new output.
         clock: returns the time in seconds, and never goes back.
+
+    Attributes:
+        display_id: the display id of the final output.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class LiveView:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock, self._typed, self._replaces = clock, typed, display_id
+        self.display_id = display_id or uuid.uuid4().hex
         self._status = Status(clock(), cost)
         self._rate = RateLimit()
         self._pending: deque[StreamChunk] = deque()
@@ -131,10 +136,11 @@ class LiveView:
         if self._thread is not None:
             self._thread.join(LAST_DRAWING_WAIT_S)
         widgets = self._widgets
-        display_id = widgets.display_id if widgets is not None and widgets.shown else self._replaces
+        shown = widgets.display_id if widgets is not None and widgets.shown else self._replaces
+        self.display_id = shown or self.display_id
         try:
             # The box stays until the final output replaces it, or the page would jump.
-            settle_output(response, display_id)
+            settle_output(response, self.display_id, is_new=shown is None)
         finally:
             # Whatever happens, no widget may stay: a saved notebook would show it as dead.
             if widgets is not None:

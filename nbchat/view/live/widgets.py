@@ -128,11 +128,12 @@ class WidgetBox:
         role = ' role="status"' if announced else ""
         self.set(self._status, wrap_segment(f'<div class="nbchat-status"{role}>{escape(line)}</div>', False))
 
-    def fold(self, head: str, open: bool = False) -> Column:
-        """Add a fold at the end, and return the column inside it. The head opens and closes the fold."""
-        box = self.box((self._html(details(head, "", open)),), ("nbchat-fold",))
+    def fold(self, head: str, open: bool = False) -> tuple[Segment, Column]:
+        """Add a fold at the end, and return its head and the column inside it. The head opens and closes the fold."""
+        segment = self._html(details(head, "", open))
+        box = self.box((segment,), ("nbchat-fold",))
         self.column.put(box)
-        return Column(self, box)
+        return segment, Column(self, box)
 
     def show(self) -> None:
         """Display the box, once."""
