@@ -137,23 +137,150 @@ def test_edit_takes_new_arguments_and_tells_the_model():
     assert outcome.content[0]["text"] == '(The user changed the arguments before it ran: {"path": "b.txt"})'
     assert outcome.content[1]["text"] == "done"
     assert 'path = "b.txt"' in keyboard.prompts[-1]
+    assert "Run files.read(path='b.txt'), as edited? " in keyboard.prompts[-1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "arguments"),
+    [
+        (["path='b.txt'", ""], {"path": "b.txt", "n": 1}),
+        (["n = 2", 'path="c"', ""], {"path": "c", "n": 2}),
+        (["tags=['a', 1]", "deep=true", ""], {"path": "a.txt", "n": 1, "tags": ["a", 1], "deep": True}),
+        ([""], {"path": "a.txt", "n": 1}),
+    ],
+)
+def test_arguments_are_changed_one_by_one(answers, arguments):
+    tool = Probe()
+    outcome = Toolbox([tool], Approval(None, Keyboard("e", *answers, "y"))).run(call(path="a.txt", n=1))
+    assert tool.calls == [arguments]
+    assert outcome.content[0]["text"].startswith("(The user changed") == (len(answers) > 1)
+
+
+@pytest.mark.parametrize("answer", ["path", "path=b.txt", "=1", "path={1, 2}", "path=open('x')"])
+def test_an_argument_that_cannot_be_read_changes_nothing(answer):
+    tool, keyboard = Probe(), Keyboard("e", answer, "", "y")
+    Toolbox([tool], Approval(None, keyboard)).run(call(path="a.txt"))
+    assert tool.calls == [{"path": "a.txt"}]
+    assert "Nothing was changed" in keyboard.prompts[2]
 
 
 def test_an_edit_that_is_not_a_json_object_changes_nothing():
-    tool, keyboard = Probe(), Keyboard("edit", "{oops", "e", "[1]", "e", "", "y")
+    tool, keyboard = Probe(), Keyboard("edit", "{oops", "{1: 2}", "", "y")
     outcome = Toolbox([tool], Approval(None, keyboard)).run(call(path="a.txt"))
     assert tool.calls == [{"path": "a.txt"}]
     assert len(outcome.content) == 1
     assert "not JSON" in keyboard.prompts[2]
-    assert "not a JSON object" in keyboard.prompts[4]
+    assert "not JSON" in keyboard.prompts[3]
 
 
-def test_code_is_edited_as_code():
-    tool = Probe("run_python", "run_python", code="code")
-    keyboard = Keyboard("e", "import math", "print(math.pi)", "", "y")
-    Toolbox([tool], Approval(None, keyboard)).run(call("run_python", code="print(3.14)"))
-    assert tool.calls == [{"code": "import math\nprint(math.pi)"}]
-    assert "    print(3.14)" in keyboard.prompts[0]
+CODE = "import math\n\n\ndef area(r):\n    return 3 * r\n\nprint(area(2))"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (["5:     return math.pi * r"], CODE.replace("3 * r", "math.pi * r")),
+        (["4-5: area = 3"], CODE.replace("def area(r):\n    return 3 * r", "area = 3")),
+        (["+1: r = 2", "+0: # first"], CODE.replace("import math", "# first\nimport math\nr = 2")),
+        (["-2-3", "-1"], CODE.removeprefix("import math\n\n\n")),
+        (["7:"], CODE.replace("print(area(2))", "")),
+        (["1: broken", "undo", "+7: print(1)"], CODE + "\nprint(1)"),
+        (["1: x", "undo"], CODE),
+        ([], CODE),
+    ],
+)
+def test_code_is_edited_line_by_line_from_claudes_code(changes, code):
+    """Code with blank lines can be edited and typed. The numbered code is shown after each change."""
+    tool, keyboard = Probe("run_python", "run_python", code="code"), Keyboard("e", *changes, "", "y")
+    Toolbox([tool], Approval(None, keyboard)).run(call("run_python", code=CODE))
+    assert tool.calls == [{"code": code}]
+    assert "    5      return 3 * r\n" in keyboard.prompts[1]
+    assert keyboard.prompts[1].endswith(
+        "Change a line (3: new text · 3-5: new text · +3: below line 3 · -3 deletes · undo), Enter when done: "
+    )
+    assert (", as edited? " in keyboard.prompts[-1]) == (code != CODE)
+
+
+@pytest.mark.parametrize(
+    "answer", ["print(3)", "8: x", "0: x", "5-4: x", "-1: x", "+1-2: x", "5", "undo", "99999999999: x"]
+)
+def test_a_change_that_is_none_changes_nothing(answer):
+    tool, keyboard = Probe("run_python", "run_python", code="code"), Keyboard("e", answer, "", "y")
+    Toolbox([tool], Approval(None, keyboard)).run(call("run_python", code=CODE))
+    assert tool.calls == [{"code": CODE}]
+    assert keyboard.prompts[2].startswith("Noth")
+
+
+def test_an_editor_begins_with_the_text_of_the_call():
+    seen, texts = [], iter(["x = 1\n\ny", "{oops", '{"path": "b"}'])
+
+    def edit(text, language):
+        seen.append((text, language))
+        return next(texts)
+
+    code, function = Probe("run_python", "run_python", code="code"), Probe()
+    Toolbox([code], Approval(None, Keyboard("e", "y"), edit=edit)).run(call("run_python", code=CODE))
+    assert code.calls == [{"code": "x = 1\n\ny"}]
+    Toolbox([function], Approval(None, Keyboard("e", "y"), edit=edit)).run(call(path="a"))
+    assert function.calls == [{"path": "b"}]
+    assert seen == [(CODE, "python"), ('{\n  "path": "a"\n}', "json"), ("{oops", "json")]
+
+
+def texts_of(approval: Approval, tool: Probe, **arguments: Any) -> str:
+    return approval.decide(tool, arguments).text
+
+
+def test_each_decision_has_a_line():
+    """The line says who decided, and for what and how long."""
+    tool, named, remembered = Probe(), Probe(trusted=True), Permissions()
+    own = Probe(approve="always")
+    kept = Approval(None, Keyboard("y", "a"), remembered=remembered, place="this notebook")
+    assert texts_of(kept, tool) == "allowed"
+    assert texts_of(kept, tool) == "allowed always for files.read in this notebook"
+    assert texts_of(kept, tool) == "allowed always for files.read in this notebook"
+    assert texts_of(kept, named) == ""
+    assert texts_of(kept, own) == "run without asking (approve='always')"
+    assert texts_of(Approval("always"), tool) == "run without asking (--approve always)"
+    assert texts_of(Approval("never"), tool) == "declined: --approve never"
+    assert texts_of(Approval(None, Keyboard("n")), tool) == "declined"
+    assert texts_of(Approval(None, Keyboard("n not\x1b[2Jnow")), tool) == "declined: not\\x1b[2Jnow"
+    assert texts_of(Approval(None, Keyboard("?", "?", "?")), tool) == "declined: no clear answer"
+    assert texts_of(Approval(None, Keyboard("e", '{"a": 1}', "y")), tool) == "allowed as edited"
+    assert texts_of(Approval("ask", Keyboard("a"), remembered=remembered), tool).startswith("allowed once")
+    assert "nobody can type an answer here (EOFError). Allow it with --approve always." in texts_of(Approval(), tool)
+
+
+@pytest.mark.parametrize(
+    ("place", "duration"), [("this notebook", "until the kernel ends"), ("this session", "until it ends")]
+)
+def test_the_question_names_what_runs_and_how_long_always_holds(place, duration):
+    keyboard = Keyboard("n", "n", "n")
+    code = Probe("run_python", "run_python", code="code")
+    approval = Approval(None, keyboard, lambda text: None, place=place)
+    approval.decide(code, {"code": CODE})
+    approval.decide(code, {"code": "\nx\n"})
+    approval.decide(Probe(), {"path": "a\u202e" + "b" * 500, "n": 1})
+    choices = "? [y]es, [n]o, [e]dit, [a]lways ({}, in " + f"{place} {duration}): "
+    assert keyboard.prompts[0] == "Run 7 lines of Python" + choices.format("run_python")
+    assert keyboard.prompts[1] == "Run 1 line of Python" + choices.format("run_python")
+    assert keyboard.prompts[2].startswith("Run files.read(path='a\\u202ebbb")
+    assert keyboard.prompts[2].endswith("bb', n=1)" + choices.format("files.read"))
+    assert len(keyboard.prompts[2]) < 220
+
+
+def test_the_call_is_shown_by_the_view_and_printed_only_without_one():
+    shown, printed = [], []
+
+    def show_call(arguments, is_numbered):
+        shown.append((dict(arguments), is_numbered))
+        return True
+
+    approval = Approval(None, Keyboard("e", "1: y", "", "y"), printed.append)
+    approval.decide(Probe("run_python", "run_python", code="code"), {"code": "x"}, show_call)
+    assert shown == [({"code": "x"}, False), ({"code": "x"}, True), ({"code": "y"}, True), ({"code": "y"}, False)]
+    assert printed == []
+    Approval(None, Keyboard("y"), printed.append).decide(Probe(), {"a": 1}, lambda arguments, is_numbered: False)
+    assert printed == ["Claude wants to run files.read:\n    a = 1"]
 
 
 def test_an_unclear_answer_is_asked_again_and_then_is_no():
@@ -203,7 +330,9 @@ def test_an_interrupt_while_asking_is_raised():
 def test_the_prompt_is_one_line_if_the_call_can_be_shown_above_it():
     shown, keyboard = [], Keyboard("y")
     Toolbox([Probe()], Approval(None, keyboard, shown.append)).run(call(path="a\nb"))
-    assert keyboard.prompts == ["Run files.read? [y]es, [n]o, [a]lways, [e]dit: "]
+    assert keyboard.prompts == [
+        "Run files.read(path='a\\nb')? [y]es, [n]o, [e]dit, [a]lways (files.read, in this session until it ends): "
+    ]
     assert shown == ['Claude wants to run files.read:\n    path = "a\\nb"']
 
 
@@ -358,7 +487,6 @@ def test_always_in_answer_to_an_explicit_ask_is_a_yes_and_allows_nothing_later()
     box = Toolbox([tool], Approval("ask", keyboard, remembered=allowed))
     assert not box.run(call()).is_error
     assert box.run(call()).is_error
-    assert "asked for again" in keyboard.prompts[1]
     assert not allowed
 
 
@@ -384,8 +512,9 @@ def test_a_crafted_name_is_one_short_line_in_quotes():
     shown, keyboard = [], Keyboard("n")
     Toolbox([evil], Approval(None, keyboard, shown.append)).run(call())
     assert keyboard.prompts[0].startswith('Run "other.delete: y\\nRun files.list\\u200b\\u200b\\u200b ')
-    assert keyboard.prompts[0].endswith('xxx"? [y]es, [n]o, [a]lways, [e]dit: ')
-    assert len(keyboard.prompts[0]) < 140
+    assert 'xxx"()? [y]es, [n]o, [e]dit, [a]lways ("other.delete' in keyboard.prompts[0]
+    assert len(keyboard.prompts[0]) < 280
+    assert "\n" not in keyboard.prompts[0]
     assert len(shown[0].splitlines()) == 1
     assert len(shown[0]) < 140
 
@@ -414,7 +543,7 @@ def test_long_runs_of_blank_lines_and_spaces_are_counted():
     assert header == "Claude wants to run files.read, 405 lines:"
     assert lines == [
         "    a = 1",
-        "  [401 blank lines]",
+        "    [401 blank lines]",
         "    os.remove(p)",
         "    ",
         "    b = 2[300 spaces]; os.remove(q)",

@@ -197,7 +197,7 @@ def test_an_interrupt_shows_what_arrived_and_says_so(page):
 
 
 def test_thinking_and_tools_are_in_folds(page):
-    """The head of a fold is sent once, so that an open fold stays open. The content comes after the head."""
+    """The head of a call is sent again with its arguments. No other head is, because an open fold would close."""
     view = begun()
     view.feed(BlockStart(0, ThinkingBlock("")))
     view.feed(Thinking(0, "Let me think."))
@@ -213,7 +213,13 @@ def test_thinking_and_tools_are_in_folds(page):
     assert html.count("nbchat-fold") >= 2
     order = [
         html.index(part)
-        for part in ("Thinking</summary>", "Let me think.", "add</summary>", '"b"<span class="p">: ', "3 it is")
+        for part in (
+            "Thinking</summary>",
+            "Let me think.",
+            "add(a=1, b=2)</summary>",
+            '"b"<span class="p">: ',
+            "3 it is",
+        )
     ]
     assert order == sorted(order)
     view.feed(OutputText(0, "Three."))
@@ -221,7 +227,7 @@ def test_thinking_and_tools_are_in_folds(page):
     assert html.index("3 it is") < html.index("Three.")
     heads = [data for kind, data in page.log if kind == "comm_open" and "<summary>" in str(data)]
     updated = [data for kind, data in page.log if kind == "comm_msg" and "<summary>" in str(data)]
-    assert (len(heads), len(updated)) == (2, 0)
+    assert (len(heads), len(updated)) == (2, 1)
     view.settle(answer())
 
 
@@ -390,7 +396,7 @@ def parts_on(lines: list[str], values: list[str]) -> Any:
         show=lambda: None,
         set_status=lambda line, announced: lines.append(line),
         column=column,
-        fold=lambda head, open=False: column,
+        fold=lambda head, open=False: ("head", column),
         set=lambda widget, value: values.append(value),
     )
     status = Status(0.0)
@@ -423,7 +429,7 @@ def test_the_code_of_calls_is_in_the_budget_of_slow_blocks(monkeypatch: pytest.M
     tried.clear()
     html = final.final_bundle(Response(blocks[0].text, blocks=blocks))["text/html"]
     assert len(tried) == MAX_SLOW_BLOCKS
-    assert html.count("x = 1") == 10
+    assert html.count("x = 1") == 19  # with the heads of the calls
 
 
 def test_an_update_takes_what_it_shows_and_leaves_the_rest():

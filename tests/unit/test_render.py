@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from markdown_it import MarkdownIt
 from markup import MACROS, audit, sources_html
 from payloads import PAYLOADS, armed
 
+from nbchat.core.chunks import ToolDecision
 from nbchat.core.messages import Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.core.response import Response
 from nbchat.view.html import markdown, safe
@@ -177,7 +179,12 @@ def test_payload_is_inert(name: str, text: str) -> None:
     for before in ("", "word ", "- ", "> ", "| a |\n|---|\n| "):
         audit(render_markdown(before + text))
     cited = {"type": "web_search_result_location", "url": text, "title": text, "cited_text": text}
-    audit(wrap_answer(details(text, render_thinking(text)) + render_tool_call(text, text, text, True)))
+    audit(
+        wrap_answer(
+            details(text, render_thinking(text))
+            + render_tool_call(ToolUseBlock(text, text, {}, text), None, text, True)
+        )
+    )
     audit(sources_html([cited, {"type": "page_location", "document_title": text, "cited_text": text}]))
     call = ToolUseBlock("t", text, {"code": text, "x": [text]})
     blocks = (TextBlock(text, (cited,)), ThinkingBlock(text), call, OpaqueBlock({"type": text, text: text}))
@@ -378,9 +385,9 @@ def test_thinking_is_markdown_or_nothing() -> None:
 
 def test_tool_call_card() -> None:
     """A card has the arguments, code as code, and the result or the error."""
-    card = render_tool_call("run", '{"code": "x = 1\\ny", "n": 2}', "out\n\nput", False)
+    card = render_tool_call(ToolUseBlock("t1", "run", {"code": "x = 1\ny", "n": 2}), None, "out\n\nput")
     assert card == (
-        "<details>\n<summary>Tool call: run</summary>\n"
+        "<details>\n<summary>Tool call: run(code='x = 1\\ny', n=2)</summary>\n"
         + code(
             '<span class="p">{&#10;  </span>"n"<span class="p">: </span>'
             '<span class="mi">2&#10;</span><span class="p">}</span>'
@@ -391,11 +398,50 @@ def test_tool_call_card() -> None:
         + code("out&#10;&#10;put")
         + "\n</details>\n"
     )
-    assert "<p>Error</p>" in render_tool_call("run", "{}", "bad", True)
-    assert "(failed)" in render_tool_call("run", "{}", "bad", True)
-    assert "Result" not in render_tool_call("run", "{}", None)
-    assert "&quot;co" in render_tool_call("run", '{"co', None).replace('"co', "&quot;co")
-    assert "… 5,000 more characters" in render_tool_call("run", "{}", "x" * 25_000)
+    run = ToolUseBlock("t1", "run", {})
+    assert "<p>Error</p>" in render_tool_call(run, None, "bad", True)
+    assert "<summary>Tool call: run() (failed)</summary>" in render_tool_call(run, None, "bad", True)
+    assert "Result" not in render_tool_call(run)
+    assert '"co' in render_tool_call(ToolUseBlock("t1", "run", {}, '{"co'))
+    assert "… 5,000 more characters" in render_tool_call(run, None, "x" * 25_000)
+
+
+def test_the_decision_stands_in_the_head_of_the_card() -> None:
+    """The head has one spelling of the name. The code is the one that ran. A declined call shows no error."""
+    call = ToolUseBlock("t1", "files__read", {"path": "a.txt"})
+    allowed = ToolDecision("t1", "files.read", True, "allowed as edited", {"path": "b.txt"})
+    card = render_tool_call(call, allowed, "text")
+    assert "<summary>Tool call: files.read(path='b.txt') · allowed as edited</summary>" in card
+    assert "a.txt" not in card
+    declined = ToolDecision("t1", "files.read", False, "declined: not <b>now")
+    card = render_tool_call(call, declined, "The user did not allow this call of files.read.", True)
+    assert "<summary>Tool call: files.read(path='a.txt') · declined: not &lt;b&gt;now</summary>" in card
+    assert "Error" not in card
+    assert "failed" not in card
+    assert "did not allow" not in card
+
+
+def test_code_on_a_card_hides_nothing() -> None:
+    """The user decides by the card, so hidden characters are escapes and long runs of nothing are counted."""
+    code = "a = 1 # \u202e\r#" + "\n" * 101 + "b = 2" + " " * 100 + "; c = 3"
+    card = render_tool_call(ToolUseBlock("t1", "run_python", {"code": code}))
+    for part in ("\\u202e\\r", "[100 blank lines]", "[100 spaces]", "Tool call: run_python(102 lines)"):
+        assert part in re.sub("<[^>]*>", "", card), part
+    assert card.startswith('<details open="">')
+    values = render_tool_call(ToolUseBlock("t1", "read", {"path": "\u202ea\u200b" + " " * 100}))
+    for part in ("\\u202ea\\u200b", "[100 spaces]"):
+        assert part in values
+
+
+def test_plain_text_has_the_calls_and_the_decisions() -> None:
+    """They are in their places among the text, with code as lines of code."""
+    code = ToolUseBlock("t2", "run_python", {"code": "x = 1\n\nx"})
+    blocks = (TextBlock("Look:"), ToolUseBlock("t1", "weather", {"city": "Oslo"}), code, TextBlock("Done."))
+    decisions = (ToolDecision("t1", "weather", True), ToolDecision("t2", "run_python", False, "declined: no"))
+    plain = render_response(Response("Look:\n\nDone.", blocks=blocks, decisions=decisions))["text/plain"]
+    assert plain == (
+        "Look:\n\n→ weather(city='Oslo')\n\n→ run_python(3 lines) · declined: no\n→     x = 1\n→     \n→     x\n\nDone."
+    )
 
 
 def test_citations_number_their_sources() -> None:
@@ -520,11 +566,11 @@ def test_a_whole_answer() -> None:
     blocks = tuple(block for message in messages if message.role == "assistant" for block in message.content)
     text = "Let me *see*.\n\nIt is **2**."
     bundle = render_response(Response(text=text, blocks=blocks, messages=messages))
-    assert bundle["text/plain"] == text
+    assert bundle["text/plain"] == "Let me *see*.\n\n→ add(a=1)\n\nIt is **2**."
     assert bundle["text/html"] == wrap_answer(
         render_thinking("hm")
         + "<p>Let me <em>see</em>.</p>\n"
-        + render_tool_call("add", call.arguments, "2")
+        + render_tool_call(call, None, "2")
         + "<p>It is <strong>2</strong>.</p>\n"
     )
     audit(bundle["text/html"])

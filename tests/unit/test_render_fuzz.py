@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from markup import audit, sources_html
 from payloads import PAYLOADS
 
+from nbchat.core.messages import ToolUseBlock
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
 from nbchat.view.html.parser import markdown_parser
 from nbchat.view.html.render import details, render_thinking, render_tool_call
@@ -130,7 +131,7 @@ def test_only_what_is_allowed_comes_out(text: str) -> None:
 def test_all_parts_are_safe(text: str, other: str, flag: bool) -> None:
     """So it is with every part of an answer, whatever is hostile in it."""
     audit(render_thinking(text))
-    audit(render_tool_call(text, other, text if flag else None, flag))
+    audit(render_tool_call(ToolUseBlock("t1", text, {text: other, "code": other}), None, text if flag else None, flag))
     audit(details(text, render_markdown(other), flag))
     audit(sources_html([{"type": "web_search_result_location", "url": text, "title": other, "cited_text": text}]))
 

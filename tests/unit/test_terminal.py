@@ -199,9 +199,7 @@ def test_thinking_tools_and_results_are_shown_in_order():
     view.feed(OutputText(0, "It is three."))
     view.settle(Response(text="It is three.", status="interrupted"))
     shown = screen.text()
-    order = [
-        shown.index(part) for part in ("I need a tool.", '→ add {"a": 1}', "← three", "It is three.", "[interrupted]")
-    ]
+    order = [shown.index(part) for part in ("I need a tool.", "→ add(a=1)", "← three", "It is three.", "[interrupted]")]
     assert order == sorted(order)
 
 
@@ -353,7 +351,7 @@ def test_without_a_terminal_tools_have_lines_of_their_own():
     view.feed(ToolResult("t1", (TextBlock("a cat"),)))
     view.feed(OutputText(0, "A cat."))
     view.settle(Response(text="", status="incomplete"))
-    assert file.getvalue() == 'I look.\n→ look {"at": 1}\n← a cat\nA cat.\n[the answer broke off]\n'
+    assert file.getvalue() == "I look.\n→ look(at=1)\n← a cat\nA cat.\n[the answer broke off]\n"
 
 
 PIECES = st.lists(
