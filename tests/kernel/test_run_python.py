@@ -292,7 +292,9 @@ tell(box.run(ToolUseBlock("toolu_1", "run_python", {"code": "ran = 'as asked'"})
 def test_the_user_is_asked_by_the_front_end(kernel):
     ran = kernel.execute("ran = None\n" + ASK, typed=["y"])
     assert ran.stdout == "Claude wants to run run_python:\n    ran = 'as asked'\n"
-    assert ran.cell.questions == ["Run run_python? [y]es, [n]o, [a]lways, [e]dit: "]
+    assert ran.cell.questions == [
+        "Run 1 line of Python? [y]es, [n]o, [e]dit, [a]lways (run_python, in this session until it ends): "
+    ]
     assert not ran.told["is_error"]
     assert kernel.execute("assert ran == 'as asked'").reply["status"] == "ok"
 
@@ -302,7 +304,7 @@ def test_no_and_an_edit_by_the_front_end(kernel):
     assert ran.told["is_error"]
     assert "They say: not now" in ran.text
     assert kernel.execute("assert ran is None").reply["status"] == "ok"
-    ran = kernel.execute("ran = None\n" + ASK, typed=["e", "ran = 'edited'", "", "y"])
+    ran = kernel.execute("ran = None\n" + ASK, typed=["e", "1: ran = 'edited'", "", "y"])
     assert "The user changed the arguments" in ran.text
     assert kernel.execute("assert ran == 'edited'").reply["status"] == "ok"
 

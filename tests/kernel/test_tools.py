@@ -66,6 +66,11 @@ def shown(cell: Cell) -> list[tuple[str, str]]:
     return [one for one in found if one[1] or one[0] in ("answer", "figure")]
 
 
+def question(what: str, tool: str = "run_python") -> str:
+    """Return the question about a call."""
+    return f"Run {what}? [y]es, [n]o, [e]dit, [a]lways ({tool}, in this notebook until the kernel ends): "
+
+
 # A live view and what nbclient gets: with the id of a cell, and without.
 LIVE_AND_NOT = pytest.mark.parametrize("cell_id", ["a-cell", None], ids=["live", "unattended"])
 
@@ -76,10 +81,10 @@ def test_a_turn_whose_tools_show_nothing_is_one_output(kernel: Kernel, cell_id: 
     kernel.run('_ = script(["Let me see.", {"tool": "product", "input": {"a": 2, "b": 3}}], "It is **6**.")')
     cell = kernel.run("%%claude answer << --tools product\n2 * 3?", cell_id)
     html, told = cell.answer.data["text/html"], cell.answer.metadata["nbchat"]
-    parts = ("Let me see.", "Tool call: product", "<p>Result</p>", ">6</code>", "It is <strong>6</strong>.")
+    parts = ("Let me see.", "Tool call: product(a=2, b=3)", "<p>Result</p>", ">6</code>", "It is <strong>6</strong>.")
     assert sorted(parts, key=html.index) == list(parts)
     assert told["status"] == "complete"
-    assert cell.answer.data["text/plain"] == "Let me see.\n\nIt is **6**."
+    assert cell.answer.data["text/plain"] == "Let me see.\n\n→ product(a=2, b=3)\n\nIt is **6**."
 
 
 @LIVE_AND_NOT
@@ -190,15 +195,39 @@ def test_run_python_asks_and_takes_yes(kernel: Kernel):
     """It shows the code, asks on one line, and runs it."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "agreed = 1"}}, "Done.")')
     cell = kernel.run("%%claude --run\ngo", answers=["y"])
-    assert cell.questions == ["Run run_python? [y]es, [n]o, [a]lways, [e]dit: "]
-    assert "Claude wants to run run_python:\n    agreed = 1" in cell.stdout
+    assert cell.questions == [question("1 line of Python")]
+    assert shown(cell) == [("answer", "→ run_python(1 line) · allowed\n→     agreed = 1"), ("answer", "Done.")]
+    assert "<p>Result</p>" in cell.outputs[0].data["text/html"]
     assert kernel.value("agreed") == 1
+
+
+def test_code_is_shown_once_above_the_question(kernel: Kernel):
+    """The card is a plain output when the question is asked, and the outputs of the code are under it."""
+    kernel.run("""_ = script({"tool": "run_python", "input": {"code": "print('x' * 3)\\n2 * 3"}}, "Done.")""")
+    parent = kernel.start("%%claude --run\ngo", "asked-cell", answers=["y"])
+    before: list[str] = []
+
+    def watch(message: dict[str, Any]) -> None:
+        data = message["content"].get("data") or {}
+        if "text/plain" in data and "run_python" in data["text/plain"]:
+            before.append(data["text/plain"])
+
+    cell = kernel.finish(parent, watch)
+    assert before[0] == "→ run_python(2 lines)\n→     print('x' * 3)\n→     2 * 3"
+    head, *code = before[0].split("\n")
+    assert before[-1] == "\n".join([f"{head} · allowed", *code])
+    assert shown(cell) == [
+        ("answer", before[-1]), ("stdout", "xxx\n"), ("execute_result", "6"), ("answer", "Done."),
+    ]  # fmt: skip
+    assert "Result" not in cell.outputs[-1].data["text/html"]  # the outputs are the result
 
 
 def test_run_python_takes_no_with_a_reason(kernel: Kernel):
     """Nothing runs, and Claude is told why."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "refused = 1"}}, "As you like.")')
-    kernel.run("%%claude --run\ngo", answers=["n use pandas instead"])
+    cell = kernel.run("%%claude --run\ngo", answers=["n use pandas instead"])
+    assert shown(cell)[0][1].startswith("→ run_python(1 line) · declined: use pandas instead\n")
+    assert not any("Error" in output.data["text/html"] for output in cell.outputs)
     assert kernel.value("'refused' in globals()") is False
     result = kernel.value("sent()['messages'][-1]['content'][0]")
     assert result["is_error"] is True
@@ -208,8 +237,11 @@ def test_run_python_takes_no_with_a_reason(kernel: Kernel):
 def test_an_edit_runs_what_the_user_typed(kernel: Kernel):
     """Claude learns that the code is not what it wrote."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "edited = 1"}}, "Done.")')
-    kernel.run("%%claude --run\ngo", answers=["e", "edited = 2", "", "y"])
-    assert kernel.value("edited") == 2
+    cell = kernel.run("%%claude --run\ngo", answers=["e", "1: edited = 2", "+1:", "+2: edited += 1", "", "y"])
+    assert kernel.value("edited") == 3
+    plain = "→ run_python(3 lines) · allowed as edited\n→     edited = 2\n→     \n→     edited += 1"
+    assert shown(cell) == [("answer", plain), ("answer", "Done.")]
+    assert "edited = 1" not in str(cell.outputs)
     assert "edited = 2" in kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")
 
 
@@ -227,9 +259,11 @@ calls = [{"tool": "risky", "input": {"x": x}} for x in range(5)]
 _ = script(calls[1], "1", calls[2], "2", calls[3], "3", calls[4], "4")"""
     )
     cell = kernel.run("%%claude\ngo", answers=["always"])
-    assert len(cell.questions) == 1
+    assert cell.questions == [question("risky(x=1)", "risky")]
+    mark = "allowed always for risky in this notebook"
+    assert shown(cell)[0] == ("answer", f"→ risky(x=1) · {mark}")
     cell = kernel.run("%%claude\ngo on")
-    assert shown(cell)[-1] == ("answer", "2")
+    assert shown(cell) == [("answer", f"→ risky(x=2) · {mark}\n\n2")]
     assert kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']") == "2"
     assert kernel.run("%nbchat approvals").stdout.splitlines()[1:] == ["  risky"]
     cell = kernel.run("%%claude --approve ask\ngo on", answers=["y"])
@@ -245,11 +279,14 @@ def test_where_nobody_can_answer_the_answer_is_no(kernel: Kernel, cell_id: str |
     """The user learns how to allow it, Claude learns that it did not run, and the turn ends in text."""
     kernel.run('_ = script({"tool": "run_python", "input": {"code": "unasked = 1"}}, "I would have set a variable.")')
     cell = kernel.run("%%claude --run\ngo", cell_id)
-    assert "run_python was not run: it needs your approval, and nobody can type an answer here" in cell.stdout
-    assert "--approve always" in cell.stdout
+    (_, plain), *rest = shown(cell)
+    assert "· declined: it needs your approval, and nobody can type an answer here" in plain
+    assert "--approve always" in plain
+    assert rest == []
+    assert cell.stdout == ""
     assert kernel.value("'unasked' in globals()") is False
     assert "nobody to ask" in kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")
-    assert shown(cell)[-1] == ("answer", "I would have set a variable.")
+    assert plain.endswith("→     unasked = 1\n\nI would have set a variable.")
 
 
 def test_code_that_asks_claude_does_not_run(kernel: Kernel):
@@ -392,7 +429,8 @@ def test_an_mcp_server_is_added_used_and_removed(kernel: Kernel, tmp_path: Path)
     assert "numbers.double" in kernel.run("%nbchat mcp list").stdout
     kernel.run('_ = script({"tool": "numbers__double", "input": {"n": 21}}, "42.")')
     cell = kernel.run("%%claude --tools numbers.double\ntwice 21?", answers=["y"])
-    assert cell.questions == ["Run numbers.double? [y]es, [n]o, [a]lways, [e]dit: "]
+    assert cell.questions == [question("numbers.double(n=21)", "numbers.double")]
+    assert shown(cell)[0] == ("answer", "→ numbers.double(n=21) · allowed")
     assert kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']") == "42"
     kernel.run("%nbchat mcp remove numbers")
     assert "no MCP servers" in kernel.run("%nbchat mcp").stdout

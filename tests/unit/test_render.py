@@ -425,7 +425,7 @@ def test_code_on_a_card_hides_nothing() -> None:
     """The user decides by the card, so hidden characters are escapes and long runs of nothing are counted."""
     code = "a = 1 # \u202e\r#" + "\n" * 101 + "b = 2" + " " * 100 + "; c = 3"
     card = render_tool_call(ToolUseBlock("t1", "run_python", {"code": code}))
-    for part in ("\\u202e\\r", "[100 blank lines]", "[100 spaces]", "Tool call: run_python(102 lines)"):
+    for part in ("\\u202e\\r", "[100 blank lines]", "[100 spaces]", "Tool call: run_python(103 lines)"):
         assert part in re.sub("<[^>]*>", "", card), part
     assert card.startswith('<details open="">')
     values = render_tool_call(ToolUseBlock("t1", "read", {"path": "\u202ea\u200b" + " " * 100}))
