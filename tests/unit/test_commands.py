@@ -459,6 +459,14 @@ def test_approvals_lists_the_tools_that_are_allowed_always_and_takes_that_back(s
     assert not session.approved
 
 
+def test_reset_takes_back_what_is_allowed_always(session, capsys):
+    """The next call of each tool is asked for again."""
+    session.approved.add(FunctionTool(len, "read", lambda value: ()))
+    assert "1 approval taken back; each tool is asked for again" in do(session, capsys, "reset")
+    assert not session.approved
+    assert "approval" not in do(session, capsys, "reset")
+
+
 def test_help_is_a_word_too(session, capsys):
     """``help`` shows all subcommands, and with a name the one of that name."""
     whole = do(session, capsys, "")

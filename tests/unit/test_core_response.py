@@ -7,7 +7,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from nbchat.core.chunks import Notice, ToolResult
+from nbchat.core.chunks import Notice, ToolDecision, ToolResult
+from nbchat.core.errors import InputError
 from nbchat.core.messages import Message, TextBlock
 from nbchat.core.parser import ChatStreamParser, events_of
 from nbchat.core.response import Accumulator, Response
@@ -143,6 +144,30 @@ def test_code_joins_all_blocks():
     response = Response("```python\nx = 1\n```\nthen\n```python\ny = 2\n```")
     assert response.code == "x = 1\n\ny = 2"
     assert response.code_blocks == (("python", "x = 1"), ("python", "y = 2"))
+
+
+def test_decisions_are_saved_and_loaded(tmp_path):
+    """Each one is in ``decisions``, with the arguments that the user changed."""
+    turn = whole_turn()
+    decisions = (
+        ToolDecision("t1", "files.read", True, "allowed as edited", {"path": "b"}),
+        ToolDecision("t2", "run_python", False, "declined: no"),
+    )
+    for decision in decisions:
+        turn.feed(decision)
+    response = turn.respond("complete")
+    assert response.decisions == decisions
+    path = response.save(tmp_path / "answer.json")
+    assert Response.from_dict(json.loads(path.read_text("utf-8"))).decisions == decisions
+    assert "decisions" not in Response("Fine.").to_dict()
+
+
+@pytest.mark.parametrize(
+    "decision", [1, {}, {"tool_use_id": "t", "name": 3}, {"tool_use_id": "t", "name": "n", "allowed": 2}]
+)
+def test_a_damaged_decision_is_an_input_error(decision):
+    with pytest.raises(InputError):
+        Response.from_dict({"text": "", "decisions": [decision]})
 
 
 def test_notes_are_saved_and_loaded():

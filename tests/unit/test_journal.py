@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbchat.core import errors
-from nbchat.core.chunks import BlockStart, Notice, OutputText, ResponseChunk, StreamChunk, ToolResult
+from nbchat.core.chunks import BlockStart, Notice, OutputText, ResponseChunk, StreamChunk, ToolDecision, ToolResult
 from nbchat.core.errors import InputError
 from nbchat.core.messages import Message, TextBlock
 from nbchat.core.parser import ChatStreamParser, events_of
@@ -111,6 +111,8 @@ def test_tool_rounds_come_back_in_order():
     assert [message.role for message in restored.messages] == ["user", "assistant", "user", "assistant"]
     assert restored.messages[2].to_dict()["content"][0]["content"] == [{"type": "text", "text": "4"}]
     assert restored.text == "Four\n\nIt is four."
+    decision = ToolDecision("t1", "files.read", True, "allowed as edited", {"path": "b"})
+    assert through([*chunks_of(MESSAGE), decision, result, *second]).decisions == (decision,)
     died_in_the_tool = through([*chunks_of(MESSAGE), result])
     assert [message.role for message in died_in_the_tool.messages] == ["user", "assistant", "user"]
 

@@ -53,6 +53,8 @@ def test_the_parts_around_the_prints_of_a_tool_are_one_answer():
         shown(first, metadata=False), Output("stream", {"text/plain": "looking"}), shown(answer("Found.\n"))
     )
     assert turn.messages[1].text == "Let me look.\n\nFound."
+    whole = answer("Let me look.\n\n→ look() · allowed\n\n→ run_python(2 lines)\n→     x\n→     \n\nFound.\n→ end()")
+    assert only_turn(shown(whole)).messages[1].text == "Let me look.\n\nFound.\n"
 
 
 @pytest.mark.parametrize(

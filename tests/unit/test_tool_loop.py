@@ -550,6 +550,31 @@ def test_approval_if_nobody_can_answer(approve: str | None, marked: str | None, 
     assert result.get("is_error", False) is not runs
 
 
+def test_a_decision_is_a_chunk_before_the_call_runs_and_stays_in_the_response():
+    """Sinks see the decision before the tool does anything."""
+    seen: list[object] = []
+
+    class Sink:
+        def begin(self, request: object) -> None: ...
+        def feed(self, chunk: object) -> None:
+            seen.append(chunk)
+
+        def settle(self, response: object) -> None: ...
+
+    def work() -> str:
+        seen.append("working")
+        return "worked"
+
+    transport = ScriptedTransport(call("a__b"), "ok")
+    response = Session(transport).ask("go", tools=[nbchat.tool(work, name="a.b")], approve="always", sinks=[Sink()])
+    (decision,) = response.decisions
+    assert (decision.name, decision.allowed, decision.text) == ("a.b", True, "run without asking (--approve always)")
+    place = seen.index(decision)
+    assert seen[place + 1] == "working"
+    declined = Session(ScriptedTransport(call("a__b"), "ok")).ask("go", tools=[work], approve="never").decisions
+    assert [one.text for one in declined] == ["declined: --approve never"]
+
+
 # -- a question within a turn ---------------------------------------------------------------------
 
 
