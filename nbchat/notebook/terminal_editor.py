@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 __all__ = ["edited"]
 
-_HELP = " Esc Enter or Ctrl-D: done    Ctrl-C: leave unchanged "
+#: Above the text and not in a toolbar, which some terminals do not show.
+_HELP = "Change the text, then Esc Enter or Ctrl-D. Ctrl-C leaves it unchanged.\n"
 
 
 def edited(text: str, language: str) -> str:
@@ -35,12 +36,11 @@ def edited(text: str, language: str) -> str:
     session: PromptSession[str] = PromptSession()
     try:
         return session.prompt(
-            "",
+            _HELP,
             default=text,
             multiline=True,
             lexer=PygmentsLexer(PythonLexer if language == "python" else JsonLexer),
             key_bindings=keys,
-            bottom_toolbar=_HELP,
             prompt_continuation="",
             in_thread=True,
         )

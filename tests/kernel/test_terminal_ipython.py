@@ -207,3 +207,32 @@ def test_the_command_line_in_a_terminal_that_is_not_utf8(name: str, command: str
     assert status == {"doctor": 1, "demo": 0, "record": 1, "--help": 0}[command], shown
     if command == "demo":
         assert "ve \\u20ac \\u65e5" in shown or (name == "cp1252" and "ve \x80 \\u65e5" in shown)
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (["\x1b[A\x1b[A", "\x05", "\rb = 5", "\x04"], "a = 1\nb = 5\n\nprint(a)"),
+        (["x", "\x1b\r"], "a = 1\n\nprint(a)x"),
+        (["x", "\x03"], "a = 1\n\nprint(a)"),
+    ],
+    ids=["ctrl-d", "escape-enter", "ctrl-c"],
+)
+def test_the_editor_of_a_terminal_begins_with_the_text(keys: list[str], text: str, tmp_path: Path):
+    """It has several lines, and blank lines do not end it."""
+    code = (
+        "from nbchat.notebook.terminal_editor import edited\n"
+        "print('edited:', repr(edited('a = 1\\n\\nprint(a)', 'python')))"
+    )
+    env = environment(tmp_path, TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1")
+    child = pexpect.spawn(
+        sys.executable, ["-c", code], env=env, encoding="utf-8", timeout=TIMEOUT_S, dimensions=(24, 80)
+    )
+    child.expect("leaves it unchanged")
+    child.expect("print")
+    for key in keys:
+        time.sleep(0.2)
+        child.send(key)
+    child.expect(r"edited: (.*)\r")
+    assert child.match[1] == repr(text)
+    child.close(force=True)
