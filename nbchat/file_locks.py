@@ -81,9 +81,14 @@ if sys.platform == "win32":
             os.close(descriptor)
 
 else:
-    import fcntl
+    try:
+        import fcntl
+    except ImportError:  # Python in a browser, where one process has the files for itself
+        fcntl = None  # type: ignore[assignment]
 
     def _hold_for_life(descriptor: int) -> bool | None:
+        if fcntl is None:
+            return None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as refused:
@@ -97,8 +102,9 @@ else:
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                with contextlib.suppress(OSError):  # a network drive without locks: write without one
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if fcntl is not None:
+                    with contextlib.suppress(OSError):  # a network drive without locks: write without one
+                        fcntl.flock(descriptor, fcntl.LOCK_EX)
                 # While this call waited, the writer before it may have replaced the file. The lock is then
                 # on a file without a name and excludes nobody: open the new file and try again.
                 try:

@@ -122,6 +122,16 @@ def _ignores_exceptions(frame: FrameType) -> bool:
     return frame.f_code in _CALLBACKS or frame.f_code.co_name == "__del__"
 
 
+def _handler() -> Any:
+    """Return the handler of SIGINT in this thread, or None where no signal arrives."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    try:
+        return signal.getsignal(signal.SIGINT)
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 @contextmanager
 def interrupts_held(*, except_in: CodeType, held_in: tuple[CodeType, ...]) -> Iterator[Interrupts]:
     """Hold interrupts back until the block ends, and then raise one.
@@ -137,8 +147,7 @@ def interrupts_held(*, except_in: CodeType, held_in: tuple[CodeType, ...]) -> It
             them. The function that settles has to be among them, so that a turn that a tool of
             another turn asks for is protected as well.
     """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    outer = signal.getsignal(signal.SIGINT) if in_main_thread else None
+    outer = _handler()
     decides = {
         except_in: True,
         **dict.fromkeys(held_in, False),
@@ -149,7 +158,11 @@ def interrupts_held(*, except_in: CodeType, held_in: tuple[CodeType, ...]) -> It
     if not callable(outer):
         yield interrupts
         return
-    signal.signal(signal.SIGINT, interrupts)
+    try:
+        signal.signal(signal.SIGINT, interrupts)
+    except (AttributeError, OSError, ValueError):  # a place without signals, such as a browser
+        yield interrupts
+        return
     try:
         yield interrupts
         if interrupts.raised:

@@ -60,7 +60,7 @@ def run(host: ShellHost, session: Session, line: str, body: str | None, waiting:
         shorten(stop, f"the answer up to here is in {binding.names[-1]}" if binding.bound else "nothing was sent")
         raise
     if options.code or options.fix:
-        put_below(host.shell, response, host.cell_id())
+        put_below(host, response)
     return response
 
 
@@ -136,7 +136,7 @@ def _views(host: ShellHost, session: Session, options: Options, cost: Any, waiti
         )
 
     # A terminal prints things in the order they come. In a notebook, what a tool prints belongs under its call.
-    in_notebook = getattr(host.shell, "kernel", None) is not None and not options.quiet
+    in_notebook = host.in_notebook and not options.quiet
     shown = (SplitView(lambda: chosen()[0], partial(before_outputs, host.shell)),) if in_notebook else chosen()
     echo = session.config.echo
     return [*shown, Echo(echo)] if echo else list(shown)

@@ -1,13 +1,12 @@
 """Tab: options and their values, subcommands of ``%nbchat``, and Python inside ``{{ … }}``.
 
-IPython's completer asks one matcher of nbchat, and JupyterLab, Notebook, VS Code and the terminal ask IPython's
+IPython's completer asks nbchat, and JupyterLab, Notebook, VS Code and the terminal ask IPython's
 completer. The suggestions come from the table of options and from the declarations of the subcommands.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +17,7 @@ from nbchat.notebook.commands.arguments import Argument, Reading
 from nbchat.notebook.commands.command import Group
 from nbchat.notebook.commands.words import split_words
 from nbchat.notebook.line import option_of
+from nbchat.notebook.old_ipython import add_matcher, remove_matcher
 from nbchat.notebook.suggestions import Suggestions, beginning, own_names, suggest
 from nbchat.options import OPTIONS, Option
 
@@ -26,51 +26,22 @@ __all__ = ["complete", "install", "uninstall"]
 #: The beginning of a line that is ours, also after an assignment: `answer = %claude `.
 _MAGIC = re.compile(r"\s*(?:[^\W\d][\w.]*(?:\[[^\]]*\])*\s*=\s*)?(?P<magic>%{1,2}claude|%nbchat)(?=\s)")
 _WORDS = re.compile(r"""(?:"[^"]*"?|'[^']*'?|[^\s"'])+""")
-_IDENTIFIER = "nbchat"
 #: A longer word is not suggested.
 MAX_WORD_CHARACTERS = 1_000
 
 
 def install(shell: Any) -> None:
-    """Add a matcher to the shell's completer, if there is none of nbchat yet."""
+    """Let the shell's completer ask nbchat, if it does not yet."""
     completer = getattr(shell, "Completer", None)
-    if completer is not None and not _own_matchers(completer):
-        completer.custom_matchers.append(_matcher(shell))
+    if completer is not None:
+        add_matcher(completer, lambda text, line, column: complete(shell, text, line, column))
 
 
 def uninstall(shell: Any) -> None:
-    """Remove the matcher that :func:`install` added."""
+    """Undo :func:`install`."""
     completer = getattr(shell, "Completer", None)
     if completer is not None:
-        for matcher in _own_matchers(completer):
-            completer.custom_matchers.remove(matcher)
-
-
-def _own_matchers(completer: Any) -> list[Any]:
-    # By the identifier, because each call of _matcher returns a new function.
-    return [
-        matcher for matcher in completer.custom_matchers if getattr(matcher, "matcher_identifier", "") == _IDENTIFIER
-    ]
-
-
-def _matcher(shell: Any) -> Callable[[Any], Any]:
-    """Return a matcher of IPython's second interface, which sees the whole cell and not only one line.
-
-    https://ipython.readthedocs.io/en/stable/api/generated/IPython.core.completer.html
-    """
-    from IPython.core.completer import SimpleCompletion
-
-    def match(context: Any) -> Any:
-        found = complete(shell, context.full_text, context.cursor_line, context.cursor_position)
-        if found is None or not found.words:
-            return {"completions": [], "suppress": False}
-        completions = [SimpleCompletion(text, type=kind) for text, kind in found.words]
-        # `suppress` keeps IPython's file names and Python names out of the list of options.
-        return {"completions": completions, "matched_fragment": found.fragment, "suppress": True, "ordered": True}
-
-    # IPython reads these attributes from the function itself.
-    vars(match).update(matcher_api_version=2, matcher_priority=1_000, matcher_identifier=_IDENTIFIER)
-    return match
+        remove_matcher(completer)
 
 
 def complete(shell: Any, text: str, line: int, column: int) -> Suggestions | None:

@@ -16,6 +16,7 @@ from nbchat.content.blocks import Carried
 from nbchat.context.cells import Cell, Output, carry_cells, is_ignored
 from nbchat.core.errors import OptionError
 from nbchat.notebook.listener import Shown, listener_of, visible
+from nbchat.notebook.old_ipython import outputs_of
 
 __all__ = ["cells_of", "gather_cells", "select_cells"]
 
@@ -28,8 +29,10 @@ def cells_of(shell: Any) -> tuple[Cell, ...]:
     """Return all cells that ran, in the order of their execution counts. The running cell is the last."""
     manager = shell.history_manager
     listener = listener_of(shell)
-    outputs = getattr(manager, "outputs", None) or {}
+    outputs = outputs_of(manager)
     failures = getattr(manager, "exceptions", None) or {}
+    if listener is not None:
+        failures = {number: {"traceback": [text]} for number, text in listener.tracebacks.items()} | failures
     listens = listener is not None and listener.listens
     return tuple(
         Cell(

@@ -1,30 +1,25 @@
-"""The place a notebook's session runs in: what IPython and the front end can do here."""
+"""The host of a session in IPython. :mod:`nbchat.notebook.place` answers what differs between places."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbchat.engine.host import Host, PlainHost
+from nbchat.notebook import place
+from nbchat.notebook.place import running_shell
 
 if TYPE_CHECKING:
     from nbchat.core.request import Sink
     from nbchat.engine.session import Session
     from nbchat.tools.toolbox import Tool
 
-__all__ = ["ShellHost", "current_host", "notebook_path", "notebook_session", "running_shell"]
+__all__ = ["ShellHost", "current_host", "notebook_session"]
 
 
 #: The functions through which a cell calls a magic: two of IPython, and the one that `name = %claude …` calls.
 _CALLS_MAGIC = frozenset({"run_cell_magic", "run_line_magic", "answer"})
-
-
-def running_shell() -> Any:
-    """Return the IPython shell that runs this code, or None. IPython is not imported to find out."""
-    package = sys.modules.get("IPython")
-    return package.get_ipython() if package is not None else None
 
 
 def current_host() -> Host:
@@ -38,15 +33,6 @@ def current_host() -> Host:
         if in_marimo():
             return MarimoHost()
     return PlainHost()
-
-
-def notebook_path(shell: Any) -> str | None:
-    """Return the path of the notebook that runs in this kernel, or None where nobody tells it.
-
-    Jupyter Server and papermill tell the path in the environment, VS Code in a variable.
-    """
-    path = os.environ.get("JPY_SESSION_NAME") or os.environ.get("PAPERMILL_OUTPUT_PATH")
-    return path or shell.user_ns.get("__vsc_ipynb_file__")
 
 
 def notebook_session() -> Session | None:
@@ -82,10 +68,7 @@ class ShellHost:
         return {**self.namespace, **caller.f_globals, **caller.f_locals}
 
     def ask(self, prompt: str) -> str:
-        kernel = getattr(self.shell, "kernel", None)
-        if kernel is not None:
-            return str(kernel.raw_input(prompt))  # raises where the front end takes no input
-        return PlainHost().ask(prompt)
+        return place.ask_line(self.shell, prompt) if self.in_notebook else PlainHost().ask(prompt)
 
     @property
     def can_ask(self) -> bool:
@@ -128,18 +111,18 @@ class ShellHost:
 
         return RunPython(self.shell)
 
-    def cell_id(self) -> str | None:
-        """Return the id of the cell that runs, or None where the front end does not tell it.
+    @property
+    def in_notebook(self) -> bool:
+        """True in a notebook, False in a terminal."""
+        return place.in_kernel(self.shell)
 
-        nbclient, papermill and terminals do not.
-        """
-        kernel = getattr(self.shell, "kernel", None)
-        if kernel is None:
-            return None
-        metadata = kernel.get_parent("shell").get("metadata") or {}
-        colab = metadata.get("colab") or {}
-        cell_id: str | None = metadata.get("cellId") or colab.get("cell_id")
-        return cell_id
+    def cell_id(self) -> str | None:
+        """Return the id of the cell that runs, or None where the front end does not tell it."""
+        return place.cell_id(self.shell)
+
+    def inserts_cells(self) -> bool:
+        """Return True if the front end can put code into a new cell."""
+        return place.inserts_cells(self.shell, self.cell_id())
 
     def cell_key(self) -> str | None:
         """Return the key of the next turn of the running cell.
@@ -149,7 +132,7 @@ class ShellHost:
         cell_id = self.cell_id()
         if cell_id is None:
             return None
-        execution = self.shell.kernel.get_parent("shell")["header"]["msg_id"]
+        execution = place.request_id(self.shell)
         self._turns = self._turns + 1 if execution == self._execution else 1
         self._execution = execution
         return cell_id if self._turns == 1 else f"{cell_id}#{self._turns}"

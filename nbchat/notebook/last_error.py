@@ -21,6 +21,7 @@ from nbchat.context.tracebacks import traceback_of
 from nbchat.context.values import blocks_of
 from nbchat.core.errors import NbchatError, OptionError
 from nbchat.notebook.listener import listener_of
+from nbchat.notebook.old_ipython import cell_numbers
 from nbchat.options import Options
 
 __all__ = ["Failure", "Line", "carry_failure", "last_error", "prompt_about"]
@@ -93,7 +94,7 @@ def last_error(shell: Any) -> Failure:
         raise OptionError(
             "no cell of this session has failed, so there is nothing to fix or explain", "Run the cell first."
         )
-    numbers = _cell_numbers(shell)
+    numbers = cell_numbers(shell)
     lines = tuple(_lines(error, numbers))
     cell = _syntax_error_cell(error, numbers)
     if cell is None and lines:
@@ -109,11 +110,6 @@ def _last_exception(shell: Any) -> BaseException | None:
         return last
     listener = listener_of(shell)
     return listener.failed if listener is not None else None
-
-
-def _cell_numbers(shell: Any) -> Mapping[str, int]:
-    """Return the execution counts by the file names under which IPython compiled the cells."""
-    return getattr(shell.compile, "_filename_map", None) or {}
 
 
 def _syntax_error_cell(error: BaseException, numbers: Mapping[str, int]) -> int | None:

@@ -13,7 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbchat.context.tracebacks import traceback_of
 from nbchat.core.errors import NbchatError
+from nbchat.notebook.old_ipython import cell_numbers, keeps_outputs, outputs_of
+from nbchat.notebook.place import cell_id
 
 __all__ = ["Listener", "Shown", "listener_of", "unwatch", "visible", "watch"]
 
@@ -40,6 +43,8 @@ class Listener:
         self._shell = shell
         self._running: list[Any] = []  # run_cell may call run_cell
         self._ids: dict[int, str] = {}
+        #: The tracebacks of failed cells by their execution counts, where IPython keeps none.
+        self.tracebacks: dict[int, str] = {}
         self.failed: BaseException | None = None
         shell.events.register("pre_run_cell", self._begin)
         shell.events.register("post_run_cell", self._end)
@@ -59,10 +64,7 @@ class Listener:
 
     def id_of(self, number: int) -> str | None:
         """Return the front end's id of the cell that ran under an execution count."""
-        if number == self._number():
-            cell_id: str | None = self._running[-1].cell_id
-            return cell_id
-        return self._ids.get(number)
+        return cell_id(self._shell) if number == self._number() else self._ids.get(number)
 
     def _number(self) -> int | None:
         """Return the execution count of the running cell, or None for code that runs without one."""
@@ -79,12 +81,24 @@ class Listener:
         if self._running and self._running[-1] is info:
             self._running.pop()
         number = getattr(result, "execution_count", None)
-        cell_id = getattr(info, "cell_id", None)
-        if number is not None and cell_id and getattr(info, "store_history", False):
-            self._ids[number] = cell_id
         error = getattr(result, "error_in_exec", None) or getattr(result, "error_before_exec", None)
+        if number is not None and getattr(info, "store_history", False):
+            # IPython tells the id since 8.2, but not that of Colab.
+            if running_cell := cell_id(self._shell):
+                self._ids[number] = running_cell
+            if not keeps_outputs(self._shell.history_manager):
+                self._keep_end(number, error)
         if isinstance(error, Exception) and not isinstance(error, NbchatError):
             self.failed = error
+
+    def _keep_end(self, number: int, error: BaseException | None) -> None:
+        """Keep the value or the traceback of a cell for an IPython that keeps neither as an output."""
+        manager = self._shell.history_manager
+        value = manager.output_hist_reprs.get(number)
+        if value is not None:
+            outputs_of(manager)[number].append(Shown("execute_result", {"text/plain": value}))
+        if error is not None:
+            self.tracebacks[number] = traceback_of(error, cell_numbers(self._shell))
 
     def _hear(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return a message of the display publisher unchanged, after its display is filed."""
@@ -93,7 +107,7 @@ class Listener:
         return message
 
     def _file(self, message: Mapping[str, Any]) -> None:
-        outputs_by_cell, number = self._shell.history_manager.outputs, self._number()
+        outputs_by_cell, number = outputs_of(self._shell.history_manager), self._number()
         if number is None:
             return
         # This is a defaultdict. An empty list in it breaks the next print: IPython reads its last output.

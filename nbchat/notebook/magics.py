@@ -16,11 +16,13 @@ from traitlets import TraitError
 
 from nbchat.config import Nbchat
 from nbchat.core.errors import OptionError
+from nbchat.core.threads import start_thread
 from nbchat.core.visible import escape_unencodable
 from nbchat.notebook import commands, completion
-from nbchat.notebook.host import ShellHost, notebook_path
+from nbchat.notebook.host import ShellHost
 from nbchat.notebook.line import help_text
 from nbchat.notebook.listener import unwatch, watch
+from nbchat.notebook.place import in_kernel, notebook_path
 from nbchat.notebook.prompts import keep_prompts
 from nbchat.notebook.waiting import Waiting
 from nbchat.options import Option
@@ -90,7 +92,7 @@ def install(shell: Any) -> None:
     Raises:
         OptionError: a setting in the configuration file or in the environment is wrong.
     """
-    if getattr(shell, "kernel", None) is None:
+    if not in_kernel(shell):
         escape_unencodable(sys.stdout)  # a terminal
     if getattr(shell, "nbchat", None) is None:
         shell.nbchat = ClaudeMagics(shell, _settings(shell))
@@ -105,7 +107,7 @@ def install(shell: Any) -> None:
         shell.input_transformers_cleanup.insert(0, keep_prompts)
     completion.install(shell)
     watch(shell)
-    threading.Thread(target=_preload_quietly, name="nbchat-preload", daemon=True).start()
+    start_thread(_preload_quietly, "nbchat-preload")
 
 
 def uninstall(shell: Any) -> None:

@@ -7,11 +7,9 @@ the code at its next prompt. Colab and programs that run notebooks ignore it.
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 from nbchat.core.response import Response
 from nbchat.core.visible import visible
+from nbchat.notebook.host import ShellHost
 
 __all__ = ["cell_source", "put_below"]
 
@@ -37,21 +35,13 @@ def cell_source(response: Response) -> str:
     return visible(f"{_MAGICS[language]}\n{source}" if language in _MAGICS else source)
 
 
-def put_below(shell: Any, response: Response, cell_id: str | None) -> None:
-    """Put the code of an answer into a new cell below, and print it where no cell may appear."""
+def put_below(host: ShellHost, response: Response) -> None:
+    """Put the code of an answer into a new cell below, or print it where no cell may appear."""
     source = cell_source(response)
     if not source:
         print("The answer has no fenced code, so there is no new cell.")
         return
     # `replace` would overwrite the cell that the user just ran.
-    shell.set_next_input(source, replace=False)
-    if _ignores_payloads(shell, cell_id):
+    host.shell.set_next_input(source, replace=False)
+    if not host.inserts_cells():
         print(f"If no new cell has appeared below, copy this into one:\n\n{source}")
-
-
-def _ignores_payloads(shell: Any, cell_id: str | None) -> bool:
-    """Return True if this front end probably inserts no cell: Colab, and programs that run notebooks."""
-    if getattr(shell, "kernel", None) is None:
-        return False  # a terminal shows the code at its next prompt
-    # Only interactive front ends send cell ids.
-    return "google.colab" in sys.modules or cell_id is None

@@ -13,6 +13,7 @@ from nbchat.content.bundles import image_of_bundle, text_of_bundle
 from nbchat.content.cutting import LongOutput
 from nbchat.content.images import image_or_reason
 from nbchat.notebook.interception import is_aside, replaced, streams
+from nbchat.notebook.old_ipython import ends_with_semicolon
 from nbchat.tools.toolbox import Content
 
 __all__ = ["OutputRecord", "record_outputs"]
@@ -136,7 +137,7 @@ def record_outputs(shell: Any, code: str, limit: int) -> Iterator[OutputRecord]:
         write_format_data = _recording_value(hook.write_format_data, record)
         stack.enter_context(replaced(hook, "write_format_data", write_format_data))
         # IPython looks for a ";" at the end of the outer cell. The one at the end of this code counts.
-        stack.enter_context(replaced(hook, "quiet", lambda: hook.semicolon_at_end_of_expression(code)))
+        stack.enter_context(replaced(hook, "quiet", lambda: ends_with_semicolon(hook, code)))
         stack.enter_context(replaced(shell, "_showtraceback", _print_traceback))
         stack.enter_context(replaced(shell, "ask_exit", _counting_exit(record)))
         try:

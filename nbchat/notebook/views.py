@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbchat.core.request import Sink
-from nbchat.notebook.waiting import is_live
+from nbchat.notebook.place import in_kernel, is_live
 from nbchat.view.final import FinalView
 from nbchat.view.live.view import LiveView
 from nbchat.view.status import Cost
@@ -40,7 +40,7 @@ def views(
     """
     if quiet:
         return ()
-    if getattr(shell, "kernel", None) is None:
+    if not in_kernel(shell):
         from nbchat.view.terminal import TerminalView
 
         return (TerminalView(cost=cost),)

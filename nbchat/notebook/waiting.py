@@ -15,21 +15,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Waiting", "is_live"]
+from nbchat.notebook.place import in_kernel, is_live
+
+__all__ = ["Waiting"]
 
 #: The line appears after this time. A cell that is faster shows only its answer.
 SHOWN_AFTER_S = 0.2
 LINE = "preparing the request"
 _HTML = f'<div role="status" style="font-size: 11px; color: var(--jp-content-font-color2, #616161)">{LINE} …</div>'
-
-
-def is_live(shell: Any, cell_id: str | None, environ: Mapping[str, str] = os.environ) -> bool:
-    """Return True if a person watches the output of the running cell in a notebook.
-
-    Without a cell id (nbclient, nbval, papermill) or under pytest somebody will compare the saved notebook.
-    """
-    in_kernel = getattr(shell, "kernel", None) is not None
-    return in_kernel and bool(cell_id) and not (environ.get("PYTEST_VERSION") or environ.get("PYTEST_CURRENT_TEST"))
 
 
 class Waiting:
@@ -44,7 +37,7 @@ class Waiting:
     def __init__(self, shell: Any, cell_id: str | None, environ: Mapping[str, str] = os.environ) -> None:
         self._shell = shell
         self._in_notebook = is_live(shell, cell_id, environ)
-        self._in_terminal = getattr(shell, "kernel", None) is None and sys.stdout.isatty()
+        self._in_terminal = not in_kernel(shell) and sys.stdout.isatty()
         self._display_id, self._shown, self._ended = uuid.uuid4().hex, False, False
         self._lock = threading.Lock()
         # ipykernel keeps the message of the running cell in a context variable.

@@ -35,7 +35,7 @@ from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.secrets import redact_message
-from nbchat.core.stopping import unstoppable
+from nbchat.core.threads import start_thread
 from nbchat.core.visible import visible
 from nbchat.file_locks import hold_for_life
 from nbchat.store.folders import state_folder
@@ -95,7 +95,7 @@ class Journal:
         self._settled = threading.Event()
         self._began = clock()
         self._next = self._began + _INTERVAL_S
-        self._timer: threading.Thread | None = None
+        self._began_thread = False
 
     def begin(self, request: Request) -> None:
         """Nothing is written before the first chunk."""
@@ -104,10 +104,10 @@ class Journal:
         """Take one chunk. A thread writes it, or this call does if the thread is late."""
         now = self._clock()
         self._arrived.append((now - self._began, chunk))
-        if self._timer is None:
-            # Without the thread, the last chunks before a pause would stay in memory until the next chunk.
-            self._timer = threading.Thread(target=self._tick, name="nbchat-journal", daemon=True)
-            unstoppable(self._timer.start)
+        if not self._began_thread:
+            # Without the thread, the last chunks before a pause stay in memory until the next chunk.
+            self._began_thread = True
+            start_thread(self._tick, "nbchat-journal")
         if now >= self._next:
             self._flush(wait=0.0)
         elif isinstance(chunk, ToolResult | ResponseChunk) and _tools_follow(chunk):

@@ -32,6 +32,7 @@ from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock, line_ends
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.stopping import stoppable
+from nbchat.core.threads import start_thread
 from nbchat.core.visible import visible
 from nbchat.view.html.files import files_text
 from nbchat.view.html.render import block_note, marker, result_text
@@ -221,7 +222,7 @@ class TerminalView:
                 get_renderable=self._render_frame, console=self._console, auto_refresh=False, transient=True
             )
             live.start()
-            threading.Thread(target=self._redraw_while_idle, args=(live,), name="nbchat-view", daemon=True).start()
+            start_thread(lambda: self._redraw_while_idle(live), "nbchat-view")
 
     def _redraw_while_idle(self, live: Live) -> None:
         """Draw while nothing arrives, so that the clock goes on and the last characters are seen."""

@@ -10,7 +10,7 @@ from nbchat.core.errors import InputError, OptionError
 from nbchat.core.plural import counted
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
-from nbchat.notebook.host import notebook_path
+from nbchat.notebook.place import notebook_path
 
 if TYPE_CHECKING:
     from nbchat.core.conversation import Conversation, Turn

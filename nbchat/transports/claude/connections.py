@@ -17,6 +17,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
+from nbchat.core.threads import start_thread
 from nbchat.transports.claude.deadline import Deadline, current
 
 __all__ = ["LimitedBackend", "keep_deadlines", "limit_transport", "report_body"]
@@ -129,7 +130,8 @@ def _addresses(host: str, port: int, timeout_s: float | None) -> list[str]:
         finally:
             done.set()
 
-    threading.Thread(target=look_up, name="nbchat-look-up", daemon=True).start()
+    if start_thread(look_up, "nbchat-look-up") is None:
+        look_up()
     end = time.monotonic() + (math.inf if limit_s is None else limit_s)
     # In short steps, because Python on Windows notices no interrupt during a long wait.
     while not done.wait(min(_WAIT_STEP_S, max(0.0, end - time.monotonic()))):

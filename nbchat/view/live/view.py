@@ -19,7 +19,6 @@ The law of the live view, as measured in a browser:
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import threading
 import time
@@ -30,7 +29,7 @@ from collections.abc import Callable
 from nbchat.core.chunks import BlockStart, Notice, StreamChunk
 from nbchat.core.request import Request
 from nbchat.core.response import Response
-from nbchat.core.stopping import unstoppable
+from nbchat.core.threads import start_thread
 from nbchat.view.final import settle_output
 from nbchat.view.html.markdown import render_markdown
 from nbchat.view.live.parts import Parts
@@ -99,19 +98,18 @@ class LiveView:
         self._thread_waits = False  # True while the drawing thread waits for the next chunk
         self._arrived, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._draws_here = False  # True where no thread can start, and this one draws
         self._widgets: WidgetBox | None = None
         self._parts: Parts | None = None
 
     def begin(self, request: Request) -> None:
         """Start the drawing thread. It makes the box while the request is on its way."""
         self._status.begin(request)
-        if self._thread is None:
-            # ipykernel keeps the message of the running cell in a context variable. With a copy of
-            # the context, everything that the thread publishes belongs to this cell.
-            context = contextvars.copy_context()
-            self._thread = threading.Thread(target=context.run, args=(self._draw,), name=DRAWING_THREAD, daemon=True)
-            # An interrupt in between would leave a thread that cannot be joined.
-            unstoppable(self._thread.start)
+        if self._thread is None and not self._draws_here:
+            self._thread = start_thread(self._draw, DRAWING_THREAD)
+            if self._thread is None:
+                # Without threads, this thread draws, between two chunks.
+                self._draws_here = self._tried(self._make_box)
 
     def feed(self, chunk: StreamChunk) -> None:
         """Take one chunk. The drawing thread does the rest."""
@@ -124,6 +122,8 @@ class LiveView:
             # follows immediately, and would have to wait until the interval after that update is over.
             return
         self._pending.append(chunk)
+        if self._draws_here and self._rate.wait(self._clock()) <= 0:
+            self._draws_here = self._tried(self._update)
         # Setting an event costs more than the rest of this method, so it is set only if needed.
         if self._thread_waits:
             self._thread_waits = False
@@ -146,23 +146,35 @@ class LiveView:
             if widgets is not None:
                 widgets.close()
 
-    # In the drawing thread:
+    # In the drawing thread, if there is one:
 
     def _draw(self) -> None:
+        self._tried(self._draw_all)
+
+    def _tried(self, work: Callable[[], None]) -> bool:
+        """Do a part of the drawing, and return False if that failed."""
         try:
-            self._widgets = widgets = WidgetBox(self._replaces)
-            self._parts = Parts(widgets, self._status, self._typed)
-            self._rate.spend(widgets.sent, 0.0, self._clock())
-            # The first use of a parser builds its tables. Do that now, while nothing has arrived.
-            render_markdown("`a`")
-            self._wait_for_first()
-            while not self._ending.is_set():
-                self._update()
-                self._wait_for_next()
-            self._update_last()
+            work()
         except Exception:
             # The final output still comes: a fault of the live view must not cost the answer.
             log.warning("the live view failed; the answer is shown when it is whole", exc_info=True)
+            return False
+        return True
+
+    def _make_box(self) -> None:
+        self._widgets = widgets = WidgetBox(self._replaces)
+        self._parts = Parts(widgets, self._status, self._typed)
+        self._rate.spend(widgets.sent, 0.0, self._clock())
+        # The first use of a parser builds its tables. Do that now, while nothing has arrived.
+        render_markdown("`a`")
+
+    def _draw_all(self) -> None:
+        self._make_box()
+        self._wait_for_first()
+        while not self._ending.is_set():
+            self._update()
+            self._wait_for_next()
+        self._update_last()
 
     def _wait_for_first(self) -> None:
         """Wait for the first chunk that shows something, but not for long. A notice alone can wait."""

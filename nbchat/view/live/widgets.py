@@ -6,13 +6,12 @@ the front end's own classes, and the boxes of its widgets take no part in the la
 
 from __future__ import annotations
 
-import contextvars
-import threading
 import time
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nbchat.core.threads import start_thread
 from nbchat.view.html.render import details
 from nbchat.view.html.safe import NO_FORMULAS, escape
 
@@ -97,7 +96,10 @@ class WidgetBox:
         self.display_id = replaces or uuid.uuid4().hex
         # Each widget would make a layout and a style of its own, which are two more messages.
         self._layout = self._count(ipywidgets.Layout())
-        self._look = self._count(ipywidgets.widgets.widget_string.HTMLMathStyle())
+        # ipywidgets 7, which Colab has, gives all strings the style of a description.
+        strings = ipywidgets.widgets.widget_string
+        style = getattr(strings, "HTMLMathStyle", None) or ipywidgets.widgets.widget_description.DescriptionStyle
+        self._look = self._count(style())
         self._status = self._html("")
         middle = self.box((), ("nbchat-answer",))
         self.column = Column(self, middle)
@@ -156,9 +158,9 @@ class WidgetBox:
         now, later = self._all[:CLOSED_AT_END], self._all[CLOSED_AT_END:]
         for widget in now:
             widget.close()
-        if later:
-            run = contextvars.copy_context().run
-            threading.Thread(target=run, args=(_close, later), name="nbchat-close", daemon=True).start()
+        if later and start_thread(lambda: _close(later), "nbchat-close") is None:
+            for widget in later:
+                widget.close()
 
     def _html(self, value: str) -> Segment:
         return self._count(self._ipywidgets.HTMLMath(value, layout=self._layout, style=self._look))
