@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ from nbchat.notebook.line import parse
 from nbchat.notebook.next_cell import put_below
 from nbchat.notebook.tracebacks import shorten
 from nbchat.notebook.views import views
-from nbchat.notebook.waiting import Waiting
+from nbchat.notebook.waiting import WAITING_THREAD, Waiting
 from nbchat.options import Options
 from nbchat.view.echo import Echo
 from nbchat.view.live.split import SplitView
+from nbchat.view.live.view import DRAWING_THREAD
 
 __all__ = ["run"]
 
@@ -55,7 +56,10 @@ def run(host: ShellHost, session: Session, line: str, body: str | None, waiting:
         if options.dry_run:
             _show_dry_run(host, session, prepared)
             return None
-        response = session.send(prepared, lambda cost: [binding, *_views(host, session, options, cost, waiting)])
+        with host.ends_fresh(body is not None, (DRAWING_THREAD, WAITING_THREAD)) as fresh:
+            response = session.send(
+                prepared, lambda cost: [binding, *_views(host, session, options, cost, waiting, fresh)]
+            )
     except KeyboardInterrupt as stop:
         shorten(stop, f"the answer up to here is in {binding.names[-1]}" if binding.bound else "nothing was sent")
         raise
@@ -121,7 +125,9 @@ def _attachments(host: ShellHost, options: Options) -> list[Carried]:
     return carried
 
 
-def _views(host: ShellHost, session: Session, options: Options, cost: Any, waiting: Waiting) -> list[Sink]:
+def _views(
+    host: ShellHost, session: Session, options: Options, cost: Any, waiting: Waiting, fresh: Callable[[], bool]
+) -> list[Sink]:
     """Return the sinks that show the answer."""
     typed = options.schema is not None
 
@@ -133,6 +139,7 @@ def _views(host: ShellHost, session: Session, options: Options, cost: Any, waiti
             cost=cost,
             typed=typed,
             display_id=None if options.quiet else waiting.hand_over(),
+            ends_fresh=fresh,
         )
 
     # A terminal prints things in the order they come. In a notebook, what a tool prints belongs under its call.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbchat.engine.host import Host, PlainHost
 from nbchat.notebook import place
+from nbchat.notebook.interception import noting_outputs
 from nbchat.notebook.place import running_shell
 
 if TYPE_CHECKING:
@@ -123,6 +125,20 @@ class ShellHost:
     def inserts_cells(self) -> bool:
         """Return True if the front end can put code into a new cell."""
         return place.inserts_cells(self.shell, self.cell_id())
+
+    @contextlib.contextmanager
+    def ends_fresh(self, fills_cell: bool, own_threads: Sequence[str]) -> Iterator[Callable[[], bool]]:
+        """Yield a function that returns True if the final output has to be a new one, and may clear the others.
+
+        Args:
+            fills_cell: the cell does nothing but ask, so nothing was shown before.
+            own_threads: the names of the threads that show the answer.
+        """
+        if not fills_cell or not self.in_notebook or place.keeps_metadata_of_updates(self.shell):
+            yield lambda: False
+            return
+        with noting_outputs(self.shell, own_threads) as others_shown:
+            yield lambda: not others_shown()
 
     def cell_key(self) -> str | None:
         """Return the key of the next turn of the running cell.

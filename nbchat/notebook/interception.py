@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["before_outputs", "is_aside", "replaced", "streams"]
+__all__ = ["before_outputs", "is_aside", "noting_outputs", "replaced", "streams"]
 
 _thread = threading.local()
 
@@ -53,6 +53,19 @@ def before_outputs(shell: Any, act: Callable[[], None]) -> Iterator[None]:
         for owner, name in functions:
             stack.enter_context(replaced(owner, name, act_first(getattr(owner, name))))
         yield
+
+
+@contextlib.contextmanager
+def noting_outputs(shell: Any, own_threads: Sequence[str]) -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns True if something was shown inside, except by threads with these names."""
+    shown: list[bool] = []
+
+    def note() -> None:
+        if threading.current_thread().name not in own_threads:
+            shown.append(True)
+
+    with before_outputs(shell, note):
+        yield lambda: bool(shown)
 
 
 @contextlib.contextmanager

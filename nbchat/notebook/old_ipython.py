@@ -11,7 +11,15 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["add_matcher", "cell_numbers", "ends_with_semicolon", "keeps_outputs", "outputs_of", "remove_matcher"]
+__all__ = [
+    "add_matcher",
+    "cell_numbers",
+    "ends_with_semicolon",
+    "keeps_outputs",
+    "outputs_of",
+    "prompt_writers",
+    "remove_matcher",
+]
 
 _IDENTIFIER = "nbchat"
 #: The attribute of a completer that has the function of ours, where there is no second interface of matchers.
@@ -117,6 +125,11 @@ def ends_with_semicolon(hook: Any, code: str) -> bool:
     return last is not None and last.string == ";"
 
 
+def prompt_writers(hook: Any) -> tuple[str, ...]:
+    """Return the methods by which a display hook writes ``Out[1]:`` as text, where no attribute tells that it does."""
+    return () if hasattr(hook, "is_active") else ("write_output_prompt", "finish_displayhook")
+
+
 def outputs_of(manager: Any) -> defaultdict[int, list[Any]]:
     """Return the outputs of each cell by its execution count, to read and to add displays to.
 
@@ -145,4 +158,10 @@ def cell_numbers(shell: Any) -> Mapping[str, int]:
         return numbers
     manager = shell.history_manager
     cells = enumerate(zip(manager.input_hist_raw, manager.input_hist_parsed, strict=False))
-    return {str(compiler.get_code_name(raw, parsed, number)): number for number, (raw, parsed) in cells if raw}
+    # The history cuts line ends off, and the names are hashes of the whole text.
+    return {
+        str(compiler.get_code_name(raw + end, f"{parsed}\n", number)): number
+        for number, (raw, parsed) in cells
+        if raw
+        for end in ("", "\n")
+    }

@@ -13,7 +13,7 @@ from nbchat.content.bundles import image_of_bundle, text_of_bundle
 from nbchat.content.cutting import LongOutput
 from nbchat.content.images import image_or_reason
 from nbchat.notebook.interception import is_aside, replaced, streams
-from nbchat.notebook.old_ipython import ends_with_semicolon
+from nbchat.notebook.old_ipython import ends_with_semicolon, prompt_writers
 from nbchat.tools.toolbox import Content
 
 __all__ = ["OutputRecord", "record_outputs"]
@@ -136,6 +136,8 @@ def record_outputs(shell: Any, code: str, limit: int) -> Iterator[OutputRecord]:
         stack.enter_context(replaced(publisher, "clear_output", _recording_clear(publisher.clear_output, record)))
         write_format_data = _recording_value(hook.write_format_data, record)
         stack.enter_context(replaced(hook, "write_format_data", write_format_data))
+        for name in prompt_writers(hook):
+            stack.enter_context(replaced(hook, name, _pausing(getattr(hook, name), record)))
         # IPython looks for a ";" at the end of the outer cell. The one at the end of this code counts.
         stack.enter_context(replaced(hook, "quiet", lambda: ends_with_semicolon(hook, code)))
         stack.enter_context(replaced(shell, "_showtraceback", _print_traceback))
@@ -154,6 +156,14 @@ def _recording_write(write: Callable[..., Any], record: OutputRecord, hook: Any)
         return write(text, *args, **kwargs)
 
     return write_and_record
+
+
+def _pausing(write: Callable[..., Any], record: OutputRecord) -> Callable[..., Any]:
+    def write_unrecorded(*args: Any, **kwargs: Any) -> Any:
+        with record.paused():
+            return write(*args, **kwargs)
+
+    return write_unrecorded
 
 
 def _recording_publish(publish: Callable[..., Any], record: OutputRecord) -> Callable[..., Any]:

@@ -101,11 +101,7 @@ class RunPython:
         """Run the code and return the shell's ExecutionResult."""
         shell = self._shell
         # Without a history entry: the number of the user's cell and `In` must not change.
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return shell.run_cell(code, store_history=False)
-        if not shell.should_run_async(code, transformed_cell=transformed):
+        if not _in_loop() or not shell.should_run_async(code, transformed_cell=transformed):
             return shell.run_cell(code, store_history=False)
         # Top-level await needs a loop of its own, since run_cell cannot enter the kernel's loop a second time.
         try:
@@ -113,3 +109,12 @@ class RunPython:
         finally:
             # run_cell does this, and run_cell_async does not. The inline backend shows figures then.
             shell.events.trigger("post_execute")
+
+
+def _in_loop() -> bool:
+    """Return True if an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbchat.core.request import Sink
@@ -23,6 +23,7 @@ def views(
     cost: Cost | None = None,
     typed: bool = False,
     display_id: str | None = None,
+    ends_fresh: Callable[[], bool] = lambda: False,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Sink, ...]:
     """Return the view for the place where this runs, as the sinks of one answer.
@@ -36,6 +37,7 @@ def views(
         cost: the prices for the status line.
         typed: the answer is the JSON of a typed answer, as in :class:`~nbchat.view.live.view.LiveView`.
         display_id: the output that the live view replaces.
+        ends_fresh: tells the live view to end in a new output, as :class:`~nbchat.view.live.view.LiveView` says.
         environ: the environment variables.
     """
     if quiet:
@@ -46,4 +48,4 @@ def views(
         return (TerminalView(cost=cost),)
     if not is_live(shell, cell_id, environ):
         return (FinalView(),)
-    return (LiveView(cost=cost, typed=typed, display_id=display_id),)
+    return (LiveView(cost=cost, typed=typed, display_id=display_id, ends_fresh=ends_fresh),)

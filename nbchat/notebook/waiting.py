@@ -17,10 +17,12 @@ from typing import Any
 
 from nbchat.notebook.place import in_kernel, is_live
 
-__all__ = ["Waiting"]
+__all__ = ["WAITING_THREAD", "Waiting"]
 
 #: The line appears after this time. A cell that is faster shows only its answer.
 SHOWN_AFTER_S = 0.2
+#: The name of the thread that shows the line.
+WAITING_THREAD = "nbchat-waiting"
 LINE = "preparing the request"
 _HTML = f'<div role="status" style="font-size: 11px; color: var(--jp-content-font-color2, #616161)">{LINE} …</div>'
 
@@ -43,6 +45,7 @@ class Waiting:
         # ipykernel keeps the message of the running cell in a context variable.
         self._timer = threading.Timer(SHOWN_AFTER_S, contextvars.copy_context().run, (self._show,))
         self._timer.daemon = True
+        self._timer.name = WAITING_THREAD
 
     def __enter__(self) -> Waiting:
         if self._in_notebook or self._in_terminal:

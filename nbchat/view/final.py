@@ -48,13 +48,14 @@ class FinalView:
         settle_output(response, self.display_id, is_new=True)
 
 
-def settle_output(response: Response, display_id: str, *, is_new: bool = False) -> None:
+def settle_output(response: Response, display_id: str, *, is_new: bool = False, fresh: bool = False) -> None:
     """Draw and publish the final output. If the user stops the drawing, the output is plain text.
 
     Args:
         response: the answer.
         display_id: the display id of the output.
         is_new: the output is a new one. Otherwise the answer replaces the output that has this id.
+        fresh: replace all outputs of the cell by a new one.
 
     Raises:
         KeyboardInterrupt: the user stopped the drawing. The output is published.
@@ -65,7 +66,7 @@ def settle_output(response: Response, display_id: str, *, is_new: bool = False) 
     except KeyboardInterrupt as stop:
         stopped, bundle = stop, _plain_bundle(response, _STOPPED)
     if bundle or not is_new:
-        publish_response(response, bundle, display_id, is_new=is_new)
+        publish_response(response, bundle, display_id, is_new=is_new, fresh=fresh)
     if stopped is not None:
         raise stopped
 
@@ -83,7 +84,12 @@ def publish(bundle: dict[str, Any]) -> None:
 
 
 def publish_response(
-    response: Response, bundle: dict[str, Any], display_id: str | None = None, *, is_new: bool = False
+    response: Response,
+    bundle: dict[str, Any],
+    display_id: str | None = None,
+    *,
+    is_new: bool = False,
+    fresh: bool = False,
 ) -> None:
     """Publish the final output of an answer.
 
@@ -92,10 +98,17 @@ def publish_response(
         bundle: the mimebundle of :func:`final_bundle`. {} empties the output with that display id.
         display_id: the display id of the output. Without one, the bundle becomes a new output.
         is_new: the output is a new one. Otherwise the bundle replaces the output that has this id.
+        fresh: replace all outputs of the cell by a new one.
     """
-    from IPython.display import publish_display_data
+    from IPython.display import clear_output, publish_display_data
 
-    target: dict[str, Any] = {"transient": {"display_id": display_id}, "update": not is_new} if display_id else {}
+    if fresh:
+        # Nothing is cleared before the new output is there, so nothing moves.
+        clear_output(wait=bool(bundle))
+        if not bundle:
+            return
+    update = not is_new and not fresh
+    target: dict[str, Any] = {"transient": {"display_id": display_id}, "update": update} if display_id else {}
     publish_display_data(bundle, output_metadata(response) if bundle else {}, **target)
 
 

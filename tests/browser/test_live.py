@@ -52,17 +52,24 @@ FRAMES = f"""() => {{
 }}"""
 
 
-@pytest.mark.parametrize("front_end", ["lab", "notebook"])
-def test_the_swap_moves_nothing_and_shows_no_blank_frame(server: JupyterServer, page: Page, front_end: FrontEnd):
+FRESH = """
+# VS Code sets this variable. The final output then is a new one, and not an update, which has no metadata there.
+r = nbchat.Session(nbchat.ScriptedTransport({answer})).ask(
+    "hi", sinks=views(get_ipython(), cell_id="a", environ=LIKE_A_PERSON, ends_fresh=lambda: True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("front_end", "ask"), [("lab", "r = ask({answer})"), ("notebook", "r = ask({answer})"), ("lab", FRESH)],
+    ids=["lab", "notebook", "lab-fresh"],
+)  # fmt: skip
+def test_the_swap_moves_nothing_and_shows_no_blank_frame(
+    server: JupyterServer, page: Page, front_end: FrontEnd, ask: str
+):
     """In each frame of the swap, every part is within 4 pixels of its place, and the text is there."""
-    name = f"swap-{front_end}.ipynb"
-    started(
-        server,
-        page,
-        name,
-        "r = ask(slowly({'thinking': 'Hm. ' * 9}, {'text': TEXT}, delay=0.01, rest=4))",
-        front_end=front_end,
-    )
+    name = f"swap-{front_end}{'-fresh' * (ask == FRESH)}.ipynb"
+    answer = "slowly({'thinking': 'Hm. ' * 9}, {'text': TEXT}, delay=0.01, rest=4)"
+    started(server, page, name, ask.replace("{answer}", answer), front_end=front_end)
     wait_for(page, "not $6.")
     page.raw.wait_for_timeout(800)  # the last characters are shown, and no more will come
     page.raw.evaluate(FRAMES)
@@ -77,6 +84,9 @@ def test_the_swap_moves_nothing_and_shows_no_blank_frame(server: JupyterServer, 
         for before, now in zip(first["parts"], frame["parts"], strict=True):
             assert max(abs(one - other) for one, other in zip(before[1:], now[1:], strict=True)) <= 4, (before, now)
         assert abs(frame["output"][3] - first["output"][3]) <= 4
+    page.screenshot(f"after-{name.removesuffix('.ipynb')}")
+    (output,) = notebook_outputs(page.save())
+    assert output.metadata["nbchat"]["status"] == "complete"
 
 
 def around_the_swap(page: Page, name: str, measure: Callable[[], Any]) -> tuple[Any, Any]:

@@ -14,7 +14,8 @@ The law of the live view, as measured in a browser:
 4. The box makes the same page as the final output. It has the front end's own classes, and the boxes
    of its widgets take no part in the layout. So nothing moves when the final output replaces the box.
 5. At the end, the final bundle replaces the box in the output that showed the box. What tools printed
-   in between stays. The notebook then holds one plain output and no widget.
+   in between stays. Where that would lose metadata, a new output takes the place of all.
+   The notebook then holds one plain output and no widget.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ class LiveView:
         cost: the prices for the status line.
         typed: the text is the JSON of a typed answer, and is shown as a table.
         display_id: an output that the box replaces; by default the box is a new output.
+        ends_fresh: returns True if the final output has to be a new one after all others are cleared. A front
+            end such as VS Code would lose the metadata of an update.
         clock: returns the time in seconds, and never goes back.
 
     Attributes:
@@ -88,10 +91,12 @@ class LiveView:
         cost: Cost | None = None,
         typed: bool = False,
         display_id: str | None = None,
+        ends_fresh: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock, self._typed, self._replaces = clock, typed, display_id
         self.display_id = display_id or uuid.uuid4().hex
+        self._ends_fresh = ends_fresh
         self._status = Status(clock(), cost)
         self._rate = RateLimit()
         self._pending: deque[StreamChunk] = deque()
@@ -140,7 +145,8 @@ class LiveView:
         self.display_id = shown or self.display_id
         try:
             # The box stays until the final output replaces it, or the page would jump.
-            settle_output(response, self.display_id, is_new=shown is None)
+            fresh = shown is not None and self._ends_fresh()
+            settle_output(response, self.display_id, is_new=shown is None, fresh=fresh)
         finally:
             # Whatever happens, no widget may stay: a saved notebook would show it as dead.
             if widgets is not None:

@@ -1,0 +1,44 @@
+"""One kernel for each place, shared by the tests of this ring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.places.harness import PlaceKernel, kernel_in
+from tests.places.make_environments import PLACES, make
+
+
+@pytest.fixture(scope="session", params=list(PLACES))
+def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlaceKernel]:
+    """Return a kernel of one place with nbchat loaded. The environment is made if there is none."""
+    place = PLACES[request.param]
+    make(place)
+    with kernel_in(place, tmp_path_factory.mktemp(place.name)) as kernel:
+        kernel.run(SETUP)
+        yield kernel
+
+
+SETUP = """
+%load_ext nbchat
+import nbchat
+
+def script(*answers, **more):
+    nb = get_ipython().nbchat.settings
+    nb.endpoints = {"script": nbchat.ScriptedTransport(*answers, **more)}
+    nb.endpoint = "script"
+
+def sent(number=-1):
+    return get_ipython().nbchat.settings.endpoints["script"].requests[number].body()
+
+def add(a: int, b: int = 1) -> int:
+    "Add two numbers."
+    print("adding", a, "and", b)
+    return a + b
+
+def open_widgets():
+    import ipywidgets
+    from ipywidgets.widgets import widget
+    return len(getattr(widget, "_instances", None) or getattr(ipywidgets.Widget, "widgets", None) or ())
+"""
