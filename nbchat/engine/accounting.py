@@ -16,6 +16,7 @@ from nbchat.core.entries import Entry, Kind
 from nbchat.core.errors import ConnectionFailed
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.core.threads import has_threads
 from nbchat.core.usage import Usage
 from nbchat.core.visible import visible
 from nbchat.engine.endpoints import Endpoint, region_of
@@ -30,7 +31,9 @@ __all__ = ["Account", "Accounting", "warn"]
 
 def warn(message: str) -> None:
     """Warn the user, without the path of this file in front of the message."""
-    warnings.warn_explicit(visible(f"nbchat: {message}"), RuntimeWarning, "nbchat", 1)
+    # Python in a browser has no threads and keeps no files. That is no fault, and %nbchat doctor says it.
+    if has_threads():
+        warnings.warn_explicit(visible(f"nbchat: {message}"), RuntimeWarning, "nbchat", 1)
 
 
 class Accounting:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 
 from nbchat.core.errors import NbchatError
 from nbchat.core.secrets import mask
+from nbchat.core.threads import has_threads
 from nbchat.core.visible import visible
 from nbchat.engine.fault_report import installed
 from nbchat.engine.session import Session
+from nbchat.store.folders import data_folder, state_folder
 
 __all__ = ["examine"]
 
@@ -56,9 +58,30 @@ def _installed(session: Session) -> Iterator[str]:
 
     for name, version in installed():
         yield f"{name:<14} {version}"
-    usable, line = local.installed()
+    can_start = has_threads()
+    usable, line = local.installed() if can_start else (False, "no process can start here")
     yield f"embedded model {'yes' if usable else 'no'}: {line}"
+    for part, reason in _off(can_start):
+        yield f"off here       {part}: {reason}"
     has_key = session.endpoints.has_anthropic()
     yield f"credentials    {'the SDK finds some for the Anthropic API' if has_key else 'none for the Anthropic API'}"
     for name, source in sorted(session.config.sources.items()):
         yield f"setting        {name} = {mask(getattr(session.config, name), name)!r} (from {source})"
+
+
+def _off(can_start: bool) -> Iterator[tuple[str, str]]:
+    """Yield what this place cannot do, with the reason. A cell streams its answer all the same."""
+    if not can_start:
+        yield "MCP servers and async tools", "no thread can start here"
+        yield "the line while a cell prepares its request", "no thread can start here"
+    try:
+        state_folder()
+    except OSError as error:
+        reason = str(error).partition(":")[0]
+        yield "the journal, so an answer is lost if the kernel dies", reason
+    try:
+        data_folder()
+        import sqlite3  # noqa: F401
+    except (OSError, ImportError) as error:
+        reason = "Python has no SQLite here" if isinstance(error, ImportError) else str(error).partition(":")[0]
+        yield "the usage ledger, so %nbchat usage knows this session only", reason

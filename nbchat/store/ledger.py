@@ -289,6 +289,8 @@ class Ledger:
         SQLite waits for other kernels, but not while a file changes to WAL mode and not while the last
         connection cleans up (https://www.sqlite.org/wal.html, section 8). So this method waits, too.
         """
+        if not create and not self._exists():
+            return None
         import sqlite3
 
         deadline = time.monotonic() + (self._patience if patience is None else patience)
@@ -311,10 +313,12 @@ class Ledger:
                 time.sleep(_RETRY_INTERVAL_S)
 
     def _exists(self) -> bool:
-        """Return True if there is a file. Without a home folder there is none."""
+        """Return True if there is a file that can be read. Without a home folder or without SQLite there is none."""
         try:
+            import sqlite3  # noqa: F401
+
             return self.path.exists()
-        except OSError:
+        except (OSError, ImportError):  # Python in a browser comes without SQLite
             return False
 
     def _connect(self, patience: float) -> sqlite3.Connection:
