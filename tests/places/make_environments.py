@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-__all__ = ["PLACES", "Place", "interpreter", "make", "oldest"]
+__all__ = ["PLACES", "Place", "interpreter", "make", "make_pyodide", "oldest"]
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -34,6 +34,9 @@ EXTRAS = ("local", "data", "mcp", "telemetry", "bedrock", "vertex")
 #: Langfuse demands an OpenTelemetry newer than the oldest one of `telemetry`. So the place `newest` alone has it, and
 #: for the place `oldest` only the resolver checks its bound.
 APART = ("langfuse",)
+
+#: The version of the npm package, which has Python 3.14.
+PYODIDE = "314.0.7"
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[(?P<extras>[\w,-]+)\])?(?:>=(?P<oldest>[\w.]+))?")
 
@@ -158,6 +161,31 @@ def make(place: Place) -> float:
     (place.folder / "after.txt").write_text(after)
     stamp_file.write_text(stamp)
     return time.monotonic() - began
+
+
+def make_pyodide() -> Path | None:
+    """Install Pyodide from npm if it is not there, and return its node_modules, or None where that is not possible."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    folder = ENVIRONMENTS / "pyodide"
+    modules = folder / "node_modules"
+    package = modules / "pyodide" / "package.json"
+    if npm is None or node is None:
+        return None
+    if not package.is_file() or f'"{PYODIDE}"' not in package.read_text():
+        folder.mkdir(parents=True, exist_ok=True)
+        install = [
+            npm,
+            "install",
+            "--no-save",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+            str(folder),
+            f"pyodide@{PYODIDE}",
+        ]
+        if subprocess.run(install, capture_output=True, check=False, cwd=folder).returncode:
+            return None
+    return modules
 
 
 def main(names: Sequence[str]) -> None:
