@@ -219,6 +219,14 @@ def test_no_link_is_broken(page: Path):
             assert anchor in heading_anchors(target), f"{page.name}: {link}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_files_that_a_page_names_exist(page: Path):
+    """A file that moves changes the page too. Names in capital letters, such as NAME.py, stand for any name."""
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:nbchat|tests|bench|docs|changes)/[\w/.-]+\.(?:py|md))(?:::\w+)?`", text):
+        assert re.search(r"/[A-Z]+\.", path) or (ROOT / path).exists(), f"{page.name}: {path}"
+
+
 def test_a_wrong_example_is_found(shell: InteractiveShell, tmp_path: Path):
     """The tests above can fail: a cell that raises, a result that differs, and other printed text."""
     page = ROOT / "docs" / "planted.md"
