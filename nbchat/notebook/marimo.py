@@ -64,6 +64,10 @@ class MarimoHost(PlainHost):
     def views(self, cost: Cost) -> Iterable[Sink]:
         return [MarimoView(cost)]
 
+    @property
+    def can_ask(self) -> bool:
+        return False
+
     def ask(self, prompt: str) -> str:
         raise EOFError("marimo has no line to ask on")
 

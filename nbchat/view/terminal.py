@@ -273,7 +273,7 @@ class TerminalView:
         from rich.syntax import Syntax
 
         self._print_above(
-            Syntax(text, "python", theme="ansi_light", background_color="default", word_wrap=True), "note"
+            Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True), "note"
         )
 
     def _print_result(self, content: object, is_error: bool) -> None:
