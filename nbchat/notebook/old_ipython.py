@@ -20,14 +20,6 @@ __all__ = [
     "prompt_writers",
     "remove_matcher",
 ]
-    "add_matcher",
-    "cell_numbers",
-    "ends_with_semicolon",
-    "keeps_outputs",
-    "outputs_of",
-    "prompt_writers",
-    "remove_matcher",
-]
 
 _IDENTIFIER = "nbchat"
 #: The attribute of a completer that has the function of ours, where there is no second interface of matchers.

@@ -272,9 +272,7 @@ class TerminalView:
             return
         from rich.syntax import Syntax
 
-        self._print_above(
-            Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True), "note"
-        )
+        self._print_above(Syntax(text, "python", theme="ansi_dark", background_color="default", word_wrap=True), "note")
 
     def _print_result(self, content: object, is_error: bool) -> None:
         text = visible(result_text(content))
