@@ -1,7 +1,8 @@
 """Conversations that follow the notebook: turns, keyed by the cell that made them.
 
 Running a cell again replaces the cell's own turn, and sends only the turns before that one. The turns
-after it stay, and are marked stale.
+after it stay, and are marked stale. A new cell takes its place in the order of the notebook where that
+order is known (:mod:`nbchat.core.turn_order`), and comes last where it is not.
 
 The API rejects a whole request because of one message that it does not accept, so a conversation
 sends only what :meth:`Turn.sendable` lets through. Otherwise a single interrupted cell would block
@@ -18,11 +19,13 @@ from nbchat.core.fields import Fields
 from nbchat.core.messages import Message, stored
 from nbchat.core.response import Response
 from nbchat.core.sendable import dialogue
+from nbchat.core.turn_order import CellOrder, arranged, place_for
 from nbchat.core.uploads import Upload
 
 __all__ = ["Conversation", "Turn"]
 
 _FORMAT = "nbchat.conversation/1"
+_UNKNOWN = CellOrder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,7 @@ class Conversation:
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """All turns, in the order in which their cells first ran."""
+        """All turns, in the order in which they are sent."""
         return tuple(self._turns)
 
     def __len__(self) -> int:
@@ -200,30 +203,37 @@ class Conversation:
         """
         return tuple(message for turn in self.turns_before(key) for message in turn.sendable(model, endpoint))
 
-    def turns_before(self, key: str | None) -> tuple[Turn, ...]:
-        """Return the turns before a cell's own turn; all turns for a cell that has none.
+    def turns_before(self, key: str | None, order: CellOrder = _UNKNOWN) -> tuple[Turn, ...]:
+        """Return the turns before a cell's own turn, or before the place that a new turn of the cell takes.
+
+        Args:
+            key: The cell's id, or None.
+            order: The order of the cells in the notebook.
 
         >>> conversation = Conversation(turns=[Turn(key, (Message.of("user", key),)) for key in ("cell-1", "cell-2")])
         >>> [turn.key for turn in conversation.turns_before("cell-2")]
         ['cell-1']
         """
-        return tuple(self._turns[: self._position(key)])
+        turns = self._arranged(order)
+        return tuple(turns[: _position(key, turns, order)])
 
-    def turns_after(self, key: str | None) -> int:
-        """Return the number of turns after the cell's own turn; 0 if the cell has none.
+    def turns_after(self, key: str | None, order: CellOrder = _UNKNOWN) -> int:
+        """Return the number of turns after the cell's own turn, or after the place that a new turn takes.
 
         Args:
             key: The cell's id, or None.
+            order: The order of the cells in the notebook.
 
         >>> conversation = Conversation(turns=[Turn(key, (Message.of("user", key),)) for key in ("cell-1", "cell-2")])
         >>> conversation.turns_after("cell-1"), conversation.turns_after("cell-3")
         (1, 0)
         """
-        position = self._position(key)
-        return 0 if position is None else len(self._turns) - position - 1
+        turns = self._arranged(order)
+        position = _position(key, turns, order)
+        return len(turns) - position - _has(key, turns, position)
 
-    def record(self, turn: Turn) -> None:
-        """Replace the turn of the same cell and mark the later turns stale, or append a new turn.
+    def record(self, turn: Turn, order: CellOrder = _UNKNOWN) -> None:
+        """Put a turn in its place, where it replaces the turn of the same cell. The later turns become stale.
 
         >>> conversation = Conversation()
         >>> conversation.record(Turn("cell-1", (Message.of("user", "Hi"),)))
@@ -231,12 +241,25 @@ class Conversation:
         >>> len(conversation)
         1
         """
-        position = self._position(turn.key)
-        if position is None:
-            self._turns.append(turn)
-            return
-        later = (replace(old, stale=True) for old in self._turns[position + 1 :])
-        self._turns[position:] = [turn, *later]
+        self.arrange(order)
+        position = _position(turn.key, self._turns, order)
+        later = self._turns[position + _has(turn.key, self._turns, position) :]
+        self._turns[position:] = [turn, *(replace(old, stale=True) for old in later)]
+
+    def arrange(self, order: CellOrder) -> None:
+        """Put the turns into the order of the notebook. The turns from the first that moved on become stale.
+
+        >>> conversation = Conversation(turns=[Turn(key, (Message.of("user", key),)) for key in ("cell-1", "cell-2")])
+        >>> conversation.arrange(CellOrder({"cell-2": 0, "cell-1": 1}))
+        >>> [turn.key for turn in conversation.turns]
+        ['cell-2', 'cell-1']
+        """
+        self._turns = self._arranged(order)
+
+    def _arranged(self, order: CellOrder) -> list[Turn]:
+        turns = arranged(self._turns, order)
+        moved = next((place for place, turn in enumerate(turns) if turn is not self._turns[place]), len(turns))
+        return [*turns[:moved], *(replace(turn, stale=True) for turn in turns[moved:])]
 
     def forget(self, number: int) -> Turn:
         """Remove a turn and return it. The later turns become stale.
@@ -278,11 +301,6 @@ class Conversation:
         """
         return Conversation(name, (replace(turn, key=None) for turn in self._turns), self.uploads.values())
 
-    def _position(self, key: str | None) -> int | None:
-        if key is None:
-            return None
-        return next((position for position, turn in enumerate(self._turns) if turn.key == key), None)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the conversation as plain JSON values. :meth:`from_dict` reads them back.
 
@@ -314,3 +332,15 @@ class Conversation:
             raise fields.misfit("name", "a name")
         uploads = [Upload.of_fields(upload) for upload in fields.each("uploads", ())]
         return cls(name, [Turn.of_fields(turn) for turn in fields.each("turns")], uploads)
+
+
+def _position(key: str | None, turns: list[Turn], order: CellOrder) -> int:
+    """Return the position of a cell's turn, or the position that its first turn takes."""
+    own = (position for position, turn in enumerate(turns) if turn.key == key and key is not None)
+    found = next(own, None)
+    return place_for(key, turns, order) if found is None else found
+
+
+def _has(key: str | None, turns: list[Turn], position: int) -> bool:
+    """Return True if the turn at that position is the cell's own."""
+    return key is not None and position < len(turns) and turns[position].key == key

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbchat.core.errors import OptionError, redact
+from nbchat.core.turn_order import CellOrder
 from nbchat.core.visible import visible
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ class Host(Protocol):
         """Return the key of the turn that the running cell makes, or None where cells have no ids."""
         ...
 
+    def cell_order(self) -> CellOrder:
+        """Return the order of the notebook's cells, as far as the front end tells it."""
+        ...
+
 
 #: What this process has told its user already. A script may ask a thousand times.
 _told: set[str] = set()
@@ -132,6 +137,9 @@ class PlainHost:
 
     def cell_key(self) -> str | None:
         return None
+
+    def cell_order(self) -> CellOrder:
+        return CellOrder()
 
 
 #: Packages whose frames are between the call and the user's function.

@@ -209,7 +209,7 @@ class Session:
         """
         alone = self._stands_alone(options)
         conversation = self.conversations.get(options.chat, Conversation(options.chat))
-        history = () if alone else conversation.turns_before(cell)
+        history = () if alone else conversation.turns_before(cell, self.host.cell_order())
         toolbox = select_tools(options, namespace, self.host, self._mcp, self.approved)
         draft = compose(
             prompt,
@@ -328,7 +328,9 @@ class Session:
             retry=options.retry,
         )
         chat = None if self._stands_alone(options) else options.chat
-        notices = prepared.notices(0 if chat is None else self.conversation(chat).turns_after(prepared.cell))
+        order = self.host.cell_order()
+        later = 0 if chat is None else self.conversation(chat).turns_after(prepared.cell, order)
+        notices = prepared.notices(later)
         for notice in () if shown else notices:
             self.host.tell(notice.text)
         files = MadeFiles(endpoint, self.recording)
@@ -380,7 +382,7 @@ class Session:
             if name != chat and places:
                 other.forget(places[0])
         if chat is not None:
-            self.conversation(chat).record(RecordedTurn.of_response(cell, response, asked))
+            self.conversation(chat).record(RecordedTurn.of_response(cell, response, asked), self.host.cell_order())
 
     def recover(self, entry: JournalEntry) -> Response:
         """Return the answer of a killed kernel as :attr:`last`, and write its row into the ledger.

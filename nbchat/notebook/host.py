@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbchat.core.turn_order import CellOrder
 from nbchat.engine.host import Host, PlainHost
 from nbchat.notebook import place
 from nbchat.notebook.interception import noting_outputs
+from nbchat.notebook.listener import listener_of
 from nbchat.notebook.place import running_shell
+from nbchat.notebook.saved_cells import NOT_SAVED, read_saved_cells
 
 if TYPE_CHECKING:
     from nbchat.core.request import Sink
@@ -49,6 +52,7 @@ class ShellHost:
     def __init__(self, shell: Any) -> None:
         self.shell = shell
         self._execution, self._turns = "", 0
+        self._saved = NOT_SAVED
 
     @property
     def namespace(self) -> Mapping[str, Any]:
@@ -152,3 +156,16 @@ class ShellHost:
         self._turns = self._turns + 1 if execution == self._execution else 1
         self._execution = execution
         return cell_id if self._turns == 1 else f"{cell_id}#{self._turns}"
+
+    def cell_order(self) -> CellOrder:
+        """Return the places of the cells in the saved notebook, and the cells that are deleted."""
+        saved = self._saved = read_saved_cells(place.notebook_path(self.shell), self._saved)
+        listener = listener_of(self.shell)
+        deleted = listener.deleted(saved.places, saved.saved_at) if listener is not None else frozenset()
+        return CellOrder(saved.places, deleted)
+
+    def number_of(self, cell_id: str) -> int | None:
+        """Return the number that the notebook shows for a cell, or None where it is not known."""
+        listener = listener_of(self.shell)
+        number = listener.number_of(cell_id) if listener is not None else None
+        return self._saved.numbers.get(cell_id) if number is None else number

@@ -3,12 +3,13 @@
 ipykernel does not keep what a cell displays, such as figures. It has a switch for that,
 ``store_display_history``, but files a display under the number of the next cell, and ignores
 ``clear_output`` and updates. So the listener adds each display to the outputs of its cell in
-``history_manager.outputs``. It also notes the ids of cells, and the last error.
+``history_manager.outputs``. It also notes the ids of cells, deleted cells, and the last error.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from nbchat.context.tracebacks import traceback_of
 from nbchat.core.errors import NbchatError
 from nbchat.notebook.old_ipython import cell_numbers, keeps_outputs, outputs_of
-from nbchat.notebook.place import cell_id
+from nbchat.notebook.place import cell_id, deleted_cells
 
 __all__ = ["Listener", "Shown", "listener_of", "unwatch", "visible", "watch"]
 
@@ -45,6 +46,9 @@ class Listener:
         self._ids: dict[int, str] = {}
         #: The tracebacks of failed cells by their execution counts, where IPython keeps none.
         self.tracebacks: dict[int, str] = {}
+        self._running_id: str | None = None
+        self._ran_at: dict[str, float] = {}
+        self._deleted: set[str] = set()
         self.failed: BaseException | None = None
         shell.events.register("pre_run_cell", self._begin)
         shell.events.register("post_run_cell", self._end)
@@ -64,7 +68,29 @@ class Listener:
 
     def id_of(self, number: int) -> str | None:
         """Return the front end's id of the cell that ran under an execution count."""
-        return cell_id(self._shell) if number == self._number() else self._ids.get(number)
+        if number == self._number():
+            return self._running_id
+        return self._ids.get(number)
+
+    def number_of(self, cell_id: str) -> int | None:
+        """Return the execution count of the last run of a cell, or None if it did not run."""
+        if self._running and self._running_id == cell_id:
+            return self._number()
+        return max((number for number, own in list(self._ids.items()) if own == cell_id), default=None)
+
+    def deleted(self, places: Mapping[str, int], saved_at: float) -> frozenset[str]:
+        """Return the ids of the cells that ran and are deleted.
+
+        JupyterLab and Notebook tell it with the next cell that runs. A notebook that was saved after
+        a cell had run, without that cell, tells it too.
+
+        Args:
+            places: the cells of the saved notebook, by their ids.
+            saved_at: the time of the save, in seconds since the epoch.
+        """
+        # A file system can round the time down.
+        gone = {cell for cell, ran_at in list(self._ran_at.items()) if places and ran_at < saved_at - 1}
+        return frozenset((gone - places.keys()) | self._deleted)
 
     def _number(self) -> int | None:
         """Return the execution count of the running cell, or None for code that runs without one."""
@@ -74,6 +100,11 @@ class Listener:
 
     def _begin(self, info: Any) -> None:
         self._running.append(info)
+        self._running_id = cell_id(self._shell)
+        self._deleted.update(deleted_cells(self._shell))
+        if self._running_id:
+            self._ran_at[self._running_id] = time.time()
+            self._deleted.discard(self._running_id)  # the deletion was undone
 
     def _end(self, result: Any) -> None:
         info = getattr(result, "info", None)
@@ -83,9 +114,8 @@ class Listener:
         number = getattr(result, "execution_count", None)
         error = getattr(result, "error_in_exec", None) or getattr(result, "error_before_exec", None)
         if number is not None and getattr(info, "store_history", False):
-            # IPython tells the id since 8.2, but not that of Colab.
-            if running_cell := cell_id(self._shell):
-                self._ids[number] = running_cell
+            if self._running_id:
+                self._ids[number] = self._running_id
             if not keeps_outputs(self._shell.history_manager):
                 self._keep_end(number, error)
         if isinstance(error, Exception) and not isinstance(error, NbchatError):

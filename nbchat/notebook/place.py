@@ -15,6 +15,7 @@ from typing import Any
 __all__ = [
     "ask_line",
     "cell_id",
+    "deleted_cells",
     "in_kernel",
     "inserts_cells",
     "is_live",
@@ -59,6 +60,12 @@ def cell_id(shell: Any) -> str | None:
     metadata = _parent(shell).get("metadata") or {}
     found: str | None = metadata.get("cellId") or (metadata.get("colab") or {}).get("cell_id")
     return found
+
+
+def deleted_cells(shell: Any) -> tuple[str, ...]:
+    """Return the ids of the cells that were deleted since the last cell ran, where the front end tells them."""
+    told = (_parent(shell).get("metadata") or {}).get("deletedCells")
+    return tuple(cell for cell in told if isinstance(cell, str)) if isinstance(told, list) else ()
 
 
 def request_id(shell: Any) -> str:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from nbchat.core.entries import Total
 from nbchat.core.money import dollars
-from nbchat.view.usage import OUTER_TAG, one_line
+from nbchat.view.tables import OUTER_TAG
+from nbchat.view.usage import one_line
 
 __all__ = ["usage_plot"]
 

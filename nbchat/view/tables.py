@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from html import escape
 
 from nbchat.core.visible import visible_line
 
-__all__ = ["html_table", "text_table"]
+__all__ = ["OUTER_TAG", "html_table", "table_bundle", "text_table"]
 
+# MathJax would read `$1 and $2` as a formula. These two classes keep MathJax away.
+OUTER_TAG = '<div class="nbchat-usage mathjax_ignore tex2jax_ignore">'
 MAX_CELL_CHARACTERS = 10_000
 
 
@@ -85,3 +88,64 @@ def html_table(
     if foot := lines(totals):
         parts.append(f"<tfoot>{line_end}{foot}</tfoot>{line_end}")
     return "".join([*parts, f"</table>{line_end}"])
+
+
+def table_bundle(
+    title: str,
+    head: Sequence[str],
+    body: Sequence[Sequence[str]],
+    *,
+    totals: Sequence[Sequence[str]] = (),
+    left_columns: int | None = None,
+    prose_columns: Collection[int] = (),
+    below: Sequence[str] = (),
+) -> dict[str, str]:
+    """Return a table as a mimebundle: an output of a cell that is not an answer.
+
+    The HTML passes the sanitisers of JupyterLab and nbconvert, and MathJax leaves it alone.
+
+    Args:
+        title: the caption.
+        head: the name of each column.
+        body: the cells of each row, as plain text.
+        totals: rows below the others.
+        left_columns: the number of columns of names, which are aligned to the left. The rest are numbers. None
+            aligns all to the left.
+        prose_columns: the columns that may wrap, between words. No other column wraps.
+        below: lines of text below the table.
+    """
+    left = len(head) if left_columns is None else left_columns
+    sides = ["left" if column < left else "right" for column in range(len(head))]
+    wraps = [
+        "white-space: normal; word-break: normal; overflow-wrap: break-word; min-width: 12em"
+        if column in prose_columns
+        else "white-space: nowrap"
+        for column in range(len(head))
+    ]
+
+    def row(cells: Sequence[str], bold: bool = False) -> str:
+        inner = (escape(_one_line(cell)) for cell in cells)
+        return "".join(
+            f'<{tag} style="text-align: {side}; {wrap}">{f"<strong>{cell}</strong>" if bold else cell}'
+            f"</{tag.split()[0]}>"
+            for tag, side, wrap, cell in zip(tags, sides, wraps, inner, strict=True)
+        )
+
+    # A screen reader reads the name of the row before each number, if the name is a <th>.
+    tags = ['th scope="row"' if column == 0 and left else "td" for column in range(len(head))]
+    heads = (
+        f'<th scope="col" style="text-align: {side}">{escape(cell)}</th>'
+        for side, cell in zip(sides, head, strict=True)
+    )
+    table = html_table(
+        map(row, body),
+        head="".join(heads),
+        caption=f'<caption style="text-align: left">{escape(title)}</caption>',
+        totals=[row(cells, bold=True) for cells in totals],
+    )
+    text = text_table(head, body, totals=totals, left_columns=left, ruled=True)
+    paragraphs = "".join(f"<p>{escape(line)}</p>" for line in below)
+    return {
+        "text/plain": "\n".join([title, text, *below]),
+        "text/html": f'{OUTER_TAG}<div style="overflow-x: auto">{table}</div>{paragraphs}</div>',
+    }

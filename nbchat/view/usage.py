@@ -16,14 +16,13 @@ from nbchat.core.errors import InputError
 from nbchat.core.money import cache_effect, dollars
 from nbchat.core.plural import counted
 from nbchat.core.usage import Usage
-from nbchat.view.tables import html_table, text_table
+from nbchat.view.tables import OUTER_TAG, table_bundle
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["OUTER_TAG", "joined", "one_line", "run_line", "run_table", "usage_frame", "usage_table"]
+__all__ = ["joined", "one_line", "run_line", "run_table", "usage_frame", "usage_table"]
 
-OUTER_TAG = '<div class="nbchat-usage mathjax_ignore tex2jax_ignore">'
 #: The longest name in a table, in characters.
 MAX_NAME_CHARACTERS = 60
 
@@ -44,7 +43,7 @@ def usage_table(totals: Iterable[Total], by: str | Sequence[str] = "day", *, tit
     head = [*(name.capitalize() for name in names), *(name for name, _ in columns)]
     body = [_cells(total, columns) for total in totals]
     foot = [_cells(_sum(totals, len(names)), columns)] if len(totals) > 1 else []
-    return _table(title, head, body, foot, len(names))
+    return table_bundle(title, head, body, totals=foot, left_columns=len(names))
 
 
 def run_table(entries: Iterable[Entry]) -> dict[str, str]:
@@ -69,7 +68,7 @@ def run_table(entries: Iterable[Entry]) -> dict[str, str]:
         ]
         for number, entry in enumerate(entries, 1)
     ]
-    return _table(title, head, body, [], 4)
+    return table_bundle(title, head, body, left_columns=4)
 
 
 def run_line(entries: Iterable[Entry]) -> str:
@@ -240,34 +239,3 @@ def _sum(totals: list[Total], keys: int) -> Total:
 
 def _paragraph(text: str) -> dict[str, str]:
     return {"text/plain": text, "text/html": f"{OUTER_TAG}<p>{escape(text)}</p></div>"}
-
-
-def _table(
-    title: str, head: Sequence[str], body: Sequence[Sequence[str]], foot: Sequence[Sequence[str]], keys: int
-) -> dict[str, str]:
-    """Return a table as a mimebundle. The first ``keys`` columns are names, the rest are numbers."""
-    sides = ["left" if column < keys else "right" for column in range(len(head))]
-
-    def row(cells: Sequence[str], bold: bool = False) -> str:
-        inner = (f"<strong>{escape(cell)}</strong>" if bold else escape(cell) for cell in cells)
-        return "".join(
-            f'<{tag} style="text-align: {side}; white-space: nowrap">{cell}</{tag.split()[0]}>'
-            for tag, side, cell in zip(tags, sides, inner, strict=True)
-        )
-
-    # A screen reader reads the name of the row before each number, if the name is a <th>.
-    tags = ['th scope="row"' if column == 0 and keys else "td" for column in range(len(head))]
-    heads = (
-        f'<th scope="col" style="text-align: {side}">{escape(cell)}</th>'
-        for side, cell in zip(sides, head, strict=True)
-    )
-    table = html_table(
-        map(row, body),
-        head="".join(heads),
-        caption=f'<caption style="text-align: left">{escape(title)}</caption>',
-        totals=[row(cells, bold=True) for cells in foot],
-    )
-    return {
-        "text/plain": f"{title}\n{text_table(head, body, totals=foot, left_columns=keys, ruled=True)}",
-        "text/html": f'{OUTER_TAG}<div style="overflow-x: auto">{table}</div></div>',
-    }

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -233,6 +234,14 @@ class Kernel:
         """Interrupt the kernel as the ■ button of a front end does, and return the time in seconds."""
         self.manager.interrupt_kernel()
         return time.monotonic()
+
+
+def table_of(cell: Cell) -> list[list[str]]:
+    """Return the rows of the last output of a cell, a table, as the texts of their cells. The head is the first row."""
+    lines = cell.outputs[-1].data["text/plain"].splitlines()
+    rule = next(place for place, line in enumerate(lines) if line.startswith("──"))
+    rows = [re.split(r"  +", line.strip()) for line in [lines[rule - 1], *lines[rule + 1 :]]]
+    return [row for row in rows if len(row) == len(rows[0])]
 
 
 @contextlib.contextmanager

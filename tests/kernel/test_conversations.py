@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 from nbchat.core.parser import events_of
-from tests.kernel.harness import Cell, Kernel, environment, kernel_of
+from tests.kernel.harness import Cell, Kernel, environment, kernel_of, table_of
 from tests.support.server import Received, Server, Wire, message, serving, streaming
 
 THINKING = {"type": "thinking", "thinking": "Let me see.", "signature": "sig=="}
@@ -94,9 +95,10 @@ def test_a_cell_that_runs_again_replaces_its_own_turn(kernel: Kernel, server: Se
         [*one, "u: two again"],
         [*one, *again, "u: three again"],
     ]
-    rows = run(kernel, "%nbchat history", of(4)).stdout.splitlines()[1:]
-    assert len(rows) == 3
-    assert len({row.split()[1] for row in rows}) == 3  # the ids distinguish the cells
+    _, *rows = table_of(run(kernel, "%nbchat history", of(4)))
+    last = kernel.value("get_ipython().execution_count - 1")
+    assert [row[1] for row in rows] == [f"[{number}]" for number in (last - 6, last - 3, last - 2)]
+    assert [row[5] for row in rows] == ["one", "two again", "three again"]
 
 
 def test_later_turns_stay_and_are_marked_stale(kernel: Kernel, server: Server):
@@ -106,8 +108,81 @@ def test_later_turns_stay_and_are_marked_stale(kernel: Kernel, server: Server):
     assert sent(server.requests[-1]) == [
         "u: one again", "a: You said one again.", "u: two", "a: You said two.", "u: three",
     ]  # fmt: skip
-    states = [row.split()[4] for row in kernel.run("%nbchat history").stdout.splitlines()[1:]]
-    assert states == ["complete", "stale,", "complete"]
+    _, *rows = table_of(kernel.run("%nbchat history"))
+    assert [row[4] for row in rows] == ["complete", "stale, complete", "complete"]
+
+
+def save(path: Path, *cells: str) -> None:
+    """Save a notebook with cells of these ids, as a front end does now and then."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(id=cell) for cell in cells])
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def saved(kernel: Kernel, tmp_path: Path) -> Iterator[Path]:
+    """Return the path of the notebook, which the server tells the kernel."""
+    path = tmp_path / "order.ipynb"
+    kernel.run(f"import os; os.environ['JPY_SESSION_NAME'] = {str(path)!r}", None)
+    yield path
+    kernel.run("del os.environ['JPY_SESSION_NAME']", None)
+
+
+def test_an_inserted_cell_takes_its_place(kernel: Kernel, server: Server, saved: Path):
+    """A cell between two others sends the turns above it. The turns below become stale, and cells below send it."""
+    save(saved, "first", "last", "after")
+    for cell in ("first", "last"):
+        kernel.run(f"%%claude\n{cell}", cell)
+    save(saved, "first", "middle", "last", "after")
+    kernel.run("%%claude\nmiddle", "middle")
+    assert sent(server.requests[-1]) == ["u: first", "a: You said first.", "u: middle"]
+    kernel.run("%%claude\nafter", "after")
+    assert [words for words in sent(server.requests[-1]) if words[0] == "u"] == [
+        "u: first", "u: middle", "u: last", "u: after"
+    ]  # fmt: skip
+    _, *rows = table_of(kernel.run("%nbchat history"))
+    assert [(row[4], row[5]) for row in rows] == [
+        ("complete", "first"), ("complete", "middle"), ("stale, complete", "last"), ("complete", "after")
+    ]  # fmt: skip
+
+
+def test_a_cell_that_is_not_saved_yet_gets_its_place_later(kernel: Kernel, server: Server, saved: Path):
+    """Until the notebook is saved, the turn of a new cell comes last, and the history says so."""
+    save(saved, "first", "last")
+    for cell in ("first", "last", "middle"):
+        kernel.run(f"%%claude\n{cell}", cell)
+    assert len(server.requests[-1].body["messages"]) == 5
+    said = kernel.run("%nbchat history").outputs[-1].data["text/plain"]
+    assert "Not in the saved notebook yet: [" in said
+    save(saved, "first", "middle", "last")
+    history = kernel.run("%nbchat history")
+    assert [row[5] for row in table_of(history)[1:]] == ["first", "middle", "last"]
+    assert "Not in the saved" not in history.outputs[-1].data["text/plain"]
+
+
+@pytest.mark.parametrize("tell", ["front end", "saved notebook"])
+def test_the_turn_of_a_deleted_cell_is_seen_and_forgotten(kernel: Kernel, server: Server, saved: Path, tell: str):
+    """JupyterLab tells deleted cells with the next run; a later save of the notebook tells them too."""
+    save(saved, "first", "second", "third")
+    for cell in ("first", "second"):
+        kernel.run(f"%%claude\n{cell}", cell)
+    if tell == "front end":
+        run(kernel, "1", {"cellId": "elsewhere", "deletedCells": ["first", 3, None]})
+    else:
+        save(saved, "second", "third")
+        later = saved.stat().st_mtime + 60
+        os.utime(saved, (later, later))
+    history = kernel.run("%nbchat history", "third")
+    assert {row[5]: row[4] for row in table_of(history)[1:]} == {
+        "first": "cell deleted, complete", "second": "complete"
+    }  # fmt: skip
+    assert "1 cell deleted: its turn is still sent" in history.outputs[-1].data["text/plain"]
+    assert "forgotten: 1 turn of 'main'; 1 later turn is stale" in kernel.run("%nbchat forget deleted", "third").stdout
+    kernel.run("%%claude\nthird", "third")
+    assert sent(server.requests[-1]) == ["u: second", "a: You said second.", "u: third"]
+    assert "no turn of a cell that is known to be deleted" in kernel.run("%nbchat forget deleted", "third").stdout
+    if tell == "front end":  # Undo brings the cell back
+        kernel.run("%%claude\nfirst", "first")
+        assert "deleted" not in kernel.run("%nbchat history", "third").outputs[-1].data["text/plain"]
 
 
 def test_conversations_are_separate_and_once_sends_no_history(kernel: Kernel, server: Server):
@@ -138,7 +213,8 @@ def test_a_cell_that_asks_twice_has_two_turns(kernel: Kernel, server: Server):
     for _ in range(2):
         kernel.run("%claude one\n%claude two", "cell-1")
         assert sent(server.requests[-1]) == ["u: one", "a: You said one.", "u: two"]
-    assert len(kernel.run("%nbchat history").stdout.splitlines()) == 3
+    _, *rows = table_of(kernel.run("%nbchat history"))
+    assert [row[1].partition("]")[2] for row in rows] == ["", " #2"]
 
 
 def test_thinking_stays_with_its_model(kernel: Kernel, server: Server):

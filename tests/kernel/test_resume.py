@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.kernel.harness import Kernel, kernel_of
+from tests.kernel.harness import Kernel, kernel_of, table_of
 from tests.kernel.test_cell import answer
 from tests.support.server import Received, Server, serving
 
@@ -80,8 +80,10 @@ def test_the_conversation_goes_on_from_the_notebook(kernel: Kernel, server: Serv
     assert sent[-1] == "four"
     kernel.run("%%claude\ntwo again", "value")
     assert texts(server.requests[-1]) == ["one", one, "two again"]
-    states = [row.split()[1:5] for row in kernel.run("%nbchat history").stdout.splitlines()[1:]]
-    assert [row[0] for row in states] == ["first", "value", "late", "new"]
+    _, *rows = table_of(kernel.run("%nbchat history"))
+    # The numbers that the notebook shows: those of the last run of each cell, also of a run before the restart.
+    assert [row[1] for row in rows] == ["[2]", "[4]", "[8]", "[3]"]
+    assert [row[5] for row in rows] == ["one", "two again", "three", "four"]
 
 
 def test_a_cell_that_ran_in_this_kernel_keeps_its_turn(kernel: Kernel, server: Server):

@@ -47,7 +47,9 @@ def do(session: Session, capsys: pytest.CaptureFixture[str], line: str, **names:
 
 def test_history_is_a_table_of_turns(session, capsys):
     """The table has the number, cell, model, tokens and state of each turn, and the beginning of its prompt."""
-    head, *rows = do(session, capsys, "history").splitlines()
+    title, head, _, *rows, remark = do(session, capsys, "history").splitlines()
+    assert title == "3 turns of the conversation 'main'"
+    assert remark.startswith("The turns are in the order in which their cells ran first")
     assert head.split() == ["turn", "cell", "model", "tokens", "state", "prompt"]
     cells = [re.split(r"  +", row) for row in rows]
     assert [row[0] for row in cells] == ["1", "2", "3"]
@@ -61,7 +63,7 @@ def test_history_of_cells_of_vs_code(session, capsys):
     """The cell ids of VS Code are addresses that differ at the end. The second question of a cell has a number."""
     session.ask("Hi", chat="vs", cell="vscode-notebook-cell:/home/me/long/way/a.ipynb#W3sZmlsZQ%3D%3D")
     session.ask("Hi", chat="vs", cell="0fd2c1aa-1111-2222#2")
-    rows = do(session, capsys, "history vs").splitlines()[1:]
+    rows = do(session, capsys, "history vs").splitlines()[3:-1]
     assert [row.split()[1] for row in rows] == ["W3sZmlsZ", "0fd2c1aa#2"]
 
 
@@ -290,7 +292,7 @@ def test_the_usage_texts():
         "show": "show [NAME]",
         "history": "history [CHAT]",
         "reset": "reset [CHAT]",
-        "forget": "forget N [CHAT]",
+        "forget": "forget N|deleted [CHAT]",
         "fork": "fork NEW [CHAT]",
         "save": "save FILE [CHAT]",
         "load": "load FILE [CHAT]",
@@ -323,7 +325,7 @@ def test_choices_are_those_of_the_lower_packages():
 @pytest.mark.parametrize(
     ("line", "message", "hint"),
     [
-        ("forget", "%nbchat forget needs N", "Usage: %nbchat forget N [CHAT]"),
+        ("forget", "%nbchat forget needs N|deleted", "Usage: %nbchat forget N|deleted [CHAT]"),
         ("mcp add --approve ask", "%nbchat mcp add needs NAME and COMMAND…|URL", "Usage: %nbchat mcp add"),
         ("mcp add files", "%nbchat mcp add needs COMMAND…|URL", "Usage: %nbchat mcp add"),
         ("mcp add --aprove ask x y", "%nbchat mcp add: unknown option --aprove", "Did you mean --approve?"),
@@ -472,7 +474,7 @@ def test_help_is_a_word_too(session, capsys):
     whole = do(session, capsys, "")
     for line in ("help", "--help", "-h"):
         assert do(session, capsys, line) == whole
-    usage = "  %nbchat forget N [CHAT]\n"
+    usage = "  %nbchat forget N|deleted [CHAT]\n"
     for line in ("help forget", "forget --help", "forget -h"):
         assert do(session, capsys, line).startswith(usage)
         assert len(do(session, capsys, line).splitlines()) == 2

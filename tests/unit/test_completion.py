@@ -91,7 +91,7 @@ def proposed(shell: InteractiveShell, marked: str) -> list[str] | None:
         ("%%claude -s ro|", ["role"]),
         ("%nbchat hi|", ["history"]),
         ("%nbchat history |", ["main", "review"]),
-        ("%nbchat forget |", ["1", "2"]),
+        ("%nbchat forget |", ["deleted", "1", "2"]),
         ("%nbchat forget 1 r|", ["review"]),
         ("%nbchat cassette --mode re|", ["replay", "record"]),
         ("%nbchat cassette sa|", ["sales.csv", '"sales report.pdf"']),
@@ -191,7 +191,7 @@ def test_completion_makes_no_session(shell):
     """Completion makes no session, because a user waits for it. The first cell makes the session."""
     shell.nbchat = Magics(None)
     assert proposed(shell, "%%claude -c |") == ["main"]
-    assert proposed(shell, "%nbchat forget |") == []
+    assert proposed(shell, "%nbchat forget |") == ["deleted"]
 
 
 def test_it_is_installed_once_and_removed(shell):
