@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbchat.command_line.execution import answers_of, execute, missing_library, read_notebook, usage_of
+from nbchat.core.plural import counted
 from nbchat.core.visible import visible
 
 if TYPE_CHECKING:
@@ -108,4 +109,4 @@ def _usage_line(page: NotebookNode) -> str:
     prompt = sum(answer["usage"]["prompt_tokens"] for answer in answers)
     completion = sum(answer["usage"]["completion_tokens"] for answer in answers)
     number, cost = usage_of(answers)
-    return f"usage     {number}: {prompt} tokens in, {completion} tokens out, {cost}"
+    return f"usage     {number}: {counted(prompt, 'token')} in, {counted(completion, 'token')} out, {cost}"

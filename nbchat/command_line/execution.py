@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbchat.core.errors import InputError, OptionError
 from nbchat.core.money import dollars
+from nbchat.core.plural import counted
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -121,4 +122,4 @@ def usage_of(answers: list[Mapping[str, Any]]) -> tuple[str, str]:
     costs = [answer.get("cost") for answer in answers]
     known = [cost for cost in costs if cost is not None]
     cost = dollars(sum(known)) if known and len(known) == len(costs) else "cost unknown"
-    return f"{len(answers)} answer{'s' * (len(answers) != 1)} of {models}", cost
+    return f"{counted(len(answers), 'answer')} of {models}", cost

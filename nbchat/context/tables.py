@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat.content.blocks import Carried, carry_text, one_line, tagged
 from nbchat.content.cutting import cut_mark, shorten
+from nbchat.core.plural import counted
 
 if TYPE_CHECKING:
     import narwhals
@@ -191,7 +192,7 @@ def _shape(table: Table) -> str:
     elif table.is_series:
         shape = f"{table.row_count:,} values"
     else:
-        shape = f"{table.row_count:,} rows × {count:,} column{'s' * (count != 1)}"
+        shape = f"{counted(table.row_count, 'row')} × {counted(count, 'column')}"
     return shape + (f"; index: {table.index}" if table.index else "")
 
 

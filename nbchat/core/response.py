@@ -24,6 +24,7 @@ from nbchat.core.messages import (
     tool_calls,
 )
 from nbchat.core.misfit import Misfit
+from nbchat.core.plural import counted
 from nbchat.core.saved_files import write_json
 from nbchat.core.usage import Usage
 
@@ -138,7 +139,7 @@ class Response:
         text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
         return (
             f"<Response {self.status} {one_line(self.model) or '?'}: {text!r}, "
-            f"{self.usage.prompt_tokens} → {self.usage.completion_tokens} tokens>"
+            f"{self.usage.prompt_tokens} → {counted(self.usage.completion_tokens, 'token')}>"
         )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from nbchat.core.errors import NbchatError
+from nbchat.core.plural import counted
 from nbchat.core.secrets import mask
 from nbchat.core.threads import has_threads
 from nbchat.core.visible import visible
@@ -46,7 +47,7 @@ def examine(session: Session, write: Callable[[str], None] = print) -> bool:
         write(f"               {error.hint}")
         return False
     seconds = time.monotonic() - began
-    tokens = f"{response.usage.prompt_tokens} + {response.usage.completion_tokens} tokens"
+    tokens = f"{response.usage.prompt_tokens} + {counted(response.usage.completion_tokens, 'token')}"
     answer = response.text.strip()[:MAX_SHOWN_CHARACTERS]
     write(f"tried          it answered {answer!r} in {seconds:.1f} s ({tokens})")
     return True

@@ -240,7 +240,8 @@ class Session:
             count=lambda request: self.count(request, endpoint),
         )
         request = in_container(request, history, endpoint.name, time.time())
-        self._check_budget(options.budget, request, endpoint)
+        if not options.dry_run:  # a dry run sends nothing, and says itself what the budget allows
+            self.check_budget(options.budget, request, endpoint)
         return Prepared(draft, request, endpoint, options, cell, toolbox)
 
     def count(self, request: Request, endpoint: Endpoint) -> Count:
@@ -254,7 +255,17 @@ class Session:
         """
         return count(request, None if self.recording.replays(request) else endpoint)
 
-    def _check_budget(self, limit: float | None, request: Request, endpoint: Endpoint) -> None:
+    def check_budget(self, limit: float | None, request: Request, endpoint: Endpoint) -> None:
+        """Refuse a request that could cost more than the budget has left.
+
+        Args:
+            limit: the budget in US dollars, or None for no limit.
+            request: the request.
+            endpoint: where it goes.
+
+        Raises:
+            BudgetError: the request could cost more, or its price is unknown.
+        """
         if limit is not None and not self.recording.replays(request):  # a replay costs nothing
             tokens = self.count(request, endpoint).tokens
             self.accounting.check_budget(limit, tokens, request, endpoint)
@@ -309,7 +320,7 @@ class Session:
             endpoint,
             options.chat,
             prepared.cell,
-            lambda further: self._check_budget(options.budget, further, endpoint),
+            lambda further: self.check_budget(options.budget, further, endpoint),
         )
 
         def cost(usage: Usage, model: str) -> float | None:

@@ -47,6 +47,7 @@ from nbchat.core.messages import (
 )
 from nbchat.core.misfit import Misfit
 from nbchat.core.parser import ChatStreamParser
+from nbchat.core.plural import counted
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response, Status
 from nbchat.core.sendable import resumable
@@ -362,6 +363,7 @@ def _refuse_empty(last: ResponseChunk | None, number: int) -> None:
 
 def _still_calling(max_rounds: int, calls: Sequence[ToolUseBlock]) -> AnswerError:
     return AnswerError(
-        f"after {max_rounds} rounds the model still calls {calls[0].name}, though the last request allows no tool",
+        f"after {counted(max_rounds, 'round')} the model still calls {calls[0].name}, "
+        "though the last request allows no tool",
         "Raise --max-rounds, or ask for less. The Response has everything up to here.",
     )

@@ -8,8 +8,10 @@ from typing import Any
 
 from nbchat.content.blocks import human_size
 from nbchat.content.sizes import estimate_tokens
+from nbchat.core.errors import BudgetError
 from nbchat.core.messages import Message
 from nbchat.core.money import dollars
+from nbchat.core.plural import counted
 from nbchat.engine.fitting import parts_of_text
 from nbchat.engine.prepared import Prepared
 from nbchat.engine.session import Session
@@ -27,8 +29,14 @@ def describe(prepared: Prepared, session: Session) -> str:
     request is not recorded.
     """
     request, draft = prepared.request, prepared.draft
-    counted = session.count(request, prepared.endpoint)
-    lines = [f"dry run: nothing was sent. To {prepared.endpoint.name}, model {request.model}"]
+    count = session.count(request, prepared.endpoint)
+    how = "counted by the endpoint" if count.exact else "estimated"
+    lines = [
+        f"dry run: nothing was sent. To {prepared.endpoint.name}, model {request.model}",
+        f"in all {counted(count.tokens, 'token')} ({how}), and up to {draft.max_tokens:,} in the answer",
+        f"{_price(prepared, session, count.tokens)}; digest {request.digest[:12]}",
+        *(f"! {remark}" for remark in (*_budget(prepared, session), *draft.notes)),
+    ]
     if request.system:
         lines += _part("system", request.system if isinstance(request.system, str) else _json(request.system))
     for tool in request.tools:
@@ -38,11 +46,16 @@ def describe(prepared: Prepared, session: Session) -> str:
     lines += _message(draft.prompt, "")
     rest = {"max_tokens": request.max_tokens, **request.params, "stream": request.stream}
     lines += ["── parameters", _json(rest)]
-    lines += [f"! {note}" for note in draft.notes]
-    how = "counted by the endpoint" if counted.exact else "estimated"
-    lines.append(f"── in all {counted.tokens:,} tokens ({how}), and up to {draft.max_tokens:,} in the answer")
-    lines.append(f"{_price(prepared, session, counted.tokens)}; digest {request.digest[:12]}")
     return "\n".join(lines)
+
+
+def _budget(prepared: Prepared, session: Session) -> list[str]:
+    """Return what the budget would say to the request, if it would refuse it."""
+    try:
+        session.check_budget(prepared.options.budget, prepared.request, prepared.endpoint)
+    except BudgetError as error:
+        return [f"it would not be sent: {error.message}"]
+    return []
 
 
 def _price(prepared: Prepared, session: Session, tokens: int) -> str:
@@ -82,7 +95,7 @@ def _message(message: Message, where: str) -> Iterator[str]:
 
 def _part(name: str, text: str, tokens: int | None = None) -> list[str]:
     size = estimate_tokens(text) if tokens is None else tokens
-    return [f"── {name} (about {size:,} token{'s' * (size != 1)})", *_shown(text.strip("\n"))]
+    return [f"── {name} (about {counted(size, 'token')})", *_shown(text.strip("\n"))]
 
 
 def _shown(text: str) -> list[str]:

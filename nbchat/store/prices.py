@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat.core.errors import BudgetError, how_to_set
 from nbchat.core.money import dollars
+from nbchat.core.plural import counted
 from nbchat.core.usage import Iteration, Usage
 from nbchat.models import DEFAULT_MODEL, FREE, PLATFORMS, is_fast, is_regional
 
@@ -258,7 +259,7 @@ def check_budget(
     """
     amounts: dict[str, Any] = {"spent": spent, "limit": limit, "estimate": estimate}
     budget = f"the budget of {dollars(limit)} for {scope}"
-    others = f", and {unknown} request{'s' * (unknown != 1)} of unknown price" if unknown else ""
+    others = f", and {counted(unknown, 'request')} of unknown price" if unknown else ""
     so_far = f"{dollars(spent)} is spent{others}"
     if estimate is None:
         price = how_to_set("prices", f'{{"{model}": {{"input": 3, "output": 15}}}}')

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from nbchat.core.errors import CassetteMiss, InputError, OptionError, nearest
 from nbchat.core.fields import Fields
+from nbchat.core.plural import counted
 from nbchat.core.request import Request, Transport, digest_of, request_digest
 from nbchat.core.visible import visible
 from nbchat.transports.exchange import Exchange, portable, public
@@ -283,7 +284,7 @@ class Cassette:
     def _miss(self, request: Request) -> CassetteMiss:
         number, difference = _nearest(public(request.asked()), self._recordings.requests())
         count = len(self)
-        recordings = "1 recording" if count == 1 else f"{count} recordings"
+        recordings = counted(count, "recording")
         nearest_line = f"; the nearest is on line {number}, and differs as shown below" if number else ""
         return CassetteMiss(
             f"the cassette {self._shown_path} holds no answer to this request ({recordings}{nearest_line})",

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from nbchat.core.errors import ConnectionFailed, InputError, OptionError
+from nbchat.core.plural import counted
 
 if TYPE_CHECKING:
     from nbchat.transports.local_process import Order
@@ -179,7 +180,7 @@ def serve(
         ConnectionFailed: the server does not start. The hint has the last lines of its log.
     """
     if context < 0:
-        raise OptionError(f"A context of {context} tokens is impossible.", "Give 0 or more.")
+        raise OptionError(f"A context of {counted(context, 'token')} is impossible.", "Give 0 or more.")
     key = (find_weights(model), context)
     with _lock:
         server, child = _running.get(key, (None, None))

@@ -41,6 +41,7 @@ from typing import Any, TypeAlias
 from nbchat.core.errors import InputError
 from nbchat.core.messages import Block
 from nbchat.core.parser import events_of
+from nbchat.core.plural import counted
 from nbchat.core.request import Request
 
 __all__ = ["Answer", "ScriptedTransport"]
@@ -115,7 +116,7 @@ class ScriptedTransport:
         self.requests.append(request)
         if number >= len(self._answers) and not (self._repeat and self._answers):
             raise InputError(
-                f"the script of this ScriptedTransport has {len(self._answers)} answers, "
+                f"the script of this ScriptedTransport has {counted(len(self._answers), 'answer')}, "
                 f"and this is request {number + 1}",
                 "Add an answer to the script, or pass repeat=True.",
             )

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from nbchat.core.entries import Total
 from nbchat.core.money import dollars
+from nbchat.core.plural import counted
 from nbchat.view.tables import OUTER_TAG
 from nbchat.view.usage import one_line
 
@@ -39,7 +40,7 @@ class _Bar(NamedTuple):
 
 
 def usage_plot(totals: Iterable[Total], *, title: str = "Cost by day") -> dict[str, str]:
-    """Return a mimebundle with one bar for each day.
+    """Return a mimebundle with one bar for each day; {} if no cost is known, and the caption alone if all are 0.
 
     A dashed top marks a bar whose day has requests of unknown cost: the bar should be higher.
 
@@ -48,12 +49,15 @@ def usage_plot(totals: Iterable[Total], *, title: str = "Cost by day") -> dict[s
             are drawn in their order.
         title: the beginning of the caption.
     """
-    bars = _bars(list(totals))
+    totals = list(totals)
+    if totals and all(total.unknown == total.requests for total in totals):
+        return {}
+    bars = _bars(totals)
     highest = max((bar.cost for bar in bars), default=0.0)
     caption = _caption(title, bars)
     return {
-        "text/plain": _plain_plot(caption, bars, highest),
-        "text/html": OUTER_TAG + _html_plot(caption, bars, highest) + "</div>",
+        "text/plain": _plain_plot(caption, bars if highest else [], highest),
+        "text/html": OUTER_TAG + _html_plot(caption, bars if highest else [], highest) + "</div>",
     }
 
 
@@ -80,7 +84,8 @@ def _caption(title: str, bars: list[_Bar]) -> str:
     if len(bars) > 1 and highest.cost:
         caption += f", {dollars(highest.cost)} at most ({highest.name})"
     if unknown:
-        caption += f"; {unknown} request{'s' * (unknown != 1)} of unknown cost left out, where the top is dashed"
+        caption += f"; {counted(unknown, 'request')} of unknown cost left out"
+        caption += ", where the top is dashed" if highest.cost else ""
     return caption
 
 
@@ -92,7 +97,7 @@ def _html_plot(caption: str, bars: list[_Bar], highest: float) -> str:
     for name, cost, requests, unknown in bars:
         height = max(round(HEIGHT_PX * cost / highest), 1 if cost else 0) if highest else 0
         dashed = "border-top: 3px dashed; padding-top: 3px; " if unknown else ""
-        tooltip = f"{name}: {dollars(cost)}, {requests} request{'s' * (requests != 1)}"
+        tooltip = f"{name}: {dollars(cost)}, {counted(requests, 'request')}"
         tooltip += f", {unknown} of unknown cost" if unknown else ""
         columns.append(
             f'<div title="{escape(tooltip)}" style="flex: 1 1 0; max-width: 40px; margin-right: 2px; {dashed}'

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from nbchat.core.chunks import Notice, OutputText, ResponseChunk, StreamChunk, Thinking, ToolInput
 from nbchat.core.messages import OpaqueBlock
 from nbchat.core.money import cache_effect, dollars
+from nbchat.core.plural import counted
 from nbchat.core.request import Request
 from nbchat.core.usage import Usage
 from nbchat.core.visible import visible_line
@@ -90,7 +91,7 @@ class Status:
             parts.append("" if ended else "waiting for the first word")
         elif tokens:
             sign = "~" if estimated_tokens or self._usage.estimated else ""
-            parts.append(f"{sign}{tokens:,} tokens")
+            parts.append(f"{sign}{counted(tokens, 'token')}")
             if now - self._first_at >= 1:  # before that, the speed would be a division by almost nothing
                 parts.append(f"{tokens / (now - self._first_at):.0f} tokens/s")
             parts.append(self._cost_so_far(estimated_tokens))

@@ -12,19 +12,22 @@ from html import escape
 from typing import TYPE_CHECKING, TypeAlias
 
 from nbchat.core.entries import Entry, Total
-from nbchat.core.errors import InputError
+from nbchat.core.errors import InputError, how_to_set
 from nbchat.core.money import cache_effect, dollars
 from nbchat.core.plural import counted
 from nbchat.core.usage import Usage
+from nbchat.core.visible import visible
 from nbchat.view.tables import OUTER_TAG, table_bundle
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["joined", "one_line", "run_line", "run_table", "usage_frame", "usage_table"]
+__all__ = ["joined", "one_line", "run_line", "run_table", "unknown_costs", "usage_frame", "usage_table"]
 
 #: The longest name in a table, in characters.
 MAX_NAME_CHARACTERS = 60
+#: The most models whose prices one line asks for.
+MAX_UNPRICED_MODELS = 3
 
 
 def usage_table(totals: Iterable[Total], by: str | Sequence[str] = "day", *, title: str = "Usage") -> dict[str, str]:
@@ -69,6 +72,26 @@ def run_table(entries: Iterable[Entry]) -> dict[str, str]:
         for number, entry in enumerate(entries, 1)
     ]
     return table_bundle(title, head, body, left_columns=4)
+
+
+def unknown_costs(by_model: Iterable[Total]) -> dict[str, str]:
+    """Return a mimebundle that says how many costs are unknown, and how to set prices; {} if all are known.
+
+    Args:
+        by_model: the sums by model.
+    """
+    totals = list(by_model)
+    unknown, requests = sum(total.unknown for total in totals), sum(total.requests for total in totals)
+    if not unknown:
+        return {}
+    text = f"cost unknown for {unknown:,} of {counted(requests, 'request')}"
+    # A model that has known costs too has a price. The others of its requests broke off.
+    unpriced = [total.group[0] for total in totals if total.unknown == total.requests]
+    if unpriced:
+        prices = {model: {"input": 3, "output": 15} for model in unpriced[:MAX_UNPRICED_MODELS]}
+        # repr: a person copies this line into a cell
+        text += f"; set prices so, in dollars per million tokens: {how_to_set('prices', repr(prices))}"
+    return _paragraph(visible(text))
 
 
 def run_line(entries: Iterable[Entry]) -> str:
@@ -130,7 +153,8 @@ def usage_frame(records: Iterable[Entry | Total], by: str | Sequence[str] = ()) 
 
 
 def joined(*bundles: Mapping[str, str]) -> dict[str, str]:
-    """Return several mimebundles as one output."""
+    """Return several mimebundles as one output. An empty one is left out."""
+    bundles = tuple(bundle for bundle in bundles if bundle)
     return {
         "text/plain": "\n\n".join(bundle["text/plain"] for bundle in bundles),
         "text/html": "\n".join(bundle["text/html"] for bundle in bundles),
@@ -165,7 +189,7 @@ def _sum_of_amounts(amounts: Iterable[float | None]) -> str:
         return dollars(sum(known))
     if not known:
         return "an unknown amount"
-    return f"{dollars(sum(known))} and {unknown} unknown amount{'s' * (unknown != 1)}"
+    return f"{dollars(sum(known))} and {counted(unknown, 'unknown amount')}"
 
 
 # --- columns --------------------------------------------------------------------------------------

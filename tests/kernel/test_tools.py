@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.harness import Cell, Kernel, kernel_of
+from tests.kernel.harness import Cell, Kernel, kernel_of, table_of
 from tests.support.waiting import wait_for
 
 SETUP = """
@@ -425,8 +425,10 @@ def test_an_mcp_server_is_added_used_and_removed(kernel: Kernel, tmp_path: Path)
         )
     )
     cell = kernel.run(f"%nbchat mcp add numbers {sys.executable} '{server}'")
-    assert "numbers offers 1 tools: numbers.double" in cell.stdout
-    assert "numbers.double" in kernel.run("%nbchat mcp list").stdout
+    assert "numbers offers 1 tool: numbers.double" in cell.stdout
+    head, row = table_of(kernel.run("%nbchat mcp list"))
+    assert head == ["tool", "server", "state", "target"]
+    assert row[:3] == ["numbers.double", "numbers", "runs"]
     kernel.run('_ = script({"tool": "numbers__double", "input": {"n": 21}}, "42.")')
     cell = kernel.run("%%claude --tools numbers.double\ntwice 21?", answers=["y"])
     assert cell.questions == [question("numbers.double(n=21)", "numbers.double")]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from nbchat import ScriptedTransport, Session
+from nbchat.core.errors import BudgetError
 from nbchat.notebook.dry_run import MAX_PART_CHARACTERS, describe
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import serving
@@ -39,14 +42,29 @@ def test_every_part_is_shown_completely():
     ):  # fmt: skip
         assert said in shown, said
     assert all(re.search(rf"\b{number}\b", shown) for number in rows)
-    assert re.search(r"digest [0-9a-f]{12}$", shown)
+    assert re.match(r".*\nin all [\d,]+ tokens \(.*\ncosts .*; digest [0-9a-f]{12}\n── ", shown)
+
+
+def test_a_budget_does_not_refuse_a_dry_run():
+    """The description says that the request would not be sent, and why."""
+
+    def count(wire, request):
+        assert request.path.endswith("count_tokens")
+        wire.json("200 OK", {"input_tokens": 1_000})
+
+    with serving(count) as server:
+        session = Session(ClaudeTransport("anthropic", base_url=server.url, api_key="sk-ant-test"))
+        shown = dry(session, "Hi", budget=0.01, dry_run=True)
+        assert "\n! it would not be sent: this request could cost $" in shown.partition("──")[0]
+        with pytest.raises(BudgetError):
+            dry(session, "Hi", budget=0.01)
 
 
 def test_the_digest_is_the_one_of_the_request():
     """The description has the digest of the request that would be sent."""
     session = Session(ScriptedTransport("Hello"))
     shown = dry(session, "Hi")
-    assert session.ask("Hi").digest.startswith(shown.rpartition(" ")[2])
+    assert session.ask("Hi").digest.startswith(re.search("digest (.*)", shown)[1])
 
 
 def test_an_image_is_shown_by_kind_size_and_tokens(tmp_path: Path):
@@ -94,7 +112,7 @@ def test_tokens_are_estimated_without_a_count_and_an_unknown_price_is_reported()
     with serving(missing) as server:
         session = Session(ClaudeTransport("mine", base_url=server.url))
         shown = dry(session, "x" * 400, model="mine-1")
-    assert "tokens (estimated)" in shown
+    assert "in all 100 tokens (estimated)" in shown
     assert "the price of mine-1 is not known" in shown
 
 
@@ -105,7 +123,7 @@ def test_a_recorded_answer_is_free_and_another_has_its_price(tmp_path: Path):
     session.ask("Hi", once=True)
     shown = dry(session, "Hi", once=True)
     assert "costs nothing: the answer is recorded" in shown
-    assert "tokens (estimated)" in shown  # a recorded request sends nothing, not even to count its tokens
+    assert "in all 1 token (estimated)" in shown  # a recorded request sends nothing, not even to count its tokens
     assert "costs about $" in dry(session, "Something else", once=True)
     session.recording.use_cassette(str(tmp_path / "c.jsonl"), "replay")
     assert "costs about $" in dry(session, "Something else", once=True)

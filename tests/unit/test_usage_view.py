@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import re
 from html.parser import HTMLParser
@@ -10,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from nbchat.core.entries import Entry, Total
+from nbchat.core.entries import Entry, Total, totals_of
 from nbchat.core.errors import InputError
 from nbchat.core.usage import Usage
 from nbchat.store.ledger import Ledger
 from nbchat.view.plot import usage_plot
-from nbchat.view.usage import joined, run_line, run_table, usage_frame, usage_table
+from nbchat.view.usage import joined, run_line, run_table, unknown_costs, usage_frame, usage_table
 
 
 def total(*group: str, cost: float = 0.25, **known: Any) -> Total:
@@ -204,3 +205,36 @@ def test_without_pandas_the_error_says_what_to_install(monkeypatch: pytest.Monke
     with pytest.raises(InputError, match=r"pip install pandas"):
         usage_frame([])
     assert usage_table([total("a")], "model")
+
+
+def test_unknown_prices_are_one_line_and_no_empty_plot():
+    """The line names the models without a price, and the command in it works in a cell."""
+    totals = [total("vendor/x-1", cost=0.0, unknown=2), total("known"), total("it's", cost=0.0, unknown=2)]
+    line = unknown_costs(totals)["text/plain"]
+    assert line.startswith("cost unknown for 4 of 6 requests; set prices so, in dollars per million tokens: %config ")
+    command = line.partition("Nbchat.prices = ")[2].partition(" (outside")[0]
+    assert ast.literal_eval(command) == {name: {"input": 3, "output": 15} for name in ("vendor/x-1", "it's")}
+    assert usage_plot([totals[0], totals[2]]) == {}
+    assert unknown_costs([total("known")]) == {}
+    broke_off = unknown_costs([total("known", unknown=1)])["text/plain"]
+    assert broke_off == "cost unknown for 1 of 2 requests"
+    free = usage_plot([total("2026-11-01", cost=0.0), total("2026-11-02", cost=0.0)])["text/html"]
+    assert "$0.00 in all" in free
+    assert 'role="img"' not in free
+
+
+@pytest.mark.parametrize("by", ["day", "month", "model", "notebook", "chat", "endpoint", "kind", "status"])
+def test_the_totals_of_a_run_are_those_of_the_ledger(by: str, tmp_path: Path):
+    """The sums of entries in memory and in the ledger are the same."""
+    entries = [
+        Entry(at, endpoint, model, notebook="n", chat=chat, kind=kind, usage=Usage(10, 5), cost=cost, saved=saved)
+        for at, endpoint, model, chat, kind, cost, saved in (
+            (0.0, "a", "m1", "c", "answer", 0.5, None),
+            (90_000.0, "a", "m2", "c", "failed", None, None),
+            (5_000_000.0, "b", "m1", "d", "replayed", 0.0, 0.25),
+        )
+    ]
+    ledger = Ledger(tmp_path / "ledger.db")
+    for entry in entries:
+        ledger.record(entry)
+    assert sorted(totals_of(entries, by), key=str) == sorted(ledger.totals(by), key=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbchat.core.errors import OptionError
 from nbchat.core.fields import storable
+from nbchat.core.plural import counted
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
 from nbchat.notebook.commands.conversation import CHAT, conversation_of
@@ -20,4 +21,4 @@ def fork(call: Call, new: str, chat: str | None) -> None:
             f"%nbchat fork {new}: there is a conversation of that name", "Choose another name, or reset it first."
         )
     call.session.conversations[new] = source.fork(new)
-    print(f"{new!r} begins with the {len(source)} turns of {source.name!r}; use it with -c {new}")
+    print(f"{new!r} begins with {counted(len(source), 'turn')} of {source.name!r}; use it with -c {new}")

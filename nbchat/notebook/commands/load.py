@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbchat.core.errors import InputError
 from nbchat.core.fields import storable
+from nbchat.core.plural import counted
 from nbchat.core.saved_files import read_json
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
@@ -25,5 +26,5 @@ def load(call: Call, file: str, chat: str | None) -> None:
     loaded.name = storable(chat or loaded.name)
     replaced = len(call.session.conversations.get(loaded.name, ()))
     call.session.conversations[loaded.name] = loaded
-    instead = f", which replace the {replaced} it had" if replaced else ""
-    print(f"{loaded.name!r} has {len(loaded)} turns{instead}; use it with -c {loaded.name}")
+    instead = f", which replace{'s' * (len(loaded) == 1)} the {replaced} it had" if replaced else ""
+    print(f"{loaded.name!r} has {counted(len(loaded), 'turn')}{instead}; use it with -c {loaded.name}")

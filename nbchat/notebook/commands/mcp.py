@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbchat.core.errors import OptionError
+from nbchat.core.plural import counted
 from nbchat.core.visible import visible_line
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, Group, command
@@ -27,7 +28,7 @@ def add(call: Call, approve: str | None, headers: tuple[str, ...], name: str, ta
     tools = call.session.mcp.add(name, target[0] if is_url else target, headers=fields, approve=approve)
     # The server wrote the names of its tools.
     tools = tuple(map(visible_line, tools))
-    print(f"{name} offers {len(tools)} tools: {', '.join(tools) or 'none'}")
+    print(f"{name} offers {counted(len(tools), 'tool')}{':' if tools else ''} {', '.join(tools)}".rstrip())
     print(f"Let Claude use them with --tools {name}" + (f", or one with --tools {tools[0]}." if tools else "."))
 
 
@@ -43,18 +44,22 @@ def _header(text: str) -> tuple[str, str]:
 
 @command("mcp list", "the servers and their tools")
 def list_servers(call: Call) -> None:
-    """Print a table of the servers."""
-    from nbchat.view.tables import text_table
+    """Show a table with a row for each tool of each server."""
+    from nbchat.view.final import publish
+    from nbchat.view.tables import table_bundle
 
     servers = call.session.mcp.list()
     if not servers:
         print("there are no MCP servers; %nbchat mcp add NAME command… (or a URL) adds one")
         return
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for server in servers:
         state = "runs" if server.running else f"ended: {server.problem}" if server.problem else "ended"
-        rows.append((server.name, state, server.target, ", ".join(server.tools) or "-"))
-    print(text_table(("server", "state", "target", "tools"), rows))
+        # The server is named once; its further tools follow below the first.
+        columns = ((server.name, state, server.target), *[("", "", "")] * (len(server.tools) - 1))
+        rows += [(tool, *about) for tool, about in zip(server.tools or ("-",), columns, strict=True)]
+    title = f"{counted(len(servers), 'MCP server')}, for --tools SERVER or --tools TOOL"
+    publish(table_bundle(title, ("tool", "server", "state", "target"), rows, prose_columns=(2, 3)))
 
 
 @command("mcp remove", "stop a server", Argument("name", "NAME", completes="servers", required=True))

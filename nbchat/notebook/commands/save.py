@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbchat.core.errors import InputError
+from nbchat.core.plural import counted
 from nbchat.core.saved_files import write_json
 from nbchat.core.visible import visible
 from nbchat.notebook.commands.arguments import Argument
@@ -20,4 +21,5 @@ def save(call: Call, file: str, chat: str | None) -> None:
         write_json(file, conversation)
     except InputError as error:
         raise InputError(f"%nbchat save: {error.message}", error.hint) from None
-    print(f"{len(conversation)} turns of {conversation.name!r} are in {visible(file)}")
+    turns = len(conversation)
+    print(f"{counted(turns, 'turn')} of {conversation.name!r} {'is' if turns == 1 else 'are'} in {visible(file)}")

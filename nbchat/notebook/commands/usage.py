@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from nbchat.core.plural import counted
 from nbchat.core.visible import visible
 from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
@@ -20,31 +21,38 @@ __all__ = ["usage"]
         keyword="by",
         choices=("day", "model", "notebook", "chat", "endpoint", "kind", "month", "status"),
         suggested=("day", "model", "notebook", "chat"),
-        default="model",
     ),
     Argument("csv", "FILE", keyword="csv", completes="files"),
 )
-def usage(call: Call, period: str, by: str, csv: str | None) -> None:
+def usage(call: Call, period: str, by: str | None, csv: str | None) -> None:
     """Show a plot and a table of a period, or write its requests to a CSV file."""
+    from nbchat.core.entries import totals_of
     from nbchat.store.entries import start_of
     from nbchat.view.final import publish
     from nbchat.view.plot import usage_plot
-    from nbchat.view.usage import joined, run_line, run_table, usage_table
+    from nbchat.view.usage import joined, run_line, run_table, unknown_costs, usage_table
 
     accounting, ledger = call.session.accounting, call.session.accounting.ledger
     if period == "run" and not csv:
-        publish(run_table(accounting.run))
+        if by is None:
+            table = run_table(accounting.run)
+        else:
+            table = usage_table(totals_of(accounting.run, by), by, title=f"Usage by {by}, this run")
+        publish(joined(table, unknown_costs(totals_of(accounting.run, "model"))))
         return
     since = accounting.began if period == "run" else start_of(period, time.time())
     if csv:
-        print(f"{ledger.export_csv(csv, since)} requests are in {visible(csv)}")
+        rows = ledger.export_csv(csv, since)
+        print(f"{counted(rows, 'request')} {'is' if rows == 1 else 'are'} in {visible(csv)}")
         return
     if accounting.run:
         print(run_line(accounting.run))
     title = {"all": "all time", "today": "today"}.get(period, f"this {period}")
+    by = by or "model"
     publish(
         joined(
             usage_plot(ledger.totals("day", since), title=f"Cost by day, {title}"),
             usage_table(ledger.totals(by, since), by, title=f"Usage by {by}, {title}"),
+            unknown_costs(ledger.totals("model", since)),
         )
     )
