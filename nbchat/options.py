@@ -55,7 +55,11 @@ class Options:
     )
     # The size and the form of the answer
     max_tokens: int = option(
-        "--max-tokens", help="the maximum length of the answer, in tokens", metavar="N", default=8192
+        "--max-tokens",
+        help="the maximum length of the answer, in tokens",
+        completes="tokens",
+        metavar="N",
+        default=8192,
     )
     thinking: bool = option("--thinking", help="let the model think, and show its thinking", default=False)
     effort: str | None = option(
@@ -69,7 +73,11 @@ class Options:
         "--stop", help="end the answer at this text; can be repeated", metavar="TEXT", default=()
     )
     param: tuple[str, ...] = option(
-        "--param", help="one more field of the request, as KEY=JSON; can be repeated", metavar="KEY=JSON", default=()
+        "--param",
+        help="one more field of the request, as KEY=JSON; can be repeated",
+        completes="params",
+        metavar="KEY=JSON",
+        default=(),
     )
     cache: str = option(
         "--cache",
@@ -107,6 +115,7 @@ class Options:
     web_fetch: bool = option("--web-fetch", help="let the model fetch web pages", default=False)
     max_uses: int | None = option(
         "--max-uses",
+        completes="times",
         metavar="N",
         default=None,
         help="how often web search and web fetch may each be used in one request",
@@ -152,6 +161,7 @@ class Options:
     )
     max_rounds: int = option(
         "--max-rounds",
+        completes="times",
         metavar="N",
         default=8,
         help="the maximum number of requests in one turn; the last one may not call a tool",
@@ -184,6 +194,7 @@ class Options:
     # What the answer may cost, and what is shown
     budget: float | None = option(
         "--budget",
+        completes="dollars",
         metavar="USD",
         default=None,
         help="the US dollars that this notebook may cost today; a request that could cost more is not sent",
@@ -196,6 +207,7 @@ class Options:
         "-o",
         "--output",
         kind="name",
+        completes="names",
         metavar="NAME",
         default=None,
         setting=False,

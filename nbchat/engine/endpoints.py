@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -218,6 +219,8 @@ class Endpoints:
         self._config, self._fixed = config, fixed
         self._transports: dict[tuple[str, str], ClaudeTransport] = {}
         self._descriptions: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._listed: dict[str, tuple[str, ...]] = {}
+        self._listing: dict[str, threading.Thread] = {}
 
     def names(self) -> list[str]:
         """Return the names that ``--endpoint`` takes."""
@@ -271,6 +274,37 @@ class Endpoints:
         if key not in self._descriptions:
             self._descriptions[key] = endpoint.describe()
         return self._descriptions[key]
+
+    def model_names(self, options: Options, wait_s: float) -> tuple[str, ...]:
+        """Return the names of the models of an endpoint, for somebody who waits at a keyboard. Never raise.
+
+        The endpoint is asked once, in a thread of its own. What arrives later is there at the next call.
+
+        Args:
+            options: the endpoint is that of these options.
+            wait_s: how long to wait for the endpoint, in seconds.
+        """
+        key = repr((options.endpoint, self._config.endpoints.get(options.endpoint or "")))
+        if key not in self._listed and key not in self._listing:
+            thread = threading.Thread(target=self._list, args=(key, options), name="nbchat-models", daemon=True)
+            self._listing[key] = thread
+            try:
+                thread.start()
+            except RuntimeError:  # a place without threads
+                return ()
+        if key in self._listing:
+            self._listing[key].join(wait_s)
+        return self._listed.get(key, ())
+
+    def _list(self, key: str, options: Options) -> None:
+        try:
+            endpoint = self.find(options)
+            ids = (model.get("id") for model in endpoint.models() or ({"id": endpoint.model},))
+            self._listed[key] = tuple(name for name in ids if isinstance(name, str))
+        except Exception:  # Tab suggests what is known without the endpoint, and asks again at the next call
+            self._listed.pop(key, None)
+        finally:
+            self._listing.pop(key, None)
 
     def _named(self, name: str, options: Options) -> Endpoint:
         described = self._config.endpoints.get(name)

@@ -7,6 +7,7 @@ completer. The suggestions come from the table of options and from the declarati
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,8 +101,8 @@ class _Line:
     """
 
     has_body: bool
-    #: The names of the options that the line has.
-    names: set[str] = field(default_factory=set)
+    #: The values of the options that the line has, by the names of the options.
+    values: dict[str, str] = field(default_factory=dict)
     #: The option whose value comes next.
     awaited: Option | None = None
     #: Whether the awaited list has a value already, so that a flag may come instead.
@@ -112,15 +113,17 @@ class _Line:
     def take(self, word: str) -> None:
         """Read one word."""
         if self.awaits(word):
+            if self.awaited is not None:
+                self.values[self.awaited.name] = word
             self.may_end = self.has_body and self.awaited is not None and self.awaited.kind == "list"
             self.awaited = self.awaited if self.may_end else None
             return
-        flag, equals, _ = word.partition("=")
+        flag, equals, value = word.partition("=")
         option = option_of(flag)
         if word == "--" or option is None:
             self.in_prompt = True
             return
-        self.names.add(option.name)
+        self.values[option.name] = value
         self.awaited, self.may_end = (None if option.kind == "switch" or equals else option), False
 
     def awaits(self, word: str) -> bool:
@@ -136,16 +139,16 @@ def _complete_options(shell: Any, before: str, *, has_body: bool) -> Suggestions
         if line.in_prompt:
             return None
     if line.awaited is not None and line.awaits(word):
-        values = _complete_value(shell, line.awaited, word)
-        flags = _flags("", line.names) if line.may_end and not word else []
+        values = _complete_value(shell, line.awaited, word, line.values)
+        flags = _flags("", line.values) if line.may_end and not word else []
         return Suggestions(values.fragment, [*values.words, *flags])
     flag, equals, value = word.partition("=")
     if equals and (option := option_of(flag)) is not None:
-        return _complete_value(shell, option, value)
-    return Suggestions(word, _flags(word, line.names)) if not word or word.startswith("-") else None
+        return _complete_value(shell, option, value, line.values)
+    return Suggestions(word, _flags(word, line.values)) if not word or word.startswith("-") else None
 
 
-def _flags(word: str, given: set[str]) -> list[tuple[str, str]]:
+def _flags(word: str, given: Collection[str]) -> list[tuple[str, str]]:
     """Return the flags that begin with a word; the short ones come last, and only after a lone `-`."""
     free = [option for option in OPTIONS if option.name not in given or option.kind == "list"]
     flags = [flag for option in free for flag in option.flags if flag.startswith("--") or word == "-"]
@@ -153,8 +156,10 @@ def _flags(word: str, given: set[str]) -> list[tuple[str, str]]:
     return [(flag, "option") for flag in flags if flag.startswith(word)]
 
 
-def _complete_value(shell: Any, option: Option, word: str) -> Suggestions:
-    return beginning(word, option.choices, "choice") if option.choices else suggest(shell, option.completes, word)
+def _complete_value(shell: Any, option: Option, word: str, line: Mapping[str, str]) -> Suggestions:
+    if option.choices:
+        return beginning(word, option.choices, "choice")
+    return suggest(shell, option.completes, word, line)
 
 
 # --- %nbchat --------------------------------------------------------------------------------------
@@ -163,6 +168,8 @@ def _complete_value(shell: Any, option: Option, word: str) -> Suggestions:
 def _complete_subcommand(shell: Any, before: str) -> Suggestions | None:
     words, word = _split(before)
     if not words:
+        return beginning(word, (*COMMANDS, "help"), "subcommand")
+    if words == ["help"]:
         return beginning(word, COMMANDS, "subcommand")
     found = COMMANDS.get(words[0])
     if found is None:
@@ -218,9 +225,14 @@ def _complete_python(shell: Any, expression: str) -> Suggestions:
     # IPython is in the middle of completing the cell, and its completer keeps the text in attributes. This inner
     # request overwrites them, so they are restored for the matchers that run after this one.
     state = {name: value for name, value in vars(completer).items() if name in ("line_buffer", "text_until_cursor")}
-    with provisionalcompleter():
-        completions = list(rectify_completions(expression, completer.completions(expression, len(expression))))
-    vars(completer).update(state)
+    # Jedi takes seconds to be imported and to read the user's libraries. The values themselves tell the same.
+    uses_jedi, completer.use_jedi = completer.use_jedi, False
+    try:
+        with provisionalcompleter():
+            completions = list(rectify_completions(expression, completer.completions(expression, len(expression))))
+    finally:
+        completer.use_jedi = uses_jedi
+        vars(completer).update(state)
     # The expression looks like the beginning of a cell to IPython, so it suggests magics and files too.
     completions = [
         completion

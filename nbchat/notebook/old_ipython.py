@@ -44,9 +44,10 @@ def add_matcher(completer: Any, complete: Complete) -> None:
 
     def match(context: Any) -> Any:
         found = complete(context.full_text, context.cursor_line, context.cursor_position)
-        if found is None or not found[1]:
+        if found is None:
             return {"completions": [], "suppress": False}
-        completions = [SimpleCompletion(text, type=kind) for text, kind in found[1]]
+        # IPython would add magics and Python names to an empty list, so what is typed stands for it.
+        completions = [SimpleCompletion(text, type=kind) for text, kind in found[1] or [(found[0], "")]]
         # `suppress` keeps IPython's file names and Python names out of the list of options.
         return {"completions": completions, "matched_fragment": found[0], "suppress": True, "ordered": True}
 
@@ -91,7 +92,7 @@ def _wrap(completer: Any, complete: Complete) -> None:
     ) -> Any:
         cell = full_text if full_text is not None else line_buffer
         found = complete(cell, cursor_line, cursor_pos) if cell and cursor_pos is not None else None
-        if found is None or not found[1]:
+        if found is None:
             return original(
                 cursor_line=cursor_line,
                 cursor_pos=cursor_pos,
@@ -99,7 +100,7 @@ def _wrap(completer: Any, complete: Complete) -> None:
                 text=text,
                 full_text=full_text,
             )
-        texts = [word for word, _ in found[1]]
+        texts = [word for word, _ in found[1]] or [found[0]]
         return found[0], texts, [_IDENTIFIER] * len(texts), ()
 
     setattr(completer, _ATTRIBUTE, complete)

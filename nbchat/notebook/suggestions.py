@@ -5,15 +5,19 @@ Nothing is sent and nothing heavy is imported, because somebody is waiting at a 
 
 from __future__ import annotations
 
+import functools
 import glob
+import inspect
 import os
 import re
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from nbchat.models import KNOWN_MODELS, LOCAL, PLATFORMS
+from nbchat.models import LOCAL, PLATFORMS
+from nbchat.notebook.model_names import model_names
 
 if TYPE_CHECKING:
     from nbchat.engine.session import Session
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Suggestions", "beginning", "own_names", "suggest"]
 
 MAX_PATHS = 200
+_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
+_METHODS = (types.FunctionType, classmethod, staticmethod)
 _ONE_WORD = re.compile(r"[^\s,;\"'`\\-][^\s,;\"'`\\]*")
 
 
@@ -35,14 +41,17 @@ class Suggestions(NamedTuple):
     words: list[tuple[str, str]]
 
 
-def suggest(shell: Any, completes: str, word: str) -> Suggestions:
+def suggest(shell: Any, completes: str, word: str, line: Mapping[str, str] = MappingProxyType({})) -> Suggestions:
     """Return the values that begin with a word.
 
     Args:
         shell: the IPython shell, with nbchat loaded.
         completes: the kind of value, as an option or an argument declares it; "" for one without suggestions.
         word: the value as far as it is typed.
+        line: the values of the options before it in the line, by the names of the options.
     """
+    if completes == "models":
+        return _suggest_models(shell, word, line.get("endpoint", ""))
     find = _SUGGESTERS.get(completes)
     return find(shell, word) if find is not None else Suggestions(word, [])
 
@@ -69,18 +78,10 @@ def _session(shell: Any) -> Session | None:
 # --- options ----------------------------------------------------------------------------------------
 
 
-def _suggest_models(shell: Any, word: str) -> Suggestions:
+def _suggest_models(shell: Any, word: str, endpoint: str) -> Suggestions:
     if word[:1] in ("/", ".", "~"):
         return _suggest_files(shell, word, ".gguf")
-    return beginning(word, _models(shell), "model")
-
-
-def _models(shell: Any) -> Iterator[str]:
-    literals = getattr(sys.modules.get("anthropic.types.model"), "Model", None)
-    for part in get_args(literals):
-        yield from (name for name in get_args(part) if isinstance(name, str))
-    yield from KNOWN_MODELS  # the SDK, whose list is newer, may still be importing
-    yield shell.nbchat.settings.model
+    return beginning(word, model_names(shell, endpoint), "model")
 
 
 def _suggest_chats(shell: Any, word: str) -> Suggestions:
@@ -96,17 +97,30 @@ def _suggest_tools(shell: Any, word: str) -> Suggestions:
     """Suggest functions and tools of MCP servers for the last name of a list such as ``lookup,files.read``."""
     before, _, last = word.rpartition(",")
     taken = before.split(",")
-    return beginning(last, (name for name in _tools(shell) if name not in taken), "tool")
+    names = (name for name in (*_tools(shell), *_methods(shell, last)) if name not in taken)
+    return beginning(last, names, "tool")
 
 
 def _tools(shell: Any) -> Iterator[str]:
-    functions = types.FunctionType | types.MethodType
-    yield from own_names(shell, lambda value: isinstance(value, functions))
+    """Yield the user's own functions, then functions of libraries, then the tools of MCP servers."""
+    functions = own_names(shell, lambda value: isinstance(value, _FUNCTIONS))
+    yield from sorted(functions, key=lambda name: getattr(shell.user_ns[name], "__module__", "") != "__main__")
     for server in _servers(shell):
         yield server.name
         # A server chooses the names of its tools. One with a space would be several words of the line, and so
         # could be an option.
         yield from (name for name in server.tools if _ONE_WORD.fullmatch(name))
+
+
+def _methods(shell: Any, word: str) -> Iterator[str]:
+    """Yield the methods of the variable before the last dot of a word, such as ``shop.find``."""
+    owner, dot, _ = word.rpartition(".")
+    if dot and owner in shell.user_ns:
+        value = shell.user_ns[owner]
+        # Looked up in the class, because a property of the value could do anything.
+        for name in dir(type(value)):
+            if not name.startswith("_") and isinstance(inspect.getattr_static(type(value), name), _METHODS):
+                yield f"{owner}.{name}"
 
 
 def _servers(shell: Any) -> tuple[ServerState, ...]:
@@ -124,19 +138,27 @@ def _suggest_cells(shell: Any, word: str) -> Suggestions:
 def _suggest_system_prompts(shell: Any, word: str) -> Suggestions:
     """Suggest variables that hold text, and files once something is typed."""
     texts = beginning(word, own_names(shell, lambda value: isinstance(value, str)), "variable")
-    if not word:
+    if not word and texts.words:
         return texts
     paths = _suggest_files(shell, word)
     return Suggestions(paths.fragment, [*texts.words, *paths.words])
 
 
 def _suggest_schemas(shell: Any, word: str) -> Suggestions:
-    return beginning(word, own_names(shell, _is_schema), "type")
+    """Suggest types first, then JSON Schemas, then lists of the types."""
+    types = own_names(shell, _is_schema)
+    schemas = own_names(shell, lambda value: isinstance(value, dict) and ("type" in value or "properties" in value))
+    return beginning(word, [*types, *schemas, *(f"list[{name}]" for name in types)], "type")
 
 
 def _is_schema(value: Any) -> bool:
     fields = ("model_fields", "__dataclass_fields__", "__total__")  # pydantic, dataclass, TypedDict
-    return isinstance(value, type) and any(hasattr(value, field) for field in fields)
+    # The base classes that a cell imports have no fields of their own.
+    return (
+        isinstance(value, type)
+        and any(hasattr(value, field) for field in fields)
+        and getattr(value, "__module__", "").partition(".")[0] not in ("pydantic", "typing", "typing_extensions")
+    )
 
 
 def _suggest_files(shell: Any, word: str, ending: str = "") -> Suggestions:
@@ -177,14 +199,22 @@ def _suggest_answers(shell: Any, word: str) -> Suggestions:
     return beginning(word, [entry.name for entry in entries], "answer")
 
 
+def _suggest_names(shell: Any, word: str) -> Suggestions:
+    """Suggest the names of Responses that the cell may replace."""
+    return Suggestions(word, _suggest_responses(shell, word).words or beginning(word, ["answer"], "variable").words)
+
+
 def _suggest_servers(shell: Any, word: str) -> Suggestions:
     return beginning(word, [server.name for server in _servers(shell)], "word")
+
+
+def _suggest_from(*values: str) -> Callable[[Any, str], Suggestions]:
+    return lambda shell, word: beginning(word, values, "value")
 
 
 _Suggester: TypeAlias = Callable[[Any, str], Suggestions]
 #: By the kind of value that an option or an argument declares in `completes`.
 _SUGGESTERS: dict[str, _Suggester] = {
-    "models": _suggest_models,
     "chats": _suggest_chats,
     "endpoints": _suggest_endpoints,
     "tools": _suggest_tools,
@@ -196,4 +226,9 @@ _SUGGESTERS: dict[str, _Suggester] = {
     "responses": _suggest_responses,
     "answers": _suggest_answers,
     "servers": _suggest_servers,
+    "names": _suggest_names,
+    "tokens": _suggest_from("1024", "4096", "8192", "16384", "32768"),
+    "times": _suggest_from("1", "3", "5", "10"),
+    "params": _suggest_from("temperature=", "top_p=", "top_k=", "service_tier=", "metadata="),
+    "dollars": _suggest_from("0.10", "1.00", "5.00"),
 }

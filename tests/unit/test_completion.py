@@ -26,6 +26,11 @@ def lookup(city: str) -> str:
     return city
 
 
+class Shop:
+    def find(self, item: str) -> str:
+        return item
+
+
 class Magics:
     """The attribute `nbchat` of the shell, as completion reads it."""
 
@@ -50,7 +55,13 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
     for chat in ("main", "main", "review"):
         session.ask("Hi", chat=chat)
     shell.nbchat = Magics(session)
-    shell.user_ns |= {"Weather": Weather, "lookup": lookup, "role": "You are brief.", "sales": {"north": 120}}
+    shell.user_ns |= {
+        "Weather": Weather,
+        "lookup": lookup,
+        "role": "You are brief.",
+        "sales": {"north": 120},
+        "shop": Shop(),
+    }
     shell.user_ns["answer"] = session.last
     return shell
 
@@ -88,6 +99,13 @@ def proposed(shell: InteractiveShell, marked: str) -> list[str] | None:
         ("%%claude -m ./mo|", ["./model.gguf"]),
         ("%%claude -m ./sa|", []),
         ("%%claude --schema W|", ["Weather"]),
+        ("%%claude --schema |", ["Weather", "list[Weather]"]),
+        ("%%claude --schema list[|", ["list[Weather]"]),
+        ("%%claude --tools shop.|", ["shop.find"]),
+        ("%%claude --max-tokens 8|", ["8192"]),
+        ("%%claude --param temp|", ["temperature="]),
+        ("%%claude -o |", ["answer"]),
+        ("%nbchat help his|", ["history"]),
         ("%%claude -s ro|", ["role"]),
         ("%nbchat hi|", ["history"]),
         ("%nbchat history |", ["main", "review"]),
@@ -125,6 +143,36 @@ def test_mcp_servers_and_their_tools_are_suggested(shell):
     assert proposed(shell, "%%claude --tools f|") == ["files", "files.read", "files.write"]
     assert proposed(shell, "%%claude --tools files.read,files.|") == ["files.write"]
     assert proposed(shell, "%nbchat mcp remove |") == ["files"]
+
+
+def test_functions_of_the_user_come_before_those_of_libraries(shell):
+    """The user's own functions are first, then those that a cell imported."""
+    lookup.__module__ = "__main__"
+    shell.user_ns |= {"dataclass": dataclass, "complete": complete}
+    assert proposed(shell, "%%claude --tools |") == ["lookup", "complete", "dataclass"]
+
+
+def test_the_models_of_the_endpoint_come_first(shell):
+    """The models of the endpoint in the line are first, in alphabetical order. The endpoint is asked once."""
+    asked = []
+
+    class Mine:
+        name = "mine"
+
+        def models(self):
+            asked.append(1)
+            return [{"id": "zeta"}, {"id": "alpha"}, {}]
+
+        def stream(self, request):
+            raise AssertionError
+
+    shell.nbchat.existing_session.config.endpoints = {"mine": Mine()}
+    for _ in range(2):
+        found = proposed(shell, "%%claude --endpoint mine --model |")
+        assert found[:2] == ["alpha", "zeta"]
+        assert found[2:] == sorted(found[2:])
+    assert asked == [1]
+    assert proposed(shell, "%%claude --model |")[0] == "scripted"
 
 
 def test_every_option_is_suggested_except_those_in_the_line(shell):

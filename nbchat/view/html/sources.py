@@ -18,7 +18,8 @@ class Sources:
     """The sources that an answer cites, numbered in the order in which they arrived. One source has one number."""
 
     def __init__(self) -> None:
-        self._items: dict[tuple[object, ...], str] = {}
+        #: The head of each source, and the passages that were cited of it.
+        self._items: dict[tuple[object, ...], tuple[str, list[str]]] = {}
 
     def cite(self, stream: MarkdownStream, citations: Iterable[Mapping[str, Any]]) -> None:
         """Mark the text so far with the numbers of its citations. Call this when a text block is whole."""
@@ -33,23 +34,26 @@ class Sources:
         """Return the number of the source of a citation."""
         place = _place(citation)
         key = (citation.get("document_index"), _address(citation), _title(citation), place)
-        if key not in self._items:
-            quote = " ".join(str(citation.get("cited_text") or "").split())
-            if len(quote) > MAX_QUOTE_CHARACTERS:
-                quote = quote[: MAX_QUOTE_CHARACTERS - 1].rstrip() + "…"
-            self._items[key] = (
-                link_html(_address(citation), escape(_title(citation)))
-                + (f", {escape(place)}" if place else "")
-                + (f": “{escape(quote)}”" if quote else "")
-            )
+        head = link_html(_address(citation), escape(_title(citation))) + (f", {escape(place)}" if place else "")
+        _, quotes = self._items.setdefault(key, (head, []))
+        quote = " ".join(str(citation.get("cited_text") or "").split())
+        if len(quote) > MAX_QUOTE_CHARACTERS:
+            quote = quote[: MAX_QUOTE_CHARACTERS - 1].rstrip() + "…"
+        if quote and quote not in quotes:
+            quotes.append(quote)
         return list(self._items).index(key) + 1
 
     def html(self) -> str:
         """Return the list of sources as safe HTML, "" without any."""
         if not self._items:
             return ""
-        items = "".join(f"<li>{item}</li>\n" for item in self._items.values())
+        items = "".join(f"<li>{_item(*item)}</li>\n" for item in self._items.values())
         return clean(f"<p><strong>Sources</strong></p>\n<ol>\n{items}</ol>\n")
+
+
+def _item(head: str, quotes: list[str]) -> str:
+    """Return one source with all its passages."""
+    return head + (": " if quotes else "") + " … ".join(f"“{escape(quote)}”" for quote in quotes)
 
 
 def _address(citation: Mapping[str, Any]) -> str | None:
