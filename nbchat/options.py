@@ -38,6 +38,12 @@ class Options:
         "-c", "--chat", help="the conversation this cell belongs to", metavar="NAME", default="main", completes="chats"
     )
     once: bool = option("--once", help="send no history, and leave the turn out of the conversation", default=False)
+    go_on: bool = option(
+        "--continue",
+        help="go on where the last answer of the conversation was cut; the prompt is an optional remark",
+        default=False,
+        setting=False,
+    )
     system: str | None = option(
         "-s",
         "--system",

@@ -31,6 +31,7 @@ A notebook shows those two lines instead of a traceback, because IPython calls a
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -72,6 +73,9 @@ __all__ = [
 BROKE_OFF = "broke_off"
 #: The ``type`` of a ConnectionFailed if no connection was made, so that nothing was sent.
 NOT_CONNECTED = "not_connected"
+#: The least similarity, from 0 to 1, of a name that is suggested for another one. A short name with one wrong
+#: character has 0.67.
+MIN_SIMILARITY = 0.65
 
 
 class NbchatError(Exception):
@@ -512,10 +516,13 @@ def how_to_set(setting: str, value: str) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return "Did you mean x?" for the name that is closest to ``name``, or "" if none is close.
+    """Return "Did you mean x?" for the name that is closest to ``name``, or "" if nobody could mean it.
 
-    >>> nearest("modle", ["model", "system"])
-    'Did you mean model?'
+    >>> nearest("modle", ["model", "system"]), nearest("table", ["label", "valuable"])
+    ('Did you mean model?', '')
     """
-    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"Did you mean {matches[0]}?" if matches else ""
+    names = list(names)
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=MIN_SIMILARITY)
+    # One word of a longer name is not similar to it, and yet meant: url for base_url.
+    matches = matches or [longer for longer in names if name in re.split(r"[_.-]", longer)]
+    return f"Did you mean {matches[0]}?" if len(matches) == 1 else ""

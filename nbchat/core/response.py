@@ -61,6 +61,7 @@ class Response:
             answer does not fit its type.
         replayed: True if a cassette gave the answer.
         notes: a line for each part of the prompt that was cut, and for text that was changed.
+        footer: the line that a view shows below the answer; "" for none. It is not saved.
         container: the service's container that code ran in, as the API describes it: ``id`` and
             ``expires_at``. {} if the container that was asked for is gone; None if there was none.
         files: the files that code of the answer made; ``files.save(folder)`` writes them.
@@ -96,6 +97,7 @@ class Response:
     container: Mapping[str, Any] | None = None
     files: AnswerFiles = field(default_factory=AnswerFiles)
     decisions: tuple[ToolDecision, ...] = ()
+    footer: str = ""
 
     @property
     def thinking(self) -> str:

@@ -171,6 +171,7 @@ class Account:
         self._round = -1
         self._began, self._request = now(), Request("", (), 0)
         self._costs: list[float | None] = []
+        self._prices: list[float | None] = []
         self._replayed: list[bool] = []
 
     def begin(self, request: Request) -> None:
@@ -217,6 +218,7 @@ class Account:
         price = self._accounting.cost(usage, self._endpoint, model)
         uncached = self._accounting.cost(usage.without_cache(), self._endpoint, model) if usage.used_cache else None
         self._replayed.append(replayed)
+        self._prices.append(price)
         if replayed:
             self._costs.append(0.0)
             self._write("replayed", status, usage, answer, model=model, cost=0.0, saved=price)
@@ -242,6 +244,15 @@ class Account:
         """Return the sum in US dollars, or None where a part of it is unknown."""
         known = [cost for cost in self._costs if cost is not None]
         return sum(known) if self._costs and len(known) == len(self._costs) else None
+
+    @property
+    def price(self) -> float | None:
+        """Return what the answers cost where they are sent, in US dollars; None where a part of it is unknown.
+
+        A replay has the same price as the recorded answer, though it costs nothing.
+        """
+        known = [price for price in self._prices if price is not None]
+        return sum(known) if self._prices and len(known) == len(self._prices) else None
 
     @property
     def all_replayed(self) -> bool:

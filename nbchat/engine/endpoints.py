@@ -350,7 +350,8 @@ class Endpoints:
 
         usable, _ = local.installed()
         if not usable:
-            raise AuthError("no credentials for the Anthropic API were found, so nothing was sent", ways_out())
+            hint = ways_out(embedded_installed=False)
+            raise AuthError("no credentials for the Anthropic API were found, so nothing was sent", hint)
         if "model" in options.given and not _is_gguf(options.model):
             raise AuthError(
                 f"no credentials for the Anthropic API were found, so {options.model} cannot be asked",

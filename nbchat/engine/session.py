@@ -21,6 +21,8 @@ from nbchat.core.conversation import Conversation
 from nbchat.core.conversation import Turn as RecordedTurn
 from nbchat.core.errors import AnswerError, StreamError
 from nbchat.core.extension_points import provided
+from nbchat.core.money import dollars
+from nbchat.core.plural import counted
 from nbchat.core.request import Request, Sink, Transport
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
@@ -372,6 +374,7 @@ class Session:
         """Make the Response of a turn, and give it to the error that ended the turn, if there was one."""
         response = turn.respond(
             turn.status_after(failure),
+            footer=_footer(turn.usage, account.price) if self.config.footer else "",
             endpoint=prepared.endpoint.name,
             digest=prepared.request.digest,
             cost=account.cost,
@@ -410,3 +413,9 @@ class Session:
 
 #: The turns that run in this context, each as the id of its session and the name of its conversation.
 _running_turns: ContextVar[frozenset[tuple[int, str]]] = ContextVar("nbchat_turns", default=frozenset())
+
+
+def _footer(usage: Usage, price: float | None) -> str:
+    """Return the line below an answer: nothing in it changes if the answer is replayed."""
+    tokens = f"{usage.prompt_tokens:,} → {counted(usage.completion_tokens, 'token')}"
+    return tokens if price is None else f"{tokens} · {dollars(price)}"

@@ -282,6 +282,11 @@ class Turn:
         """Return the ids of the files that the answers of the turn made."""
         return file_ids(block for message in self._accumulator.messages[1:] for block in message.content)
 
+    @property
+    def usage(self) -> Usage:
+        """Return the usage of all answers of the turn so far."""
+        return self._accumulator.usage
+
     def respond(self, status: Status, **fields: Any) -> Response:
         """Return the Response of everything that arrived, at any time.
 

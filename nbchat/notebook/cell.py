@@ -19,6 +19,7 @@ from nbchat.engine.draft import file_form
 from nbchat.engine.prepared import Prepared
 from nbchat.engine.session import Session
 from nbchat.notebook.dry_run import describe
+from nbchat.notebook.going_on import prompt_to_go_on
 from nbchat.notebook.history import gather_cells
 from nbchat.notebook.host import ShellHost
 from nbchat.notebook.interception import before_outputs
@@ -43,14 +44,15 @@ def run(host: ShellHost, session: Session, line: str, body: str | None, waiting:
 
     Raises what :meth:`Session.ask` raises. Whatever arrived is bound before that.
     """
-    prompt, options, notes = _read(session, line, body)
+    key = host.cell_key()
+    prompt, options, notes = _read(session, line, body, key)
     binding = Binding(host.shell.user_ns, ["_claude", *([options.output] if options.output else [])])
     try:
         prepared = session.prepare(
             prompt,
             options,
             namespace=host.names_of_caller(),
-            cell=host.cell_key(),
+            cell=key,
             carried=[Carried(notes=notes), *_attachments(host, options)],
         )
         if options.dry_run:
@@ -91,7 +93,7 @@ class Binding:
         self.bound = True
 
 
-def _read(session: Session, line: str, body: str | None) -> tuple[str, Options, tuple[str, ...]]:
+def _read(session: Session, line: str, body: str | None, cell: str | None) -> tuple[str, Options, tuple[str, ...]]:
     """Return the prompt and the options of a cell, and notes on its line.
 
     Raises:
@@ -105,6 +107,8 @@ def _read(session: Session, line: str, body: str | None) -> tuple[str, Options, 
     options = session.options(parsed.given)
     if options.fix or options.explain:
         prompt = prompt_about(options, prompt)
+    if options.go_on:
+        prompt = prompt_to_go_on(session, options, cell, prompt)
     if not prompt:
         raise InputError(
             "there is no prompt, so nothing was sent",

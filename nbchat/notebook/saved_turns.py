@@ -19,6 +19,7 @@ from nbchat.core.messages import Message
 from nbchat.core.template import Expression, split
 from nbchat.core.usage import Usage
 from nbchat.engine.session import Session
+from nbchat.notebook.going_on import GO_ON
 from nbchat.notebook.line import parse
 from nbchat.options import Options
 from nbchat.view.html.render import without_marker
@@ -73,6 +74,8 @@ def _add(saved: SavedTurns, cell: Cell, name: str, session: Session) -> None:
     prompt = "\n\n".join(part for part in (parsed.prompt, body) if part)
     if options.once or options.dry_run:
         return
+    if options.go_on:
+        prompt = "\n\n".join(part for part in (GO_ON, prompt) if part)
     if not prompt:
         saved.remarks.append(f"{name} was left out: its prompt is not in the notebook")
         return

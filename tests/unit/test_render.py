@@ -581,7 +581,7 @@ def test_a_whole_answer() -> None:
     [
         ("complete", "end_turn", ""),
         ("complete", "stop_sequence", ""),
-        ("complete", "max_tokens", "[stopped at max_tokens]"),
+        ("complete", "max_tokens", "[stopped at max_tokens: %claude --continue goes on]"),
         ("complete", "model_context_window_exceeded", "[stopped: the context window is full]"),
         ("interrupted", None, "[interrupted]"),
         ("incomplete", None, "[the answer broke off]"),
@@ -617,3 +617,13 @@ def test_importing_the_renderer_is_light() -> None:
     code = "import sys, nbchat.view.html.render; "
     code += "print([m for m in ('markdown_it', 'nh3', 'pygments') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_two_passages_of_one_document_are_both_shown():
+    """A text has no pages, so both passages are one source, with both quotations."""
+    cited = {"type": "char_location", "document_index": 0, "document_title": "notes.txt"}
+    html = sources_html(
+        [cited | {"cited_text": "first"}, cited | {"cited_text": "second"}, cited | {"cited_text": "first"}]
+    )
+    assert html.count("<li>") == 1
+    assert "notes.txt: “first” … “second”" in html

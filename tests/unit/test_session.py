@@ -503,7 +503,8 @@ def test_unexpected_events_raise_only_errors_of_nbchat(events: list[dict[str, An
     assert session.ask("And now?").text == "Fine"
 
 
-CELL_OPTIONS = {"attach": "a.csv", "cells": "above", "code": True, "fix": True, "explain": True, "dry_run": True}
+CELL_OPTIONS = {"attach": "a.csv", "cells": "above", "code": True, "fix": True, "explain": True, "dry_run": True,
+                "go_on": True}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), [*CELL_OPTIONS.items(), ("output", "x")])

@@ -75,7 +75,8 @@ def render_response(response: Response, numbered_call: str = "") -> dict[str, st
         last = max((at for at, block in enumerate(blocks) if block.type == "text"), default=0)
         blocks = [*blocks[:last], *map(_as_code, blocks[last : last + 1] if misfit else ()), *blocks[last + 1 :]]
     decisions = {decision.tool_use_id: decision for decision in response.decisions}
-    inner = render_blocks(blocks, results, decisions, numbered_call) + table
+    # What was cut of the prompt is said first, because the answer has to be read with it in mind.
+    inner = _notes(response) + render_blocks(blocks, results, decisions, numbered_call) + table
     inner += files_html(response.files) + render_marker(response) + _footer(response)
     # A terminal prints the plain text as it is, for example for `_claude` on a line of its own.
     return {"text/html": wrap_answer(inner), "text/plain": visible(_plain(response))}
@@ -379,6 +380,9 @@ _STOP_MARKERS = {
     "refusal": _STATUS_MARKERS["refused"],
 }
 
+#: What to do about an answer that was cut.
+_GOES_ON = {"max_tokens": "%claude --continue goes on"}
+
 
 def marker(status: str, stop_reason: str | None = None, stop_details: Mapping[str, Any] | None = None) -> str:
     """Return how an answer ended, in square brackets; "" if the answer is whole."""
@@ -387,7 +391,7 @@ def marker(status: str, stop_reason: str | None = None, stop_details: Mapping[st
         text = _STOP_MARKERS.get(stop_reason or "", text)
     if not text:
         return ""
-    explanation = (stop_details or {}).get("explanation")
+    explanation = (stop_details or {}).get("explanation") or _GOES_ON.get(stop_reason or "")
     return f"[{text}: {' '.join(str(explanation).split())}]" if explanation else f"[{text}]"
 
 
@@ -406,13 +410,22 @@ def render_marker(response: Response) -> str:
     return f"<p><em>{escape(text)}</em></p>\n" if text else ""
 
 
+def _notes(response: Response) -> str:
+    """Return lines on what was cut of the prompt."""
+    return _quiet_lines(map(one_line, response.notes)) if response.blocks else ""
+
+
 def _footer(response: Response) -> str:
-    """Return lines below the answer: what was cut from the attachments, and that the embedded model answered."""
-    # A line end in a note would end the HTML block where a notebook is exported as Markdown.
-    lines = [one_line(note) for note in response.notes]
+    """Return quiet lines below the answer: tokens and cost, and that the embedded model answered."""
+    lines = [response.footer] if response.footer else []
     if response.endpoint == "local":
         lines.append(f"{response.model}, the embedded model: a toy that runs on this machine")
-    return "".join(f"<p><em>[{escape(line)}]</em></p>\n" for line in lines) if response.blocks else ""
+    return _quiet_lines(lines) if response.blocks else ""
+
+
+def _quiet_lines(lines: Iterable[str]) -> str:
+    # A line end in a note would end the HTML block where a notebook is exported as Markdown.
+    return "".join(f"<p><small><em>[{escape(line)}]</em></small></p>\n" for line in lines)
 
 
 def _plain(response: Response) -> str:
