@@ -4,7 +4,7 @@
 - ``oldest``: the oldest versions that pyproject.toml allows of every dependency and of every extra.
 - ``newest``: the newest versions of the same.
 
-An environment is made again only if its requirements, pyproject.toml or its Python changed.
+An environment is made again only if its requirements, those of nbchat, or its Python changed.
 
 Usage: ``python -m tests.places.make_environments [NAME …]``
 """
@@ -12,6 +12,7 @@ Usage: ``python -m tests.places.make_environments [NAME …]``
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -142,7 +143,8 @@ def make(place: Place) -> float:
     began = time.monotonic()
     lines = oldest() if place.is_oldest else []
     python = interpreter(place.pythons)
-    parts = [python, (ROOT / "pyproject.toml").read_text(), (HERE / place.kernel).read_text(), *lines, *EXTRAS]
+    project = json.dumps(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"])
+    parts = [python, project, (HERE / place.kernel).read_text(), *lines, *EXTRAS]
     stamp = hashlib.sha256("\n".join((*parts, Path(__file__).read_text())).encode()).hexdigest()
     stamp_file = place.folder / ".stamp"
     if stamp_file.is_file() and stamp_file.read_text() == stamp:
