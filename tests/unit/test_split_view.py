@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+import nbchat
 from nbchat import Response, ScriptedTransport, Session
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.request import Request
+from nbchat.engine.host import PlainHost
 from nbchat.view.html.render import tool_results
+from nbchat.view.live import split
 from nbchat.view.live.split import SplitView
 
 #: The tool shows nothing after this mark.
@@ -167,3 +170,43 @@ def test_an_error_in_a_later_round_shows_the_earlier_rounds(screen: Screen):
     with pytest.raises(OverloadedError):
         ask(screen, ["Go.", call(1)], OverloadedError("busy"))
     assert screen.shown == ["Go. call:1", "print 1", "result:10"]
+
+
+def test_a_question_ends_the_view_and_the_decision_goes_into_its_output(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+):
+    """The card is shown before the question, and is changed by the decision. A declined call has no result below."""
+    published: list[tuple[str, tuple[str, ...]]] = []
+
+    def publish(response: Response, bundle: object, display_id: str) -> None:
+        published.append((display_id, tuple(decision.text for decision in response.decisions)))
+
+    monkeypatch.setattr(split, "publish_response", publish)
+    view = SplitView(lambda: with_id(screen.view()), screen.watch)
+
+    def answer(prompt: str) -> str:
+        screen.shown.append("question")
+        return "n not now"
+
+    class AskingHost(PlainHost):
+        can_ask = True  # type: ignore[assignment]
+
+        def ask(self, prompt: str) -> str:
+            return answer(prompt)
+
+    def work() -> str:
+        return "worked"
+
+    transport = ScriptedTransport(["Hm.", {"tool": "work", "input": {}}], "Fine.")
+    session = Session(transport, host=AskingHost())
+    response = session.ask("go", tools=[nbchat.tool(work, approve="ask")], sinks=[view])
+    assert [one.text for one in response.decisions] == ["declined: not now"]
+    assert screen.shown[1] == "question"
+    assert len(screen.shown) == 3
+    assert "did not allow" not in " ".join(screen.shown)
+    assert published == [("card", ("declined: not now",))]
+
+
+def with_id(view: View) -> View:
+    view.display_id = "card"  # type: ignore[attr-defined]
+    return view
