@@ -11,18 +11,26 @@ text that they take is treated as hostile.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbchat.core.call_text import CODE_TOOLS, call_lines, call_text, code_lines, numbered, shown_json, tool_name
 from nbchat.core.chunks import ToolDecision
 from nbchat.core.fields import one_line
 from nbchat.core.messages import Block, Message, OpaqueBlock, TextBlock, ThinkingBlock, ToolUseBlock, joined_text
 from nbchat.core.misfit import Misfit
 from nbchat.core.visible import visible
 from nbchat.view.html.budget import Budget
+from nbchat.view.html.calls import (
+    arguments_html,
+    call_head,
+    details,
+    json_text,
+    outcome_html,
+    plain_call,
+    render_tool_call,
+    result_html,
+)
 from nbchat.view.html.files import files_html, files_text
 from nbchat.view.html.highlight import code_html
 from nbchat.view.html.markdown import MarkdownStream, render_markdown
@@ -54,8 +62,6 @@ __all__ = [
     "wrap_answer",
 ]
 
-#: A tool result is shown up to this length. ``response.messages`` has all of it.
-MAX_RESULT_CHARACTERS = 20_000
 #: A result of one line that is not longer is shown in the head of its fold.
 SHORT_RESULT_CHARACTERS = 80
 
@@ -150,82 +156,16 @@ def _render_block(block: ThinkingBlock | OpaqueBlock, budget: Budget) -> str:
 # --- parts --------------------------------------------------------------------------------------
 
 
-def details(summary: str, inner_html: str, open: bool = False) -> str:
-    """Return a fold, which the reader opens and closes.
-
-    Args:
-        summary: the text of the head. Line breaks become spaces.
-        inner_html: safe HTML.
-        open: the fold is open at first.
-    """
-    summary = " ".join(summary.split())
-    tag = '<details open="">' if open else "<details>"
-    return f"{tag}\n<summary>{escape(summary)}</summary>\n{inner_html}</details>\n"
-
-
 def render_thinking(text: str, open: bool = False, budget: Budget | None = None) -> str:
     """Return the thinking in a fold, "" if the model showed none of it."""
     return details("Thinking", render_markdown(text, budget), open) if text.strip() else ""
-
-
-def render_tool_call(
-    call: ToolUseBlock,
-    decision: ToolDecision | None = None,
-    result: str | None = None,
-    is_error: bool = False,
-    budget: Budget | None = None,
-    *,
-    is_numbered: bool = False,
-) -> str:
-    """Return a tool call in a fold. The fold of code that runs in the user's own namespace is open.
-
-    Args:
-        call: the call.
-        decision: the decision about the call, None while there is none.
-        result: the text of the result, None while there is none.
-        is_error: the tool failed.
-        budget: what the answer may still cost.
-        is_numbered: write numbers before the lines of code.
-    """
-    inner = call_html(call, decision, budget, is_numbered=is_numbered)
-    # The reason of a call that did not run is in the head.
-    if result is not None and (decision is None or decision.allowed):
-        inner += outcome_html(result, is_error)
-    return details(call_head(call, decision, is_error), clean(inner), call.name in CODE_TOOLS)
-
-
-def call_head(call: ToolUseBlock, decision: ToolDecision | None = None, is_error: bool = False) -> str:
-    """Return the head of the fold of a call: what was called with what, and who allowed the call.
-
-    >>> call_head(ToolUseBlock("toolu_1", "weather", {"city": "Oslo"}))
-    "Tool call: weather(city='Oslo')"
-    """
-    name = call.name if decision is None else decision.name
-    head = f"Tool call: {call_text(name, _arguments(call, decision)) if call.valid else tool_name(name)}"
-    if is_error and (decision is None or decision.allowed):
-        head += " (failed)"
-    return f"{head} · {visible(decision.text)}" if decision is not None and decision.text else head
-
-
-def call_html(
-    call: ToolUseBlock, decision: ToolDecision | None, budget: Budget | None, *, is_numbered: bool = False
-) -> str:
-    """Return the arguments with which a call runs as HTML, which the caller has to clean."""
-    if not call.valid:
-        return arguments_html(call.partial_json, budget)
-    return _fields_html(_arguments(call, decision), budget, is_numbered=is_numbered)
-
-
-def _arguments(call: ToolUseBlock, decision: ToolDecision | None) -> Mapping[str, Any]:
-    """Return the arguments with which a call runs. The user may have changed them."""
-    return call.input if decision is None or decision.arguments is None else decision.arguments
 
 
 def render_tool_result(result: str, is_error: bool = False) -> str:
     """Return a tool result in a fold of its own, for a result that is not shown with its call."""
     head, line = "Error" if is_error else "Result", result.strip()
     short = f"{head}: {line}" if line and "\n" not in line and len(line) <= SHORT_RESULT_CHARACTERS else head
-    return details(short, clean(_result_html(result)))
+    return details(short, clean(result_html(result)))
 
 
 def render_opaque(data: Mapping[str, Any]) -> str:
@@ -244,7 +184,7 @@ def render_opaque(data: Mapping[str, Any]) -> str:
             return details(note[1].upper() + note[2:-1], render_markdown(summary))
         return f"<p><em>{escape(note)}</em></p>\n"
     shown = {key: value for key, value in data.items() if key != "type"}
-    return details(kind.replace("_", " ") or "block", clean(code_html(_json(shown), "json"))) if shown else ""
+    return details(kind.replace("_", " ") or "block", clean(code_html(json_text(shown), "json"))) if shown else ""
 
 
 def block_note(data: Mapping[str, Any]) -> str:
@@ -261,60 +201,6 @@ def block_note(data: Mapping[str, Any]) -> str:
         case {"type": "fallback", "from": {"model": str(first)}, "to": {"model": str(second)}}:
             return f"[{one_line(first)} declined, and {one_line(second)} answers from here]"
     return ""
-
-
-_CODE_ARGUMENTS = {"code": "python", "command": "bash", "sql": "sql", "query_sql": "sql"}
-
-
-def arguments_html(arguments: str, budget: Budget | None = None) -> str:
-    """Return the arguments of a call as HTML, which the caller has to clean.
-
-    An argument that holds code or a command is shown as code, not as a JSON string. Only code can be slow to
-    colour, so only code is in the budget: the lexer of JSON reads each character once.
-    """
-    try:
-        fields = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return code_html(arguments, "json") if arguments.strip() else ""
-    if not isinstance(fields, dict):
-        return code_html(shown_json(fields), "json")
-    return _fields_html(fields, budget)
-
-
-def _fields_html(fields: Mapping[str, Any], budget: Budget | None, *, is_numbered: bool = False) -> str:
-    # The user may decide by this text, so nothing in it is hidden (nbchat.core.call_text).
-    rest, blocks = dict(fields), []
-    for key, language in _CODE_ARGUMENTS.items():
-        if isinstance(code := rest.get(key), str):
-            del rest[key]
-            lines = numbered(code) if is_numbered else code_lines(code)
-            blocks.append(code_html("\n".join(lines), "" if is_numbered else language, budget))
-    return "".join([code_html(shown_json(rest), "json")] * bool(rest) + blocks)
-
-
-def outcome_html(result: str, is_error: bool) -> str:
-    """Return a tool result under a line "Result" or "Error", as HTML that the caller has to clean."""
-    return f"<p>{'Error' if is_error else 'Result'}</p>\n{_result_html(result)}"
-
-
-def _result_html(result: str) -> str:
-    hidden = len(result) - MAX_RESULT_CHARACTERS
-    shown = result[:MAX_RESULT_CHARACTERS] if hidden > 0 else result
-    language = "json" if hidden <= 0 and shown[:1] in ("{", "[") and _is_json(shown) else ""
-    note = f"<p><em>… {hidden:,} more characters</em></p>\n" if hidden > 0 else ""
-    return code_html(shown.rstrip("\n"), language) + note
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
 # --- results of tools ------------------------------------------------------------------------
@@ -361,7 +247,7 @@ def _result_part(part: Mapping[str, Any]) -> str:
         return f"[{part.get('title') or kind}]"
     if isinstance(part.get("error_code"), str):
         return str(part["error_code"])
-    return _json(dict(part))
+    return json_text(dict(part))
 
 
 # --- how it ended -------------------------------------------------------------------------------
@@ -445,16 +331,8 @@ def _with_calls(response: Response) -> str:
     run: list[Block] = []
     for block in response.blocks:
         if isinstance(block, ToolUseBlock):
-            parts += [joined_text(run), _plain_call(block, decisions.get(block.id))]
+            parts += [joined_text(run), plain_call(block, decisions.get(block.id))]
             run = []
         else:
             run.append(block)
     return "\n\n".join(part for part in (*parts, joined_text(run)) if part.strip())
-
-
-def _plain_call(call: ToolUseBlock, decision: ToolDecision | None) -> str:
-    name = call.name if decision is None else decision.name
-    head, *code = call_lines(name, _arguments(call, decision) if call.valid else call.partial_json).split("\n")
-    if decision is not None and decision.text:
-        head += f" · {visible(decision.text)}"
-    return "\n".join([head, *code])

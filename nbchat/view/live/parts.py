@@ -25,16 +25,9 @@ from nbchat.core.chunks import (
 )
 from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.view.html.budget import Budget
+from nbchat.view.html.calls import call_head, call_html, details, outcome_html
 from nbchat.view.html.markdown import MarkdownStream
-from nbchat.view.html.render import (
-    call_head,
-    call_html,
-    details,
-    outcome_html,
-    render_opaque,
-    render_tool_result,
-    result_text,
-)
+from nbchat.view.html.render import render_opaque, render_tool_result, result_text
 from nbchat.view.html.safe import clean
 from nbchat.view.html.sources import Sources
 from nbchat.view.html.typed_table import TypedTable
