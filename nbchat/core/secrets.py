@@ -28,13 +28,16 @@ from typing import Any
 
 __all__ = ["keep_secret", "keep_url", "mask", "redact", "redact_message", "shown_url"]
 
+# The expressions read the text of others, so each is linear in its length: no part of unbounded length begins
+# at each character of a run. Without the bounds, 100 kB of "-" in an error took 90 s.
+
 #: Every key and token of Anthropic begins like this.
 _KEY = re.compile(r"sk-ant-[A-Za-z0-9_\-]{4,}")
 #: A token contains a digit. Without that condition the phrase "Bearer authentication", which many
 #: answers about web APIs contain, would be taken for a key.
 _BEARER = re.compile(r"(?i)\b(bearer|x-api-key:?)\s+(?=[A-Za-z._~+/\-]*\d)[A-Za-z0-9._~+/\-]{8,}=*")
 #: A URL in a text, up to a space, a quotation mark or a bracket.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"'<>()\[\]{}`]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,30}://[^\s\"'<>()\[\]{}`]+")
 #: A shorter secret would be replaced in the middle of ordinary words, so only a message loses it.
 MIN_CHARACTERS = 8
 #: Servers without accounts want some key, and their guides name these words. They are not secrets, and
@@ -57,7 +60,7 @@ _PLAIN_PARTS = frozenset(
 _PATH_KEY = re.compile(r"[\w.~%+=\-]{2,}")
 _VERSION = re.compile(r"v?\d{1,3}(?:\.\d{1,3})?(?:alpha|beta)?\d?")
 #: A part of the path of any URL that looks like a key: twelve letters and digits in a row, with both.
-_KEY_LIKE = re.compile(r"(?=[A-Za-z0-9]*\d)(?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{12,}")
+_KEY_LIKE = re.compile(r"(?<![A-Za-z0-9])(?=[A-Za-z0-9]*\d)(?=[A-Za-z0-9]*[A-Za-z])[A-Za-z0-9]{12,}")
 
 #: A value beside the name of a secret, as Python and JSON write them: ``'api_key': '…'``.
 _NAMED_VALUE = re.compile(
@@ -66,7 +69,7 @@ _NAMED_VALUE = re.compile(
     \1 \s* [:=] \s* (?P<quote> ["']) (?P<value> (?: \\. | (?!(?P=quote)) . )* ) (?P=quote)"""
 )
 #: An address without a scheme, with a password: ``user:password@host``.
-_CREDENTIALS = re.compile(r"(?i)(?<![\w/:@])(?!mailto:)([\w.+\-]+):[^\s@/'\"]+@(?=[\w\[])")
+_CREDENTIALS = re.compile(r"(?i)(?<![\w/:@])(?!mailto:)([\w.+\-]{1,64}):[^\s@/'\"]{1,1000}@(?=[\w\[])")
 
 _secrets: set[str] = set()
 #: Secrets that are shorter than MIN_CHARACTERS.
@@ -176,7 +179,7 @@ def _without_credentials(url: str) -> str:
     except ValueError:
         return url
     path = "/".join("…" if _KEY_LIKE.search(part) else part for part in parts.path.split("/"))
-    query = re.sub(rf"((?:{_SECRET_NAME.pattern[4:]})[^=&]*=)[^&]+", r"\1…", parts.query, flags=re.IGNORECASE)
+    query = re.sub(rf"((?:{_SECRET_NAME.pattern[4:]})[^=&]{{0,100}}=)[^&]+", r"\1…", parts.query, flags=re.IGNORECASE)
     shown = f"{parts.scheme}://{_shown_host(parts.netloc)}{path}"
     return shown + (f"?{query}" if query else "") + (f"#{parts.fragment}" if parts.fragment else "")
 

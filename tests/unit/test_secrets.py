@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,3 +208,38 @@ def test_an_error_that_echoes_a_header_shows_no_key():
             Session(transport).ask("Hi")
     assert not [secret for secret in ("tk-9", "long-gateway-value") if secret in str(caught.value)]
     assert "application/json" in str(caught.value)
+
+
+PATTERNS = [
+    *(
+        "a",
+        "a_",
+        "a-",
+        "A",
+        "x.",
+        "-",
+        "_",
+        ".",
+        "+",
+        "1",
+        "key",
+        "sk-",
+        "sk-ant-",
+        "bearer ",
+        "x-api-key: ",
+        "a=",
+        "a:",
+    ),
+    *(",a:", "-:", "'", '"', "'key':'", "'key':\"", '"a key', "'key", "http://", "http://a@", "//a:", "a@", ":@", "/"),
+    *("?key", "?key=", "&key", "?a=b&", "%41", "\\", "\\'", " ", "\n", "mailto:", "http:", "a1", "[", "é", "\u2028"),
+]
+
+
+@pytest.mark.parametrize("before", ["", "http://x/", "http://x/?", "http://", "'", "bearer ", "user:"])
+def test_the_text_of_others_is_read_in_linear_time(before: str):
+    """An endpoint can answer with an error of any text, and nothing can stop an expression that searches it."""
+    for pattern in PATTERNS:
+        began = time.thread_time()
+        redact_message(before + (pattern * 20_000)[:20_000])
+        took = time.thread_time() - began
+        assert took < 1, (pattern, took)
