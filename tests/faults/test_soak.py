@@ -71,8 +71,8 @@ CELLS = [
 #: How much may be added by 400 cells. One object, file or byte a cell would be 400.
 LIMITS = {"threads": 0, "files": 2, "comms": 0, "widgets": 0, "observers": 0, "journals": 0}
 #: IPython keeps the source of each cell, `Out`, and a row in its history; the session keeps a row for each request.
-OBJECTS_PER_CELL = 30
-KILOBYTES_PER_CELL = 25
+OBJECTS_PER_CELL = 60
+KILOBYTES_PER_CELL = 40
 
 
 @pytest.fixture(scope="module")
