@@ -121,7 +121,8 @@ class PlainHost:
         print(text, file=sys.stderr)
 
     def tell(self, text: str) -> None:
-        if text not in _told:
+        # An endpoint says why it was chosen the first time, and later only who answers.
+        if not any(line.endswith(text) for line in _told):
             _told.add(text)
             self.say(visible(f"nbchat: {text}"))
 

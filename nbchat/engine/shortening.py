@@ -42,21 +42,27 @@ def fit_endpoint(draft: Draft, endpoint: Endpoint, *, trim: bool = False) -> tup
     if endpoint.window is None or draft.with_values_in is None:
         return draft, request
     room = endpoint.window - answer_room(draft, endpoint.window)
-    # If something must be cut, then so much that the conversation can go on: the next prompt has this one before it.
-    # Reading a full window would also take a small model on a processor minutes.
-    kept_room = room // 2
     history = () if trim else draft.history
     if most_tokens_of(request_to(replace(draft, history=history), endpoint), room) <= room:
         return draft, request
+    with_values_in = draft.with_values_in
+
+    def tokens_with(value_tokens: int) -> int:
+        shorter = replace(draft, prompt=with_values_in(value_tokens).prompt, history=history)
+        return most_tokens_of(request_to(shorter, endpoint), room)
+
+    # If something must be cut, then to half of what is left, so that the conversation can go on: the next prompt
+    # has this one before it. Reading a full window would also take a small model on a processor minutes.
+    least = tokens_with(LEAST_VALUE_TOKENS)
+    kept_room = least + max(room - least, 0) // 2
     # The longest values that fit. With the shortest ones the request is refused later if it is still too large.
     fitting, too_long = LEAST_VALUE_TOKENS, VALUE_TOKENS
     while too_long - fitting > CLOSE_TOKENS:
         tokens = (fitting + too_long) // 2
-        shorter = replace(draft, prompt=draft.with_values_in(tokens).prompt, history=history)
-        if most_tokens_of(request_to(shorter, endpoint), kept_room) <= kept_room:
+        if tokens_with(tokens) <= kept_room:
             fitting = tokens
         else:
             too_long = tokens
-    cut = draft.with_values_in(fitting)
+    cut = with_values_in(fitting)
     draft = replace(draft, prompt=cut.prompt, notes=cut.notes)
     return draft, request_to(draft, endpoint)

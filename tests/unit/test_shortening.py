@@ -68,10 +68,16 @@ def test_a_value_is_cut_for_the_window_at_hand(small: Session, name: str):
     value = Counting(values()[name])
     response = small.ask("Look at {{ value.get() }} and sum up", namespace={"value": value})
     assert value.asked == 1
-    assert most_tokens(response.prompt) <= WINDOW // 2
+    assert most_tokens(response.prompt) <= WINDOW * 0.6
     assert len(response.prompt) > 200, "as much as fits is sent"
     assert response.notes
     assert small.ask("And {{ value.get() }}?", namespace={"value": Counting(1)}).text == "Fine."
+
+
+def test_a_conversation_about_large_values_can_go_on(small: Session):
+    """Each turn leaves half of the room to those after it, and still shows rows."""
+    lengths = [len(small.ask("{{ x }}", namespace={"x": list(range(20_000))}).prompt) for _ in range(3)]
+    assert lengths[0] > lengths[1] > lengths[2] > 300
 
 
 def test_small_values_stay_whole_next_to_a_large_one(small: Session):
@@ -171,13 +177,13 @@ def test_a_script_is_told_once_on_standard_error(
     """Standard output belongs to the script. A second question of the same kind repeats nothing."""
     monkeypatch.setattr(host, "_told", set())
     endpoint = small.endpoints.find(small.options({}))
-    endpoint.notice = "the embedded model answers, a toy"
-    for _ in range(3):
+    for why in ("no credentials were found: ", "", ""):
+        endpoint.notice = f"{why}the embedded model answers, a toy"
         small.ask("Sum {{ numbers }}", namespace={"numbers": list(range(20_000))}, once=True)
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""
-    assert lines[0] == "nbchat: the embedded model answers, a toy"
+    assert lines[0] == "nbchat: no credentials were found: the embedded model answers, a toy"
     assert len(lines) == 2
     assert lines[1].startswith("nbchat: numbers: ")
 
