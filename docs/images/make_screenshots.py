@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 import itertools
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -146,6 +147,8 @@ def photograph_notebook(server: JupyterServer, browser: Browser, place: str) -> 
 
 def _photograph_cell(page: Page, place: str, number: int, scene: Scene) -> Iterator[Path]:
     cell = page.raw.locator(".jp-Notebook .jp-Cell").nth(number)
+    # Whoever answers a question is in its cell, which would run again.
+    page.raw.evaluate("number => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = number; }", number)
     page.start_next()
     if scene.typed:
         box = page.raw.locator("input.jp-Stdin-input, textarea.jp-Stdin-input")
@@ -356,6 +359,7 @@ def write_readme_pictures() -> None:
 @contextmanager
 def _server(folder: Path) -> Iterator[JupyterServer]:
     (folder / "notebooks").mkdir()
+    shutil.copytree(ROOT / "labextension", folder / "notebooks-jupyter" / "data" / "labextensions" / "nbchat-prompts")
     write_configuration(folder / "notebooks-jupyter" / "ipython")
     server = JupyterServer(folder / "notebooks", {**LIKE_A_PERSON, "XDG_DATA_HOME": str(folder / "data")})
     try:

@@ -26,7 +26,7 @@ LOOK = """content => {
     const strong = [...content.querySelectorAll('span')].filter(
         span => getComputedStyle(span).fontWeight === '700' && /three/.test(span.textContent));
     return {keywords: keywords.map(span => span.textContent), strong: strong.length > 0,
-            expressions: texts('.nbchat-expression'), options: texts('.nbchat-options')};
+            expressions: texts('.nbchat-expression').join(''), options: texts('.nbchat-options').join('')};
 }"""
 
 
@@ -51,25 +51,25 @@ def test_a_prompt_is_markdown_and_code_stays_python(coloured: JupyterServer, bro
     coloured.write("prompts.ipynb", PROMPT, PYTHON, BASH)
     with open_page(coloured, browser) as page:
         page.open("prompts.ipynb", front_end)
-        editor(page, 0).locator(".nbchat-expression").wait_for()
+        editor(page, 0).locator(".nbchat-expression").first.wait_for()
         page.settle()
         page.screenshot(f"prompts-{front_end}")
         prompt, python, bash = (editor(page, number).evaluate(LOOK) for number in range(3))
         assert prompt == {
             "keywords": [],
             "strong": True,
-            "expressions": ['{{ df["a"].mean() }}'],
-            "options": ["%%claude -m claude-opus-5-5 answer <<"],
+            "expressions": '{{ df["a"].mean() }}',
+            "options": "%%claude -m claude-opus-5-5 answer <<",
         }
-        assert python == {"keywords": ["for", "in"], "strong": False, "expressions": [], "options": []}
-        assert (bash["expressions"], bash["options"]) == ([], [])
+        assert python == {"keywords": ["for", "in"], "strong": False, "expressions": "", "options": ""}
+        assert (bash["expressions"], bash["options"]) == ("", "")
 
         editor(page, 1).click()
         page.raw.keyboard.press("Control+Home")
         page.raw.keyboard.type("%%claude\n")
         page.settle()
         typed = editor(page, 1).evaluate(LOOK)
-        assert typed == {"keywords": [], "strong": False, "expressions": ["{{1}}"], "options": ["%%claude"]}
+        assert typed == {"keywords": [], "strong": False, "expressions": "{{1}}", "options": "%%claude"}
         page.raw.keyboard.press("Control+Z")
         page.settle()
         assert editor(page, 1).evaluate(LOOK)["keywords"] == ["for", "in"]
