@@ -50,7 +50,8 @@ slope, intercept = np.polyfit(orders["qty"], orders["price"], deg=1)
 print(f"{slope:.2f} € for each item")  # an estimate, not a law
 ```
 """,
-    "lighthouse": "The keeper climbed the stairs with his lamp, step by step. " * 4 + "Then the " + "wind " * 400,
+    "lighthouse": "The keeper climbed the stairs with his lamp, step by step. "
+    + " ".join(f"In night {number} the wind turned, and he counted {7 * number} waves." for number in range(1, 200)),
     "complaints": """[{"product": "kettle", "about": "delivery", "stars": 3},
         {"product": "mug", "about": "quality", "stars": 1}, {"product": "tea", "about": "price", "stars": 4}]""",
 }
@@ -234,6 +235,8 @@ class Terminal:
             try:
                 self._stream.feed(self.child.read_nonblocking(65536, timeout=0.1))
                 last = time.monotonic()
+                if not quiet and text in "\n".join(self.screen.display):
+                    return
             except pexpect.TIMEOUT:
                 if text in "\n".join(self.screen.display) and time.monotonic() - last > quiet:
                     return
