@@ -6,14 +6,12 @@ seconds since the epoch.
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from nbchat.core.usage import Usage
 
-__all__ = ["COLUMNS", "COUNTS", "TEXTS", "Entry", "Kind", "Spent", "Total", "totals_of"]
+__all__ = ["COLUMNS", "COUNTS", "TEXTS", "Entry", "Kind", "Spent", "Total"]
 
 #: How a request ended. ``tool_round``: the answer asked for tool calls, and another request followed.
 #: ``retry``: the request failed and was sent again. ``failed``: it failed for good. ``interrupted``: the
@@ -113,39 +111,3 @@ class Total:
             "failed": self.failed,
             "replayed": self.replayed,
         }
-
-
-def totals_of(entries: Iterable[Entry], by: str) -> list[Total]:
-    """Return the sums of entries in groups, as the ledger sums its rows. The group that began first comes first.
-
-    Args:
-        entries: the requests.
-        by: ``day``, ``month``, or a field of an Entry that holds text.
-
-    >>> [total.group for total in totals_of([Entry(0.0, "local", "a"), Entry(1.0, "local", "b")], "endpoint")]
-    [('local',)]
-    """
-    groups: dict[str, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(_group(entry, by), []).append(entry)
-    return [
-        Total(
-            group=(name,),
-            requests=len(own),
-            usage=sum((entry.usage for entry in own), Usage()),
-            cost=sum(entry.cost or 0.0 for entry in own),
-            unknown=sum(entry.cost is None for entry in own),
-            saved=sum(entry.saved or 0.0 for entry in own),
-            failed=sum(entry.kind in ("failed", "retry") for entry in own),
-            replayed=sum(entry.kind == "replayed" for entry in own),
-            cache_saved=sum(entry.cache_saved or 0.0 for entry in own),
-        )
-        for name, own in groups.items()
-    ]
-
-
-def _group(entry: Entry, by: str) -> str:
-    if by in ("day", "month"):
-        day = datetime.date.fromtimestamp(entry.at).isoformat()
-        return day if by == "day" else day[:7]
-    return str(getattr(entry, by))

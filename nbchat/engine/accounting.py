@@ -16,15 +16,15 @@ from nbchat.core.entries import Entry, Kind
 from nbchat.core.errors import ConnectionFailed
 from nbchat.core.request import Request
 from nbchat.core.response import Response
-from nbchat.core.threads import has_threads
 from nbchat.core.usage import Usage
 from nbchat.core.visible import visible
-from nbchat.engine.endpoints import Endpoint, region_of
+from nbchat.engine.endpoint import Endpoint, region_of
 from nbchat.models import price_model
 from nbchat.store.entries import start_of
 from nbchat.store.journal import JournalEntry
 from nbchat.store.ledger import Ledger
 from nbchat.store.prices import check_budget, cost_of, estimate_cost
+from nbchat.threads import has_threads
 
 __all__ = ["Account", "Accounting", "warn"]
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from nbchat.core.errors import NbchatError
 from nbchat.core.plural import counted
 from nbchat.core.secrets import mask
-from nbchat.core.threads import has_threads
 from nbchat.core.visible import visible
 from nbchat.engine.fault_report import installed
 from nbchat.engine.session import Session
 from nbchat.store.folders import data_folder, state_folder
+from nbchat.store.ledger import check_sqlite
+from nbchat.threads import has_threads
 
 __all__ = ["examine"]
 
@@ -82,7 +83,7 @@ def _off(can_start: bool) -> Iterator[tuple[str, str]]:
         yield "the journal, so an answer is lost if the kernel dies", reason
     try:
         data_folder()
-        import sqlite3  # noqa: F401
+        check_sqlite()
     except (OSError, ImportError) as error:
         reason = "Python has no SQLite here" if isinstance(error, ImportError) else str(error).partition(":")[0]
         yield "the usage ledger, so %nbchat usage knows this session only", reason

@@ -15,7 +15,7 @@ from nbchat.content.media_types import MAX_EDGE_PX, MAX_FILE_BYTES, image_type
 from nbchat.core.errors import BadRequestError, CassetteMiss, InputError, NbchatError
 from nbchat.core.files import AnswerFile, AnswerFiles
 from nbchat.core.visible import visible_line
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 from nbchat.engine.recording import Recording
 
 __all__ = ["MadeFiles"]

@@ -25,7 +25,7 @@ from nbchat.engine.capabilities import (
     window_of,
 )
 from nbchat.engine.draft import Draft
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 from nbchat.engine.server_tools import refuse_unserved
 from nbchat.engine.uploads import ids_at, refuse_unknown_files
 from nbchat.models import context_window

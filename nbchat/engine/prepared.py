@@ -8,7 +8,7 @@ from nbchat.core.chunks import Notice
 from nbchat.core.plural import counted
 from nbchat.core.request import Request
 from nbchat.engine.draft import Draft
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 from nbchat.options import Options
 from nbchat.tools.toolbox import Toolbox
 

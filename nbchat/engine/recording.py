@@ -12,7 +12,7 @@ from nbchat.core.messages import Message
 from nbchat.core.request import Request, Sink, Transport
 from nbchat.engine.accounting import warn
 from nbchat.engine.draft import Draft
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 from nbchat.store.journal import JournalFolder
 from nbchat.transports.cassette import AnswerEvents, Cassette
 

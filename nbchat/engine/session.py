@@ -30,7 +30,8 @@ from nbchat.engine.accounting import Account, Accounting
 from nbchat.engine.container import in_container
 from nbchat.engine.draft import compose, refuse_cell_options
 from nbchat.engine.drive import Driver
-from nbchat.engine.endpoints import Endpoint, Endpoints
+from nbchat.engine.endpoint import Endpoint
+from nbchat.engine.endpoints import Endpoints
 from nbchat.engine.files import MadeFiles
 from nbchat.engine.fitting import Count, count, fit_model, fit_window
 from nbchat.engine.host import Host

@@ -12,7 +12,7 @@ from dataclasses import replace
 from nbchat.context.values import VALUE_TOKENS
 from nbchat.core.request import Request
 from nbchat.engine.draft import Draft
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 from nbchat.engine.fitting import answer_room, most_tokens_of, request_to
 
 __all__ = ["fit_endpoint"]

@@ -18,7 +18,7 @@ from nbchat.core.request import Request
 from nbchat.core.stopping import StoppedBeforeSending
 from nbchat.core.uploads import Upload, addresses_in
 from nbchat.core.visible import visible_line
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 
 __all__ = ["Uploading", "gather", "ids_at", "refuse_unknown_files"]
 

@@ -16,7 +16,6 @@ from traitlets import TraitError
 
 from nbchat.config import Nbchat
 from nbchat.core.errors import OptionError
-from nbchat.core.threads import start_thread
 from nbchat.core.visible import escape_unencodable
 from nbchat.notebook import commands, completion
 from nbchat.notebook.host import ShellHost
@@ -26,6 +25,7 @@ from nbchat.notebook.place import in_kernel, notebook_path
 from nbchat.notebook.prompts import keep_prompts
 from nbchat.notebook.waiting import Waiting
 from nbchat.options import Option
+from nbchat.threads import start_thread
 
 if TYPE_CHECKING:
     from nbchat.core.response import Response

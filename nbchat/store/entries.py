@@ -5,6 +5,7 @@ Days are those of the local clock.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import math
 import os
@@ -21,7 +22,7 @@ from nbchat.core.secrets import redact_message
 from nbchat.core.usage import Usage
 from nbchat.store.folders import home_folder
 
-__all__ = ["cleaned", "entry_of", "notebook_name", "start_of", "total_of"]
+__all__ = ["cleaned", "entry_of", "notebook_name", "start_of", "total_of", "totals_of"]
 
 
 def notebook_name(path: str | os.PathLike[str] | None, *, home: Path | None = None) -> str:
@@ -160,3 +161,39 @@ def _amount(value: Any, most: float = math.inf) -> float | None:
     except OverflowError:
         return None
     return min(max(amount, 0.0), most) if math.isfinite(amount) else None
+
+
+def totals_of(entries: Iterable[Entry], by: str) -> list[Total]:
+    """Return the sums of entries in groups, as the ledger sums its rows. The group that began first comes first.
+
+    Args:
+        entries: the requests.
+        by: ``day``, ``month``, or a field of an Entry that holds text.
+
+    >>> [total.group for total in totals_of([Entry(0.0, "local", "a"), Entry(1.0, "local", "b")], "endpoint")]
+    [('local',)]
+    """
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(_group(entry, by), []).append(entry)
+    return [
+        Total(
+            group=(name,),
+            requests=len(own),
+            usage=sum((entry.usage for entry in own), Usage()),
+            cost=sum(entry.cost or 0.0 for entry in own),
+            unknown=sum(entry.cost is None for entry in own),
+            saved=sum(entry.saved or 0.0 for entry in own),
+            failed=sum(entry.kind in ("failed", "retry") for entry in own),
+            replayed=sum(entry.kind == "replayed" for entry in own),
+            cache_saved=sum(entry.cache_saved or 0.0 for entry in own),
+        )
+        for name, own in groups.items()
+    ]
+
+
+def _group(entry: Entry, by: str) -> str:
+    if by in ("day", "month"):
+        day = datetime.date.fromtimestamp(entry.at).isoformat()
+        return day if by == "day" else day[:7]
+    return str(getattr(entry, by))

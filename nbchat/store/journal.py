@@ -35,11 +35,11 @@ from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.secrets import redact_message
-from nbchat.core.threads import start_thread
 from nbchat.core.visible import visible
 from nbchat.file_locks import hold_for_life
 from nbchat.store.folders import state_folder
 from nbchat.store.transcript import Transcript, header_line, read, respond
+from nbchat.threads import start_thread
 
 __all__ = ["Journal", "JournalEntry", "JournalFolder"]
 

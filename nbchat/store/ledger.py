@@ -35,7 +35,7 @@ from nbchat.store.folders import data_folder, shown_path
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "check_sqlite"]
 
 #: How often a busy ledger is tried again.
 _RETRY_INTERVAL_S = 0.01
@@ -315,8 +315,7 @@ class Ledger:
     def _exists(self) -> bool:
         """Return True if there is a file that can be read. Without a home folder or without SQLite there is none."""
         try:
-            import sqlite3  # noqa: F401
-
+            check_sqlite()
             return self.path.exists()
         except (OSError, ImportError):  # Python in a browser comes without SQLite
             return False
@@ -481,3 +480,14 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{value}"
     return int(value) if isinstance(value, bool) else value
+
+
+def check_sqlite() -> None:
+    """Return if Python has SQLite. Python in a browser comes without.
+
+    Raises:
+        ImportError: there is none.
+
+    >>> check_sqlite()
+    """
+    import sqlite3  # noqa: F401

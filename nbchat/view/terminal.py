@@ -32,8 +32,8 @@ from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock, line_ends
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.stopping import stoppable
-from nbchat.core.threads import start_thread
 from nbchat.core.visible import visible
+from nbchat.threads import start_thread
 from nbchat.view.html.files import files_text
 from nbchat.view.html.render import block_note, marker, result_text
 from nbchat.view.html.safe import neutral

@@ -9,8 +9,9 @@ import pytest
 from nbchat import ScriptedTransport
 from nbchat.config import Nbchat
 from nbchat.core.errors import AuthError, OptionError
+from nbchat.engine.endpoint import Endpoint
 from nbchat.engine.endpoint_settings import EndpointSettings
-from nbchat.engine.endpoints import Endpoint, Endpoints
+from nbchat.engine.endpoints import Endpoints
 from nbchat.options import Options
 
 URL = "http://127.0.0.1:1/x"

@@ -15,7 +15,7 @@ from nbchat import Request, ScriptedTransport, Session
 from nbchat.core.messages import Message
 from nbchat.core.parser import events_of
 from nbchat.engine import fitting
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 from nbchat.engine.fitting import Count, count
 
 

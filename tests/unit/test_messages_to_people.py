@@ -28,7 +28,8 @@ from nbchat.core.request import Request
 from nbchat.core.template import fill
 from nbchat.core.uploads import Upload
 from nbchat.engine.draft import Draft
-from nbchat.engine.endpoints import Endpoint, Endpoints
+from nbchat.engine.endpoint import Endpoint
+from nbchat.engine.endpoints import Endpoints
 from nbchat.engine.files import MadeFiles
 from nbchat.engine.fitting import refuse_too_long
 from nbchat.engine.server_tools import refuse_unserved

@@ -8,7 +8,7 @@ import pytest
 
 from nbchat.core.errors import OptionError
 from nbchat.engine.draft import Draft, compose
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 from nbchat.engine.fitting import fit_model, request_to
 from nbchat.models import SERVER_TOOL_TYPES
 from nbchat.notebook.line import parse

@@ -24,7 +24,7 @@ from nbchat.core.errors import (
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
 from nbchat.core.response import Response
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 
 #: An answer with a block of each kind, cut into small deltas.
 MESSAGE = {

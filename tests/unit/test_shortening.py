@@ -12,7 +12,7 @@ from nbchat.config import Nbchat
 from nbchat.content.sizes import most_tokens
 from nbchat.core.errors import InputError
 from nbchat.engine import host
-from nbchat.engine.endpoints import Endpoint
+from nbchat.engine.endpoint import Endpoint
 from nbchat.engine.fitting import most_tokens_of
 
 WINDOW = 4096

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from nbchat.core.entries import Entry, Total, totals_of
+from nbchat.core.entries import Entry, Total
 from nbchat.core.errors import InputError
 from nbchat.core.usage import Usage
+from nbchat.store.entries import totals_of
 from nbchat.store.ledger import Ledger
 from nbchat.view.plot import usage_plot
 from nbchat.view.usage import joined, run_line, run_table, unknown_costs, usage_frame, usage_table

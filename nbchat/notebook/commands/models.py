@@ -9,7 +9,7 @@ from nbchat.notebook.commands.arguments import Argument
 from nbchat.notebook.commands.command import Call, command
 
 if TYPE_CHECKING:
-    from nbchat.engine.endpoints import Endpoint
+    from nbchat.engine.endpoint import Endpoint
 
 __all__ = ["models"]
 

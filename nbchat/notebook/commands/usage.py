@@ -26,8 +26,7 @@ __all__ = ["usage"]
 )
 def usage(call: Call, period: str, by: str | None, csv: str | None) -> None:
     """Show a plot and a table of a period, or write its requests to a CSV file."""
-    from nbchat.core.entries import totals_of
-    from nbchat.store.entries import start_of
+    from nbchat.store.entries import start_of, totals_of
     from nbchat.view.final import publish
     from nbchat.view.plot import usage_plot
     from nbchat.view.usage import joined, run_line, run_table, unknown_costs, usage_table

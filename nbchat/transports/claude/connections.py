@@ -17,7 +17,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from nbchat.core.threads import start_thread
+from nbchat.threads import start_thread
 from nbchat.transports.claude.deadline import Deadline, current
 
 __all__ = ["LimitedBackend", "keep_deadlines", "limit_transport", "report_body"]

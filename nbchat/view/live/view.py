@@ -30,7 +30,7 @@ from collections.abc import Callable
 from nbchat.core.chunks import BlockStart, Notice, StreamChunk
 from nbchat.core.request import Request
 from nbchat.core.response import Response
-from nbchat.core.threads import start_thread
+from nbchat.threads import start_thread
 from nbchat.view.final import settle_output
 from nbchat.view.html.markdown import render_markdown
 from nbchat.view.live.parts import Parts

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nbchat.core.threads import start_thread
+from nbchat.threads import start_thread
 from nbchat.view.html.render import details
 from nbchat.view.html.safe import NO_FORMULAS, escape
 
