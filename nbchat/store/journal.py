@@ -96,6 +96,7 @@ class Journal:
         self._began = clock()
         self._next = self._began + _INTERVAL_S
         self._began_thread = False
+        self._timer: threading.Thread | None = None
 
     def begin(self, request: Request) -> None:
         """Nothing is written before the first chunk."""
@@ -107,7 +108,7 @@ class Journal:
         if not self._began_thread:
             # Without the thread, the last chunks before a pause stay in memory until the next chunk.
             self._began_thread = True
-            start_thread(self._tick, "nbchat-journal")
+            self._timer = start_thread(self._tick, "nbchat-journal")
         if now >= self._next:
             self._flush(wait=0.0)
         elif isinstance(chunk, ToolResult | ResponseChunk) and _tools_follow(chunk):
