@@ -41,6 +41,8 @@ _WANTED: dict[Kind, str] = {
 }
 #: The largest number of an option. Much larger ones have no form as a float, and none as a text.
 MAX_NUMBER = 10**15
+#: The part of a value that a message quotes.
+MAX_QUOTED_CHARACTERS = 200
 _T = TypeVar("_T")
 
 
@@ -88,10 +90,7 @@ class Option:
             return None
         if not self._fits(value):
             wanted = f"one of {', '.join(self.choices)}" if self.choices else _WANTED[self.kind]
-            is_huge = isinstance(value, int) and not -MAX_NUMBER < value < MAX_NUMBER
-            # The value can be the description of an endpoint, with a key in it.
-            shown = "a huge number" if is_huge else repr(mask(value))
-            raise OptionError(f"{self.name} is {shown}; it should be {wanted}", f"{self.name}: {self.help}.")
+            raise OptionError(f"{self.name} is {_quoted(value)}; it should be {wanted}", f"{self.name}: {self.help}.")
         if self.name == "chat":
             return storable(value)  # the name is printed, and saved with the conversation
         # numpy.int64 and the like are not JSON, and the request is JSON in the end.
@@ -100,7 +99,7 @@ class Option:
     def _fits(self, value: Any) -> bool:
         """Return True if a value from Python code fits this option."""
         if self.choices:
-            return value in self.choices
+            return isinstance(value, str) and value in self.choices
         match self.kind:
             case "int":
                 # bool is a subclass of int, but max_tokens=True is a mistake.
@@ -145,6 +144,18 @@ class Option:
                 f"For example: {flag} {1000 if self.kind == 'int' else 0.5}",
             )
         return number
+
+
+def _quoted(value: Any) -> str:
+    """Return a value that does not fit as a message quotes it: cut if it is long, by its type if it cannot be shown."""
+    if isinstance(value, int) and not -MAX_NUMBER < value < MAX_NUMBER:
+        return "a huge number"
+    try:
+        # The value can be the description of an endpoint, with a key in it.
+        shown = repr(mask(value))
+    except Exception:  # of the value's own __repr__
+        return f"a {type(value).__name__}"
+    return shown if len(shown) <= MAX_QUOTED_CHARACTERS else f"{shown[: MAX_QUOTED_CHARACTERS - 1]}…"
 
 
 def check_choice(word: str, choices: Collection[str], flag: str, hint: str) -> None:

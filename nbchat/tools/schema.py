@@ -69,7 +69,10 @@ def type_name(T: Any) -> str:
         return str(T.get("title") or "the JSON Schema")
     if isinstance(T, type) and not typing.get_args(T):
         return T.__name__
-    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", str(T))
+    try:
+        return re.sub(r"\b(?:\w+\.)+(?=\w)", "", str(T))
+    except Exception:  # not a type, and an object that cannot be shown
+        return f"a {type(T).__name__}"
 
 
 @dataclass(frozen=True, slots=True)

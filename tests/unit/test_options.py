@@ -328,3 +328,23 @@ def test_the_examples_in_docstrings_run(module: Any):
     results = doctest.testmod(module)
     assert results.attempted
     assert not results.failed
+
+
+class WithoutRepr:
+    def __repr__(self) -> str:
+        raise ValueError("odd")
+
+
+@pytest.mark.parametrize(
+    "value", [WithoutRepr(), "x" * 100_000, 10**5_000, [10**5_000], b"\xff" * 9_000, {"a": 1}], ids=type
+)
+@pytest.mark.parametrize("name", ["max_tokens", "budget", "stream", "stop", "effort", "model", "output"])
+def test_any_object_of_python_is_refused_in_one_short_message(name: str, value: object):
+    """Also an object that cannot be shown."""
+    if name in ("model", "output") and isinstance(value, str):
+        return  # a text can be a model, and this one is a Python name
+    if name == "stop" and isinstance(value, str | dict):
+        return  # a text, and the texts of its keys
+    with pytest.raises(OptionError) as caught:
+        Options.of({name: value})
+    assert len(str(caught.value)) < 600
