@@ -75,7 +75,9 @@
     );
     const look = view.EditorView.baseTheme({
       '.nbchat-expression': { color: 'var(--jp-mirror-editor-variable-2-color)', fontWeight: '600' },
-      '.nbchat-options, .nbchat-options *': { color: 'var(--jp-mirror-editor-meta-color)', fontWeight: 'normal' }
+      '.nbchat-options, .nbchat-options *': { color: 'var(--jp-mirror-editor-keyword-color)' },
+      // In Markdown, df["a"] and list[Complaint] have the brackets of a link, which is underlined.
+      'span:has(> .nbchat-expression), span:has(> .nbchat-options)': { textDecoration: 'none', fontWeight: 'normal' }
     });
     return Prec.highest([chosen.of(none), isPrompt, chooser, loader, marks, look]);
   }
