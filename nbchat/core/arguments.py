@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["can_be_sent", "is_too_deep", "read_arguments"]
+__all__ = ["DEEPEST_NESTING", "can_be_sent", "is_too_deep", "read_arguments"]
 
 #: How deep a value of the API may be nested. Python's own functions end at a few hundred levels, with
 #: a RecursionError that can come from anywhere: a copy, a comparison, a view.

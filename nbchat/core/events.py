@@ -28,7 +28,7 @@ def events_of(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
     ending = {key: message.get(key) for key in ("stop_reason", "stop_sequence")}
-    yield {"type": "message_delta", "delta": ending, "usage": dict(message.get("usage") or {})}
+    yield {"type": "message_delta", "delta": ending, "usage": message.get("usage")}
     yield {"type": "message_stop"}
 
 

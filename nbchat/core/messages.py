@@ -137,8 +137,9 @@ class OpaqueBlock:
 
     @property
     def type(self) -> str:
-        """The ``type`` in the dict; "" if there is none."""
-        return str(self.data.get("type", ""))
+        """The ``type`` in the dict; "" if it is missing or not text."""
+        kind = self.data.get("type")
+        return kind if isinstance(kind, str) else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a copy of the dict."""

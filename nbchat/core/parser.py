@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from nbchat.core.arguments import can_be_sent, read_arguments
+from nbchat.core.arguments import can_be_sent, is_too_deep, read_arguments
 from nbchat.core.chunks import (
     BlockStart,
     BlockStop,
@@ -36,7 +36,7 @@ from nbchat.core.chunks import (
 )
 from nbchat.core.errors import StreamError, from_api, redact
 from nbchat.core.events import events_of
-from nbchat.core.fields import has_lone_half, storable, storable_value
+from nbchat.core.fields import has_lone_half, one_line, storable, storable_value
 from nbchat.core.messages import TOOL_USE_TYPES, Block, ToolUseBlock, block_of
 from nbchat.core.usage import Usage
 
@@ -110,9 +110,25 @@ class _OpenBlock:
         return replace(block, partial_json=storable(joined)) if isinstance(block, ToolUseBlock) else block
 
 
-def _without_odd_names(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a message without an id or a model that is not text, as a gateway may send it."""
-    return {key: value for key, value in message.items() if key not in ("id", "model") or isinstance(value, str)}
+#: The fields of a message that are used, and the type of each. A gateway may send anything in them.
+_FIELD_TYPES: dict[str, Any] = {"id": str, "model": str, "stop_reason": str | None, "stop_details": Mapping | None}
+#: A longer name of a model could not be loaded with a saved Response.
+_LONGEST_MODEL_CHARACTERS = 200
+
+
+def _usable_fields(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a message without those of the wrong type, and with a model on one line.
+
+    An answer must not fail because of a field that is not its content.
+    """
+    fields = {
+        key: value
+        for key, value in message.items()
+        if isinstance(value, _FIELD_TYPES.get(key, object)) and not is_too_deep(value)
+    }
+    if "model" in fields:
+        fields["model"] = one_line(fields["model"])[:_LONGEST_MODEL_CHARACTERS]
+    return fields
 
 
 def _text(value: Any) -> str:
@@ -120,6 +136,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a {type(value).__name__} where text belongs")
     return value
+
+
+def _check_depth(value: Any) -> None:
+    """Raise a ValueError if a value is nested so deeply that it could be neither copied nor saved."""
+    if is_too_deep(value):
+        raise ValueError("nested too deeply")
 
 
 class ChatStreamParser:
@@ -240,12 +262,14 @@ class ChatStreamParser:
     def _on_message_start(self, event: Event) -> None:
         if self._message is not None:
             raise ValueError("a second message_start")
-        message = dict(event["message"])
+        if not isinstance(message := event["message"], Mapping):
+            raise TypeError(f"a {type(message).__name__} where a message belongs")
+        message = dict(message)
         message.pop("content", None)  # always empty here: the blocks have events of their own
         # A gateway may put anything into `usage`. An answer must not fail because of its bill.
         usage = message.pop("usage", None)
         self._usage = dict(usage) if isinstance(usage, Mapping) else {}
-        self._message = _without_odd_names(message)
+        self._message = _usable_fields(message)
 
     def _on_block_start(self, event: Event) -> StreamChunk:
         if self._message is None:
@@ -256,6 +280,10 @@ class ChatStreamParser:
         if index in self._open or index in self._done:
             raise ValueError(f"block {index} began twice")
         data = event["content_block"]
+        if not _text(data["type"]):
+            raise ValueError("a block without a type")
+        # Arguments that are nested too deeply are broken arguments. Any other field would be kept and sent again.
+        _check_depth({key: value for key, value in data.items() if key != "input"})
         if data.get("type") in TOOL_USE_TYPES and (call_id := data.get("id")):
             # The API rejects a history in which two calls have one id, and results would be mixed up.
             if call_id in self._call_ids:
@@ -268,7 +296,7 @@ class ChatStreamParser:
     def _on_delta(self, event: Event) -> StreamChunk | None:
         index, delta = event["index"], event["delta"]
         block = self._open[index]
-        match delta["type"]:
+        match _text(delta["type"]):
             case "text_delta":
                 return OutputText(index, block.take(_text(delta["text"])))
             case "thinking_delta":
@@ -276,11 +304,13 @@ class ChatStreamParser:
             case "input_json_delta":
                 return ToolInput(index, block.take(_text(delta["partial_json"])))
             case "citations_delta":
+                _check_depth(delta["citation"])
                 block.citations.append(self._encodable(delta["citation"]))
                 return Citation(index, block.citations[-1])
             case "signature_delta":
                 block.signature = _text(delta["signature"])
                 return Thinking(index, "", block.signature)
+        _check_depth(delta)
         # Rule 2: an unknown delta, such as compaction_delta, brings the fields of its block.
         if block.data.get("type") not in {"text", "thinking", *TOOL_USE_TYPES}:
             block.data.update((key, value) for key, value in self._encodable(delta).items() if key != "type")
@@ -298,14 +328,10 @@ class ChatStreamParser:
             raise ValueError("no message_start before it")
         delta = event.get("delta") or {}
         _text(delta.get("stop_reason") or "")
-        if not isinstance(delta.get("stop_details"), Mapping | None):
-            delta = {**delta, "stop_details": None}
         # A null carries no information: `container` may have come in `message_start` already.
         came = {**delta, **{key: value for key, value in event.items() if key not in ("type", "delta", "usage")}}
         self._message.update(
-            (key, value)
-            for key, value in _without_odd_names(came).items()
-            if value is not None or key not in self._message
+            (key, value) for key, value in _usable_fields(came).items() if value is not None or key not in self._message
         )
         # Rule 3. The numbers are cumulative: adding them to those of `message_start` would count the
         # prompt twice.

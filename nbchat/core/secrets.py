@@ -9,6 +9,7 @@ more, because a message may lose an innocent word, but an answer must not.
 | keys of Anthropic, bearer tokens with a digit | removed | removed |
 | a known secret of 8 characters or more | removed | removed |
 | a known secret of 2 to 7 characters | stays | removed where it is a word of its own |
+| a header's value that does not look like a key | stays | removed where it is a word of its own |
 | the password of any URL, a value beside a name such as ``api_key`` | stays | removed |
 | a part of the path of an endpoint's URL without a digit | stays | removed where it is a part of a path |
 | a key of one character, or a placeholder such as "none" | stays | stays |
@@ -26,7 +27,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["keep_secret", "keep_url", "mask", "redact", "redact_message", "shown_url"]
+__all__ = ["keep_header", "keep_secret", "keep_url", "mask", "redact", "redact_message", "shown_url"]
 
 # The expressions read the text of others, so each is linear in its length: no part of unbounded length begins
 # at each character of a run. Without the bounds, 100 kB of "-" in an error took 90 s.
@@ -72,7 +73,7 @@ _NAMED_VALUE = re.compile(
 _CREDENTIALS = re.compile(r"(?i)(?<![\w/:@])(?!mailto:)([\w.+\-]{1,64}):[^\s@/'\"]{1,1000}@(?=[\w\[])")
 
 _secrets: set[str] = set()
-#: Secrets that are shorter than MIN_CHARACTERS.
+#: Secrets that are shorter than MIN_CHARACTERS, and others that may be ordinary words.
 _short_secrets: set[str] = set()
 #: Parts of the paths of endpoints that may be keys or ordinary words.
 _path_parts: set[str] = set()
@@ -87,6 +88,19 @@ def keep_secret(secret: str | None) -> None:
     if len(secret) < 2 or secret.lower() in _PLACEHOLDERS:
         return
     (_secrets if len(secret) >= MIN_CHARACTERS else _short_secrets).add(secret)
+
+
+def keep_header(name: str, value: str) -> None:
+    """Remember the value of a header that a person set. Any header can hold a key.
+
+    A value that does not look like a key, and whose header has no name of a key, may be an ordinary word such
+    as ``application/json``. Only :func:`redact_message` removes it, so that no answer loses that word.
+    """
+    value = re.sub(r"(?i)^(bearer|basic|token)\s+", "", value.strip())
+    if _SECRET_NAME.search(name) or "auth" in name.lower() or _KEY_LIKE.search(value):
+        keep_secret(value)
+    elif len(value) >= 2 and value.lower() not in _PLACEHOLDERS:
+        _short_secrets.add(value)
 
 
 def keep_url(url: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from nbchat.config import Nbchat
 from nbchat.core.chunks import Notice, ResponseChunk
 from nbchat.core.entries import Entry, Kind
-from nbchat.core.errors import ConnectionFailed
+from nbchat.core.errors import NOT_CONNECTED, ConnectionFailed
 from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.usage import Usage
@@ -43,10 +43,18 @@ class Accounting:
         config: the settings: prices of the user's own, and whether there is a ledger.
         notebook: the session's name in the ledger.
         now: the time of day, in seconds since the epoch.
+        clock: seconds on a clock that never goes back, for durations.
     """
 
-    def __init__(self, config: Nbchat, *, notebook: str = "", now: Callable[[], float] = time.time) -> None:
-        self._config, self._now = config, now
+    def __init__(
+        self,
+        config: Nbchat,
+        *,
+        notebook: str = "",
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config, self._now, self._clock = config, now, clock
         self.notebook, self.began = notebook, now()
         self.ledger = Ledger(warn=warn)
         #: The rows of this session, also without a ledger. Old rows go, so that a kernel that runs
@@ -121,7 +129,7 @@ class Accounting:
         self, endpoint: Endpoint, chat: str, cell: str | None, allow: Callable[[Request], None] | None = None
     ) -> Account:
         """Return the account of one turn. ``allow`` may refuse each request after the first."""
-        return Account(self, endpoint, chat, cell, self._now, allow)
+        return Account(self, endpoint, chat, cell, self._now, self._clock, allow)
 
     def write_recovered(self, entry: JournalEntry, response: Response) -> None:
         """Write the row of an answer whose kernel was killed: what had arrived was paid for."""
@@ -164,12 +172,15 @@ class Account:
         chat: str,
         cell: str | None,
         now: Callable[[], float],
+        clock: Callable[[], float],
         allow: Callable[[Request], None] | None = None,
     ) -> None:
-        self._accounting, self._endpoint, self._now, self._allow = accounting, endpoint, now, allow
+        self._accounting, self._endpoint, self._allow = accounting, endpoint, allow
+        self._now, self._clock = now, clock
         self._chat, self._cell = chat, cell or ""
         self._round = -1
-        self._began, self._request = now(), Request("", (), 0)
+        self._begin()
+        self._request = Request("", (), 0)
         self._costs: list[float | None] = []
         self._prices: list[float | None] = []
         self._replayed: list[bool] = []
@@ -184,16 +195,23 @@ class Account:
         if self._allow is not None and self._round >= 0:
             self._allow(request)
         self._round += 1
-        self._began, self._request = self._now(), request
+        self._request = request
+        self._begin()
+
+    def _begin(self) -> None:
+        self._began, self._began_on_clock = self._now(), self._clock()
 
     def retry(self, notice: Notice) -> None:
         """Take that a try failed and is repeated. The failed try was a request as well."""
+        if notice.failed == NOT_CONNECTED:  # nothing was sent
+            self._begin()
+            return
         # Of the failures that are retried, only a lost connection leaves it open if an answer was generated.
         cost = self._accounting.cost(Usage(), self._endpoint, "") if notice.failed == ConnectionFailed.__name__ else 0.0
         if cost is None:
             self._costs.append(None)
         self._write("retry", notice.failed, Usage(), None, cost=cost)
-        self._began = self._now()
+        self._begin()
 
     def end(
         self,
@@ -211,7 +229,7 @@ class Account:
             status: how the answer ended.
             replayed: whether a cassette answered.
             error: the type of the error, if there was one.
-            refused: whether the endpoint refused the request or was never reached, which costs nothing.
+            refused: whether the endpoint refused the request, which costs nothing.
         """
         usage = answer.usage if answer is not None else Usage()
         model = str(answer.message.get("model") or "") if answer is not None else ""
@@ -288,6 +306,6 @@ class Account:
                 cache_saved=cache_saved,
                 digest=self._request.digest,
                 response_id=str(answer.message.get("id") or "") if answer is not None else "",
-                duration=max(0.0, self._now() - self._began),  # the clock may have been set back
+                duration=self._clock() - self._began_on_clock,
             )
         )

@@ -184,11 +184,11 @@ def _was_not_sent(failure: NbchatError) -> bool:
     if isinstance(failure, AuthError):
         # An endpoint that refuses a key answers with a type. Without one, no credentials were found here.
         return failure.status is None and failure.type in (None, "no_credentials")
+    if isinstance(failure, TransportError) and failure.type == NOT_CONNECTED:
+        return True
     return isinstance(failure, InputError | BudgetError | CassetteMiss)
 
 
 def _was_refused(failure: NbchatError) -> bool:
-    """Return True if the endpoint itself refused the request, or was never reached: neither is billed."""
-    if not isinstance(failure, TransportError):
-        return False
-    return failure.status is not None or failure.type == NOT_CONNECTED
+    """Return True if the endpoint itself refused the request, which is not billed."""
+    return isinstance(failure, TransportError) and failure.status is not None

@@ -346,8 +346,8 @@ def test_what_was_sent_and_ended_before_its_usage_has_an_unknown_cost():
     assert rows_after(ConnectionFailed, lambda wire, _: wire.reset()) == lost
 
 
-def test_what_was_refused_or_never_connected_costs_nothing():
-    """The endpoint's own error, and an address where nobody listens, are known to cost nothing."""
+def test_what_was_refused_costs_nothing_and_what_was_never_connected_has_no_row():
+    """The endpoint's own error is known to cost nothing. Nothing goes to an address where nobody listens."""
     refused = {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}}
     assert rows_after(BadRequestError, lambda wire, _: wire.json("400 Bad Request", refused)) == [
         ("failed", "invalid_request_error", 0.0)
@@ -355,7 +355,7 @@ def test_what_was_refused_or_never_connected_costs_nothing():
     session = Session(ClaudeTransport("test", base_url="http://127.0.0.1:9", sleep=lambda _: None))
     with pytest.raises(ConnectionFailed):
         session.ask("Hi")
-    assert [(row.status, row.cost) for row in session.accounting.run] == [("not_connected", 0.0)] * 3
+    assert list(session.accounting.run) == []
 
 
 def test_an_interrupt_in_the_countdown_is_not_a_request():
@@ -578,13 +578,13 @@ def test_the_endpoint_counts_the_prompt():
     assert caught.value.estimate > 3.0
 
 
-def test_a_clock_that_is_set_back_makes_no_negative_duration(monkeypatch: pytest.MonkeyPatch):
+def test_a_clock_that_is_set_back_changes_no_duration():
     """The time of day may jump by an hour, for example after a correction from the network."""
     times = itertools.chain([1_790_003_600.0] * 2, itertools.repeat(1_790_000_003.0))
     session = Session(ScriptedTransport("Fine."))
     session.accounting._now = lambda: next(times)
     response = session.ask("Hi")
-    assert session.accounting.run[-1].duration == 0.0
+    assert 0 < session.accounting.run[-1].duration < 600
     assert response.duration >= 0
 
 

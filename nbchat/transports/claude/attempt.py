@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from nbchat.core.errors import BROKE_OFF, NbchatError, TransportError
 from nbchat.core.parser import events_of
 from nbchat.core.request import Request
 from nbchat.core.stopping import StoppedBeforeSending
+from nbchat.transports.claude.bodies import message_in
 from nbchat.transports.claude.client import betas_of, timeout
 from nbchat.transports.claude.deadline import Deadline
 from nbchat.transports.claude.sdk_values import as_dict, brings_content, whole_message, with_request_id
@@ -49,6 +49,11 @@ class Attempt:
         # The clock runs before anything is sent: the headers of an answer can trickle as well.
         self._deadline = Deadline(self._limit_s)
         self._started = False
+
+    @property
+    def was_answered(self) -> bool:
+        """True if the endpoint sent at least the headers of an answer."""
+        return self._deadline.was_answered
 
     def events(self) -> Generator[dict[str, Any], None, Exception | None]:
         """Send the request and yield the events of the answer.
@@ -91,10 +96,13 @@ class Attempt:
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if not self._request.stream:
+            # The SDK would lose the whole answer with one value that Python cannot read.
+            create = self._client.messages.with_raw_response.create
             arguments = self._arguments(self._limit_s)
             with self._sending():
-                answer = self._client.messages.create(stream=False, **arguments)
-            yield from self._whole(whole_message(answer, getattr(answer, "_request_id", None)))
+                answer = create(stream=False, **arguments)
+                body = answer.read()
+            yield from self._whole(body, answer.headers)
             return
         arguments = self._arguments(self._limit_s)
         with self._sending():
@@ -105,8 +113,7 @@ class Attempt:
                 # A gateway that cannot stream sends the whole message, or an error under status 200.
                 with self._deadline:
                     body = stream.response.read()
-                message = json.loads(body)
-                yield from self._whole(whole_message(message, headers.get("request-id")))
+                yield from self._whole(body, headers)
             else:
                 yield from self._streamed(stream)
 
@@ -116,7 +123,9 @@ class Attempt:
         self._deadline.unsent = False
         return self._deadline
 
-    def _whole(self, message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def _whole(self, body: bytes, headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        json_value = message_in(body, headers.get("content-type", ""))
+        message = whole_message(json_value, headers.get("request-id"))
         self._started = True
         yield from events_of(message)
 

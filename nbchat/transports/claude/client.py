@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbchat.certificates import check_certificates
 from nbchat.core.errors import AuthError, ConnectionFailed, InputError, NbchatError, keep_secret
+from nbchat.core.secrets import keep_header
 from nbchat.models import PLATFORMS
 from nbchat.transports.error_mapping import explain
 from nbchat.transports.ways_out import ways_out
@@ -192,9 +193,9 @@ def _keep_secrets(client: SdkClient) -> None:
             setattr(client, attribute, secret)
         keep_secret(secret)
     for header, value in _custom_headers(client).items():
-        # Any header of the user's own can hold a key, and an error of a gateway may echo it.
+        # An error of a gateway may echo what it got.
         if header.lower() not in _PUBLIC_HEADERS and isinstance(value, str):
-            keep_secret(re.sub(r"(?i)^(bearer|basic|token)\s+", "", value))
+            keep_header(header, value)
 
 
 def _has_credentials(client: SdkClient) -> bool:

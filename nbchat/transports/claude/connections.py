@@ -216,12 +216,20 @@ class _Body(httpx2.SyncByteStream):
         self._stream, self._deadline, self._success = stream, deadline, success
 
     def __iter__(self) -> Iterator[bytes]:
-        for part in self._stream:
+        for part in self._parts():
             if part and self._success:
                 self._deadline.body_began = True
             yield part
             if self._deadline.remaining_s() <= 0:  # for a transport that has no socket
                 raise httpx2.ReadTimeout("no content came in time")
+
+    def _parts(self) -> Iterator[bytes]:
+        try:
+            yield from self._stream
+        except (httpx2.NetworkError, httpx2.ProtocolError):
+            # The status says all that counts about an error, also if the body that explains it is cut.
+            if self._success:
+                raise
 
     def close(self) -> None:
         self._stream.close()
@@ -230,5 +238,7 @@ class _Body(httpx2.SyncByteStream):
 def report_body(response: httpx2.Response) -> None:
     """Tell the current deadline about the body of a response. This is a ``response`` hook of httpx2."""
     deadline = current()
+    if deadline is not None:
+        deadline.was_answered = True
     if deadline is not None and isinstance(response.stream, httpx2.SyncByteStream):
         response.stream = _Body(response.stream, deadline, response.is_success)

@@ -30,6 +30,7 @@ class Deadline:
 
     Attributes:
         message_complete: True after ``message_stop`` has arrived.
+        was_answered: True after the headers of a response have arrived.
         body_began: True after a byte of the body of a successful answer has arrived.
         unsent: True if no byte of the request was sent for certain.
 
@@ -45,7 +46,7 @@ class Deadline:
         self._limit_s, self._at = limit_s, time.monotonic() + limit_s
         self._paused_at = 0.0
         self._tokens: list[Token[Deadline | None]] = []
-        self.message_complete = self.body_began = False
+        self.message_complete = self.was_answered = self.body_began = False
         self.unsent = True
 
     def __enter__(self) -> Deadline:

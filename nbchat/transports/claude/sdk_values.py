@@ -78,8 +78,9 @@ def whole_message(answer: Any, request_id: str | None) -> dict[str, Any]:
     message = as_dict(answer)
     if isinstance(error := message.get("error"), Mapping):
         raise from_api(error.get("type"), str(error.get("message") or ""), status=200, request_id=request_id)
-    if not isinstance(message.get("content"), list):
-        raise NotTheApi("JSON without content")
+    content = message.get("content")
+    if not isinstance(content, list) or not all(isinstance(block, Mapping) for block in content):
+        raise NotTheApi("JSON without content" if content is None else "content that is not a list of blocks")
     return {**message, "_request_id": request_id}
 
 

@@ -38,10 +38,13 @@ class TolerantDecoder:
     def iter_bytes(self, iterator: Iterator[bytes]) -> Iterator[Any]:
         """Yield the server-sent events that the SDK can read.
 
-        A byte order mark at the beginning is removed. An event of an unknown name is left out if its
-        data is not a JSON object, or is nested too deeply: the SDK would end the stream with an error.
+        A byte order mark at the beginning is removed. An event without a name gets the type in its data as
+        its name, because the SDK would leave it out. An event of an unknown name is left out if its data is
+        not a JSON object, or is nested too deeply: the SDK would end the stream with an error.
         """
         for event in self._decoder.iter_bytes(_without_bom(iterator)):
+            if event.event is None and (kind := _type_in(event)) in _KNOWN:
+                event = type(event)(event=kind, data=event.data, id=event.id, retry=event.retry)
             if event.event in _KNOWN or event.event is None or _is_object(event):
                 yield event
 
@@ -62,6 +65,15 @@ def _without_bom(parts: Iterator[bytes]) -> Iterator[bytes]:
             yield beginning
         return
     yield from parts
+
+
+def _type_in(event: Any) -> object:
+    """Return the type in the data of an event, or None."""
+    try:
+        data = event.json()
+        return data.get("type") if isinstance(data, dict) and isinstance(data.get("type"), str) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_object(event: Any) -> bool:

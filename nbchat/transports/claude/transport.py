@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nbchat.core.errors import NbchatError, keep_secret
+from nbchat.core.errors import NOT_CONNECTED, NbchatError, TransportError, keep_secret
 from nbchat.core.request import Request
 from nbchat.core.secrets import keep_url, redact_message
 from nbchat.transports.claude.attempt import FILES_BETA, UNSTREAMED_TIMEOUT_S, Attempt, fields_for
@@ -139,6 +139,8 @@ class ClaudeTransport:
                 return
             waited = self._idle_timeout if request.stream else UNSTREAMED_TIMEOUT_S
             failure = explain(error, endpoint=self.name, waited=waited)
+            if attempt.was_answered and isinstance(failure, TransportError) and failure.type == NOT_CONNECTED:
+                failure.type = None  # the endpoint sent a redirect to an address that cannot be used
             wait_s = wait_before_retry(error, number, client) if number < self._max_retries else None
             # The SDK's error can quote what the endpoint sent back, keys and all. %debug shows the names of this frame.
             error = None
