@@ -492,7 +492,7 @@ def from_api(
     # Status 200 would only confuse: it belongs to the stream that the error event came in.
     label = f"{status} {type}" if status and status != 200 else type
     hint = _HINTS[known_type]
-    if retry_after is not None and error_class is RateLimitError:
+    if retry_after is not None and retry_after >= 1 and error_class is RateLimitError:
         hint = f"The service asks to wait {retry_after:.0f} s. Run the cell again after that."
     if request_id:
         hint = f"{hint} (request {request_id})"

@@ -35,9 +35,12 @@ def events_of(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _opening_and_deltas(block: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the dict that a complete block would have begun with, and its deltas."""
     kind, opening = block.get("type"), dict(block)
+    if not isinstance(kind, str):
+        return opening, []
     if kind == "text" and isinstance(block.get("text"), str):
         opening |= {"text": ""}
-        cited = opening.pop("citations", None) or ()
+        cited = opening.pop("citations", None)
+        cited = cited if isinstance(cited, list | tuple) else ()
         deltas = [{"type": "citations_delta", "citation": citation} for citation in cited]
         return opening, [{"type": "text_delta", "text": block["text"]}, *deltas]
     if kind == "thinking" and isinstance(block.get("thinking"), str):

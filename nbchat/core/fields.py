@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 from nbchat.core.errors import InputError
 
-__all__ = ["LONE_HALF", "MAX_COUNT", "Fields", "has_lone_half", "one_line", "storable", "storable_value"]
+__all__ = ["LONE_HALF", "MAX_COUNT", "Fields", "has_lone_half", "kind_of", "one_line", "storable", "storable_value"]
 
 #: The largest count: the largest integer of SQLite and of most other programs.
 MAX_COUNT: Final = 2**63 - 1
@@ -148,7 +148,7 @@ class Fields:
         """Raise InputError if the object names a format other than ``expected``."""
         found = self._document.get("format", expected)
         if found != expected:
-            label = found if isinstance(found, str) else _kind(found)
+            label = found if isinstance(found, str) else kind_of(found)
             raise InputError(f"the format is {one_line(label)[:60]}, not {expected}", _HINT)
 
     def text(self, name: str, default: Any = _REQUIRED) -> str:
@@ -271,11 +271,11 @@ def _checked(value: Any, path: str, wanted: str, read: Callable[[Any], T | None]
 
 def _misfit(path: str, value: Any, wanted: str) -> InputError:
     subject = f"the field {path}" if path else "the document"
-    kind = _kind(value)
+    kind = kind_of(value)
     return InputError(f"{subject} is {kind}, not {wanted}", _HINT)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
     """Return the name of a value's type in JSON, for a message. The value itself may be private or huge."""
     match value:
         case None:

@@ -36,7 +36,7 @@ from nbchat.core.chunks import (
 )
 from nbchat.core.errors import StreamError, from_api, redact
 from nbchat.core.events import events_of
-from nbchat.core.fields import has_lone_half, one_line, storable, storable_value
+from nbchat.core.fields import has_lone_half, kind_of, one_line, storable, storable_value
 from nbchat.core.messages import TOOL_USE_TYPES, Block, ToolUseBlock, block_of
 from nbchat.core.usage import Usage
 
@@ -56,7 +56,9 @@ class _OpenBlock:
         # Pieces are joined once, in `finish`. Adding each to a string would copy the text again for
         # every token, which becomes visible in long answers.
         self.pieces: list[str] = []
-        self.citations: list[dict[str, Any]] = list(data.get("citations") or ())
+        self.citations: list[Any] = [
+            citation for citation in _items(data.get("citations")) if isinstance(citation, Mapping)
+        ]
         self.signature = _text(data.get("signature") or "")
         self._half = ""
         self.has_lone_half = False
@@ -131,17 +133,40 @@ def _usable_fields(message: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
+class _Misfit(ValueError):
+    """An event does not fit the Messages API. The message says why, in words for people."""
+
+
 def _text(value: Any) -> str:
-    """Return ``value``, or raise a TypeError if it is not a string."""
+    """Return ``value``, or raise a _Misfit if it is not a string."""
     if not isinstance(value, str):
-        raise TypeError(f"a {type(value).__name__} where text belongs")
+        raise _Misfit(f"{kind_of(value)} where text belongs")
     return value
+
+
+def _reason(error: Exception) -> str:
+    """Return in words why an event does not fit. The texts of Python's own errors are for programmers."""
+    match error:
+        case _Misfit():
+            return str(error)
+        case KeyError(args=(str(field),)):
+            return f"the field {field!r} is missing"
+        case KeyError(args=(index,)):
+            return f"there is no open block {index!r}"
+        case RecursionError():
+            return "nested too deeply"
+    return "a field has a value of the wrong type"
+
+
+def _items(value: Any) -> list[Any]:
+    """Return the items of a list, or no items of a value that is not a list."""
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _check_depth(value: Any) -> None:
     """Raise a ValueError if a value is nested so deeply that it could be neither copied nor saved."""
     if is_too_deep(value):
-        raise ValueError("nested too deeply")
+        raise _Misfit("nested too deeply")
 
 
 class ChatStreamParser:
@@ -202,7 +227,7 @@ class ChatStreamParser:
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             # The methods below read the fields as if they were there. Checking each field before
             # would cost time for every token.
-            reason = redact(repr(error))[:200]
+            reason = redact(_reason(error))[:200]
         # Raised outside the handler: Python would attach `error` as the context, and its text, which
         # may quote a key that the endpoint sent back, is not redacted.
         raise self._fail(
@@ -240,7 +265,10 @@ class ChatStreamParser:
         blocks = dict(self._done)
         blocks.update((index, self._finish(block)) for index, block in self._open.items())
         ordered = tuple(blocks[index] for index in sorted(blocks))
-        return ResponseChunk(dict(self._message or {}), ordered, Usage.from_api(self._usage))
+        usage = Usage.from_api(self._usage)
+        if usage.output_tokens and not usage.prompt_tokens:
+            usage = replace(usage, uncertain=True)  # no prompt is empty, so its count is missing
+        return ResponseChunk(dict(self._message or {}), ordered, usage)
 
     def _encodable(self, value: T) -> T:
         """Return a value of the API that can be sent and saved: U+FFFD replaces half of a surrogate pair."""
@@ -261,9 +289,9 @@ class ChatStreamParser:
 
     def _on_message_start(self, event: Event) -> None:
         if self._message is not None:
-            raise ValueError("a second message_start")
+            raise _Misfit("a second message_start")
         if not isinstance(message := event["message"], Mapping):
-            raise TypeError(f"a {type(message).__name__} where a message belongs")
+            raise _Misfit(f"{kind_of(message)} where a message belongs")
         message = dict(message)
         message.pop("content", None)  # always empty here: the blocks have events of their own
         # A gateway may put anything into `usage`. An answer must not fail because of its bill.
@@ -273,21 +301,21 @@ class ChatStreamParser:
 
     def _on_block_start(self, event: Event) -> StreamChunk:
         if self._message is None:
-            raise ValueError("no message_start before it")
+            raise _Misfit("no message_start before it")
         index = event["index"]
         if not isinstance(index, int):
-            raise TypeError(f"index {index!r}")
+            raise _Misfit(f"{kind_of(index)} where the number of a block belongs")
         if index in self._open or index in self._done:
-            raise ValueError(f"block {index} began twice")
+            raise _Misfit(f"block {index} began twice")
         data = event["content_block"]
         if not _text(data["type"]):
-            raise ValueError("a block without a type")
+            raise _Misfit("a block without a type")
         # Arguments that are nested too deeply are broken arguments. Any other field would be kept and sent again.
         _check_depth({key: value for key, value in data.items() if key != "input"})
         if data.get("type") in TOOL_USE_TYPES and (call_id := data.get("id")):
             # The API rejects a history in which two calls have one id, and results would be mixed up.
             if call_id in self._call_ids:
-                raise ValueError(f"two calls have the id {call_id}")
+                raise _Misfit(f"two calls have the id {call_id}")
             self._call_ids.add(call_id)
         start = BlockStart(index, block_of(data))
         self._open[index] = _OpenBlock(data)
@@ -304,6 +332,8 @@ class ChatStreamParser:
             case "input_json_delta":
                 return ToolInput(index, block.take(_text(delta["partial_json"])))
             case "citations_delta":
+                if not isinstance(delta["citation"], Mapping):
+                    return None  # the text lives without it
                 _check_depth(delta["citation"])
                 block.citations.append(self._encodable(delta["citation"]))
                 return Citation(index, block.citations[-1])
@@ -325,7 +355,7 @@ class ChatStreamParser:
 
     def _on_message_delta(self, event: Event) -> None:
         if self._message is None:
-            raise ValueError("no message_start before it")
+            raise _Misfit("no message_start before it")
         delta = event.get("delta") or {}
         _text(delta.get("stop_reason") or "")
         # A null carries no information: `container` may have come in `message_start` already.
@@ -340,7 +370,7 @@ class ChatStreamParser:
 
     def _on_message_stop(self, event: Event) -> StreamChunk:
         if self._message is None:
-            raise ValueError("no message_start before it")
+            raise _Misfit("no message_start before it")
         self._done.update((index, self._finish(block)) for index, block in self._open.items())  # rule 4
         self._open.clear()
         self._whole = True

@@ -51,7 +51,7 @@ _EVENT_FIELDS: tuple[tuple[str, str, Mapping[str, frozenset[str]]], ...] = (
     ("content_block_start", "content_block", {"": frozenset()}),
     ("content_block_start", "content_block.type", {"": TEXTS - {"no text"}}),
     ("content_block_start", "content_block.text", {"": _TITLES_OF_TEXT, "tool": ALL - {"150 levels"}}),
-    ("content_block_start", "content_block.citations", {"": _TITLES_OF_TEXT, "tool": ALL - {"150 levels"}}),
+    ("content_block_start", "content_block.citations", {"": ALL - {"150 levels"}}),
     ("content_block_delta", "index", _INDEX),
     ("content_block_delta", "delta", {"": frozenset()}),
     ("content_block_delta", "delta.type", {"": TEXTS}),
@@ -77,6 +77,7 @@ _BODY_FIELDS: tuple[tuple[str, Mapping[str, frozenset[str]]], ...] = (
     ("content", {"": frozenset()}),
     ("content.0", {"": frozenset()}),
     ("content.0.type", {"": TEXTS - {"no text"}}),
+    ("content.0.citations", {"": ALL - {"150 levels"}, "text": ALL, "tool": ALL}),
     ("content.0.text", {"": _TITLES_OF_TEXT, "thinking": ALL - {"150 levels"}}),
 )
 
@@ -84,7 +85,7 @@ _BODY_FIELDS: tuple[tuple[str, Mapping[str, frozenset[str]]], ...] = (
 def _seen(path: str, title: str, lives: Mapping[str, frozenset[str]]) -> dict[str, str]:
     """Return the class of the error or the status for each kind of answer."""
     seen = {kind: LIVES if title in lives.get(kind, lives[""]) else BROKE for kind in KINDS}
-    if path == "delta.type" and title in TEXTS:
+    if (path == "delta.type" and title in TEXTS) or (path, title) == ("delta.text", "no text"):
         seen["thinking"] = "AnswerError"  # without the delta, the text after the thinking is empty
     return seen
 

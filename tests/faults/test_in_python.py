@@ -15,7 +15,8 @@ from nbchat.engine.session import Session
 from nbchat.store.journal import JournalFolder
 from nbchat.store.ledger import Ledger
 from tests.faults.state import PRICES, Endpoint, check_error, state_of, threads
-from tests.faults.table import FAULTS, Asked, Case, fault_server
+from tests.faults.table import Asked, Case, cases, fault_server
+from tests.faults.what_people_see import SNAPSHOT, Outcome, outcomes, text_of
 
 __all__ = ["Ring", "ring_in"]
 
@@ -98,13 +99,25 @@ class ring_in:
         self._server.__exit__(None, None, None)
 
 
-CASES = [Case(number, mode, kind) for number, fault in enumerate(FAULTS) for mode, kind in fault.cases()]
+@pytest.fixture(scope="module")
+def expected() -> dict[str, Outcome]:
+    """Return what the snapshot says of each case."""
+    return outcomes()
+
+
+CASES = cases()
+
+
+def test_the_snapshot_has_every_case_and_no_other(expected: dict[str, Outcome]) -> None:
+    """A fault that was added or renamed needs a new snapshot, and somebody who reads it."""
+    assert text_of(expected) == SNAPSHOT.read_text("utf-8")
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.fault.name}-{case.mode}-{case.kind}" for case in CASES])
-def test_a_fault(case: Case, ring: Ring) -> None:
-    """The error or the status is the one of the table, and nothing is left over."""
+def test_a_fault(case: Case, ring: Ring, expected: dict[str, Outcome]) -> None:
+    """The error or the status is the one of the table, the rest is as in the snapshot, and nothing is left over."""
     state = ring.run(case)
+    assert Outcome.of(case, state) == expected[case.id]
     seen = case.fault.seen_by(case.mode, case.kind)
     assert (state["error"] or state["status"]) == seen, state
     assert state["asked"] == case.fault.asked_in(case.mode, case.kind), state

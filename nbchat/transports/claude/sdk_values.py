@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbchat.core.errors import from_api
+from nbchat.core.fields import kind_of
 from nbchat.transports.error_mapping import NotTheApi
 
 __all__ = ["as_dict", "brings_content", "whole_message", "with_request_id"]
@@ -30,7 +31,7 @@ def as_dict(value: Any) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise NotTheApi("a value that is nested too deeply") from error
     if not isinstance(plain, dict):
-        raise NotTheApi(f"a {type(plain).__name__}")
+        raise NotTheApi(f"{kind_of(plain)} where an object belongs")
     return plain
 
 

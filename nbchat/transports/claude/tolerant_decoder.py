@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -45,6 +46,8 @@ class TolerantDecoder:
         for event in self._decoder.iter_bytes(_without_bom(iterator)):
             if event.event is None and (kind := _type_in(event)) in _KNOWN:
                 event = type(event)(event=kind, data=event.data, id=event.id, retry=event.retry)
+            if event.event == "error" and _has_odd_type(event):
+                event = type(event)(event="error", data=_text_of_error(event))
             if event.event in _KNOWN or event.event is None or _is_object(event):
                 yield event
 
@@ -74,6 +77,23 @@ def _type_in(event: Any) -> object:
         return data.get("type") if isinstance(data, dict) and isinstance(data.get("type"), str) else None
     except (ValueError, RecursionError):
         return None
+
+
+def _has_odd_type(event: Any) -> bool:
+    """Return True for an error whose type is not text: the SDK would raise a TypeError of its own."""
+    try:
+        data = event.json()
+    except (ValueError, RecursionError):
+        return False
+    error = data.get("error") if isinstance(data, dict) else None
+    return isinstance(error, dict) and not isinstance(error.get("type"), str | None)
+
+
+def _text_of_error(event: Any) -> str:
+    """Return the data of an error without its type."""
+    data = event.json()
+    del data["error"]["type"]
+    return json.dumps(data)
 
 
 def _is_object(event: Any) -> bool:
