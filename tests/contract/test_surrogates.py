@@ -209,7 +209,7 @@ values = st.recursive(texts, lambda parts: st.lists(parts, max_size=3) | st.dict
 
 
 fields = st.fixed_dictionaries(
-    {"type": texts | st.sampled_from(["text", "thinking", "redacted_thinking"])},
+    {"type": texts.filter(bool) | st.sampled_from(["text", "thinking", "redacted_thinking"])},
     optional={"text": texts, "thinking": texts, "data": values, "content": values},
 )
 

@@ -74,8 +74,8 @@ def state_of(session: Session, chat: str, error: BaseException | None, ledger: P
 
 
 def plain(text: str) -> str:
-    """Return a message without the port of the server."""
-    return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:…", text)
+    """Return a message without the port of the server, and without the seconds until a date."""
+    return re.sub(r"(?<=asks to wait )\d{10,}", "…", re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:…", text))
 
 
 def _short(block: Mapping[str, Any]) -> str:

@@ -242,3 +242,14 @@ def report_body(response: httpx2.Response) -> None:
         deadline.was_answered = True
     if deadline is not None and isinstance(response.stream, httpx2.SyncByteStream):
         response.stream = _Body(response.stream, deadline, response.is_success)
+        if not response.is_success and "content-encoding" in response.headers:
+            _decode_error(response)
+
+
+def _decode_error(response: httpx2.Response) -> None:
+    """Read the body of an error. A body that cannot be decoded is empty, because the status says enough."""
+    try:
+        response.read()
+    except httpx2.DecodingError:
+        response.close()
+        response._content = b""
