@@ -295,6 +295,7 @@ begin with these imports:
 ```pycon
 >>> import nbchat
 >>> from nbchat import Conversation, Notice, Request, Response, ScriptedTransport, Session, Usage
+>>> from nbchat.core.turn_order import CellOrder
 >>> from nbchat.core.conversation import Turn
 >>> from nbchat.core.fields import Fields
 >>> from nbchat.core.messages import Message

@@ -268,6 +268,10 @@ class Session:
 
         Raises:
             BudgetError: the request could cost more, or its price is unknown.
+
+        >>> session = Session("anthropic")
+        >>> prepared = session.prepare("Hi", session.options({"max_tokens": 100}))
+        >>> session.check_budget(0.50, prepared.request, prepared.endpoint)
         """
         if limit is not None and not self.recording.replays(request):  # a replay costs nothing
             tokens = self.count(request, endpoint).tokens
