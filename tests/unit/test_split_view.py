@@ -210,3 +210,13 @@ def test_a_question_ends_the_view_and_the_decision_goes_into_its_output(
 def with_id(view: View) -> View:
     view.display_id = "card"  # type: ignore[attr-defined]
     return view
+
+
+def test_no_output_is_updated_where_nobody_is_asked(screen: Screen, monkeypatch: pytest.MonkeyPatch):
+    """An update of an output is an unknown message to nbval. So a card changes only for a question."""
+    updates: list[str] = []
+    monkeypatch.setattr(split, "publish_response", lambda response, bundle, display_id: updates.append(display_id))
+    monkeypatch.setattr(View, "display_id", "of the view", raising=False)
+    ask(screen, ["Three.", call(1), call(100), call(2)], "Done.", approve="always")
+    assert screen.shown == ["Three. call:1", "print 1", "result:10 call:100=1000 call:2", "print 2", "result:20 Done."]
+    assert updates == []

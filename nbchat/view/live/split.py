@@ -132,7 +132,7 @@ class SplitView:
             self._decisions[decision.tool_use_id] = decision
             if self._view is not None:
                 self._view.feed(decision)
-            else:
+            elif self._card is not None and decision.tool_use_id in _ids(self._card.response.blocks):
                 unstoppable(self._update_card)
 
     def _update_card(self, numbered_call: str = "") -> None:
@@ -156,20 +156,24 @@ class SplitView:
     def _end_view(self) -> None:
         """End the view with the call that runs, because a tool is about to show something."""
         # A tool runs, so an interrupt would stop this halfway, and a widget would stay.
-        unstoppable(self._settle_view)
+        unstoppable(self._settle_before_output)
 
-    def _settle_view(self) -> None:
+    def _settle_before_output(self) -> None:
         if threading.current_thread().name == DRAWING_THREAD:
             return  # the view itself shows something
         with self._lock:
             if self._publishes:
                 return
+            self._settle_view()
+            if self._card is not None:
+                self._card.is_last = False
+
+    def _settle_view(self) -> None:
+        with self._lock:
             view, self._view = self._view, None
             if view is None:
-                if self._card is not None:
-                    self._card.is_last = False
                 return
-            ids = [getattr(block, "id", None) for block in self._blocks]
+            ids = _ids(self._blocks)
             end = ids.index(self._calls[0]) + 1 if self._calls else len(ids)
             blocks = (*self._result_before, *self._blocks[:end])
             self._blocks, self._result_before = self._blocks[end:], []
@@ -226,6 +230,10 @@ class SplitView:
         card = self._card
         card.response = replace(card.response, messages=(*card.response.messages, Message("user", (result,))))
         unstoppable(self._update_card)
+
+
+def _ids(blocks: Sequence[Block]) -> list[str | None]:
+    return [getattr(block, "id", None) for block in blocks]
 
 
 def _chunks_of(blocks: Sequence[Block]) -> list[StreamChunk]:
