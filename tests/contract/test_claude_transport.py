@@ -704,7 +704,7 @@ def test_without_credentials_nothing_is_sent(
         with pytest.raises(AuthError) as caught:
             Session(transport).ask("Tell me")
         assert server.requests == []
-    for way in ("ANTHROPIC_API_KEY", "--endpoint", "pip install xllamacpp"):
+    for way in ("ANTHROPIC_API_KEY", "--endpoint", "the embedded model"):
         assert way in caught.value.hint
     assert "nothing was sent" in caught.value.message
 
