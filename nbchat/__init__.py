@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbchat.core.extension_points import provide
+from nbchat.core.extension_points import provide, provided
 from nbchat.distribution import __version__
 
 if TYPE_CHECKING:
@@ -39,8 +39,11 @@ __all__ = [
     "Transport",
     "Usage",
     "__version__",
+    "aask",
     "ask",
+    "ask_each",
     "errors",
+    "last_job",
     "load",
     "load_ipython_extension",
     "tool",
@@ -76,6 +79,7 @@ provide(
     plain="nbchat.engine.structured:plain",
     host="nbchat.notebook.host:current_host",
     notebook_session="nbchat.notebook.host:notebook_session",
+    rows_view="nbchat.notebook.rows_view:current_view",
     file_source="nbchat.engine.current_session:file_source",
 )
 
@@ -123,6 +127,85 @@ def ask(prompt: str, **options: Any) -> Response:
     if "chat" not in options:
         options.setdefault("once", True)
     return current_session().ask(prompt, **options)
+
+
+async def aask(prompt: str, **options: Any) -> Response:
+    """Ask as :func:`ask` does, without blocking the event loop: for web apps, and for ``await`` in a notebook.
+
+    >>> import asyncio, nbchat
+    >>> nbchat.use_session(nbchat.Session(nbchat.ScriptedTransport("Hello!")))
+    >>> asyncio.run(nbchat.aask("Hi")).text
+    'Hello!'
+    """
+    from nbchat.engine.current_session import current_session
+
+    if "chat" not in options:
+        options.setdefault("once", True)
+    return await current_session().aask(prompt, **options)
+
+
+def ask_each(
+    rows_in: Any,
+    template: str,
+    /,
+    *,
+    rows: int | None = None,
+    cassette: str | None = None,
+    progress: bool = True,
+    fresh: bool = False,
+    **options: Any,
+) -> Any:
+    """Ask one prompt for each row, and return a Job.
+
+    ``job.frame`` has the answers in the same kind of frame, with the same index. A row that fails has its error in
+    the column ``nbchat_error``, and ``job.resume()`` asks it again. Results are on disk before they are shown: the
+    same call goes on where an interrupt, an error or the end of the kernel left off, and pays for nothing twice.
+    Equal rows are asked once.
+
+    Args:
+        rows_in: a pandas, polars or pyarrow table, a Series, a list of dicts or values, or any iterator.
+        template: the prompt, with ``{{ … }}`` over the columns, ``row``, and the notebook's names.
+        rows: how many of the first rows are asked, as a sample. ``job.estimate`` then says what all would cost.
+        cassette: a file that records the answers, and replays them without a network.
+        progress: whether the progress and the first rows are shown.
+        fresh: whether answers of earlier runs are ignored, and paid for again.
+        options: the options of ``%%claude`` by their long names, such as ``schema``, ``budget`` (US dollars),
+            ``concurrency``, ``rpm`` and ``tpm``. With ``dry_run=True`` nothing is sent, and the rows, the tokens and
+            the cost are returned.
+
+    Raises:
+        InputError, BudgetError: nothing was sent.
+        NbchatError: something that every row would hit, such as a wrong key. ``error.job`` is the job.
+        KeyboardInterrupt: the user stopped the run. ``nbchat.last_job()`` is the job.
+
+    >>> import nbchat
+    >>> nbchat.use_session(nbchat.Session(nbchat.ScriptedTransport("positive", "negative")))
+    >>> job = nbchat.ask_each(["Good!", "Bad."], "Classify: {{ row }}", progress=False, fresh=True)
+    >>> [row["answer"] for row in job.frame]
+    ['positive', 'negative']
+    """
+    from nbchat.engine.current_session import current_session
+    from nbchat.engine.draft import refuse_cell_options
+    from nbchat.rows.run import ask_each as run
+
+    session = current_session()
+    made = session.options(options)
+    refuse_cell_options(made, except_for=("dry_run",))
+    view = provided("rows_view")() if progress and not made.quiet else None
+    return run(session, rows_in, template, made, rows=rows, cassette=cassette, fresh=fresh, view=view)
+
+
+def last_job() -> Any:
+    """Return the Job of the last :func:`ask_each`, also of one that was stopped or interrupted; None before the first.
+
+    >>> import nbchat
+    >>> nbchat.use_session(nbchat.Session(nbchat.ScriptedTransport()))
+    >>> nbchat.last_job() is None
+    True
+    """
+    from nbchat.engine.current_session import current_session
+
+    return current_session().last_job
 
 
 def load(path: Any) -> Response:

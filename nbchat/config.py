@@ -109,6 +109,7 @@ class Nbchat(Configurable):
     ledger = Bool(True, help="write usage into the ledger").tag(config=True)
     footer = Bool(False, help="show tokens and cost in a line below each answer").tag(config=True)
     journal = Bool(True, help="keep answers on disk while they arrive").tag(config=True)
+    row_spans = Bool(False, help="make a span for each request of ask_each, too").tag(config=True)
     echo = Unicode(None, allow_none=True, help="a file that receives the text of every answer as it arrives").tag(
         config=True
     )

@@ -117,6 +117,17 @@ class Model(NamedTuple):
         return self.version is None or self.version >= _FIRST_WITH_FILTERING
 
     @property
+    def least_cached_tokens(self) -> int:
+        """Return how long a prompt must be for the service to keep it in its cache, in tokens.
+
+        https://platform.claude.com/docs/en/build-with-claude/prompt-caching#cache-limitations
+        """
+        # A mark on a shorter prompt has no effect, so a new model gets the smaller number.
+        if self.family == "haiku" and self.version is not None and self.version < (4, 5):
+            return 2_048
+        return 4_096 if self.family in ("haiku", "opus") else 1_024
+
+    @property
     def has_regional_prices(self) -> bool:
         """Return True unless Google Cloud charges the same for the model in every region."""
         return self.version is None or self.version >= _FIRST_WITH_REGIONS

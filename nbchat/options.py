@@ -197,6 +197,28 @@ class Options:
     retry: bool = option(
         "--retry", default=False, help="if the answer does not fit --schema, ask once more and list the problems"
     )
+    # Rows
+    each: str | None = option(
+        "--each",
+        kind="name",
+        metavar="ROWS",
+        default=None,
+        setting=False,
+        completes="rows",
+        help="ask for each row of this table, list or iterator; the prompt sees the columns as {{ names }}",
+    )
+    rows: int | None = option(
+        "--rows", metavar="N", default=None, setting=False, help="ask only for the first rows, as a sample"
+    )
+    concurrency: int = option(
+        "--concurrency", metavar="N", default=64, help="with --each: the maximum number of requests in flight"
+    )
+    rpm: int | None = option(
+        "--rpm", metavar="N", default=None, help="with --each: the maximum number of requests in a minute"
+    )
+    tpm: int | None = option(
+        "--tpm", metavar="N", default=None, help="with --each: the maximum number of tokens in a minute"
+    )
     # What the answer may cost, and what is shown
     budget: float | None = option(
         "--budget",

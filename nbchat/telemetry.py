@@ -31,6 +31,7 @@ from nbchat.core.fields import storable
 from nbchat.core.messages import Block, Message, TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.core.request import Request
 from nbchat.core.response import Response
+from nbchat.core.usage import Usage
 from nbchat.models import telemetry_name
 
 __all__ = ["ToolSpan", "TurnSpan", "start", "tool", "turn"]
@@ -64,6 +65,19 @@ class TurnSpan:
             self._is_complete = response.status == "complete"
         except Exception:  # a problem of telemetry must not cost the user an answer
             log.debug("the attributes of a span could not be set", exc_info=True)
+
+    def settle_rows(self, rows: int, requests: int, usage: Usage) -> None:
+        """Put the result of a run over rows on its span."""
+        if self._span is None:
+            return
+        self._span.set_attributes(
+            {
+                "nbchat.rows": rows,
+                "nbchat.requests": requests,
+                "gen_ai.aggregated_usage.input_tokens": usage.prompt_tokens,
+                "gen_ai.aggregated_usage.output_tokens": usage.output_tokens,
+            }
+        )
 
     def fail(self, error: BaseException) -> None:
         """Put the error of the turn on the span. An interrupt is not an error."""

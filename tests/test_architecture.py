@@ -93,7 +93,7 @@ DOORS = {
     "httpx2": {"transports/claude/connections.py", "transports/claude/network.py"},
     "httpcore2": {"transports/claude/connections.py"},
     "xllamacpp": {"transports/local_process.py"},
-    "sqlite3": {"store/ledger.py"},
+    "sqlite3": {"store/ledger.py", "rows/store.py"},
     "mcp": {"tools/mcp.py", "tools/mcp_server.py"},
 }
 
@@ -183,8 +183,11 @@ def test_the_public_names():
         "Transport",
         "Usage",
         "__version__",
+        "aask",
         "ask",
+        "ask_each",
         "errors",
+        "last_job",
         "load",
         "load_ipython_extension",
         "tool",

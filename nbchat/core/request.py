@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nbchat.core.chunks import StreamChunk
     from nbchat.core.response import Response
 
-__all__ = ["Request", "Sink", "Transport", "digest_of", "request_digest"]
+__all__ = ["Digests", "Request", "Sink", "Transport", "digest_of", "request_digest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,10 @@ class Request:
         file_ids: the id of each uploaded file at the endpoint, by the file's address (:mod:`nbchat.core.uploads`).
             The digest covers the address, which is a hash of the content.
         file_tokens: about how many tokens the uploaded files take.
+        shared: the beginning that many requests share, if the service should keep it in its cache: so many
+            content blocks of the prompt, and so many characters of the text block after them. (0, 0) is
+            everything before the prompt. None sends no mark. The digest ignores this field, too.
+        shared_ttl: how long the service keeps that beginning, ``5m`` or ``1h``.
 
     >>> request = Request("claude-sonnet-5-5", (Message.of("user", "Hi"),), max_tokens=100)
     >>> request.body()
@@ -60,6 +64,8 @@ class Request:
     container: str = ""
     file_ids: Mapping[str, str] = field(default_factory=dict)
     file_tokens: int = 0
+    shared: tuple[int, int] | None = None
+    shared_ttl: str = "5m"
     _digest: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +81,8 @@ class Request:
         'container_1'
         """
         body = self.asked()
+        if self.shared is not None:
+            _mark_shared(body, self.shared, self.shared_ttl)
         if self.file_ids:
             body["messages"] = with_file_ids(body["messages"], self.file_ids)
         if self.container:
@@ -120,6 +128,8 @@ class Request:
     def cache_ttl(self) -> str | None:
         """Return how long the service keeps the prompt in its cache, ``5m`` or ``1h``; None for no caching."""
         mark = self.params.get("cache_control")
+        if self.shared is not None:
+            return self.shared_ttl
         return str(mark.get("ttl") or "5m") if isinstance(mark, Mapping) else None
 
     @property
@@ -138,8 +148,38 @@ class Request:
 
 def request_digest(body: Mapping[str, Any]) -> str:
     """Return the digest of a request's body, which does not depend on how the service caches the prompt."""
-    # With the mark that every request had when the first cassettes were recorded, these stay valid.
-    return digest_of({**body, "cache_control": {"type": "ephemeral"}})
+    return digest_of({**body, "cache_control": _MARK_OF_FIRST_CASSETTES})
+
+
+#: The mark that every request had when the first cassettes were recorded. With it, these stay valid.
+_MARK_OF_FIRST_CASSETTES = {"type": "ephemeral"}
+
+
+def _mark_shared(body: dict[str, Any], shared: tuple[int, int], ttl: str) -> None:
+    """Put a cache mark at the end of what a request shares with others.
+
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching#explicit-cache-breakpoints
+    """
+    mark = {"cache_control": {"type": "ephemeral", **({"ttl": "1h"} if ttl == "1h" else {})}}
+    blocks, characters = shared
+    if not blocks and not characters:
+        if isinstance(system := body.get("system"), str):
+            body["system"] = [{"type": "text", "text": system, **mark}]
+        elif system:
+            body["system"] = [*system[:-1], {**system[-1], **mark}]
+        elif tools := body.get("tools"):
+            body["tools"] = [*tools[:-1], {**tools[-1], **mark}]
+        return
+    prompt = body["messages"][-1]
+    content = prompt["content"]
+    content = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    if characters:
+        text = content[blocks]["text"]
+        rest = [{**content[blocks], "text": text[characters:]}] if text[characters:].strip() else []
+        content[blocks : blocks + 1] = [{"type": "text", "text": text[:characters], **mark}, *rest]
+    else:
+        content[blocks - 1] = {**content[blocks - 1], **mark}
+    body["messages"] = [*body["messages"][:-1], {**prompt, "content": content}]
 
 
 def digest_of(body: Mapping[str, Any]) -> str:
@@ -152,8 +192,42 @@ def digest_of(body: Mapping[str, Any]) -> str:
     Raises:
         InputError: the body holds a value that JSON cannot hold.
     """
+    return hashlib.sha256(_canonical_bytes(body)).hexdigest()
+
+
+def _canonical_bytes(body: Mapping[str, Any]) -> bytes:
     canonical = json.dumps(_canonical(body, ""), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+    return canonical.encode("utf-8", "surrogatepass")
+
+
+class Digests:
+    """Computes the digests of many requests that differ in one text, each in microseconds.
+
+    Args:
+        request_of: returns the request with a text.
+
+    >>> digests = Digests(lambda text: Request("claude-sonnet-5-5", (Message.of("user", text),), 100))
+    >>> digests.of("Hi") == Request("claude-sonnet-5-5", (Message.of("user", "Hi"),), 100).digest
+    True
+    """
+
+    #: A text that no template and no system prompt contains.
+    _MARK = "\ue000nbchat:the text of a row\ue000"
+
+    def __init__(self, request_of: Callable[[str], Request]) -> None:
+        body = request_of(self._MARK).asked()
+        canonical = _canonical_bytes({**body, "cache_control": _MARK_OF_FIRST_CASSETTES})
+        before, found, after = canonical.partition(json.dumps(self._MARK, ensure_ascii=False).encode())
+        if not found or self._MARK.encode() in after:
+            raise ValueError("the text is in the request more than once, or changed")
+        self._before, self._after = hashlib.sha256(before), after
+
+    def of(self, text: str) -> str:
+        """Return the digest of the request with this text, which has no half of a surrogate pair."""
+        digest = self._before.copy()
+        digest.update(json.dumps(text, ensure_ascii=False).encode())
+        digest.update(self._after)
+        return digest.hexdigest()
 
 
 def _canonical(value: Any, path: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["StoppedBeforeSending", "stoppable", "unstoppable"]
+__all__ = ["StoppedBeforeSending", "is_stop", "stoppable", "unstoppable"]
 
 T = TypeVar("T")
 
@@ -52,3 +52,13 @@ def unstoppable(work: Callable[[], T]) -> T:
     1
     """
     return work()
+
+
+def is_stop(failure: BaseException | None) -> bool:
+    """Return True if the user stopped a turn: an interrupt, or the cancellation of its task.
+
+    >>> is_stop(KeyboardInterrupt()), is_stop(SystemExit())
+    (True, False)
+    """
+    # By its name, because importing asyncio takes as long as importing all of nbchat.
+    return isinstance(failure, KeyboardInterrupt) or type(failure).__name__ == "CancelledError"

@@ -12,14 +12,14 @@ from __future__ import annotations
 import builtins
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
 from nbchat.core.errors import TemplateError, nearest
 
-__all__ = ["Filled", "fill", "split"]
+__all__ = ["Expression", "Filled", "fill", "fill_parts", "split"]
 
 
 #: The end of a hint: braces of GitHub Actions, Jinja, Vue, LaTeX and others are pasted into prompts.
@@ -151,8 +151,12 @@ def fill(text: str, namespace: Mapping[str, Any]) -> list[str | Filled]:
     ['Add ', Filled(source='n + 1', value=3), ' and {{ n }}.']
     """
     # `eval` accepts only a real dict as its globals, and adds `__builtins__` to it.
-    scope = namespace if isinstance(namespace, dict) else dict(namespace)
-    return [part if isinstance(part, str) else Filled(part.source, _evaluate(part, scope)) for part in split(text)]
+    return fill_parts(split(text), namespace if isinstance(namespace, dict) else dict(namespace))
+
+
+def fill_parts(parts: Iterable[str | Expression], scope: dict[str, Any]) -> list[str | Filled]:
+    """Evaluate the expressions of a prompt that :func:`split` took apart. Raises as :func:`fill` does."""
+    return [part if isinstance(part, str) else Filled(part.source, _evaluate(part, scope)) for part in parts]
 
 
 def _evaluate(expression: Expression, scope: dict[str, Any]) -> Any:

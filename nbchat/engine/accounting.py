@@ -12,7 +12,7 @@ from typing import Any
 
 from nbchat.config import Nbchat
 from nbchat.core.chunks import Notice, ResponseChunk
-from nbchat.core.entries import Entry, Kind
+from nbchat.core.entries import Entry, Kind, Spent
 from nbchat.core.errors import NOT_CONNECTED, ConnectionFailed
 from nbchat.core.request import Request
 from nbchat.core.response import Response
@@ -101,11 +101,9 @@ class Accounting:
         Raises:
             BudgetError: it has what was spent, the limit and the estimate.
         """
-        # All notebooks without a name share one budget, so that no named notebook is refused for another one.
-        spent, unknown = self.ledger.spent(start_of("today", self._now()), self.notebook)
+        spent, unknown = self.spent_today()
         estimate = self.estimate(tokens, request, endpoint)
-        scope = "this notebook today" if self.notebook else "notebooks without a name today"
-        check_budget(limit, spent, estimate, unknown=unknown, model=endpoint.model, scope=scope)
+        check_budget(limit, spent, estimate, unknown=unknown, model=endpoint.model, scope=self.scope)
 
     def usage(self, period: str = "all", by: str | Sequence[str] = ()) -> Any:
         """Return the ledger as a pandas DataFrame: a row for each request, or the sums by some columns.
@@ -126,10 +124,23 @@ class Accounting:
         return usage_frame(self.run if period == "run" else self.ledger.rows(since))
 
     def account(
-        self, endpoint: Endpoint, chat: str, cell: str | None, allow: Callable[[Request], None] | None = None
+        self,
+        endpoint: Endpoint,
+        chat: str,
+        cell: str | None,
+        allow: Callable[[Request], None] | None = None,
+        write: Callable[[Entry], None] | None = None,
     ) -> Account:
-        """Return the account of one turn. ``allow`` may refuse each request after the first."""
-        return Account(self, endpoint, chat, cell, self._now, self._clock, allow)
+        """Return the account of one turn.
+
+        Args:
+            endpoint: where requests go.
+            chat: the name of the conversation.
+            cell: the key of the turn.
+            allow: may refuse each request after the first.
+            write: takes each row; None writes the row immediately.
+        """
+        return Account(self, endpoint, chat, cell, self._now, self._clock, allow, write or self.write)
 
     def write_recovered(self, entry: JournalEntry, response: Response) -> None:
         """Write the row of an answer whose kernel was killed: what had arrived was paid for."""
@@ -157,9 +168,23 @@ class Accounting:
 
     def write(self, entry: Entry) -> None:
         """Write a row. A ledger that cannot be written warns once and breaks nothing."""
-        self.run.append(entry)
-        if self._config.ledger:
-            self.ledger.record(entry)
+        self.write_all([entry])
+
+    def write_all(self, entries: Sequence[Entry]) -> None:
+        """Write rows in one transaction, as :meth:`write` does."""
+        self.run.extend(entries)
+        if self._config.ledger and entries:
+            self.ledger.record(*entries)
+
+    def spent_today(self) -> Spent:
+        """Return what the notebook has cost today."""
+        # All notebooks without a name share one budget, so that no named notebook is refused for another one.
+        return self.ledger.spent(start_of("today", self._now()), self.notebook)
+
+    @property
+    def scope(self) -> str:
+        """Return in words whose costs the budget limits."""
+        return "this notebook today" if self.notebook else "notebooks without a name today"
 
 
 class Account:
@@ -173,10 +198,11 @@ class Account:
         cell: str | None,
         now: Callable[[], float],
         clock: Callable[[], float],
-        allow: Callable[[Request], None] | None = None,
+        allow: Callable[[Request], None] | None,
+        write: Callable[[Entry], None],
     ) -> None:
         self._accounting, self._endpoint, self._allow = accounting, endpoint, allow
-        self._now, self._clock = now, clock
+        self._now, self._clock, self._write_entry = now, clock, write
         self._chat, self._cell = chat, cell or ""
         self._round = -1
         self._begin()
@@ -289,7 +315,7 @@ class Account:
         saved: float | None = None,
         cache_saved: float | None = None,
     ) -> None:
-        self._accounting.write(
+        self._write_entry(
             Entry(
                 at=self._began,
                 endpoint=self._endpoint.name,

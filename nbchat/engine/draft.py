@@ -29,7 +29,15 @@ from nbchat.engine.uploads import gather
 from nbchat.models import StructuredMethod
 from nbchat.options import OPTIONS, Options
 
-__all__ = ["Draft", "compose", "file_form", "refuse_cell_options"]
+__all__ = [
+    "Draft",
+    "before_prompt",
+    "compose",
+    "file_form",
+    "refuse_cell_options",
+    "refuse_empty",
+    "refuse_row_options",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +195,9 @@ def compose(
     parts: list[Any] = []
     for part in [prompt] if isinstance(prompt, str) else prompt:
         parts += fill(part, namespace) if isinstance(part, str) and namespace is not None else [part]
-    pieces = [*(piece for along in carried if along.content for piece in (along, "\n\n")), *parts]
+    pieces = [*before_prompt(carried), *parts]
     asked = carry(pieces, form=file_form(options))
-    if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
-        raise InputError("the prompt is empty, so nothing was sent", "Write the prompt in the cell, below %%claude.")
+    refuse_empty(asked)
     run_by_service = server_tools(options)
     system = system_of(options.system, namespace)
     params = params_of(options, is_read_again=is_continued or bool(tools or run_by_service))
@@ -244,23 +251,57 @@ def _message_of(asked: Carried, options: Options, schema: Any) -> Message:
     return message
 
 
+def before_prompt(carried: Sequence[Carried]) -> list[Carried | str]:
+    """Return what goes before the prompt: the carried content, with a blank line after each part."""
+    return [piece for along in carried if along.content for piece in (along, "\n\n")]
+
+
+def refuse_empty(asked: Carried) -> None:
+    """Raise InputError if a prompt has nothing but white space."""
+    if not any(block["type"] != "text" or block["text"].strip() for block in asked.content):
+        raise InputError("the prompt is empty, so nothing was sent", "Write the prompt in the cell, below %%claude.")
+
+
 def file_form(options: Options) -> Form:
     """Return the form in which files are sent."""
     return Form(cite=options.cite and options.schema is None, upload=options.upload, code=options.code_execution)
 
 
 #: Options that need the notebook around the prompt, and so cannot be a setting either.
-_CELL_OPTIONS = tuple(option.name for option in OPTIONS if not option.setting and option.name != "schema")
+_CELL_OPTIONS = tuple(
+    option.name for option in OPTIONS if not option.setting and option.name not in ("schema", "each", "rows")
+)
+#: Options of a run over rows.
+_ROW_OPTIONS = ("rows", "concurrency", "rpm", "tpm")
 
 
-def refuse_cell_options(options: Options) -> None:
-    """Refuse the options that only a cell can obey. Python code would have them ignored.
+def refuse_row_options(options: Options) -> None:
+    """Refuse the options that only a run over rows can obey.
 
     Raises:
         OptionError: the option, and what to do instead.
     """
+    for name in _ROW_OPTIONS:
+        if name in options.given and not options.each:
+            raise OptionError(
+                f"{name}: only a run over rows has this option", "Add --each ROWS, or use nbchat.ask_each in Python."
+            )
+
+
+def refuse_cell_options(options: Options, *, except_for: Collection[str] = ()) -> None:
+    """Refuse the options that only a cell can obey. Python code would have them ignored.
+
+    Args:
+        options: the options.
+        except_for: the names of those that are obeyed.
+
+    Raises:
+        OptionError: the option, and what to do instead.
+    """
+    if "each" in options.given and options.each:
+        raise OptionError("each: only a %%claude cell has this option", "Use nbchat.ask_each(rows, template).")
     for name in _CELL_OPTIONS:
-        if name in options.given and getattr(options, name):
+        if name in options.given and getattr(options, name) and name not in except_for:
             hint = f"Leave out {name}, or ask in a cell."
             if name == "attach":
                 hint = 'Put files into the prompt as values: ask(["Sum it up:", Path("data.csv")]).'

@@ -101,6 +101,19 @@ class Recording:
         with endpoint.stream(request) as sent:
             yield AnswerEvents(iter(sent), replayed=False, endpoint=endpoint.name)
 
+    def answer(self, request: Request) -> AnswerEvents | None:
+        """Return the recorded answer, or None if the request is to be sent.
+
+        Raises:
+            CassetteMiss, InputError: as from the cassette.
+        """
+        return None if self.cassette is None else self.cassette.answer(request)
+
+    def recorder(self, request: Request, endpoint: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+        """Return a function that takes each event of the answer, and returns it."""
+        recorder = None if self.cassette is None else self.cassette.recorder(request, endpoint)
+        return (lambda event: event) if recorder is None else recorder.take
+
     def file_metadata(self, file_id: str, endpoint: Endpoint) -> Mapping[str, Any]:
         """Return the Files API's description of a file, from the cassette or from the endpoint.
 

@@ -9,54 +9,43 @@ Sending drives a :class:`~nbchat.engine.turn.Turn` in the thread that asks.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from nbchat import telemetry
 from nbchat.config import Nbchat
 from nbchat.content.blocks import Carried
 from nbchat.core.conversation import Conversation
-from nbchat.core.conversation import Turn as RecordedTurn
-from nbchat.core.errors import AnswerError, StreamError
 from nbchat.core.extension_points import provided
-from nbchat.core.money import dollars
-from nbchat.core.plural import counted
-from nbchat.core.request import Request, Sink, Transport
+from nbchat.core.request import Request, Transport
 from nbchat.core.response import Response
-from nbchat.core.usage import Usage
-from nbchat.engine.accounting import Account, Accounting
+from nbchat.engine.accounting import Accounting
+from nbchat.engine.asking import Asking, SinksOrMaker, running_turns, span_of
 from nbchat.engine.container import in_container
-from nbchat.engine.draft import compose, refuse_cell_options
+from nbchat.engine.draft import compose, refuse_cell_options, refuse_row_options
 from nbchat.engine.drive import Driver
 from nbchat.engine.endpoint import Endpoint
 from nbchat.engine.endpoints import Endpoints
-from nbchat.engine.files import MadeFiles
 from nbchat.engine.fitting import Count, count, fit_model, fit_window
 from nbchat.engine.host import Host
 from nbchat.engine.interrupts import Interrupts, interrupts_held
 from nbchat.engine.prepared import Prepared
 from nbchat.engine.recording import Recording
 from nbchat.engine.shortening import fit_endpoint
-from nbchat.engine.sinks import Sinks
 from nbchat.engine.tool_selection import select_tools
-from nbchat.engine.turn import Turn, refused
-from nbchat.engine.uploads import Uploading
+from nbchat.engine.turn import refused
 from nbchat.options import Options
 from nbchat.store.journal import JournalEntry
 from nbchat.tools.answer_type import AnswerType
 from nbchat.tools.permissions import Permissions
 from nbchat.tools.schema import type_of
+from nbchat.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from nbchat.tools.mcp import McpServers
 
 __all__ = ["Session"]
-
-Cost: TypeAlias = Callable[[Usage, str], "float | None"]
-#: Sinks, or a function that makes them from the prices of the endpoint.
-SinksOrMaker: TypeAlias = Iterable[Sink] | Callable[[Cost], Iterable[Sink]]
 
 
 class Session:
@@ -98,12 +87,15 @@ class Session:
         self.conversations: dict[str, Conversation] = {}
         #: The last Response, also of a turn that failed.
         self.last: Response | None = None
+        #: The last Job of ask_each, also of a run that was stopped.
+        self.last_job: Any = None
         #: The tools that the user allowed always: ``list(session.approved)``, ``session.approved.clear()``.
         self.approved = Permissions()
         self._host = host
         self._mcp: McpServers | None = None
         self._settings = Options.of(settings)
-        self._clock = clock
+        #: Seconds on a clock that never goes back.
+        self.clock = clock
         telemetry.start()
 
     @property
@@ -185,7 +177,35 @@ class Session:
         if options is None:
             options = self.options(given)
             refuse_cell_options(options)
+            refuse_row_options(options)
         return self.send(self.prepare(prompt, options, namespace=namespace, cell=cell, carried=carried), sinks)
+
+    async def aask(
+        self,
+        prompt: str | Sequence[Any],
+        *,
+        namespace: Mapping[str, Any] | None = None,
+        sinks: SinksOrMaker = (),
+        **given: Any,
+    ) -> Response:
+        """Ask in the event loop that runs, without blocking it. Arguments and errors are those of :meth:`ask`.
+
+        >>> import asyncio
+        >>> from nbchat import ScriptedTransport, Session
+        >>> session = Session(ScriptedTransport("Hello!", "Hello!"))
+        >>> async def greet_two():
+        ...     return await asyncio.gather(session.aask("Hi", once=True), session.aask("Hi", once=True))
+        >>> [response.text for response in asyncio.run(greet_two())]
+        ['Hello!', 'Hello!']
+        """
+        import asyncio
+
+        options = self.options(given)
+        refuse_cell_options(options)
+        refuse_row_options(options)
+        # In a thread, because finding the endpoint can ask the Models API.
+        prepared = await asyncio.to_thread(self.prepare, prompt, options, namespace=namespace)
+        return await self.asend(prepared, sinks)
 
     # Before sending
 
@@ -197,8 +217,17 @@ class Session:
         namespace: Mapping[str, Any] | None = None,
         cell: str | None = None,
         carried: Sequence[Carried] = (),
+        has_tools: bool = True,
     ) -> Prepared:
         """Do everything that comes before sending, and send nothing.
+
+        Args:
+            prompt: a text, or a sequence of texts and values.
+            options: the options of the request.
+            namespace: the names that ``{{ … }}`` in a text is filled from.
+            cell: the key of the turn.
+            carried: content that goes before the prompt.
+            has_tools: whether the model may call the tools of the notebook.
 
         Raises:
             InputError: the prompt, an option or an attachment is wrong.
@@ -210,10 +239,10 @@ class Session:
         >>> prepared.request.messages[0].text
         'Hi'
         """
-        alone = self._stands_alone(options)
+        alone = self.stands_alone(options)
         conversation = self.conversations.get(options.chat, Conversation(options.chat))
         history = () if alone else conversation.turns_before(cell, self.host.cell_order())
-        toolbox = select_tools(options, namespace, self.host, self._mcp, self.approved)
+        toolbox = select_tools(options, namespace, self.host, self._mcp, self.approved) if has_tools else Toolbox()
         draft = compose(
             prompt,
             options,
@@ -259,7 +288,7 @@ class Session:
         return count(request, None if self.recording.replays(request) else endpoint)
 
     def check_budget(self, limit: float | None, request: Request, endpoint: Endpoint) -> None:
-        """Refuse a request that could cost more than the budget has left.
+        """Refuse a request that could cost more than the budget has left. A replay costs nothing.
 
         Args:
             limit: the budget in US dollars, or None for no limit.
@@ -269,11 +298,12 @@ class Session:
         Raises:
             BudgetError: the request could cost more, or its price is unknown.
 
+        >>> from nbchat import Session
         >>> session = Session("anthropic")
         >>> prepared = session.prepare("Hi", session.options({"max_tokens": 100}))
         >>> session.check_budget(0.50, prepared.request, prepared.endpoint)
         """
-        if limit is not None and not self.recording.replays(request):  # a replay costs nothing
+        if limit is not None and not self.recording.replays(request):
             tokens = self.count(request, endpoint).tokens
             self.accounting.check_budget(limit, tokens, request, endpoint)
 
@@ -284,14 +314,19 @@ class Session:
             schema = type_of(schema, namespace if namespace is not None else self.host.namespace)
         return None if schema is None else AnswerType.of(schema)
 
-    def _stands_alone(self, options: Options) -> bool:
+    def stands_alone(self, options: Options) -> bool:
         """Return True if the turn joins no conversation.
 
         The user can ask for that with ``--once``. A turn that a tool asks for (``nbchat.ask`` in a
         function) stands alone too: its conversation is between a call and the result of the call, and
         the API would refuse a prompt there.
+
+        >>> from nbchat import Session
+        >>> session = Session()
+        >>> session.stands_alone(session.options({"once": True}))
+        True
         """
-        return options.once or (id(self), options.chat) in _running_turns.get()
+        return options.once or (id(self), options.chat) in running_turns.get()
 
     # Sending
 
@@ -303,14 +338,7 @@ class Session:
         >>> session.send(session.prepare("Hi", session.options({}))).text
         'Hello!'
         """
-        with telemetry.turn(
-            prepared.request,
-            endpoint=prepared.endpoint.name,
-            chat=prepared.options.chat,
-            cell=prepared.cell,
-            notebook=self.accounting.notebook,
-            user=self.config.user,
-        ) as span:
+        with span_of(self, prepared) as span:
             # The span has an end of its own, so that it sees an interrupt that was held.
             held_in = (Session._send.__code__, Driver.book.__code__)
             with interrupts_held(except_in=Driver.run.__code__, held_in=held_in) as interrupts:
@@ -320,88 +348,39 @@ class Session:
             return response
 
     def _send(
-        self, prepared: Prepared, sinks_or_maker: SinksOrMaker, span: telemetry.TurnSpan, interrupts: Interrupts
+        self, prepared: Prepared, sinks: SinksOrMaker, span: telemetry.TurnSpan, interrupts: Interrupts
     ) -> Response:
-        endpoint, options, request = prepared.endpoint, prepared.options, prepared.request
-        account = self.accounting.account(
-            endpoint,
-            options.chat,
-            prepared.cell,
-            lambda further: self.check_budget(options.budget, further, endpoint),
+        asking = Asking(self, prepared, sinks)
+        driver = Driver(
+            *(asking.door, self.recording, asking.account, prepared.toolbox, self.host),
+            *(asking.files, asking.sinks, interrupts, asking.notices),
         )
-
-        def cost(usage: Usage, model: str) -> float | None:
-            return self.accounting.cost(usage, endpoint, model)
-
-        shown = list(sinks_or_maker(cost) if callable(sinks_or_maker) else sinks_or_maker) or self.host.views(cost)
-        journal = self.recording.journal(prepared.draft.prompt, request, endpoint, options.chat, prepared.cell)
-        sinks = Sinks([*shown, *journal])
-        turn = Turn(
-            request,
-            prepared.draft.prompt,
-            clock=self._clock,
-            has_tools=bool(prepared.toolbox),
-            max_rounds=options.max_rounds,
-            schema=prepared.draft.schema,
-            retry=options.retry,
-        )
-        chat = None if self._stands_alone(options) else options.chat
-        order = self.host.cell_order()
-        later = 0 if chat is None else self.conversation(chat).turns_after(prepared.cell, order)
-        notices = prepared.notices(later)
-        for notice in () if shown else notices:
-            self.host.tell(notice.text)
-        files = MadeFiles(endpoint, self.recording)
-        uploads = prepared.draft.uploads
-        door = Uploading(endpoint, uploads, self.conversation(options.chat).uploads) if uploads else endpoint
-        driver = Driver(door, self.recording, account, prepared.toolbox, self.host, files, sinks, interrupts, notices)
-        mark = _running_turns.set(_running_turns.get() | {(id(self), options.chat)})
+        mark = asking.mark_running()
         failure: BaseException | None = None
         try:
             interrupts.raise_noted()  # one that came while the sinks were made
-            driver.run(turn)
+            driver.run(asking.turn)
         except BaseException as error:
             failure = error
             raise
         finally:
             # An interrupt waits from here on: the answer was paid for, and sinks have files and widgets to close.
-            _running_turns.reset(mark)
-            response = self.last = self._respond(prepared, turn, account, files, failure)
-            if len(response.messages) > 1:
-                self._record(chat, prepared.cell, response, asked=prepared.request.model)
-            span.settle(response)
-            sinks.settle(response)  # last, because the user may stop the drawing
+            running_turns.reset(mark)
+            response = asking.settle(span, failure)
         return response
 
-    def _respond(
-        self, prepared: Prepared, turn: Turn, account: Account, files: MadeFiles, failure: BaseException | None
-    ) -> Response:
-        """Make the Response of a turn, and give it to the error that ended the turn, if there was one."""
-        response = turn.respond(
-            turn.status_after(failure),
-            footer=_footer(turn.usage, account.price) if self.config.footer else "",
-            endpoint=prepared.endpoint.name,
-            digest=prepared.request.digest,
-            cost=account.cost,
-            replayed=account.all_replayed,
-            notes=(*prepared.draft.notes, *turn.notes),
-            files=files.of(turn.file_ids),
-        )
-        match failure:
-            case StreamError():
-                failure.partial = response
-            case AnswerError():
-                failure.response = response
-        return response
+    async def asend(self, prepared: Prepared, sinks: SinksOrMaker = ()) -> Response:
+        """Send what was prepared, and return the Response, in the event loop that runs. Raises as :meth:`ask` does.
 
-    def _record(self, chat: str | None, cell: str | None, response: Response, *, asked: str) -> None:
-        """Put a turn into its conversation, if it joins one. A cell is a turn of one conversation only."""
-        for name, other in self.conversations.items():
-            places = [number for number, turn in enumerate(other.turns, 1) if turn.key == cell and cell is not None]
-            if name != chat and places:
-                other.forget(places[0])
-        if chat is not None:
-            self.conversation(chat).record(RecordedTurn.of_response(cell, response, asked), self.host.cell_order())
+        >>> import asyncio
+        >>> from nbchat import ScriptedTransport, Session
+        >>> session = Session(ScriptedTransport("Hello!"))
+        >>> asyncio.run(session.asend(session.prepare("Hi", session.options({})))).text
+        'Hello!'
+        """
+        from nbchat.engine.async_asking import send
+
+        return await send(self, prepared, sinks)
 
     def recover(self, entry: JournalEntry) -> Response:
         """Return the answer of a killed kernel as :attr:`last`, and write its row into the ledger.
@@ -414,13 +393,3 @@ class Session:
         response = self.last = self.recording.journals.restore(entry)
         self.accounting.write_recovered(entry, response)
         return response
-
-
-#: The turns that run in this context, each as the id of its session and the name of its conversation.
-_running_turns: ContextVar[frozenset[tuple[int, str]]] = ContextVar("nbchat_turns", default=frozenset())
-
-
-def _footer(usage: Usage, price: float | None) -> str:
-    """Return the line below an answer: nothing in it changes if the answer is replayed."""
-    tokens = f"{usage.prompt_tokens:,} → {counted(usage.completion_tokens, 'token')}"
-    return tokens if price is None else f"{tokens} · {dollars(price)}"

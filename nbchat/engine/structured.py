@@ -36,6 +36,7 @@ __all__ = [
     "answer_tool",
     "asked_again",
     "correction",
+    "fields_of",
     "forces_answer",
     "instruction",
     "output_format",
@@ -200,7 +201,7 @@ def table(value: Any) -> Any:
     except ImportError:
         raise InputError("a table needs the library pandas, which is not installed", "pip install pandas") from None
     items = list(value) if isinstance(value, (list, tuple)) else [value]
-    return pandas.DataFrame([_row(item) for item in items])
+    return pandas.DataFrame([fields_of(item) for item in items])
 
 
 def response_table(response: Response) -> Any:
@@ -227,7 +228,7 @@ def plain(value: Any) -> Any:
     return to_jsonable_python(value)
 
 
-def _row(item: Any) -> dict[str, Any]:
+def fields_of(item: Any) -> dict[str, Any]:
     """Return the fields of an instance by name. A plain value is in the field ``value``."""
     if isinstance(item, Mapping):
         fields = {str(key): part for key, part in item.items()}

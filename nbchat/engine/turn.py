@@ -51,6 +51,7 @@ from nbchat.core.plural import counted
 from nbchat.core.request import Request
 from nbchat.core.response import Accumulator, Response, Status
 from nbchat.core.sendable import resumable
+from nbchat.core.stopping import is_stop
 from nbchat.core.usage import Usage
 from nbchat.engine.structured import ForcedAnswer, asked_again, forces_answer, read_answer
 from nbchat.tools.toolbox import INTERRUPTED, Outcome
@@ -298,20 +299,33 @@ class Turn:
             pass
         return self._accumulator.respond(status, parsed=self.parsed, **fields)
 
+    def settle(self, failure: BaseException | None, **fields: Any) -> Response:
+        """Return the Response of the turn that ended, and give it to the error that ended it, if there was one.
+
+        Args:
+            failure: the error that ended the turn, or None.
+            fields: as for :meth:`respond`.
+        """
+        response = self.respond(self.status_after(failure), **fields)
+        match failure:
+            case StreamError():
+                failure.partial = response
+            case AnswerError():
+                failure.response = response
+        return response
+
     def status_after(self, failure: BaseException | None) -> Status:
         """Return the status of the turn that ended with this failure, or with none."""
         match failure:
             case None:
                 return "complete"
-            case KeyboardInterrupt():
-                return "interrupted"
             case StreamError():
                 return "incomplete"
             case AnswerError():
                 # An answer that stopped for calls that nobody may run any more is not complete.
                 last = self._accumulator.last
                 return "incomplete" if last is not None and last.calls else "complete"
-        return "error"
+        return "interrupted" if is_stop(failure) else "error"
 
 
 def _cache_notice(event: Mapping[str, Any]) -> Notice:

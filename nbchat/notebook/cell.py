@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbchat.content.blocks import Carried
 from nbchat.context.cells import cite_cells
@@ -15,7 +15,7 @@ from nbchat.core.errors import InputError
 from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
 from nbchat.core.visible import visible
-from nbchat.engine.draft import file_form
+from nbchat.engine.draft import file_form, refuse_row_options
 from nbchat.engine.prepared import Prepared
 from nbchat.engine.session import Session
 from nbchat.notebook.dry_run import describe
@@ -34,11 +34,16 @@ from nbchat.view.echo import Echo
 from nbchat.view.live.split import SplitView
 from nbchat.view.live.view import DRAWING_THREAD
 
+if TYPE_CHECKING:
+    from nbchat.rows.job import Job
+
 __all__ = ["run"]
 
 
-def run(host: ShellHost, session: Session, line: str, body: str | None, waiting: Waiting) -> Response | None:
-    """Run a ``%%claude`` cell or a ``%claude`` line, and return the Response. A dry run has none.
+def run(host: ShellHost, session: Session, line: str, body: str | None, waiting: Waiting) -> Response | Job | None:
+    """Run a ``%%claude`` cell or a ``%claude`` line, and return the Response, or the Job of ``--each``.
+
+    A dry run has none.
 
     ``waiting`` shows a line until the view of the answer begins.
 
@@ -46,6 +51,11 @@ def run(host: ShellHost, session: Session, line: str, body: str | None, waiting:
     """
     key = host.cell_key()
     prompt, options, notes = _read(session, line, body, key)
+    if options.each:
+        from nbchat.notebook.rows_cell import run_rows
+
+        return run_rows(host, session, prompt, options, _attachments(host, options), waiting)
+    refuse_row_options(options)
     binding = Binding(host.shell.user_ns, ["_claude", *([options.output] if options.output else [])])
     try:
         prepared = session.prepare(

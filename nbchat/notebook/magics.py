@@ -30,6 +30,7 @@ from nbchat.threads import start_thread
 if TYPE_CHECKING:
     from nbchat.core.response import Response
     from nbchat.engine.session import Session
+    from nbchat.rows.job import Job
 
 __all__ = ["ClaudeMagics", "install", "uninstall"]
 
@@ -67,7 +68,7 @@ class ClaudeMagics(Magics):
     def claude(self, line: str, cell: str | None = None) -> None:
         self._ask(line, cell)
 
-    def answer(self, line: str) -> Response | None:
+    def answer(self, line: str) -> Response | Job | None:
         """Run ``%claude line`` and return its Response: the value that ``name = %claude …`` assigns.
 
         Returns None if nothing was asked, as with ``--dry-run``.
@@ -79,7 +80,7 @@ class ClaudeMagics(Magics):
     def nbchat(self, line: str) -> None:
         commands.run(line, self.session, self.host.shell)
 
-    def _ask(self, line: str, cell: str | None) -> Response | None:
+    def _ask(self, line: str, cell: str | None) -> Response | Job | None:
         with Waiting(self.shell, self.host.cell_id()) as waiting:
             from nbchat.notebook.cell import run
 

@@ -151,6 +151,12 @@ def _suggest_schemas(shell: Any, word: str) -> Suggestions:
     return beginning(word, [*types, *schemas, *(f"list[{name}]" for name in types)], "type")
 
 
+def _suggest_rows(shell: Any, word: str) -> Suggestions:
+    from nbchat.rows.frames import is_rows
+
+    return beginning(word, own_names(shell, is_rows), "rows")
+
+
 def _is_schema(value: Any) -> bool:
     fields = ("model_fields", "__dataclass_fields__", "__total__")  # pydantic, dataclass, TypedDict
     # The base classes that a cell imports have no fields of their own.
@@ -222,6 +228,7 @@ _SUGGESTERS: dict[str, _Suggester] = {
     "cells": _suggest_cells,
     "system": _suggest_system_prompts,
     "schema": _suggest_schemas,
+    "rows": _suggest_rows,
     "turns": _suggest_turns,
     "responses": _suggest_responses,
     "answers": _suggest_answers,

@@ -121,13 +121,13 @@ class Ledger:
 
     # Writing
 
-    def record(self, entry: Entry) -> bool:
-        """Write one row, and the rows that could not be written before. Return False if that failed.
+    def record(self, *entries: Entry) -> bool:
+        """Write rows, and the rows that could not be written before. Return False if that failed.
 
         Never raise.
         """
         with self._lock:
-            self._waiting.append(cleaned(entry))
+            self._waiting.extend(map(cleaned, entries))
             return self._flush()
 
     def _flush(self) -> bool:

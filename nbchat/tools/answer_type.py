@@ -108,6 +108,11 @@ class AnswerType:
         return cls(name, schema, wrapper_key(source.schema), source, InputSchema.of(schema, name))
 
     @property
+    def is_wrapped(self) -> bool:
+        """Return True if the type is not an object, and the API is asked for an object around its value."""
+        return bool(self._wrapper)
+
+    @property
     def input_schema(self) -> dict[str, Any]:
         """Return the schema in the form for the input of a tool, where properties have other names."""
         return self._input.schema

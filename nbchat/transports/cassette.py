@@ -31,7 +31,7 @@ from nbchat.core.visible import visible
 from nbchat.transports.exchange import Exchange, portable, public
 from nbchat.transports.recordings import Recordings
 
-__all__ = ["MODES", "SPEEDS", "AnswerEvents", "Cassette"]
+__all__ = ["MODES", "SPEEDS", "AnswerEvents", "Cassette", "Recorder"]
 
 #: Largest file of an answer that is recorded. A cassette is read as a whole.
 MAX_RECORDED_BYTES = 5_000_000
@@ -137,24 +137,49 @@ class Cassette:
             InputError: the file is not a cassette, is damaged, or has a later format.
             TransportError, StreamError: as from the transport.
         """
-        if self.mode == "off":
-            with transport.stream(request) as events:
-                yield AnswerEvents(iter(events), replayed=False, endpoint=transport.name)
+        answer = self.answer(request)
+        if answer is not None:
+            yield answer
             return
-        exists, digests = self._recordings.refresh(), _digests(request)
-        exchange = self._recordings.find(*digests) if self.mode != "record" else None
+        recorder = self.recorder(request, transport.name)
+        with transport.stream(request) as events:
+            recorded = iter(events) if recorder is None else map(recorder.take, events)
+            yield AnswerEvents(recorded, replayed=False, endpoint=transport.name)
+
+    def answer(self, request: Request) -> AnswerEvents | None:
+        """Return the recorded answer, or None if the request is to be sent.
+
+        Raises:
+            CassetteMiss, InputError: as from :meth:`stream`.
+        """
+        if self.mode == "off":
+            return None
+        exists = self._recordings.refresh()
+        exchange = self._recordings.find(*_digests(request)) if self.mode != "record" else None
         if exchange is not None:
             self._count("replayed")
-            yield AnswerEvents(self._replay(exchange), replayed=True, endpoint=exchange.endpoint)
-            return
+            return AnswerEvents(self._replay(exchange), replayed=True, endpoint=exchange.endpoint)
         if self.mode == "replay":
             self._count("missed")
             raise self._miss(request) if exists else self._no_file()
+        return None
+
+    def recorder(self, request: Request, endpoint: str) -> Recorder | None:
+        """Return the recorder of an answer that is about to be sent for; None if nothing is recorded.
+
+        Args:
+            request: the request.
+            endpoint: the name of the endpoint that is asked.
+        """
+        if self.mode == "off":
+            return None
         self._count("sent")
-        began = time.perf_counter()
-        with transport.stream(request) as events:
-            recording = self._record(digests, request, transport.name, iter(events), began)
-            yield AnswerEvents(recording, replayed=False, endpoint=transport.name)
+        digest, also = _digests(request)
+
+        def write(kept: list[tuple[int, dict[str, Any]]]) -> None:
+            self._write(Exchange(digest, endpoint, public(request.asked()), tuple(kept), also))
+
+        return Recorder(write)
 
     def _count(self, name: str) -> None:
         with self._counting:
@@ -167,29 +192,6 @@ class Cassette:
             if self.speed == "real" and (wait := due - time.perf_counter()) > 0:
                 time.sleep(wait)
             yield dict(event)
-
-    def _record(
-        self,
-        digests: tuple[str, str],
-        request: Request,
-        endpoint: str,
-        events: Iterator[Mapping[str, Any]],
-        began: float,
-    ) -> Iterator[dict[str, Any]]:
-        """Yield the events as they come. At ``message_stop`` write them, before anyone acts on the answer."""
-        kept: list[tuple[int, dict[str, Any]]] = []
-        past = 0  # ms, the sum of the rounded times, so that rounding errors do not add up
-        for event in events:
-            event = dict(event)
-            kind = event.get("type")
-            if kind not in (None, "notice", "error"):
-                ms = round((time.perf_counter() - began) * 1000) - past
-                past += ms
-                kept.append((ms, _without_own_fields(event)))
-            if kind == "message_stop":
-                digest, also = digests
-                self._write(Exchange(digest, endpoint, public(request.asked()), tuple(kept), also))
-            yield event
 
     # Files that an answer made. Each question to the Files API has a line of its own, after its answer's line.
 
@@ -293,6 +295,31 @@ class Cassette:
             digest=request.digest,
             difference=difference,
         )
+
+
+class Recorder:
+    """Keeps the events of one answer with their times, and writes them at ``message_stop``.
+
+    Args:
+        write: writes the events, before anyone acts on the answer.
+    """
+
+    def __init__(self, write: Callable[[list[tuple[int, dict[str, Any]]]], None]) -> None:
+        self._write, self._began = write, time.perf_counter()
+        self._kept: list[tuple[int, dict[str, Any]]] = []
+        self._past = 0  # ms, the sum of the rounded times, so that rounding errors do not add up
+
+    def take(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Take one event, and return it."""
+        event = dict(event)
+        kind = event.get("type")
+        if kind not in (None, "notice", "error"):
+            ms = round((time.perf_counter() - self._began) * 1000) - self._past
+            self._past += ms
+            self._kept.append((ms, _without_own_fields(event)))
+        if kind == "message_stop":
+            self._write(self._kept)
+        return event
 
 
 def _digests(request: Request) -> tuple[str, str]:

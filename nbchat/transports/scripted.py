@@ -34,12 +34,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, TypeAlias
 
-from nbchat.core.errors import InputError
+from nbchat.core.errors import InputError, TransportError
 from nbchat.core.messages import Block
+from nbchat.core.pacing import Pacer
 from nbchat.core.parser import events_of
 from nbchat.core.plural import counted
 from nbchat.core.request import Request
@@ -112,6 +114,22 @@ class ScriptedTransport:
         ...     [event["type"] for event in events][:2]
         ['message_start', 'content_block_start']
         """
+        yield self._paced(self._next(request))
+
+    def open_async(self, *, has_spans: bool = False) -> _AsyncScript:
+        """Return the script for an event loop, where requests take the answers in the order of their sending.
+
+        >>> import asyncio
+        >>> from nbchat import Request
+        >>> async def ask():
+        ...     door = ScriptedTransport("Hello!").open_async()
+        ...     return [event["type"] async for event in door.events(Request("any", (), max_tokens=9))]
+        >>> asyncio.run(ask())[:2]
+        ['message_start', 'content_block_start']
+        """
+        return _AsyncScript(self)
+
+    def _next(self, request: Request) -> Iterable[Mapping[str, Any]]:
         number = len(self.requests)
         self.requests.append(request)
         if number >= len(self._answers) and not (self._repeat and self._answers):
@@ -120,7 +138,7 @@ class ScriptedTransport:
                 f"and this is request {number + 1}",
                 "Add an answer to the script, or pass repeat=True.",
             )
-        yield self._paced(self._events(self._answers[number % len(self._answers)], request))
+        return self._events(self._answers[number % len(self._answers)], request)
 
     def count_tokens(self, request: Request) -> int:
         """Return an estimate of the prompt's tokens: there is no model to ask.
@@ -205,6 +223,38 @@ class ScriptedTransport:
             text = delta[key]
             for start in range(0, len(text), self._piece):
                 yield {**event, "delta": {**delta, key: text[start : start + self._piece]}}
+
+
+class _AsyncScript:
+    """A ScriptedTransport in an event loop."""
+
+    def __init__(self, script: ScriptedTransport) -> None:
+        self._script = script
+
+    async def events(self, request: Request, pacer: Pacer | None = None) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the events of the next answer. An error of the script that may pass is repeated as a pacer says."""
+        attempt = 0
+        while True:
+            try:
+                events = iter(self._script._next(request))
+                first = next(events, None)
+            except TransportError as failure:
+                if pacer is None or not await pacer.wait(failure, attempt, failure.retry_after):
+                    raise
+                attempt += 1
+                yield {"type": "notice", "text": failure.message, "failed": failure.type or type(failure).__name__}
+                yield {"type": "notice", "text": ""}
+                continue
+            break
+        for event in chain(() if first is None else [first], events):
+            if self._script._delay:
+                import asyncio
+
+                await asyncio.sleep(self._script._delay)
+            yield dict(event)
+
+    async def close(self) -> None:
+        """Close nothing."""
 
 
 #: Keys of a mapping that sets fields of the message instead of adding a block.

@@ -58,7 +58,9 @@ def test_an_option_for_one_cell_cannot_be_a_setting():
     """An option for one cell is refused as a setting. A file that every cell attaches, for example, is a mistake."""
     names = set(Nbchat.class_trait_names(config=True))
     once = {option.name for option in OPTIONS if not option.setting}
-    assert once == {"attach", "cells", "code", "dry_run", "explain", "fix", "go_on", "output", "schema"}
+    assert once == {
+        *("attach", "cells", "code", "dry_run", "each", "explain", "fix", "go_on", "output", "rows", "schema")
+    }
     assert not once & names
 
 

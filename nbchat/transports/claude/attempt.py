@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,9 @@ from nbchat.transports.claude.tolerant_decoder import TolerantDecoder
 from nbchat.transports.error_mapping import NothingCame, explain, is_status
 
 if TYPE_CHECKING:
-    from nbchat.transports.claude.client import SdkClient, SdkStream
+    from nbchat.transports.claude.client import AsyncSdkClient, SdkClient, SdkStream
 
-__all__ = ["FILES_BETA", "UNSTREAMED_TIMEOUT_S", "Attempt", "fields_for"]
+__all__ = ["FILES_BETA", "UNSTREAMED_TIMEOUT_S", "Attempt", "Sending", "fields_for"]
 
 #: The Files API of older endpoints needs this header. Newer ones accept it:
 #: https://platform.claude.com/docs/en/build-with-claude/files
@@ -32,8 +33,8 @@ UNSTREAMED_TIMEOUT_S = 600.0
 _NOT_FIELDS = frozenset({"stream", "extra_headers", "extra_query", "extra_body", "timeout"})
 
 
-class Attempt:
-    """One attempt to get an answer.
+class Sending:
+    """What every attempt has in common, however it is sent: its arguments, and what its end means.
 
     Args:
         client: The SDK's client.
@@ -43,8 +44,11 @@ class Attempt:
             streamed may take UNSTREAMED_TIMEOUT_S in whole.
     """
 
-    def __init__(self, client: SdkClient, request: Request, *, endpoint: str, idle_timeout_s: float) -> None:
-        self._client, self._request, self._endpoint = client, request, endpoint
+    def __init__(
+        self, client: SdkClient | AsyncSdkClient, request: Request, *, endpoint: str, idle_timeout_s: float
+    ) -> None:
+        self._betas = betas_of(client)
+        self._request, self._endpoint = request, endpoint
         self._limit_s = idle_timeout_s if request.stream else UNSTREAMED_TIMEOUT_S
         # The clock runs before anything is sent: the headers of an answer can trickle as well.
         self._deadline = Deadline(self._limit_s)
@@ -55,29 +59,15 @@ class Attempt:
         """True if the endpoint sent at least the headers of an answer."""
         return self._deadline.was_answered
 
-    def events(self) -> Generator[dict[str, Any], None, Exception | None]:
-        """Send the request and yield the events of the answer.
+    def _verdict(self, error: Exception | None) -> Exception | None:
+        """Return the error that ended the attempt before its first event, which may be retried; else None.
 
-        Returns:
-            The error that ended the attempt before its first event, which may be retried; else None.
-            A clean end before ``message_stop`` is not an error here: the parser reports it.
+        A clean end before ``message_stop`` is not an error here: the parser reports it.
 
         Raises:
             StreamError: The answer broke off after its first event.
             TransportError: The endpoint sent an error in the form of an answer.
-            StoppedBeforeSending: The user stopped the request before anything was sent.
         """
-        error: Exception | None = None
-        try:
-            yield from self._read()
-        except NbchatError:
-            raise
-        except KeyboardInterrupt:
-            if self._deadline.unsent:
-                raise StoppedBeforeSending from None
-            raise
-        except Exception as raised:
-            error = raised
         if self._deadline.message_complete:
             # The answer is complete, so it does not matter how its connection ended.
             return None
@@ -94,19 +84,85 @@ class Attempt:
         error = None  # %debug shows the names of this frame
         raise failure
 
+    def _whole(self, body: bytes, headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Yield the events of an answer that came in one piece."""
+        json_value = message_in(body, headers.get("content-type", ""))
+        message = whole_message(json_value, headers.get("request-id"))
+        self._started = True
+        yield from events_of(message)
+
+    def _taken(self, sdk_event: Any, headers: Mapping[str, str]) -> dict[str, Any]:
+        """Return an event of a stream as a dict."""
+        event = as_dict(sdk_event)
+        if not self._started and event.get("type") == "message_start":
+            self._started = True
+            event = with_request_id(event, headers.get("request-id"))
+        return event
+
+    def _arguments(self, method: Callable[..., object]) -> dict[str, Any]:
+        """Return the arguments for ``messages.create``, which is ``method``."""
+        body = self._request.body()
+        betas = body.pop("betas") if body.get("betas") else []
+        if self._request.file_ids:
+            betas = [*betas, FILES_BETA]
+        if betas:
+            # A header of one request replaces the client's own header of that name.
+            betas = list(dict.fromkeys((*self._betas, *betas)))
+        fields = fields_for(method, body)
+        rest = {name: value for name, value in body.items() if name not in fields}
+        return {
+            **fields,
+            # Fields the SDK does not know: `temperature` is gone from its methods, and the API may
+            # be newer than the installed SDK.
+            "extra_body": rest or None,
+            "extra_headers": {"anthropic-beta": ",".join(betas)} if betas else None,
+            # Passing any timeout also lifts the SDK's limit on `max_tokens` without streaming.
+            "timeout": timeout(self._limit_s),
+        }
+
+
+class Attempt(Sending):
+    """One attempt to get an answer, in the thread that asks. The arguments are those of :class:`Sending`."""
+
+    def __init__(self, client: SdkClient, request: Request, *, endpoint: str, idle_timeout_s: float) -> None:
+        super().__init__(client, request, endpoint=endpoint, idle_timeout_s=idle_timeout_s)
+        self._client = client
+
+    def events(self) -> Generator[dict[str, Any], None, Exception | None]:
+        """Send the request and yield the events of the answer. Return and raise as :meth:`_verdict` does.
+
+        Raises:
+            StoppedBeforeSending: The user stopped the request before anything was sent.
+        """
+        error: Exception | None = None
+        try:
+            yield from self._read()
+        except NbchatError:
+            raise
+        except KeyboardInterrupt:
+            if self._deadline.unsent:
+                raise StoppedBeforeSending from None
+            raise
+        except Exception as raised:
+            error = raised
+        try:
+            return self._verdict(error)
+        finally:
+            error = None  # %debug shows the names of this frame
+
     def _read(self) -> Iterator[dict[str, Any]]:
+        messages = self._client.messages
+        arguments = self._arguments(messages.create)
         if not self._request.stream:
             # The SDK would lose the whole answer with one value that Python cannot read.
-            create = self._client.messages.with_raw_response.create
-            arguments = self._arguments(self._limit_s)
+            create = messages.with_raw_response.create
             with self._sending():
                 answer = create(stream=False, **arguments)
                 body = answer.read()
             yield from self._whole(body, answer.headers)
             return
-        arguments = self._arguments(self._limit_s)
         with self._sending():
-            stream = self._client.messages.create(stream=True, **arguments)
+            stream = messages.create(stream=True, **arguments)
         with stream:
             headers = stream.response.headers
             if "json" in headers.get("content-type", ""):
@@ -123,26 +179,17 @@ class Attempt:
         self._deadline.unsent = False
         return self._deadline
 
-    def _whole(self, body: bytes, headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        json_value = message_in(body, headers.get("content-type", ""))
-        message = whole_message(json_value, headers.get("request-id"))
-        self._started = True
-        yield from events_of(message)
-
     def _streamed(self, stream: SdkStream) -> Iterator[dict[str, Any]]:
         headers = stream.response.headers
         # The SDK has no place for a decoder of the caller. It uses only the synchronous half of this one.
-        stream._decoder = TolerantDecoder(stream._decoder)  # type: ignore[assignment]
+        stream._decoder = TolerantDecoder(stream._decoder)
         while True:
             # The deadline is in force while the SDK reads, and not while the caller works on an event.
             with self._deadline:
                 sdk_event = next(stream, None)
             if sdk_event is None:
                 break
-            event = as_dict(sdk_event)
-            if not self._started and event.get("type") == "message_start":
-                self._started = True
-                event = with_request_id(event, headers.get("request-id"))
+            event = self._taken(sdk_event, headers)
             self._deadline.pause()
             yield event
             self._deadline.resume(content=brings_content(event))
@@ -153,29 +200,14 @@ class Attempt:
         if not self._started:
             raise NothingCame(headers.get("content-type", ""))
 
-    def _arguments(self, read_timeout_s: float) -> dict[str, Any]:
-        """Return the arguments for ``messages.create``."""
-        body = self._request.body()
-        betas = body.pop("betas") if body.get("betas") else []
-        if self._request.file_ids:
-            betas = [*betas, FILES_BETA]
-        if betas:
-            # A header of one request replaces the client's own header of that name.
-            betas = list(dict.fromkeys((*betas_of(self._client), *betas)))
-        fields = fields_for(self._client.messages.create, body)
-        rest = {name: value for name, value in body.items() if name not in fields}
-        return {
-            **fields,
-            # Fields the SDK does not know: `temperature` is gone from its methods, and the API may
-            # be newer than the installed SDK.
-            "extra_body": rest or None,
-            "extra_headers": {"anthropic-beta": ",".join(betas)} if betas else None,
-            # Passing any timeout also lifts the SDK's limit on `max_tokens` without streaming.
-            "timeout": timeout(read_timeout_s),
-        }
-
 
 def fields_for(method: Callable[..., object], body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of ``body`` that a method of the SDK has a parameter for."""
-    parameters = inspect.signature(method).parameters.keys() - _NOT_FIELDS
+    # A bound method is another object each time, and its function is not.
+    parameters = _parameters(getattr(method, "__func__", method))
     return {name: value for name, value in body.items() if name in parameters}
+
+
+@functools.cache
+def _parameters(method: Callable[..., object]) -> frozenset[str]:
+    return frozenset(inspect.signature(method).parameters) - _NOT_FIELDS

@@ -11,7 +11,7 @@ import os
 import re
 import urllib.parse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from nbchat.certificates import check_certificates
 from nbchat.core.errors import AuthError, ConnectionFailed, InputError, NbchatError, keep_secret
@@ -21,14 +21,16 @@ from nbchat.transports.error_mapping import explain
 from nbchat.transports.ways_out import ways_out
 
 if TYPE_CHECKING:
-    from anthropic import Anthropic, Stream, Timeout
+    from anthropic import Anthropic, AsyncAnthropic, Stream, Timeout
 
     #: The client of Anthropic's own API. The clients of the other platforms have the same methods.
     SdkClient: TypeAlias = Anthropic
+    #: The asynchronous client.
+    AsyncSdkClient: TypeAlias = AsyncAnthropic
     #: A streamed answer. Its events are Any because the SDK does not validate them.
     SdkStream: TypeAlias = Stream[Any]
 
-__all__ = ["NO_CREDENTIALS", "betas_of", "connect", "is_installed", "preload", "timeout"]
+__all__ = ["NO_CREDENTIALS", "betas_of", "connect", "connect_async", "is_installed", "preload", "timeout"]
 
 #: The ``type`` of the AuthError that is raised when no credentials were found.
 NO_CREDENTIALS = "no_credentials"
@@ -67,10 +69,38 @@ def connect(name: str, *, base_url: str | None, api_key: str | None, options: Ma
         AuthError: There are no usable credentials.
         InputError: The platform's library is not installed, or ``base_url`` is not an HTTP address.
     """
+    return cast("SdkClient", _connect(name, base_url, api_key, options, is_async=False))
+
+
+def connect_async(
+    name: str, *, base_url: str | None, api_key: str | None, options: Mapping[str, Any], has_spans: bool = False
+) -> AsyncSdkClient:
+    """Make the SDK's asynchronous client for an endpoint. Nothing is sent.
+
+    Args:
+        name: as for :func:`connect`, like the other arguments.
+        base_url: the address of the server; None for the platform's own address.
+        api_key: the key; None to let the SDK search for credentials.
+        options: more arguments for the SDK's class. A synchronous ``http_client`` among them is left out.
+        has_spans: whether the SDK makes a span for each request, if there is a tracer.
+
+    Raises:
+        AuthError, InputError: as from :func:`connect`.
+    """
+    options = {key: value for key, value in options.items() if key != "http_client"}
+    if not has_spans:
+        # A run has one span. Thousands of spans of requests would hide it.
+        options = {"open_telemetry": {"traces": {"enabled": False}, "propagation": False}, **options}
+    return cast("AsyncSdkClient", _connect(name, base_url, api_key, options, is_async=True))
+
+
+def _connect(
+    name: str, base_url: str | None, api_key: str | None, options: Mapping[str, Any], *, is_async: bool
+) -> SdkClient | AsyncSdkClient:
     _check_library(name)
     _check_address(name, base_url)
-    arguments = _arguments(name, base_url, api_key, options)
-    client = _without_trace_headers(_construct(name, arguments))
+    arguments = _arguments(name, base_url, api_key, options, is_async)
+    client = _without_trace_headers(_construct(name, arguments, is_async))
     if name not in PLATFORMS:
         # The SDK adds the headers of ANTHROPIC_CUSTOM_HEADERS. They are not meant for this server.
         client._custom_headers = arguments.get("default_headers") or {}
@@ -100,7 +130,9 @@ def _check_address(name: str, base_url: str | None) -> None:
         )
 
 
-def _arguments(name: str, base_url: str | None, api_key: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(
+    name: str, base_url: str | None, api_key: str | None, options: Mapping[str, Any], is_async: bool
+) -> dict[str, Any]:
     """Return the arguments for the SDK's class."""
     import anthropic
 
@@ -109,7 +141,11 @@ def _arguments(name: str, base_url: str | None, api_key: str | None, options: Ma
     # The SDK's own retries are off. It would sleep for an hour if a service asked for that, and
     # would show nothing in the meantime. Our retries are in the module `retries`.
     arguments: dict[str, Any] = {"max_retries": 0, **options}
-    if "http_client" in options:
+    if is_async:
+        arguments["http_client"] = anthropic.DefaultAsyncHttpxClient(
+            transport=network.AsyncRoutes(), event_hooks={"response": [connections.report_async_body]}
+        )
+    elif "http_client" in options:
         connections.keep_deadlines(options["http_client"])
     else:
         # httpx2 would read the proxy variables here. A variable that is malformed would break every
@@ -151,13 +187,13 @@ def _split_address(address: str) -> tuple[str, dict[str, str]]:
     return f"{parts.scheme}://{parts.netloc}{path}", dict(urllib.parse.parse_qsl(parts.query))
 
 
-def _construct(name: str, arguments: dict[str, Any]) -> SdkClient:
+def _construct(name: str, arguments: dict[str, Any], is_async: bool) -> SdkClient | AsyncSdkClient:
     """Call the SDK's class. Every error it raises becomes one of ours."""
     import anthropic
 
     try:
         sdk_class = PLATFORMS[name].client if name in PLATFORMS else "Anthropic"
-        client: SdkClient = getattr(anthropic, sdk_class)(**arguments)
+        client: SdkClient | AsyncSdkClient = getattr(anthropic, f"{'Async' * is_async}{sdk_class}")(**arguments)
         return client
     except Exception as error:
         failure = _explain_setup(name, error)
@@ -182,7 +218,7 @@ def _explain_setup(name: str, error: Exception) -> NbchatError:
     return AuthError(f"the endpoint {name!r} cannot be set up: {error}", ways_out(name))
 
 
-def _keep_secrets(client: SdkClient) -> None:
+def _keep_secrets(client: SdkClient | AsyncSdkClient) -> None:
     """Strip white space from the client's keys, and register each key to be redacted."""
     for attribute in _SECRET_ATTRIBUTES:
         secret = getattr(client, attribute, None)
@@ -198,7 +234,7 @@ def _keep_secrets(client: SdkClient) -> None:
             keep_header(header, value)
 
 
-def _has_credentials(client: SdkClient) -> bool:
+def _has_credentials(client: SdkClient | AsyncSdkClient) -> bool:
     # Without any of these the SDK raises a bare TypeError when it sends. A key in a header that
     # ANTHROPIC_CUSTOM_HEADERS sets counts as well.
     headers = {header.lower() for header in _custom_headers(client)}
@@ -206,7 +242,7 @@ def _has_credentials(client: SdkClient) -> bool:
     return bool(client.api_key or client.auth_token or credentials or headers & _KEY_HEADERS)
 
 
-def betas_of(client: SdkClient) -> list[str]:
+def betas_of(client: SdkClient | AsyncSdkClient) -> list[str]:
     """Return the betas that the client sends with each request, from a header of its own."""
     for header, value in _custom_headers(client).items():
         if header.lower() == "anthropic-beta" and isinstance(value, str):
@@ -214,11 +250,11 @@ def betas_of(client: SdkClient) -> list[str]:
     return []
 
 
-def _custom_headers(client: SdkClient) -> Mapping[str, object]:
+def _custom_headers(client: SdkClient | AsyncSdkClient) -> Mapping[str, object]:
     return getattr(client, "_custom_headers", None) or {}
 
 
-def _without_trace_headers(client: SdkClient) -> SdkClient:
+def _without_trace_headers(client: SdkClient | AsyncSdkClient) -> SdkClient | AsyncSdkClient:
     """Return the client with ``traceparent`` and ``baggage`` switched off.
 
     The SDK sends both as soon as a tracer is registered, and the user's baggage with them.

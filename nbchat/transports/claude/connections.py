@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import httpcore2
@@ -20,7 +20,7 @@ import httpx2
 from nbchat.threads import start_thread
 from nbchat.transports.claude.deadline import Deadline, current
 
-__all__ = ["LimitedBackend", "keep_deadlines", "limit_transport", "report_body"]
+__all__ = ["LimitedBackend", "keep_deadlines", "limit_transport", "report_async_body", "report_body"]
 
 #: A request is sent in parts of this size, in bytes, so that the time for each part is limited.
 _PART_BYTES = 65_536
@@ -252,4 +252,44 @@ def _decode_error(response: httpx2.Response) -> None:
         response.read()
     except httpx2.DecodingError:
         response.close()
+        response._content = b""
+
+
+class _AsyncBody(httpx2.AsyncByteStream):
+    """The asynchronous twin of :class:`_Body`. The limit is kept by the event loop."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, deadline: Deadline, success: bool) -> None:
+        self._stream, self._deadline, self._success = stream, deadline, success
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._stream:
+                if part and self._success:
+                    self._deadline.body_began = True
+                yield part
+        except (httpx2.NetworkError, httpx2.ProtocolError):
+            if self._success:
+                raise
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def report_async_body(response: httpx2.Response) -> None:
+    """Tell the current deadline about the body of a response. This is a ``response`` hook of httpx2."""
+    deadline = current()
+    if deadline is None:
+        return
+    deadline.was_answered = True
+    if isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _AsyncBody(response.stream, deadline, response.is_success)
+        if not response.is_success and "content-encoding" in response.headers:
+            await _decode_async_error(response)
+
+
+async def _decode_async_error(response: httpx2.Response) -> None:
+    try:
+        await response.aread()
+    except httpx2.DecodingError:
+        await response.aclose()
         response._content = b""

@@ -15,7 +15,9 @@ import socket
 import ssl
 import threading
 import urllib.request
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx2
 
@@ -24,14 +26,19 @@ from nbchat.core.errors import InputError, keep_secret
 from nbchat.transports.claude.connections import limit_transport
 from nbchat.transports.error_mapping import mark_proxy
 
-__all__ = ["Routes", "is_loopback"]
+__all__ = ["AsyncRoutes", "Routes", "is_loopback"]
 
 #: The SDK's own limits on connections, for clients that it makes itself.
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
+#: How many requests one pool of an asynchronous client has in flight. For each request a pool asks the system about
+#: each of its idle connections: with 64 of them, that takes longer than everything else.
+_POOL_SIZE = 8
+
+_T = TypeVar("_T", httpx2.HTTPTransport, httpx2.AsyncHTTPTransport)
 
 
-class Routes(httpx2.BaseTransport):
-    """An HTTP transport that sends each request directly or through the proxy of the environment.
+class _Ways:
+    """The ways that requests take: directly, or through a proxy of the environment.
 
     A request to a loopback address goes directly, whatever the proxy variables contain: a proxy
     cannot reach the loopback of this machine. ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are in force for
@@ -40,6 +47,31 @@ class Routes(httpx2.BaseTransport):
 
     def __init__(self) -> None:
         self._proxies = _proxies()
+
+    def of(self, url: httpx2.URL) -> tuple[str, _Proxy | None]:
+        """Return the name of the way of a request, and its proxy."""
+        proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
+        if proxy is None or is_loopback(url.host) or _bypasses_proxy(url.host, url.port):
+            return ("https" if url.scheme == "https" else "http"), None
+        return f"{url.scheme} {proxy.variable}", proxy
+
+    @staticmethod
+    def context(way: str, proxy: _Proxy | None) -> ssl.SSLContext:
+        """Return the certificates for a way.
+
+        Raises:
+            InputError: a variable names certificates that cannot be used.
+        """
+        # A context without certificates trusts nobody. It is never used for plain HTTP.
+        secure = proxy is not None or way == "https"
+        return _certificates() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class Routes(httpx2.BaseTransport):
+    """An HTTP transport that sends each request directly or through the proxy of the environment."""
+
+    def __init__(self) -> None:
+        self._ways = _Ways()
         self._transports: dict[str, httpx2.BaseTransport] = {}
         self._lock = threading.Lock()
 
@@ -49,33 +81,105 @@ class Routes(httpx2.BaseTransport):
         Raises:
             InputError: A variable of the environment that this request needs cannot be used.
         """
-        scheme, host = request.url.scheme, request.url.host
-        proxy = self._proxies.get(scheme) or self._proxies.get("all")
-        if proxy is None or is_loopback(host) or _bypasses_proxy(host, request.url.port):
-            return self._transport("https" if scheme == "https" else "http", None).handle_request(request)
+        way, proxy = self._ways.of(request.url)
+        if proxy is None:
+            return self._transport(way, None).handle_request(request)
         try:
-            return self._transport(f"{scheme} {proxy.variable}", proxy).handle_request(request)
+            return self._transport(way, proxy).handle_request(request)
         except httpx2.TransportError as error:
-            mark_proxy(error, f"{proxy.address}, from {proxy.variable}")
+            mark_proxy(error, proxy.note)
             raise
 
-    def _transport(self, key: str, proxy: _Proxy | None) -> httpx2.BaseTransport:
+    def _transport(self, way: str, proxy: _Proxy | None) -> httpx2.BaseTransport:
         # Certificates take long to load, and a variable that is wrong must not break a request that
         # does not need it. So each transport is made when the first request takes its route.
         with self._lock:
-            if key not in self._transports:
-                secure = proxy is not None or key == "https"
-                # A context without certificates trusts nobody. It is never used for plain HTTP.
-                context = _certificates() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                made = _direct(context) if proxy is None else proxy.connect(context)
+            if way not in self._transports:
+                context = self._ways.context(way, proxy)
+                made: httpx2.HTTPTransport = (
+                    _direct(httpx2.HTTPTransport, context)
+                    if proxy is None
+                    else proxy.connect(httpx2.HTTPTransport, context)
+                )
                 limit_transport(made)
-                self._transports[key] = made
-            return self._transports[key]
+                self._transports[way] = made
+            return self._transports[way]
 
     def close(self) -> None:
         """Close all connections."""
         for transport in self._transports.values():
             transport.close()
+
+
+class AsyncRoutes(httpx2.AsyncBaseTransport):
+    """The asynchronous twin of :class:`Routes`, for thousands of requests in flight.
+
+    A pool of connections looks through all of its connections for each request, so a pool of a thousand is
+    slow. Several small pools share the requests.
+    """
+
+    def __init__(self) -> None:
+        self._ways = _Ways()
+        self._pools: dict[str, list[_Pool]] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request. Raises as :meth:`Routes.handle_request` does."""
+        way, proxy = self._ways.of(request.url)
+        pool = self._pool(way, proxy)
+        pool.in_flight += 1
+        try:
+            response = await pool.transport.handle_async_request(request)
+        except BaseException as error:
+            pool.in_flight -= 1
+            if proxy is not None and isinstance(error, httpx2.TransportError):
+                mark_proxy(error, proxy.note)
+            raise
+        response.stream = _Counted(response.stream, pool)  # type: ignore[arg-type]
+        return response
+
+    def _pool(self, way: str, proxy: _Proxy | None) -> _Pool:
+        pools = self._pools.setdefault(way, [])
+        for pool in pools:
+            # The first one with room, so that connections are used again.
+            if pool.in_flight < _POOL_SIZE:
+                return pool
+        if way not in self._contexts:
+            self._contexts[way] = self._ways.context(way, proxy)
+        kind, context = httpx2.AsyncHTTPTransport, self._contexts[way]
+        made: httpx2.AsyncHTTPTransport = _direct(kind, context) if proxy is None else proxy.connect(kind, context)
+        pools.append(_Pool(made))
+        return pools[-1]
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pools in self._pools.values():
+            for pool in pools:
+                await pool.transport.aclose()
+
+
+@dataclass(slots=True, eq=False)
+class _Pool:
+    """A pool of connections, and how many requests are in flight in it."""
+
+    transport: httpx2.AsyncHTTPTransport
+    in_flight: int = 0
+
+
+class _Counted(httpx2.AsyncByteStream):
+    """The body of an answer. Its request is in flight until the body is closed."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, pool: _Pool) -> None:
+        self._stream, self._pool, self._open = stream, pool, True
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream.__aiter__()
+
+    async def aclose(self) -> None:
+        if self._open:
+            self._open = False
+            self._pool.in_flight -= 1
+        await self._stream.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +201,17 @@ class _Proxy:
         scheme, separator, rest = self.url.partition("://")
         return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
-    def connect(self, context: ssl.SSLContext) -> httpx2.HTTPTransport:
+    @property
+    def note(self) -> str:
+        """The proxy's address and the variable, for an error."""
+        return f"{self.address}, from {self.variable}"
+
+    def connect(self, kind: type[_T], context: ssl.SSLContext) -> _T:
         """Return a transport that goes through the proxy.
+
+        Args:
+            kind: the class of the transport.
+            context: the certificates.
 
         Raises:
             InputError: The variable does not name a proxy that can be used.
@@ -110,8 +223,8 @@ class _Proxy:
             if not parsed.host:
                 raise ValueError("it has no host")
             if not parsed.scheme.startswith("socks"):
-                return _direct(context, proxy=self.url)
-            return httpx2.HTTPTransport(verify=context, limits=_LIMITS, proxy=self.url)
+                return _direct(kind, context, proxy=self.url)
+            return kind(verify=context, limits=_LIMITS, proxy=self.url)
         except ImportError:
             failure = InputError(
                 f"{self.variable} names a SOCKS proxy, {self.address}, which needs the library socksio. "
@@ -186,14 +299,14 @@ def is_loopback(host: str) -> bool:
     return bool(mapped.is_loopback or mapped.is_unspecified)
 
 
-def _direct(context: ssl.SSLContext, proxy: str | None = None) -> httpx2.HTTPTransport:
+def _direct(kind: type[_T], context: ssl.SSLContext, proxy: str | None = None) -> _T:
     """Return a transport with the SDK's own settings for its sockets."""
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     idle = "TCP_KEEPALIVE" if hasattr(socket, "TCP_KEEPALIVE") else "TCP_KEEPIDLE"
     for name, value in ((idle, 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
         if hasattr(socket, name):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return httpx2.HTTPTransport(verify=context, limits=_LIMITS, proxy=proxy, socket_options=options)
+    return kind(verify=context, limits=_LIMITS, proxy=proxy, socket_options=options)
 
 
 def _certificates() -> ssl.SSLContext:

@@ -15,7 +15,7 @@ from nbchat.core.errors import NbchatError
 from nbchat.transports.error_mapping import retry_after, worth_retrying
 
 if TYPE_CHECKING:
-    from nbchat.transports.claude.client import SdkClient
+    from nbchat.transports.claude.client import AsyncSdkClient, SdkClient
 
 __all__ = ["LONGEST_WAIT_S", "count_down", "wait_before_retry"]
 
@@ -23,7 +23,7 @@ __all__ = ["LONGEST_WAIT_S", "count_down", "wait_before_retry"]
 LONGEST_WAIT_S = 60.0
 
 
-def wait_before_retry(error: Exception, attempt: int, client: SdkClient) -> float | None:
+def wait_before_retry(error: Exception, attempt: int, client: SdkClient | AsyncSdkClient) -> float | None:
     """Return how long to wait before the next attempt, in seconds; None if a retry cannot help.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
 from nbchat.core.arguments import is_too_deep
@@ -25,6 +25,8 @@ class _Decoder(Protocol):
 
     def iter_bytes(self, iterator: Iterator[bytes], /) -> Iterator[Any]: ...
 
+    def aiter_bytes(self, iterator: AsyncIterator[bytes], /) -> AsyncIterator[Any]: ...
+
 
 class TolerantDecoder:
     """A decoder around the SDK's own, for streams that are slightly wrong.
@@ -44,12 +46,23 @@ class TolerantDecoder:
         not a JSON object, or is nested too deeply: the SDK would end the stream with an error.
         """
         for event in self._decoder.iter_bytes(_without_bom(iterator)):
-            if event.event is None and (kind := _type_in(event)) in _KNOWN:
-                event = type(event)(event=kind, data=event.data, id=event.id, retry=event.retry)
-            if event.event == "error" and _has_odd_type(event):
-                event = type(event)(event="error", data=_text_of_error(event))
-            if event.event in _KNOWN or event.event is None or _is_object(event):
-                yield event
+            if (readable := _readable(event)) is not None:
+                yield readable
+
+    async def aiter_bytes(self, iterator: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        """Yield what :meth:`iter_bytes` yields, for an asynchronous body."""
+        async for event in self._decoder.aiter_bytes(_without_bom_async(iterator)):
+            if (readable := _readable(event)) is not None:
+                yield readable
+
+
+def _readable(event: Any) -> Any:
+    """Return the event as the SDK can read it, or None if the SDK cannot."""
+    if event.event is None and (kind := _type_in(event)) in _KNOWN:
+        event = type(event)(event=kind, data=event.data, id=event.id, retry=event.retry)
+    if event.event == "error" and _has_odd_type(event):
+        event = type(event)(event="error", data=_text_of_error(event))
+    return event if event.event in _KNOWN or event.event is None or _is_object(event) else None
 
 
 def _without_bom(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -68,6 +81,20 @@ def _without_bom(parts: Iterator[bytes]) -> Iterator[bytes]:
             yield beginning
         return
     yield from parts
+
+
+async def _without_bom_async(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    beginning: bytes | None = b""
+    async for part in parts:
+        if beginning is None:
+            yield part
+            continue
+        beginning += part
+        if len(beginning) >= len(_BOM):
+            yield beginning.removeprefix(_BOM)
+            beginning = None
+    if beginning:
+        yield beginning
 
 
 def _type_in(event: Any) -> object:

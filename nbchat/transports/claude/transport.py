@@ -16,13 +16,14 @@ from nbchat.core.errors import NOT_CONNECTED, NbchatError, TransportError, keep_
 from nbchat.core.request import Request
 from nbchat.core.secrets import keep_url, redact_message
 from nbchat.transports.claude.attempt import FILES_BETA, UNSTREAMED_TIMEOUT_S, Attempt, fields_for
-from nbchat.transports.claude.client import NO_CREDENTIALS, betas_of, connect, timeout
+from nbchat.transports.claude.client import NO_CREDENTIALS, betas_of, connect, connect_async, timeout
 from nbchat.transports.claude.deadline import Deadline, current
 from nbchat.transports.claude.retries import count_down, wait_before_retry
 from nbchat.transports.claude.sdk_values import as_dict
 from nbchat.transports.error_mapping import explain
 
 if TYPE_CHECKING:
+    from nbchat.transports.claude.asynchronous import AsyncDoor
     from nbchat.transports.claude.client import SdkClient
 
 __all__ = ["ClaudeTransport"]
@@ -148,6 +149,27 @@ class ClaudeTransport:
                 raise failure
             next_attempt = f"try {number + 2} of {self._max_retries + 1}"
             yield from count_down(wait_s, failure, next_attempt, self._sleep)
+
+    def open_async(self, *, has_spans: bool = False) -> AsyncDoor:
+        """Return a door for many requests at once, for the event loop that runs. The caller closes the door.
+
+        Args:
+            has_spans: whether the SDK makes a span for each request, if there is a tracer.
+
+        Raises:
+            AuthError, InputError: as for :attr:`client`.
+        """
+        # Imported here, because cells need no event loop.
+        from nbchat.transports.claude.asynchronous import AsyncDoor
+
+        client = connect_async(
+            self.name,
+            base_url=self.base_url,
+            api_key=self._api_key,
+            options=self._client_options,
+            has_spans=has_spans,
+        )
+        return AsyncDoor(self.name, client, idle_timeout=self._idle_timeout, max_retries=self._max_retries)
 
     def count_tokens(self, request: Request) -> int:
         """Ask the endpoint for the number of tokens in the request's prompt.

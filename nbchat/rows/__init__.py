@@ -1,0 +1,1 @@
+"""Rows: one template over many rows, with results on disk before they are shown."""

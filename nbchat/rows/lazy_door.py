@@ -1,0 +1,32 @@
+"""The door of an endpoint that is opened with the first request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from nbchat.core.pacing import Pacer
+from nbchat.core.request import Request
+from nbchat.engine.async_doors import AsyncDoor, open_door
+from nbchat.engine.endpoint import Endpoint
+
+__all__ = ["LazyDoor"]
+
+
+class LazyDoor:
+    """The door of the endpoint, opened with the first request: a replay needs no credentials and no connection."""
+
+    def __init__(self, endpoint: Endpoint, has_spans: bool) -> None:
+        self._endpoint, self._has_spans = endpoint, has_spans
+        self._door: AsyncDoor | None = None
+
+    def events(self, request: Request, pacer: Pacer | None = None) -> AsyncIterator[Mapping[str, Any]]:
+        """Send the request and yield the events of the answer, as :class:`AsyncDoor` says."""
+        if self._door is None:
+            self._door = open_door(self._endpoint.transport, has_spans=self._has_spans)
+        return self._door.events(request, pacer)
+
+    async def close(self) -> None:
+        """Close all connections, if there are any."""
+        if self._door is not None:
+            await self._door.close()

@@ -1,0 +1,313 @@
+"""The run of a job: read rows, fill templates, look up what is finished, and have the rest sent.
+
+Templates are filled in the thread that called, because their expressions are the user's own code, and so that an
+interrupt arrives there. A :class:`~nbchat.rows.sender.Sender` asks in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from typing import Any
+
+from nbchat import telemetry
+from nbchat.content.blocks import Carried
+from nbchat.core.errors import BudgetError, InputError, NbchatError
+from nbchat.core.money import dollars
+from nbchat.core.usage import Usage
+from nbchat.engine.accounting import warn
+from nbchat.engine.recording import Recording
+from nbchat.engine.session import Session
+from nbchat.options import Options
+from nbchat.rows.budget import Budget
+from nbchat.rows.counts import Counts
+from nbchat.rows.estimate import Estimate, answer_tokens, estimate
+from nbchat.rows.frames import read_frame
+from nbchat.rows.job import Job, RowsView, Task
+from nbchat.rows.pace import Pace
+from nbchat.rows.plan import Plan, PlannedRow, row_options
+from nbchat.rows.result import Result
+from nbchat.rows.sender import Sender
+from nbchat.rows.store import Store
+
+__all__ = ["ask_each", "run"]
+
+#: How many rows are read, filled and looked up in one step.
+CHUNK_ROWS = 250
+#: How often the view is told about the progress, in seconds.
+TICK_S = 0.1
+#: How many rows an estimate reads.
+ESTIMATED_ROWS = 200
+#: How many rows wait to be sent, as a multiple of the requests in flight.
+_ROOM = 2
+
+
+def ask_each(
+    session: Session,
+    data: Any,
+    template: str,
+    options: Options,
+    *,
+    namespace: Mapping[str, Any] | None = None,
+    rows: int | None = None,
+    cassette: str | None = None,
+    fresh: bool = False,
+    carried: Sequence[Carried] = (),
+    cell: str | None = None,
+    view: RowsView | None = None,
+    store: Store | None = None,
+) -> Job | Estimate:
+    """Ask the template for each row, and return the job. A dry run returns its estimate.
+
+    Args:
+        session: the session.
+        data: the rows, of any kind that :func:`~nbchat.rows.frames.read_frame` takes.
+        template: the prompt, with ``{{ … }}`` over the columns.
+        options: the options of the run.
+        namespace: the notebook's names.
+        rows: how many of the first rows are asked; None for all.
+        cassette: a file that records the answers, and replays them.
+        fresh: whether answers of earlier runs are ignored.
+        carried: content before the prompt of each row.
+        cell: the key of the cell.
+        view: shows the progress.
+        store: keeps the results; None for the user's own file.
+
+    Raises:
+        InputError, BudgetError: nothing was sent.
+        NbchatError: something that every row would hit. ``error.job`` is the job.
+        KeyboardInterrupt: the user stopped the run. What is finished is kept.
+    """
+    owner = session
+    if cassette is not None:
+        session = copy.copy(session)
+        session.recording = Recording(session.config, notebook=session.accounting.notebook)
+        session.recording.use_cassette(cassette)
+    frame = read_frame(data)
+    total = frame.count
+    if rows is not None:
+        frame = frame.head(rows)
+    options_of_rows = row_options(options)
+    names = session.host.namespace if namespace is None else namespace
+    task = Task(frame, template, options, names, tuple(carried), cell, fresh, total if rows is not None else None)
+    task = replace(task, options=replace(options_of_rows, budget=options.budget, dry_run=options.dry_run))
+    job = Job(session, task, store or Store(warn=warn), view, run)
+    job.owner = owner
+    if options.dry_run:
+        return _dry_run(job)
+    return run(job)
+
+
+def _plan(job: Job, first: Sequence[Mapping[str, Any]]) -> Plan:
+    task = job.task
+    options = replace(task.options, budget=None)
+    plan = Plan(job.session, task.template, options, first, namespace=task.namespace, carried=task.carried)
+    job.answers = plan.answers
+    columns = task.frame.columns or (tuple(first[0]) if first else ())
+    plan.answers.refuse_columns(name for name in columns if name not in ("nbchat_error", "nbchat_cost"))
+    return plan
+
+
+class _Reader:
+    """Reads the rows of a job, and finds out which of them have to be sent."""
+
+    def __init__(self, job: Job, plan: Plan, rows: Iterator[tuple[int, Mapping[str, Any]]], counts: Counts) -> None:
+        self._job, self._plan, self._rows, self._counts = job, plan, rows, counts
+        self._seen: set[int] = set()
+        # With a cassette, every row is replayed from there, or recorded there.
+        self._looks_up = not job.task.fresh and job.session.recording.cassette is None
+        #: The prompt tokens of the rows that have to be sent.
+        self.tokens = 0
+        self.finished = 0
+
+    def chunks(self) -> Iterator[list[PlannedRow]]:
+        """Yield the rows that have to be sent, in chunks."""
+        job, counts = self._job, self._counts
+        while chunk := list(islice(self._rows, CHUNK_ROWS)):
+            read: list[tuple[int, Mapping[str, Any], str, Result | None]] = []
+            planned: list[PlannedRow] = []
+            for place, fields in chunk:
+                try:
+                    row = self._plan.row(fields)
+                except InputError as failure:
+                    read.append((place, fields, "", Result.failed("", failure)))
+                    counts.failed += 1
+                    counts.distinct += 1
+                    continue
+                read.append((place, fields, row.digest, None))
+                key = int(row.digest[:16], 16)
+                if key not in self._seen:
+                    self._seen.add(key)
+                    planned.append(row)
+            job.note_rows(read)
+            counts.read += len(chunk)
+            counts.distinct += len(planned)
+            if self._looks_up and planned:
+                done = job.store.finished(row.digest for row in planned)
+                planned = [row for row in planned if row.digest not in done]
+                self.finished += len(done)
+                counts.done += len(done)
+                counts.replayed += len(done)
+            self.tokens += sum(row.tokens for row in planned)
+            yield planned
+
+
+def _dry_run(job: Job) -> Estimate:
+    """Return the estimate of a run. Every row is read, and nothing is sent."""
+    rows = job.rows()
+    first = list(islice(rows, CHUNK_ROWS))
+    plan = _plan(job, [fields for _, fields in first])
+    counts = Counts()
+    reader = _Reader(job, plan, chain(first, rows), counts)
+    for _ in reader.chunks():
+        pass
+    return _estimate(job, plan, counts, reader)
+
+
+def _estimate(job: Job, plan: Plan, counts: Counts, reader: _Reader) -> Estimate:
+    tokens = _counted(job.session, plan, reader.tokens)
+    distinct = counts.distinct - counts.failed
+    return estimate(
+        job.session,
+        plan,
+        rows=counts.read,
+        distinct=distinct,
+        finished=reader.finished,
+        tokens=tokens,
+        usage=Usage(),
+        sent=0,
+    )
+
+
+def _counted(session: Session, plan: Plan, tokens: int) -> int:
+    """Return estimated tokens, corrected by what the endpoint counts for the first row."""
+    count = session.count(plan.prepared.request, plan.prepared.endpoint)
+    return round(tokens * count.tokens / plan.first_tokens) if count.exact and plan.first_tokens else tokens
+
+
+def run(job: Job) -> Job:
+    """Run a job, or go on with it. Raises as :func:`ask_each` does."""
+    job.begin()
+    task, session = job.task, job.session
+    rows = job.rows()
+    first = list(islice(rows, CHUNK_ROWS))
+    plan = _plan(job, [fields for _, fields in first])
+    budget = _budget(job, plan)
+    counts = job.counts = Counts(rows=task.frame.count, began_s=time.monotonic())
+    pace = Pace(
+        task.options.concurrency,
+        rpm=task.options.rpm,
+        tpm=task.options.tpm,
+        answer_tokens=answer_tokens(plan),
+        clock=time.monotonic,
+    )
+    sender = Sender(session, plan, job.store, counts, pace, budget, task.cell, has_spans=session.config.row_spans)
+    reader = _Reader(job, plan, chain(first, rows), counts)
+    view = job.view
+    if view is not None:
+        view.begin(counts)
+    try:
+        with telemetry.turn(
+            plan.first,
+            endpoint=plan.prepared.endpoint.name,
+            cell=task.cell,
+            notebook=session.accounting.notebook,
+            user=session.config.user,
+        ) as span:
+            _send(job, reader, sender)
+            span.settle_rows(counts.read, counts.sent, counts.usage)
+            if sender.stopped_by is not None:
+                raise sender.stopped_by
+        job.status = "complete"
+    except KeyboardInterrupt:
+        job.status = "interrupted"
+        raise
+    except NbchatError as failure:
+        job.status, job.error = "stopped", failure
+        failure.job = job  # type: ignore[attr-defined]
+        raise
+    finally:
+        job.owner.last_job = job
+        if task.total is not None:
+            job.estimate = _whole(job, plan, counts)
+        if view is not None:
+            view.settle(job)
+    return job
+
+
+def _send(job: Job, reader: _Reader, sender: Sender) -> None:
+    """Have the rows sent, until all have ended or the run stops."""
+
+    def tick() -> None:
+        if job.view is not None:
+            job.view.update(sender.counts)
+
+    room = max(CHUNK_ROWS, _ROOM * job.task.options.concurrency)
+    sender.start()
+    try:
+        for planned in reader.chunks():
+            if not sender.put(planned, room, tick, TICK_S):
+                break
+        sender.finish(tick, TICK_S)
+    except BaseException:  # an interrupt, or a fault in an iterator of the user
+        sender.interrupt()
+        raise
+
+
+def _budget(job: Job, plan: Plan) -> Budget | None:
+    """Return the budget of a run, or refuse a run that likely costs more.
+
+    Raises:
+        BudgetError: the likely cost is more than what is left.
+    """
+    limit = job.task.options.budget
+    if limit is None or job.session.recording.replays_only:
+        return None
+    budget = Budget(limit, job.session.accounting, plan.prepared.endpoint, plan.prepared.request)
+    likely = _likely(job, plan)
+    if likely is not None and likely > budget.left:
+        raise BudgetError(
+            f"the rows likely cost {dollars(likely)}, more than the budget of {dollars(limit)} for "
+            f"{job.session.accounting.scope} leaves: {dollars(budget.spent)} is spent",
+            "Nothing was sent. Raise the budget, ask for fewer rows with rows=, or choose a cheaper model.",
+            spent=budget.spent,
+            limit=limit,
+            estimate=likely,
+        )
+    return budget
+
+
+def _likely(job: Job, plan: Plan) -> float | None:
+    """Return the likely cost of the rows that are not finished, from the first ones; None for an iterator."""
+    count = job.task.frame.count
+    if count is None:
+        return None
+    probe = copy.copy(job)
+    probe.note_rows = lambda rows: None  # type: ignore[method-assign]
+    counts = Counts()
+    reader = _Reader(probe, plan, enumerate(islice(job.task.frame.rows(), ESTIMATED_ROWS)), counts)
+    for _ in reader.chunks():
+        pass
+    likely = _estimate(job, plan, counts, reader).likely
+    return None if likely is None or not counts.read else likely * count / counts.read
+
+
+def _whole(job: Job, plan: Plan, counts: Counts) -> Estimate:
+    """Return the estimate of the whole frame from a sample of it."""
+    total = job.task.total or counts.read
+    scale = total / counts.read if counts.read else 0.0
+    sent = counts.sent
+    tokens = counts.usage.prompt_tokens / sent if sent else 0.0
+    return estimate(
+        job.session,
+        plan,
+        rows=total,
+        distinct=round(counts.distinct * scale),
+        finished=counts.done,
+        tokens=round(tokens * (counts.distinct * scale - counts.done)),
+        usage=counts.usage,
+        sent=sent,
+    )

@@ -1,0 +1,398 @@
+"""The sender: one thread with one event loop, one client and thousands of requests in flight.
+
+The thread that called ``ask_each`` fills templates and puts rows in. The sender asks, and writes results and the
+rows of the ledger to disk in transactions; only then does it count a row as ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from nbchat.core.entries import Entry
+from nbchat.core.errors import (
+    AnswerError,
+    NbchatError,
+    OverloadedError,
+    RateLimitError,
+    TransportError,
+)
+from nbchat.core.parser import events_of
+from nbchat.core.request import Request
+from nbchat.engine.async_doors import AsyncDoor
+from nbchat.engine.drive_async import AsyncDriver
+from nbchat.engine.session import Session
+from nbchat.engine.turn import refused
+from nbchat.rows.budget import Budget
+from nbchat.rows.counts import Counts
+from nbchat.rows.failures import Failures
+from nbchat.rows.lazy_door import LazyDoor
+from nbchat.rows.pace import PATIENCE_S, Pace
+from nbchat.rows.plan import Plan, PlannedRow
+from nbchat.rows.result import Result
+from nbchat.rows.store import Store
+
+__all__ = ["Sender"]
+
+#: How long results wait to be written together, in seconds.
+FLUSH_S = 0.05
+#: How long what is in flight may still take after an interrupt, in seconds.
+GRACE_S = 2.0
+
+
+@dataclass(slots=True)
+class _Pacing:
+    """The pacer of one request (:class:`nbchat.core.pacing.Pacer`), which speaks for the whole run."""
+
+    sender: Sender
+    started_s: float
+    retries: int = 0
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        self.sender.pace.note(headers)
+
+    async def wait(self, failure: NbchatError, attempt: int, wait_s: float | None) -> bool:
+        asked_s = getattr(failure, "retry_after", None)
+        busy = isinstance(failure, RateLimitError) or (
+            isinstance(failure, OverloadedError) and getattr(failure, "status", None) in (429, 503, 529, 200, None)
+        )
+        if busy and (wait_s is not None or (asked_s or 0) > 0):
+            return await self.sender.pause(self, failure, asked_s)
+        if wait_s is None or self.retries >= self.sender.max_retries or self.sender.is_stopping:
+            return False
+        self.retries += 1
+        await asyncio.sleep(wait_s)
+        return True
+
+
+@dataclass(slots=True)
+class Sender:
+    """Asks for rows.
+
+    Args:
+        session: has the recording and the accounting.
+        plan: makes the requests.
+        store: takes the results.
+        counts: is updated after results are on disk.
+        pace: the limits.
+        budget: what the run may cost, or None.
+        cell: the key of the cell, for the ledger.
+        has_spans: whether each request has a span of its own.
+    """
+
+    session: Session
+    plan: Plan
+    store: Store
+    counts: Counts
+    pace: Pace
+    budget: Budget | None = None
+    cell: str | None = None
+    has_spans: bool = False
+    #: The error that every row would hit, if there was one.
+    stopped_by: NbchatError | None = None
+    is_stopping: bool = False
+    _waiting: deque[PlannedRow] = field(default_factory=deque)
+    _results: list[Result] = field(default_factory=list)
+    _entries: list[Entry] = field(default_factory=list)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _failures: Failures = field(default_factory=Failures)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _wake: asyncio.Event | None = None
+    _thread: threading.Thread | None = None
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _no_more: bool = False
+    _cancelled: bool = False
+    _over: bool = False
+    _crash: BaseException | None = None
+    _answered_s: float = 0.0
+    _first_alone: bool = False
+
+    @property
+    def max_retries(self) -> int:
+        """Return how often a request is repeated that failed for another reason than a limit."""
+        return int(self.session.config.max_retries)
+
+    # From the thread of the caller
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name="nbchat-rows", daemon=True)
+        self._thread.start()
+
+    def put(self, rows: list[PlannedRow], room: int, tick: Callable[[], None], tick_s: float) -> bool:
+        """Put rows in, and wait until fewer than ``room`` of them wait. Return False if the sender has stopped.
+
+        Args:
+            rows: the rows.
+            room: how many rows may wait.
+            tick: is called while this method waits.
+            tick_s: the time between two calls, in seconds.
+        """
+        with self._changed:
+            self._waiting.extend(rows)
+        self._signal()
+        while True:
+            with self._changed:
+                if self._over or self.stopped_by is not None:
+                    return False
+                if len(self._waiting) < room:
+                    return True
+                self._changed.wait(tick_s)
+            tick()
+
+    def finish(self, tick: Callable[[], None], tick_s: float) -> None:
+        """Wait until every row that was put in has ended, or the sender has stopped."""
+        self._no_more = True
+        self._signal()
+        while not self._over:
+            with self._changed:
+                if not self._over:
+                    self._changed.wait(tick_s)
+            tick()
+        self._join()
+
+    def interrupt(self) -> None:
+        """Send no more, wait at most GRACE_S for what is in flight, and end the thread.
+
+        Another interrupt during the wait ends the wait.
+        """
+        self.is_stopping = True
+        self._signal()
+        deadline = time.monotonic() + GRACE_S
+        try:
+            with self._changed:
+                while not self._over and (left_s := deadline - time.monotonic()) > 0:
+                    self._changed.wait(min(left_s, 0.1))
+        except KeyboardInterrupt:
+            pass
+        self._cancelled = True
+        self._signal()
+        self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        if self._crash is not None:
+            raise self._crash
+
+    def _signal(self) -> None:
+        loop, wake = self._loop, self._wake
+        if loop is not None and wake is not None:
+            try:
+                loop.call_soon_threadsafe(wake.set)
+            except RuntimeError:  # the loop has ended
+                return
+
+    # In the thread of the sender
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:
+            self._crash = error
+        finally:
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
+
+    async def _main(self) -> None:
+        self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
+        self._answered_s = time.monotonic()
+        self._first_alone = self.plan.is_cached
+        door = LazyDoor(self.plan.prepared.endpoint, self.has_spans)
+        flusher = asyncio.ensure_future(self._flush_again_and_again())
+        try:
+            while await self._next_is_due():
+                if not self._waiting:
+                    continue
+                row = self._waiting.popleft()
+                with self._changed:
+                    self._changed.notify_all()
+                try:
+                    request = self.plan.request(row)
+                    free = self.budget is None or self.session.recording.replays(request)
+                    reserved_cost = 0.0 if free or self.budget is None else self.budget.reserve(row.tokens)
+                except NbchatError as failure:
+                    self._end(Result.failed(row.digest, failure), failure)
+                    continue
+                reserved = self.pace.start(row.tokens)
+                asked = self._ask(row, request, door, reserved, reserved_cost)
+                task = asyncio.ensure_future(asked)
+                self._tasks.add(task)
+                task.add_done_callback(self._done)
+            await self._end_tasks()
+        finally:
+            flusher.cancel()
+            self._flush()
+            await door.close()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash, self.is_stopping = error, True
+        assert self._wake is not None
+        self._wake.set()
+
+    async def _next_is_due(self) -> bool:
+        """Wait until a row may be sent, and return True; return False at the end of the run."""
+        assert self._wake is not None
+        while not (self.is_stopping or self.stopped_by is not None):
+            self._wake.clear()
+            if not self._waiting:
+                if self._no_more:
+                    return False
+                wait_s = math.inf
+            elif self._first_alone and self._tasks:
+                wait_s = math.inf
+            else:
+                row = self._waiting[0]
+                wait_s = self.pace.wait_s(row.tokens)
+                if self.budget is not None and self._tasks and not self.budget.allows(row.tokens):
+                    wait_s = math.inf  # what is in flight may cost less than it could
+                if wait_s <= 0:
+                    return True
+            await self._woken(wait_s)
+        return False
+
+    async def _woken(self, wait_s: float) -> None:
+        assert self._wake is not None
+        if wait_s == math.inf:
+            await self._wake.wait()
+            return
+        # Not asyncio.wait_for, which makes a task for each call.
+        assert self._loop is not None
+        timer = self._loop.call_later(wait_s, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    async def _end_tasks(self) -> None:
+        """Wait for what is in flight. After an interrupt, cancel it."""
+        assert self._wake is not None
+        while self._tasks:
+            if self._cancelled:
+                for task in tuple(self._tasks):
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                return
+            self._wake.clear()
+            if not self._cancelled and self._tasks:
+                await self._woken(0.1)
+
+    async def pause(self, pacing: _Pacing, failure: NbchatError, asked_s: float | None) -> bool:
+        """Pause the run because the service refused a request, and return True if the request may be sent again."""
+        pause_s = self.pace.refuse(pacing.started_s, asked_s)
+        self.counts.paused_s = self.pace.paused_s
+        if pause_s > PATIENCE_S or time.monotonic() - self._answered_s > PATIENCE_S:
+            return False
+        # The request gives its place back, and waits in line with the rows that were not sent yet.
+        self.pace.in_flight -= 1
+        try:
+            while (wait_s := self.pace.wait_s(0)) > 0:
+                if self.is_stopping or self.stopped_by is not None:
+                    return False
+                await asyncio.sleep(min(wait_s, 0.05))
+        finally:
+            self.pace.in_flight += 1
+        pacing.started_s = time.monotonic()
+        return True
+
+    async def _ask(
+        self, row: PlannedRow, request: Request, door: AsyncDoor, reserved: float, reserved_cost: float
+    ) -> None:
+        """Ask for one row."""
+        used: tuple[int, int] | None = None
+        result: Result | None = None
+        failure: NbchatError | None = None
+        try:
+            result, failure = await self._answer(row, request, door)
+            if result.ok or result.usage.total_tokens:
+                used = (result.usage.prompt_tokens, result.usage.output_tokens)
+        finally:
+            self.pace.end(reserved, used)
+            if self.budget is not None:
+                self.budget.release(reserved_cost, result.cost if result is not None else None)
+            self._first_alone = False
+        if result is not None:
+            self._end(result, failure)
+
+    async def _answer(self, row: PlannedRow, request: Request, door: AsyncDoor) -> tuple[Result, NbchatError | None]:
+        if (kept := self._from_store(row, request)) is not None:
+            return kept, None
+        endpoint, accounting = self.plan.prepared.endpoint, self.session.accounting
+        turn = self.plan.turn(request, time.monotonic)
+        account = accounting.account(endpoint, "", self.cell, write=self._entries.append)
+        pacing = _Pacing(self, time.monotonic())
+        driver = AsyncDriver(door, endpoint.name, self.session.recording, account, pacer=pacing)
+        failure: BaseException | None = None
+        try:
+            await driver.run(turn)
+        except NbchatError as error:
+            failure = error
+        except Exception as error:  # a fault in a transport of the user
+            failure = TransportError(f"the transport failed: {type(error).__name__}: {error}", "Fix the transport.")
+        except asyncio.CancelledError as error:
+            # The part that arrived is in the ledger. The row has no answer, and is asked again.
+            turn.settle(error)
+            raise
+        response = turn.settle(
+            failure,
+            endpoint=endpoint.name,
+            digest=request.digest,
+            cost=account.cost,
+            replayed=account.all_replayed,
+        )
+        if failure is None and response.status == "refused":
+            failure = refused(response)
+        result = Result.of(row.digest, response, failure if isinstance(failure, NbchatError) else None)
+        if response.replayed:
+            # What the answer cost when it was recorded, so that a replay makes the same frame.
+            result = replace(result, cost=accounting.cost(response.usage, endpoint, response.model))
+        return result, failure if isinstance(failure, NbchatError) else None
+
+    def _from_store(self, row: PlannedRow, request: Request) -> Result | None:
+        """Return a result that another run left, after writing it into the cassette; None if it has to be sent."""
+        recording = self.session.recording
+        if recording.cassette is None or recording.cassette.mode != "auto" or recording.replays(request):
+            return None
+        kept = self.store.find([row.digest]).get(row.digest)
+        if kept is None or not kept.ok or kept.message is None:
+            return None
+        keep = recording.recorder(request, self.plan.prepared.endpoint.name)
+        for event in events_of(kept.message):
+            keep(event)
+        return kept
+
+    def _end(self, result: Result, failure: NbchatError | None) -> None:
+        """Take the end of one row. It is counted when it is on disk."""
+        self._results.append(result)
+        if failure is None:
+            self._failures.count = 0
+        elif self._failures.take(failure) and self.stopped_by is None:
+            self.stopped_by = failure
+        if failure is None or isinstance(failure, AnswerError):
+            self._answered_s = time.monotonic()
+
+    async def _flush_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what has ended to disk, then count it."""
+        results, self._results = self._results, []
+        entries, written = self._entries[:], len(self._entries)
+        if not results and not entries:
+            return
+        # The list stays the same one: each account holds its method `append`.
+        del self._entries[:written]
+        self.store.add(results)
+        self.session.accounting.write_all(entries)
+        for result in results:
+            self.counts.take(result)

@@ -1,0 +1,58 @@
+"""The view of a run in plain Python: a bar on a terminal, one line elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from typing import Any
+
+from nbchat.core.visible import visible_line
+from nbchat.rows.counts import Counts
+from nbchat.rows.job import Job
+
+__all__ = ["TextView", "advance", "bar_arguments", "has_tqdm"]
+
+
+def has_tqdm() -> bool:
+    """Return True if tqdm can draw a progress bar (the extra ``rows``)."""
+    return importlib.util.find_spec("tqdm") is not None
+
+
+def bar_arguments(counts: Counts) -> dict[str, Any]:
+    """Return the arguments of a tqdm bar."""
+    return {"total": counts.rows, "unit": "row", "dynamic_ncols": True, "leave": False, "mininterval": 0.2}
+
+
+def advance(bar: Any, counts: Counts) -> None:
+    """Move a tqdm bar to where the run is. Equal rows move it together."""
+    share = counts.ended / counts.distinct if counts.distinct else 0.0
+    bar.set_postfix_str(" · ".join(counts.parts(time.monotonic())), refresh=False)
+    bar.update(round(share * counts.read) - bar.n)
+
+
+class TextView:
+    """Shows a run on standard error: a bar on a terminal with tqdm, else one line at the end."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def begin(self, counts: Counts) -> None:
+        """Begin to show a run."""
+        if sys.stderr.isatty() and has_tqdm():
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(**bar_arguments(counts))
+
+    def update(self, counts: Counts) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            advance(self._bar, counts)
+
+    def settle(self, job: Job) -> None:
+        """Remove the bar, and write the line that stays."""
+        if self._bar is not None:
+            self._bar.close()
+        seconds = time.monotonic() - job.counts.began_s
+        parts = [job.counts.summary(job.status), *job.counts.parts(time.monotonic()), f"{seconds:.0f} s"]
+        print(visible_line(f"nbchat: {' · '.join(parts)}", 1_000), file=sys.stderr)

@@ -1,0 +1,267 @@
+"""Runs over rows against a local server: limits, faults, interrupts, and what reaches the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from nbchat import Session
+from nbchat.core.errors import AuthError, ConnectionFailed
+from nbchat.core.messages import Message
+from nbchat.core.request import Request
+from nbchat.rows.run import ask_each
+from nbchat.rows.store import Store
+from nbchat.transports.claude import ClaudeTransport
+from tests.support.server import Received, Wire, message, serving, streaming, text_events
+
+KEY = "sk-ant-api03-" + "k" * 40
+
+
+def prompt_of(request: Received) -> str:
+    return str(request.body["messages"][-1]["content"])
+
+
+def answered(wire: Wire, request: Received) -> None:
+    wire.json("200 OK", message([{"type": "text", "text": prompt_of(request).upper()}]))
+
+
+def error(wire: Wire, status: str, kind: str, **headers: str) -> None:
+    wire.json(status, {"type": "error", "error": {"type": kind, "message": f"key {KEY} was used"}}, **headers)
+
+
+def session_of(url: str, **settings) -> Session:
+    return Session(ClaudeTransport("mine", base_url=url, api_key=KEY, idle_timeout=5.0), model="m", **settings)
+
+
+def run(url: str, data, template="{{ row }}", *, store=None, session=None, **options):
+    session = session or session_of(url)
+    return ask_each(session, data, template, session.options(options), store=store or Store(":memory:"))
+
+
+NUMBERS = [f"row {number}" for number in range(60)]
+
+
+def test_every_row_is_answered_and_the_concurrency_is_never_exceeded():
+    lock, now, most = threading.Lock(), 0, 0
+
+    def slow(wire: Wire, request: Received) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+        answered(wire, request)
+
+    with serving(slow) as server:
+        job = run(server.url, NUMBERS, concurrency=7)
+    assert [row["answer"] for row in job.frame] == [text.upper() for text in NUMBERS]
+    assert most == 7
+    assert len(server.requests) == 60
+    assert all("stream" not in request.body or not request.body["stream"] for request in server.requests)
+    assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {KEY}"}
+
+
+def test_a_long_answer_is_streamed():
+    with serving(streaming(text_events(["Hel", "lo"]))) as server:
+        job = run(server.url, ["a", "b"], max_tokens=20_000)
+    assert [row["answer"] for row in job.frame] == ["Hello", "Hello"]
+    sent = [request.body for request in server.requests if request.method == "POST"]
+    assert [body["stream"] for body in sent] == [True, True]
+
+
+def test_one_pause_for_all_when_the_service_asks():
+    paused_at: list[float] = []
+
+    def limited(wire: Wire, request: Received) -> None:
+        if len(paused_at) < 2 and prompt_of(request) in ("row 20", "row 40"):
+            paused_at.append(time.monotonic())
+            error(wire, "429 Too Many Requests", "rate_limit_error", retry_after="0.6")
+        else:
+            answered(wire, request)
+
+    with serving(limited) as server:
+        job = run(server.url, NUMBERS, concurrency=4)
+    assert job.counts.done == 60
+    for began in paused_at:
+        sent = [request.at for request in server.requests if began + 0.15 < request.at < began + 0.55]
+        assert not sent, "nothing is sent while the run pauses"
+    kinds = Counter(entry.kind for entry in job.session.accounting.run)
+    assert kinds == {"answer": 60, "retry": 2}
+
+
+def test_a_storm_of_529_loses_nothing_and_wastes_little():
+    began = time.monotonic()
+
+    def stormy(wire: Wire, request: Received) -> None:
+        if 0.05 < time.monotonic() - began < 2.0:
+            error(wire, "529 Overloaded", "overloaded_error")
+        else:
+            time.sleep(0.01)
+            answered(wire, request)
+
+    with serving(stormy) as server:
+        job = run(server.url, [str(number) for number in range(300)], concurrency=8)
+    assert job.counts.done == 300
+    assert len(server.requests) - 300 <= 8 + 8, "those in flight, and one at a time"
+
+
+@pytest.mark.parametrize("fault", ["500", "reset"])
+def test_a_passing_fault_is_repeated(fault):
+    seen: Counter[str] = Counter()
+
+    def faulty(wire: Wire, request: Received) -> None:
+        seen[prompt_of(request)] += 1
+        if seen[prompt_of(request)] > 1 or prompt_of(request) not in ("row 3", "row 5"):
+            answered(wire, request)
+        elif fault == "500":
+            error(wire, "500 Oops", "api_error")
+        else:
+            wire.reset()
+
+    with serving(faulty) as server:
+        job = run(server.url, NUMBERS[:10])
+    assert job.counts.done == 10
+    assert seen["row 3"] == seen["row 5"] == 2
+
+
+def test_an_answer_that_began_is_not_paid_for_twice():
+    def cut(wire: Wire, request: Received) -> None:
+        if prompt_of(request) != "row 3":
+            answered(wire, request)
+            return
+        wire.head(content_type="application/json", chunked=True)
+        wire.send(b'{"id": "msg_1", "type": "mess')
+        wire.reset()
+
+    with serving(cut) as server:
+        job = run(server.url, NUMBERS[:6])
+    assert len(server.requests) == 6
+    assert [bool(row["nbchat_error"]) for row in job.frame] == [False, False, False, True, False, False]
+    assert job.cost is None, "what the broken answer cost is unknown"
+
+
+def test_a_key_is_in_no_row_and_in_no_error():
+    def refused(wire: Wire, request: Received) -> None:
+        if prompt_of(request) in ("row 1", "row 2"):
+            error(wire, "413 Too Large", "request_too_large")
+        else:
+            answered(wire, request)
+
+    with serving(refused) as server:
+        job = run(server.url, NUMBERS[:10])
+    errors = [row["nbchat_error"] for row in job.frame if row["nbchat_error"]]
+    assert len(errors) == 2
+    assert KEY not in str(list(job.frame))
+    with serving(lambda wire, request: error(wire, "401 Unauthorized", "authentication_error")) as server:
+        with pytest.raises(AuthError) as stopped:
+            run(server.url, NUMBERS)
+        assert KEY not in str(stopped.value)
+        assert len(server.requests) <= 32
+        assert stopped.value.__context__ is None or KEY not in str(stopped.value.__context__)
+
+
+def test_a_service_that_is_not_there_stops_the_run():
+    with serving(answered) as server:
+        url = server.url
+    session = session_of(url)
+    session.config.max_retries = 0
+    with pytest.raises(ConnectionFailed) as stopped:
+        run(url, [str(number) for number in range(500)], session=session)
+    assert stopped.value.job.status == "stopped"
+    assert stopped.value.job.counts.ended < 100
+
+
+def test_the_limit_of_a_minute_is_kept():
+    with serving(answered) as server:
+        began = time.monotonic()
+        run(server.url, NUMBERS[:30], rpm=600)
+    spent = time.monotonic() - began
+    assert spent >= (30 - 10) / 10 * 0.9, "ten at once, then ten a second"
+
+
+def test_an_interrupt_keeps_what_is_finished_and_the_same_call_goes_on():
+    release = threading.Event()
+
+    def held(wire: Wire, request: Received) -> None:
+        if int(prompt_of(request).split()[1]) >= 30 and not release.is_set():
+            release.wait(10)
+        answered(wire, request)
+
+    store = Store(":memory:")
+    with serving(held) as server:
+        session = session_of(server.url)
+        timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            run(server.url, NUMBERS, session=session, store=store, concurrency=8)
+        assert time.monotonic() - began < 1.0 + 2.0 + 1.5
+        job = session.last_job
+        assert job.status == "interrupted"
+        finished = [row["answer"] for row in job.frame if row["answer"]]
+        assert finished == [text.upper() for text in NUMBERS[:30]]
+        release.set()
+        before = len(server.requests)
+        again = run(server.url, NUMBERS, session=session, store=store)
+        assert [row["answer"] for row in again.frame] == [text.upper() for text in NUMBERS]
+        assert len(server.requests) - before == 30
+        assert again.counts.replayed == 30
+
+
+def test_the_first_row_goes_alone_where_the_beginning_is_cached():
+    def slow(wire: Wire, request: Received) -> None:
+        time.sleep(0.2)
+        answered_at.append(time.monotonic())
+        wire.json("200 OK", message([{"type": "text", "text": "x"}]))
+
+    answered_at: list[float] = []
+    with serving(slow) as server:
+        run(server.url, NUMBERS[:5], "Read this. " * 500 + "{{ row }}")
+    first, *rest = server.requests
+    assert all(request.at >= answered_at[0] for request in rest)
+    assert max(request.at for request in rest) - min(request.at for request in rest) < 0.15
+    assert first.body["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral"}
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, "invalid_request_error"), (403, "permission_error"), (529, "x")])
+def test_both_doors_map_an_error_in_the_same_way(status, kind):
+    with serving(lambda wire, request: error(wire, f"{status} No", kind)) as server:
+        transport = ClaudeTransport("mine", base_url=server.url, api_key=KEY, max_retries=0)
+        request = Request("m", (Message.of("user", "Hi"),), 10, stream=False)
+
+        def ask() -> None:
+            with transport.stream(request) as events:
+                list(events)
+
+        async def ask_async() -> None:
+            door = transport.open_async()
+            try:
+                async for _ in door.events(request):
+                    pass
+            finally:
+                await door.close()
+
+        failures = []
+        for call in (ask, lambda: asyncio.run(ask_async())):
+            with pytest.raises(Exception) as failure:  # noqa: PT011
+                call()
+            failures.append((type(failure.value), str(failure.value), failure.value.status))
+    assert failures[0] == failures[1]
+    assert KEY not in failures[0][1]
+
+
+def test_a_body_is_the_same_from_both_doors():
+    with serving(answered) as server:
+        session = session_of(server.url)
+        session.ask("Is a good?", once=True, stream=False, stop="END", param="temperature=0.5")
+        run(server.url, ["a"], "Is {{ row }} good?", session=session, stop="END", param="temperature=0.5")
+    first, second = (request.body for request in server.requests)
+    assert first == second
