@@ -41,6 +41,7 @@ MOST_GROWTH = 6  # the iopub bytes at 50,000 deltas, as a multiple of those at 1
 MESSAGES_A_SECOND, MESSAGES_MORE = 25, 60  # the rate, and an allowance for the whole cell
 MOST_STOP = 0.5  # seconds from an interrupt to an idle kernel
 MOST_DELAY = 0.060  # seconds from the SDK's first delta to the first visible character
+MOST_TAB = 0.3  # seconds from the first Tab inside {{ to its suggestions, right after %load_ext
 MOST_IMPORT = 0.150  # seconds for import nbchat and %load_ext nbchat, in a process that has IPython
 
 PAGE = """## Sorting, in short
@@ -290,6 +291,26 @@ def measure_stops(kernel: Bench, times: int) -> list[Bar]:
     return bars
 
 
+def measure_tab(times: int, home: str) -> Bar:
+    """Measure the first Tab inside ``{{`` in fresh kernels that have pandas, right after ``%load_ext nbchat``.
+
+    The preload thread still imports the SDK then.
+    """
+    cell = "%%claude\nSum up {{ table."
+    took = []
+    for run in range(times):
+        with kernel_of(Path(home) / f"tab-{run}") as kernel:
+            kernel.run("import pandas\ntable = pandas.DataFrame({'city': ['Oslo'], 'rain': [3]})")
+            kernel.run("%load_ext nbchat")
+            began = time.perf_counter()
+            kernel.client.complete(cell, len(cell))
+            matches = kernel.client.get_shell_msg(timeout=60)["content"]["matches"]
+            took.append(time.perf_counter() - began)
+            assert ".city" in matches, matches
+    print(f"first Tab inside {{{{: {min(took) * 1e3:.0f} to {max(took) * 1e3:.0f} ms in {times} fresh kernels")
+    return Bar(f"first Tab inside {{{{, the longest of {times}", max(took) * 1e3, MOST_TAB * 1e3, " ms")
+
+
 LOADING = """
 import time
 from IPython.core.interactiveshell import InteractiveShell
@@ -336,6 +357,7 @@ def main() -> int:
             bars = measure_sizes(kernel, arguments.repeat)
             bars.append(measure_delay(kernel, 20))
             bars += measure_stops(kernel, 5)
+        bars.append(measure_tab(3, home))
         bars.append(measure_loading(7, home))
     print()
     for bar in bars:

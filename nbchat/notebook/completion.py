@@ -6,6 +6,7 @@ completer. The suggestions come from the table of options and from the declarati
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ __all__ = ["complete", "install", "uninstall"]
 #: The beginning of a line that is ours, also after an assignment: `answer = %claude `.
 _MAGIC = re.compile(r"\s*(?:[^\W\d][\w.]*(?:\[[^\]]*\])*\s*=\s*)?(?P<magic>%{1,2}claude|%nbchat)(?=\s)")
 _WORDS = re.compile(r"""(?:"[^"]*"?|'[^']*'?|[^\s"'])+""")
+#: The keywords that can be a part of an expression.
+_IN_EXPRESSIONS = frozenset("and await else False for if in is lambda None not or True".split())
+_STATEMENTS = frozenset(keyword.kwlist) - _IN_EXPRESSIONS
 #: A longer word is not suggested.
 MAX_WORD_CHARACTERS = 1_000
 
@@ -237,7 +241,9 @@ def _complete_python(shell: Any, expression: str) -> Suggestions:
     completions = [
         completion
         for completion in completions
-        if completion.type not in ("path", "magic", "keyword") and not completion.text.startswith("%")
+        if completion.type not in ("path", "magic", "keyword")
+        and not completion.text.startswith("%")
+        and completion.text not in _STATEMENTS
     ]
     if not completions:
         return Suggestions("", [])

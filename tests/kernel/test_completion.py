@@ -72,6 +72,14 @@ def test_only_what_fits_is_proposed(kernel):
     }
 
 
+def test_an_expression_takes_no_statement(kernel):
+    """Tab inside ``{{`` suggests names and no keyword that begins a statement."""
+    found = completed(kernel, "%%claude\n{{ de|")
+    assert "%%claude\n{{ delattr" in found
+    assert not {"%%claude\n{{ def", "%%claude\n{{ del"} & found
+    assert "%%claude\n{{ lambda" in completed(kernel, "%%claude\n{{ lam|")
+
+
 def test_python_cells_complete_as_ever(kernel):
     """IPython completes names and magics in all other cells."""
     assert "sales" in completed(kernel, "sal|")
