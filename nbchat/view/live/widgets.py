@@ -33,7 +33,7 @@ MAX_WIDGETS_PER_BOX = 24
 CLOSED_AT_END = 40
 #: and the rest after that, at this rate: closing one takes a browser about a millisecond.
 CLOSED_PER_S = 20
-#: The style sheet of the box. It does four things:
+#: The style sheet of the box. It does five things:
 #:
 #: - The boxes of the widgets take no part in the layout. So blocks have the margins that they have in
 #:   one piece of HTML.
@@ -41,6 +41,7 @@ CLOSED_PER_S = 20
 #:   never sent again, and so stays as the reader left it.
 #: - The parts of a table in several widgets become one table, because row groups next to each other
 #:   do (https://www.w3.org/TR/CSS2/tables.html#anonymous-boxes).
+#: - A front end puts an icon before each widget whose kernel died. The text of the answer needs none.
 #: - The status line is in the margin below the last block, so nothing moves when the line disappears.
 STYLE = """<style>
 .nbchat-live.nbchat-live, .nbchat-live .nbchat-answer, .nbchat-live .nbchat-fold {
@@ -61,6 +62,8 @@ code.nbchat-letters.nbchat-letters.nbchat-letters {
 .nbchat-live .nbchat-went-on:is(ul, ol) { margin-top: 0; }
 .nbchat-live .nbchat-goes-on:is(table), .nbchat-live .nbchat-went-on:is(table) { display: contents; }
 .nbchat-live .nbchat-went-on:is(table):not(.nbchat-goes-on)::after { content: ""; display: block; margin-bottom: 1em; }
+.nbchat-live.nbchat-live.jupyter-widgets-disconnected::before,
+.nbchat-live.nbchat-live .jupyter-widgets-disconnected::before { display: none; }
 .nbchat-live > .nbchat-answer { margin-bottom: 1em; border-collapse: collapse; }
 .nbchat-live .nbchat-status {
   position: relative; top: -14px; height: 0; line-height: 14px; font-size: 11px; white-space: nowrap;

@@ -1,0 +1,114 @@
+"""Tests of an answer whose kernel is killed in the middle, in JupyterLab and Notebook 7."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+
+import nbformat
+import pytest
+from harness import LIKE_A_PERSON, ROOT, FrontEnd, JupyterServer, Page, open_page
+from playwright.sync_api import Browser
+
+TEXT = """# A heading first
+
+The cost is $5, and $E = mc^2$ is a formula.
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+```python
+def add(a, b):
+
+    return a + b
+```
+
+- one
+- two
+
+"""
+SETUP = f"""
+%load_ext nbchat
+import nbchat, os
+TEXT = {TEXT!r} + "More words follow. " * 2000
+settings = get_ipython().nbchat.settings
+settings.endpoints = {{"script": nbchat.ScriptedTransport([{{"thinking": "Let me *think*."}}, {{"text": TEXT}}], delay=0.02)}}
+settings.endpoint = "script"
+open("pid", "w").write(str(os.getpid()))
+"""
+ASK = "%%claude\nTell me more."
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    """Yield a server that has the extension as the wheel installs it, and whose kernels know of no test."""
+    root = tmp_path_factory.mktemp("killed")
+    home = root.parent / f"{root.name}-jupyter"
+    shutil.copytree(ROOT / "labextension", home / "data" / "labextensions" / "nbchat-prompts")
+    server = JupyterServer(root, {**LIKE_A_PERSON, "NBCHAT_JOURNAL": "0"})
+    yield server
+    server.stop()
+
+
+def kill_in_mid_answer(page: Page, name: str, front_end: FrontEnd) -> None:
+    """Kill the kernel when the list of the answer has arrived, and wait until the front end knows."""
+    page.server.write(name, SETUP, ASK)
+    page.open(name, front_end)
+    page.start_all()
+    page.raw.wait_for_function(
+        "() => document.querySelector('.nbchat-live')?.innerText.includes('More words follow')", timeout=60_000
+    )
+    os.kill(int((page.server.root / "pid").read_text()), signal.SIGKILL)
+    page.raw.wait_for_selector(".nbchat-live", state="detached", timeout=60_000)
+    page.settle(1)
+
+
+@pytest.mark.parametrize("front_end", ["lab", "notebook"])
+def test_what_had_arrived_stays(killed: JupyterServer, browser: Browser, front_end: FrontEnd) -> None:
+    """The text stands on the page, in the saved notebook and after a reload, without a widget and without an icon."""
+    name = f"killed-{front_end}.ipynb"
+    with open_page(killed, browser) as page:
+        kill_in_mid_answer(page, name, front_end)
+        page.screenshot(f"killed-{front_end}-1-page")
+        saved = page.save()
+        page.reload()
+        page.settle(3)
+        page.screenshot(f"killed-{front_end}-2-reloaded")
+        shown = page.raw.locator(".nbchat").inner_text()
+        for part in ("A heading first", "The cost is $5, and", "return a + b", "More words follow.", "broke off"):
+            assert part in shown, part
+        assert page.raw.locator(".nbchat details > summary").inner_text() == "Thinking"
+        assert page.raw.locator(".nbchat details em").text_content() == "think"
+        assert page.raw.locator(".nbchat table td").all_inner_texts() == ["1", "2"]
+        assert page.raw.locator(".nbchat li").count() == 2
+        assert page.raw.locator(".nbchat mjx-container").count() == 1
+        assert page.raw.locator(".jupyter-widgets, .jupyter-widgets-disconnected").count() == 0
+    (output,) = saved.cells[1].outputs
+    assert sorted(output.data) == ["text/html", "text/plain"]
+    assert output.metadata == {"nbchat": {"status": "incomplete"}}
+    assert "$E = mc^2$" in output.data["text/html"] and "def add(a, b):" in output.data["text/plain"]
+    assert output.data["text/plain"].endswith("[the answer broke off: the kernel ended]")
+    assert "widget" not in nbformat.writes(saved)
+
+
+def test_without_the_extension_no_icon_is_shown(persons_page: Page) -> None:
+    """Where the wheel is not beside JupyterLab, the page still shows the text without the icons of dead widgets."""
+    page = persons_page
+    page.server.write("plain.ipynb", SETUP, ASK)
+    page.open("plain.ipynb", "lab")
+    page.start_all()
+    page.raw.wait_for_function(
+        "() => document.querySelector('.nbchat-live')?.innerText.includes('More words follow')", timeout=60_000
+    )
+    os.kill(int((page.server.root / "pid").read_text()), signal.SIGKILL)
+    page.raw.wait_for_selector(".jupyter-widgets-disconnected", state="attached", timeout=60_000)
+    page.screenshot("killed-plain")
+    icons = page.raw.evaluate(
+        """() => [...document.querySelectorAll('.jupyter-widgets-disconnected')]
+            .map(element => getComputedStyle(element, '::before').display)"""
+    )
+    assert set(icons) == {"none"}
+    assert "More words follow" in page.raw.locator(".nbchat-live").inner_text()
