@@ -1,4 +1,4 @@
-"""The turns that a saved notebook holds: each ``%%claude`` cell with the answer that it keeps.
+"""The turns that a saved notebook holds: each cell with ``%%claude`` or one ``%claude`` line, with its kept answer.
 
 The notebook has the prompt as it was typed and the answer as text. It has neither the values of
 ``{{ … }}``, nor attachments, nor the results of tools. What is missing becomes a remark.
@@ -26,7 +26,7 @@ from nbchat.view.html.render import without_marker
 
 __all__ = ["SavedTurns", "turns_of"]
 
-_MAGIC = "%%claude"
+_MAGIC, _LINE_MAGIC = "%%claude", "%claude"
 #: How the HTML of every answer begins (:func:`nbchat.view.html.render.wrap_answer`).
 _ANSWER_HTML = '<div class="nbchat '
 #: A call of a tool in the plain text of an answer, and the blank line after the call.
@@ -57,10 +57,11 @@ def turns_of(cells: Iterable[Cell], session: Session) -> SavedTurns:
 
 
 def _line_and_body(source: str) -> tuple[str, str] | None:
-    """Return the line and the body of a ``%%claude`` cell, or None for any other cell."""
+    """Return the line and the body of a ``%%claude`` cell or of a cell with one ``%claude`` line, else None."""
     first, _, body = source.strip().partition("\n")
     word, _, line = first.partition(" ")
-    return (line, body.strip("\n") if body.strip() else "") if word == _MAGIC else None
+    is_asking = word == _MAGIC or (word == _LINE_MAGIC and not body)
+    return (line, body.strip("\n") if body.strip() else "") if is_asking else None
 
 
 def _add(saved: SavedTurns, cell: Cell, name: str, session: Session) -> None:

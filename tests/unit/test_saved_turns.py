@@ -76,7 +76,7 @@ def test_a_cell_without_an_answer_is_named(outputs: tuple[Output, ...]):
 
 @pytest.mark.parametrize(
     "source",
-    ["x = 1", "%%claudette\nHi", "# %%claude", "%claude Hi", "%%claude --once\nHi", "%%claude --dry-run\nHi", ""],
+    ["x = 1", "%%claudette\nHi", "# %%claude", "%claude Hi\nx = 1", "x = %claude Hi", "%claudette Hi", "%%claude --once\nHi", "%%claude --dry-run\nHi", ""],
 )
 def test_other_cells_are_no_turns(source: str):
     """They are not mentioned either: they never were a part of a conversation of cells."""
@@ -87,6 +87,7 @@ def test_other_cells_are_no_turns(source: str):
 @pytest.mark.parametrize(
     ("source", "prompt"),
     [
+        ("%claude -m model-b Hi", "Hi"),
         ("%%claude\nHi\n\nthere\n", "Hi\n\nthere"),
         ("\n%%claude -m x Hi", "Hi"),
         ("%%claude a << Note\nHi \\{{ x }}", "Note\n\nHi {{ x }}"),
