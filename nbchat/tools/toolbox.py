@@ -19,6 +19,7 @@ from nbchat.content.cutting import shorten
 from nbchat.core.errors import OptionError, nearest, redact
 from nbchat.core.messages import ToolUseBlock
 from nbchat.tools.approval import Approval, Decision, ShowCall
+from nbchat.tools.printing import noting_prints
 
 __all__ = [
     "INTERRUPTED",
@@ -220,12 +221,17 @@ class Toolbox:
         """
         if decided.refusal is not None or decided.tool is None or decided.decision is None:
             return decided.refusal or INTERRUPTED
-        outcome = decided.tool.call(decided.decision.arguments)
+        with noting_prints(RESULT_CHARACTERS) as printed:
+            outcome = decided.tool.call(decided.decision.arguments)
         shown_figures = _show_figures()
         content = _sendable(outcome.content)
         if decided.decision.reason:
             content = ({"type": "text", "text": decided.decision.reason}, *content)
-        is_shown = outcome.shown or any(outcome.value is figure for figure in shown_figures)
+        is_shown = (
+            outcome.shown
+            or any(outcome.value is figure for figure in shown_figures)
+            or (isinstance(outcome.value, str) and outcome.value.strip() == printed().strip() != "")
+        )
         return replace(outcome, content=content, shown=is_shown)
 
 

@@ -340,6 +340,23 @@ def test_figures_of_a_function_are_shown_under_its_call(kernel):
     assert ran.cell.kinds == ["stream", "display_data", "stream"]
 
 
+def test_a_figure_that_a_function_leaves_open_and_returns_is_shown_once(kernel):
+    """The model gets the picture, and the front end one display. A figure that was closed is not shown yet."""
+    code = (
+        "import matplotlib.pyplot as plt\nfrom nbchat.tools.functions import FunctionTool\n"
+        "def draw(closed: bool):\n    figure, axes = plt.subplots()\n    axes.plot([3, 1])\n"
+        "    if closed:\n        plt.close(figure)\n    return figure\n"
+        "box = Toolbox([FunctionTool(draw, 'draw', tool_content)])\ntold = None\n"
+        "done = box.run(ToolUseBlock('t', 'draw', {'closed': CLOSED}))\ntell(done)\nprint(done.shown)"
+    )
+    left_open = kernel.execute(code.replace("CLOSED", "False"))
+    assert (len(left_open.images), left_open.stdout) == (1, "True\n")
+    assert left_open.cell.kinds == ["display_data", "stream"]
+    closed = kernel.execute(code.replace("CLOSED", "True"))
+    assert (len(closed.images), closed.stdout) == (1, "False\n")
+    assert closed.cell.kinds == ["stream"]
+
+
 def test_the_traceback_of_a_function_begins_in_the_users_code(kernel):
     ran = kernel.execute(
         "from nbchat.tools.functions import FunctionTool\nfrom nbchat.notebook.tracebacks import show_traceback\n"

@@ -308,7 +308,28 @@ _ = script({"tool": "consult", "input": {"question": "why?"}}, "Because.", "He s
     kernel.run("%%claude --tools consult -c fresh\nask him", "consulting")
     assert kernel.value("_claude.text") == "He says: because."
     assert kernel.value("[one['content'] for one in sent(1)['messages']]")[-1] == "why?"
-    assert "1 " in kernel.run("%nbchat history fresh").stdout
+    assert [row[0] for row in table_of(kernel.run("%nbchat history fresh"))] == ["turn", "1"]
+
+
+@LIVE_AND_NOT
+def test_a_function_that_prints_what_it_returns_shows_it_once(kernel: Kernel, cell_id: str | None):
+    """The print is the result. Another text that the function returns is shown as its result."""
+    kernel.run(
+        """
+def report(city: str, more: str = "") -> str:
+    print(f"rain in {city}")
+    return f"rain in {city}{more}"
+calls = [{"tool": "report", "input": {"city": "Oslo"}}, {"tool": "report", "input": {"city": "Bonn", "more": ", 4 mm"}}]
+_ = script(calls, "It rains.")
+"""
+    )
+    cell = kernel.run("%%claude --tools report\nthe weather?", cell_id)
+    kinds, texts = zip(*shown(cell), strict=True)
+    assert (kinds, texts[1::2]) == (("answer", "stdout") * 2 + ("answer",), ("rain in Oslo\n", "rain in Bonn\n"))
+    html = "".join(output.data["text/html"] for output in cell.outputs if output.output_type == "display_data")
+    assert "rain in Oslo" not in html
+    assert html.count("rain in Bonn, 4 mm") == 1
+    assert kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']") == "rain in Oslo"
 
 
 # -- --code, --fix, --explain ---------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -672,3 +673,31 @@ def test_a_record_of_outputs_omits_widgets_without_text() -> None:
     record.write("plotting\n")
     record.show({"application/vnd.jupyter.widget-view+json": {"model_id": "n"}, "text/plain": "IntSlider(value=3)"})
     assert record.content() == ({"type": "text", "text": "plotting\nIntSlider(value=3)"},)
+
+
+@pytest.mark.parametrize(
+    ("printed", "returned", "shown"),
+    [
+        ("rain in Oslo", "rain in Oslo", True),
+        ("two\nlines\n", "two\nlines", True),
+        ("rain", "rain in Oslo", False),
+        ("", "", False),
+        ("3", 3, False),  # the model gets JSON, which the user has not read
+    ],
+)
+def test_a_text_that_a_tool_printed_is_not_shown_again(printed: str, returned: Any, shown: bool, capsys):
+    """The result says that it was shown, the print is as it was, and the model gets the result."""
+
+    def report() -> Any:
+        print(printed)
+        return returned
+
+    eyes = Eyes()
+    session = Session(ScriptedTransport(call("report"), "Done."))
+    write = vars(sys.stdout).get("write")
+    session.ask("go", sinks=[eyes], tools=[report], once=True)
+    assert vars(sys.stdout).get("write") is write
+    assert capsys.readouterr().out == f"{printed}\n"
+    (result,) = (chunk for chunk in eyes.chunks if isinstance(chunk, ToolResult))
+    assert result.shown is shown
+    assert result.content
