@@ -70,7 +70,7 @@ def run(host: ShellHost, session: Session, line: str, body: str | None, waiting:
             return None
         with host.ends_fresh(body is not None, (DRAWING_THREAD, WAITING_THREAD)) as fresh:
             response = session.send(
-                prepared, lambda cost: [binding, *_views(host, session, options, cost, waiting, fresh)]
+                prepared, lambda cost: [binding, *_views(host, session, prepared, cost, waiting, fresh)]
             )
     except KeyboardInterrupt as stop:
         shorten(stop, f"the answer up to here is in {binding.names[-1]}" if binding.bound else "nothing was sent")
@@ -140,9 +140,10 @@ def _attachments(host: ShellHost, options: Options) -> list[Carried]:
 
 
 def _views(
-    host: ShellHost, session: Session, options: Options, cost: Any, waiting: Waiting, fresh: Callable[[], bool]
+    host: ShellHost, session: Session, prepared: Prepared, cost: Any, waiting: Waiting, fresh: Callable[[], bool]
 ) -> list[Sink]:
     """Return the sinks that show the answer."""
+    options = prepared.options
     typed = options.schema is not None
 
     def chosen() -> tuple[Sink, ...]:
@@ -152,6 +153,8 @@ def _views(
             quiet=options.quiet,
             cost=cost,
             typed=typed,
+            notes=prepared.draft.notes,
+            shown_name=prepared.toolbox.shown_name,
             display_id=None if options.quiet else waiting.hand_over(),
             ends_fresh=fresh,
         )

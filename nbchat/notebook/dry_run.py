@@ -8,13 +8,15 @@ from typing import Any
 
 from nbchat.content.blocks import human_size
 from nbchat.content.sizes import estimate_tokens
+from nbchat.core.call_text import call_lines
 from nbchat.core.errors import BudgetError
-from nbchat.core.messages import Message
+from nbchat.core.messages import Message, ToolUseBlock
 from nbchat.core.money import dollars
 from nbchat.core.plural import counted
 from nbchat.engine.fitting import parts_of_text
 from nbchat.engine.prepared import Prepared
 from nbchat.engine.session import Session
+from nbchat.tools.toolbox import Toolbox
 
 __all__ = ["describe"]
 
@@ -42,8 +44,8 @@ def describe(prepared: Prepared, session: Session) -> str:
     for tool in request.tools:
         lines += _part(f"tool {tool.get('name', '')}", _json(dict(tool)))
     for number, message in _numbered(request.messages[:-1]):
-        lines += _message(message, f"turn {number}, ")
-    lines += _message(draft.prompt, "")
+        lines += _message(message, f"turn {number}, ", prepared.toolbox)
+    lines += _message(draft.prompt, "", prepared.toolbox)
     rest = {"max_tokens": request.max_tokens, **request.params, "stream": request.stream}
     lines += ["── parameters", _json(rest)]
     return "\n".join(lines)
@@ -79,9 +81,13 @@ def _numbered(history: tuple[Message, ...]) -> Iterator[tuple[int, Message]]:
         yield turn, message
 
 
-def _message(message: Message, where: str) -> Iterator[str]:
+def _message(message: Message, where: str, toolbox: Toolbox) -> Iterator[str]:
     for block in message.content:
         plain = block.to_dict()
+        if isinstance(block, ToolUseBlock):
+            text = call_lines(toolbox.shown_name(block.name), block.input if block.valid else block.partial_json)
+            yield from _part(f"{where}{message.role}, {block.type}", text, estimate_tokens(plain))
+            continue
         if block.type != "text":
             yield from _part(f"{where}{message.role}, {block.type}", _readable(plain), estimate_tokens(plain))
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nbchat.core.request import Sink
@@ -22,6 +22,8 @@ def views(
     quiet: bool = False,
     cost: Cost | None = None,
     typed: bool = False,
+    notes: Iterable[str] = (),
+    shown_name: Callable[[str], str] = str,
     display_id: str | None = None,
     ends_fresh: Callable[[], bool] = lambda: False,
     environ: Mapping[str, str] = os.environ,
@@ -36,6 +38,8 @@ def views(
         quiet: show nothing.
         cost: the prices for the status line.
         typed: the answer is the JSON of a typed answer, as in :class:`~nbchat.view.live.view.LiveView`.
+        notes: lines on what was cut of the prompt, for a terminal. The Response has them for a notebook.
+        shown_name: returns the name of a tool that people read, for its name in requests.
         display_id: the output that the live view replaces.
         ends_fresh: tells the live view to end in a new output, as :class:`~nbchat.view.live.view.LiveView` says.
         environ: the environment variables.
@@ -45,7 +49,9 @@ def views(
     if not in_kernel(shell):
         from nbchat.view.terminal import TerminalView
 
-        return (TerminalView(cost=cost),)
+        return (TerminalView(cost=cost, notes=notes, shown_name=shown_name),)
     if not is_live(shell, cell_id, environ):
         return (FinalView(),)
-    return (LiveView(cost=cost, typed=typed, display_id=display_id, ends_fresh=ends_fresh),)
+    return (
+        LiveView(cost=cost, typed=typed, shown_name=shown_name, display_id=display_id, ends_fresh=ends_fresh),
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from nbchat.core.chunks import (
     ToolResult,
     stands_apart,
 )
+from nbchat.core.fields import one_line
 from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock, line_ends_between
 from nbchat.core.request import Request
 from nbchat.core.response import Response
@@ -35,7 +36,7 @@ from nbchat.core.stopping import stoppable
 from nbchat.core.visible import visible
 from nbchat.threads import start_thread
 from nbchat.view.html.files import files_text
-from nbchat.view.html.render import block_note, marker, result_text
+from nbchat.view.html.render import block_note, footer_lines, marker, result_text
 from nbchat.view.html.safe import neutral
 from nbchat.view.rate import RateLimit
 from nbchat.view.status import Cost, Status
@@ -60,12 +61,20 @@ class TerminalView:
 
     Args:
         cost: the prices for the status line.
+        notes: lines on what was cut of the prompt. They are above the answer, which has to be read with them in mind.
+        shown_name: returns the name of a tool that people read, for its name in requests.
         console: the terminal, by default standard output.
         clock: returns the time in seconds, and never goes back.
     """
 
     def __init__(
-        self, *, cost: Cost | None = None, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        cost: Cost | None = None,
+        notes: Iterable[str] = (),
+        shown_name: Callable[[str], str] = str,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         from rich.console import Console
         from rich.theme import Theme
@@ -74,7 +83,8 @@ class TerminalView:
         theme = Theme({"markdown.code": "bold cyan"})
         self._console = console or Console(highlight=False, soft_wrap=False, theme=theme)
         self._is_terminal = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._clock = clock
+        self._clock, self._shown_name = clock, shown_name
+        self._notes = list(notes)  # the lines above the answer
         self._status = Status(clock(), cost)
         self._live: Live | None = None
         self._lock = threading.RLock()  # the status line is redrawn in a thread of its own
@@ -89,8 +99,9 @@ class TerminalView:
         self._declined: set[str] = set()  # the ids of the calls that do not run
 
     def begin(self, request: Request) -> None:
-        """Show that the request is on its way."""
+        """Show the notes, and that the request is on its way."""
         self._status.begin(request)
+        self._print_lines(self._notes)
         if self._is_terminal:
             with self._lock:
                 self._start_live()
@@ -111,7 +122,7 @@ class TerminalView:
             case BlockStart(block=ToolUseBlock(name=name)):
                 self._flush()
                 if self._is_terminal:
-                    self._open_kind, self._open = "call", f"{tool_name(name)} "
+                    self._open_kind, self._open = "call", f"{tool_name(self._shown_name(name))} "
             case BlockStart(block=block) if block.type != "text":
                 self._flush()
             case BlockStop(block=ToolUseBlock() as call):
@@ -166,6 +177,9 @@ class TerminalView:
             self._print(files, "dim")
         if ending := marker(response.status, response.stop_reason, response.stop_details):
             self._print(visible(ending), "yellow")
+        # A note can come with a later request of the turn.
+        self._print_lines(note for note in response.notes if note not in self._notes)
+        self._print_lines(footer_lines(response))
         if self._is_terminal:
             self._print(self._status.line(self._clock(), ended=True), "dim")
         elif self._last_text and not self._last_text.endswith("\n"):
@@ -258,9 +272,9 @@ class TerminalView:
     def _print_call(self, call: ToolUseBlock) -> None:
         self._calls[call.id] = call
         if not call.valid:
-            self._print(call_lines(call.name, call.partial_json), "cyan")
+            self._print(call_lines(self._shown_name(call.name), call.partial_json), "cyan")
             return
-        self._print(f"{CALL}{call_text(call.name, call.input)}", "cyan")
+        self._print(f"{CALL}{call_text(self._shown_name(call.name), call.input)}", "cyan")
         if (code := code_of(call.name, call.input)) is not None:
             self._print_code(code)
 
@@ -295,6 +309,11 @@ class TerminalView:
         if self._sources:
             lines = [f"[{number}] {title} {address}".rstrip() for (title, address), number in self._sources.items()]
             self._print("Sources\n" + visible("\n".join(lines)), "dim")
+
+    def _print_lines(self, lines: Iterable[str]) -> None:
+        """Print lines about the answer in square brackets, as the page shows them."""
+        if shown := "\n".join(f"[{one_line(line)}]" for line in lines):
+            self._print(visible(shown), "dim")
 
     def _print(self, text: str, style: str) -> None:
         """Print a text on lines of its own."""

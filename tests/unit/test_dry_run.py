@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import nbchat
 from nbchat import ScriptedTransport, Session
 from nbchat.core.errors import BudgetError
 from nbchat.notebook.dry_run import MAX_PART_CHARACTERS, describe
@@ -43,6 +44,21 @@ def test_every_part_is_shown_completely():
         assert said in shown, said
     assert all(re.search(rf"\b{number}\b", shown) for number in rows)
     assert re.match(r".*\nin all [\d,]+ tokens \(.*\ncosts .*; digest [0-9a-f]{12}\n── ", shown)
+
+
+def test_a_call_is_spelled_as_everywhere_else():
+    """The description of a turn with a call has the tool's own name, and no JSON."""
+
+    def today(city: str) -> str:
+        return "rain"
+
+    called = {"tool": "weather__today", "input": {"city": "Oslo"}}
+    session = Session(ScriptedTransport(called, "It rains."))
+    tool = nbchat.tool(today, name="weather.today")
+    session.ask("The weather?", tools=[tool])
+    prepared = session.prepare("And now?", session.options({"tools": [tool]}), namespace={})
+    assert "tool_use" in (shown := describe(prepared, session))
+    assert "→ weather.today(city='Oslo')\n── turn 1, user, tool_result" in shown
 
 
 def test_a_budget_does_not_refuse_a_dry_run():

@@ -231,6 +231,17 @@ def test_thinking_and_tools_are_in_folds(page):
     view.settle(answer())
 
 
+def test_the_head_of_a_call_has_the_name_that_people_read(page):
+    """While the arguments arrive and after that: ``files.read`` and not ``files__read``."""
+    view = begun(shown_name=lambda name: {"files__read": "files.read"}.get(name, name))
+    view.feed(BlockStart(0, ToolUseBlock("t1", "files__read", {})))
+    view.feed(ToolInput(0, '{"path": '))
+    assert "Tool call: files.read</summary>" in page.wait_for("&quot;path&quot;")
+    view.feed(BlockStop(0, ToolUseBlock("t1", "files__read", {"path": "a.txt"})))
+    assert "files__read" not in page.wait_for("files.read(path=")
+    view.settle(answer())
+
+
 def test_the_result_of_a_server_tool_joins_its_call(page):
     """A web search's results are in the fold of the search."""
     view = begun()

@@ -397,3 +397,37 @@ def test_files_are_listed_below_the_answer():
     view.settle(Response("Fine.", files=AnswerFiles([AnswerFile("file_1", name, "image/png", 12_300, data=b"x")])))
     assert "- a\\x1b]0;title\\x07.png, image/png, 12.3 kB" in screen.text()
     assert "[response.files.save(folder) writes them]" in screen.text()
+
+
+def test_notes_are_above_the_answer_and_the_footer_is_below():
+    """What was cut has to be known before reading. A note of a later request comes with the footer."""
+    for is_terminal in (True, False):
+        screen = Screen()
+        console = Console(file=screen, force_terminal=is_terminal, width=80, height=24)
+        view = TerminalView(notes=["df: 5 of 9 rows"], console=console)
+        view.begin(REQUEST)
+        view.feed(OutputText(0, "The answer.\n"))
+        notes = ("df: 5 of 9 rows", "a new container was used")
+        blocks = (TextBlock("The answer."),)
+        view.settle(Response("The answer.", blocks=blocks, notes=notes, footer="1 → 2 tokens · $0.10"))
+        lines = [line.strip() for line in screen.lines() if line.strip()]
+        wanted = ["[df: 5 of 9 rows]", "The answer.", "[a new container was used]", "[1 → 2 tokens · $0.10]"]
+        assert lines[:4] == wanted
+        assert "The answer." not in lines[4:]
+
+
+def test_a_call_has_the_name_that_people_read():
+    """``files.read`` and not ``files__read``, from the first piece of its arguments on."""
+    screen = Screen()
+    shown_name = {"files__read": "files.read"}.get
+    view = TerminalView(shown_name=shown_name, console=Console(file=screen, force_terminal=True, width=80, height=24))
+    view.begin(REQUEST)
+    call = ToolUseBlock("t1", "files__read", {"path": "a.txt"})
+    view.feed(BlockStart(0, call))
+    view.feed(ToolInput(0, '{"path": '))
+    view._draw()
+    assert "files.read" in screen.getvalue()
+    view.feed(BlockStop(0, call))
+    view.settle(Response("", blocks=(call,)))
+    assert "→ files.read(path='a.txt')" in screen.lines()
+    assert "files__read" not in screen.getvalue()

@@ -46,6 +46,7 @@ __all__ = [
     "block_note",
     "call_head",
     "details",
+    "footer_lines",
     "marker",
     "outcome_html",
     "render_blocks",
@@ -83,7 +84,7 @@ def render_response(response: Response, numbered_call: str = "") -> dict[str, st
     decisions = {decision.tool_use_id: decision for decision in response.decisions}
     # What was cut of the prompt is said first, because the answer has to be read with it in mind.
     inner = _notes(response) + render_blocks(blocks, results, decisions, numbered_call) + table
-    inner += files_html(response.files) + render_marker(response) + _footer(response)
+    inner += files_html(response.files) + render_marker(response) + _quiet_lines(footer_lines(response))
     # A terminal prints the plain text as it is, for example for `_claude` on a line of its own.
     return {"text/html": wrap_answer(inner), "text/plain": visible(_plain(response))}
 
@@ -296,17 +297,17 @@ def render_marker(response: Response) -> str:
     return f"<p><em>{escape(text)}</em></p>\n" if text else ""
 
 
-def _notes(response: Response) -> str:
-    """Return lines on what was cut of the prompt."""
-    return _quiet_lines(map(one_line, response.notes)) if response.blocks else ""
-
-
-def _footer(response: Response) -> str:
-    """Return quiet lines below the answer: tokens and cost, and that the embedded model answered."""
+def footer_lines(response: Response) -> list[str]:
+    """Return the lines below an answer: tokens and cost, and that the embedded model answered."""
     lines = [response.footer] if response.footer else []
     if response.endpoint == "local":
         lines.append(f"{response.model}, the embedded model: a toy that runs on this machine")
-    return _quiet_lines(lines) if response.blocks else ""
+    return lines if response.blocks else []
+
+
+def _notes(response: Response) -> str:
+    """Return lines on what was cut of the prompt."""
+    return _quiet_lines(map(one_line, response.notes)) if response.blocks else ""
 
 
 def _quiet_lines(lines: Iterable[str]) -> str:

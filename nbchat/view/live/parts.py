@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nbchat.core.call_text import CODE_TOOLS, tool_name
@@ -52,10 +53,13 @@ class Parts:
         widgets: the box that shows the parts.
         status: the counts for the status line.
         typed: the text is JSON, and is shown as a table.
+        shown_name: returns the name of a tool that people read, for its name in requests.
     """
 
-    def __init__(self, widgets: WidgetBox, status: Status, typed: bool = False) -> None:
-        self._widgets, self._status, self._typed = widgets, status, typed
+    def __init__(
+        self, widgets: WidgetBox, status: Status, typed: bool = False, shown_name: Callable[[str], str] = str
+    ) -> None:
+        self._widgets, self._status, self._typed, self._shown_name = widgets, status, typed, shown_name
         self._sources, self._budget = Sources(), Budget()
         self._open_part: Part | None = None  # the part that grows
         self._calls: dict[str, Part] = {}  # the parts of tool calls, by the id of the call
@@ -128,7 +132,7 @@ class Parts:
         match chunk:
             case BlockStart(block=ToolUseBlock() as call):
                 self._end(now)
-                head = f"Tool call: {tool_name(call.name)}"
+                head = f"Tool call: {tool_name(self._shown_name(call.name))}"
                 self._open_part = self._calls[call.id] = Part(self._widgets, "call", head, open=call.name in CODE_TOOLS)
             case BlockStart(block=OpaqueBlock(data=data)) if data.get("tool_use_id") in self._calls:
                 self._end(now)
@@ -141,7 +145,7 @@ class Parts:
             case BlockStop(block=ToolUseBlock() as call) if self._open_part is not None:
                 self._blocks[call.id] = call
                 self._open_part.segments.end(lambda: clean(call_html(call, None, self._budget)))
-                self._open_part.set_head(call_head(call))
+                self._open_part.set_head(call_head(replace(call, name=self._shown_name(call.name))))
             case ToolDecision():
                 self._decide(chunk)
             case BlockStop(block=TextBlock(citations=citations)) if citations:

@@ -76,6 +76,7 @@ class LiveView:
     Args:
         cost: the prices for the status line.
         typed: the text is the JSON of a typed answer, and is shown as a table.
+        shown_name: returns the name of a tool that people read, for its name in requests.
         display_id: an output that the box replaces; by default the box is a new output.
         ends_fresh: returns True if the final output has to be a new one after all others are cleared. A front
             end such as VS Code would lose the metadata of an update.
@@ -90,11 +91,12 @@ class LiveView:
         *,
         cost: Cost | None = None,
         typed: bool = False,
+        shown_name: Callable[[str], str] = str,
         display_id: str | None = None,
         ends_fresh: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock, self._typed, self._replaces = clock, typed, display_id
+        self._clock, self._typed, self._shown_name, self._replaces = clock, typed, shown_name, display_id
         self.display_id = display_id or uuid.uuid4().hex
         self._ends_fresh = ends_fresh
         self._status = Status(clock(), cost)
@@ -169,7 +171,7 @@ class LiveView:
 
     def _make_box(self) -> None:
         self._widgets = widgets = WidgetBox(self._replaces)
-        self._parts = Parts(widgets, self._status, self._typed)
+        self._parts = Parts(widgets, self._status, self._typed, self._shown_name)
         self._rate.spend(widgets.sent, 0.0, self._clock())
         # The first use of a parser builds its tables. Do that now, while nothing has arrived.
         render_markdown("`a`")
