@@ -8,11 +8,21 @@ from typing import Any
 from nbchat.core.chunks import ToolDecision
 from nbchat.core.messages import ToolUseBlock
 from nbchat.engine.host import Host
+from nbchat.engine.recording import Recording
 from nbchat.engine.sinks import Sinks
 from nbchat.engine.turn import Turn
 from nbchat.tools.toolbox import Decided, Toolbox
 
-__all__ = ["announce", "show_call"]
+__all__ = ["announce", "asks_again", "show_call"]
+
+
+def asks_again(host: Host, recording: Recording) -> bool:
+    """Return True if the user decides again about a call that ran when it was recorded.
+
+    A cassette can come from somebody else, and a call runs code. So it decides only where nobody can be asked and
+    the user said that everything comes from cassettes.
+    """
+    return host.can_ask or not recording.replays_only
 
 
 def show_call(

@@ -17,7 +17,7 @@ from nbchat.core.request import Request, Transport
 from nbchat.core.stopping import StoppedBeforeSending
 from nbchat.engine.accounting import Account
 from nbchat.engine.booking import Booking
-from nbchat.engine.deciding import announce, show_call
+from nbchat.engine.deciding import announce, asks_again, show_call
 from nbchat.engine.files import MadeFiles
 from nbchat.engine.host import Host
 from nbchat.engine.interrupts import Interrupts
@@ -120,8 +120,12 @@ class Driver:
             for call in calls:
                 self.interrupts.raise_noted()
                 with telemetry.tool(call.name, id=call.id, arguments=call.input) as span:
-                    show = partial(show_call, self.sinks, self.host, self.toolbox, call)
-                    decided = self.toolbox.decide(call, show)
+                    decided = self.toolbox.decide(
+                        call,
+                        partial(show_call, self.sinks, self.host, self.toolbox, call),
+                        partial(self.recording.result_of, call),
+                        can_ask=asks_again(self.host, self.recording),
+                    )
                     announce(self.sinks, self.host, self.toolbox, turn, call, decided)
                     outcome = self.toolbox.perform(decided)
                     span.end(outcome.text, is_error=outcome.is_error)

@@ -20,7 +20,7 @@ from nbchat.core.request import Request
 from nbchat.engine.accounting import Account
 from nbchat.engine.async_doors import AsyncDoor
 from nbchat.engine.booking import Booking
-from nbchat.engine.deciding import announce, show_call
+from nbchat.engine.deciding import announce, asks_again, show_call
 from nbchat.engine.files import MadeFiles
 from nbchat.engine.host import Host
 from nbchat.engine.recording import Recording
@@ -121,8 +121,13 @@ class AsyncDriver:
         try:
             for call in calls:
                 with telemetry.tool(call.name, id=call.id, arguments=call.input) as span:
-                    show = partial(show_call, sinks, self.host, self.toolbox, call)
-                    decided = await asyncio.to_thread(self.toolbox.decide, call, show)
+                    decided = await asyncio.to_thread(
+                        self.toolbox.decide,
+                        call,
+                        partial(show_call, sinks, self.host, self.toolbox, call),
+                        partial(self.recording.result_of, call),
+                        can_ask=asks_again(self.host, self.recording),
+                    )
                     announce(sinks, self.host, self.toolbox, turn, call, decided)
                     outcome = await asyncio.to_thread(self.toolbox.perform, decided)
                     span.end(outcome.text, is_error=outcome.is_error)

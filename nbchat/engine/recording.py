@@ -8,7 +8,7 @@ from typing import Any
 
 from nbchat.config import Nbchat
 from nbchat.core.fields import storable
-from nbchat.core.messages import Message
+from nbchat.core.messages import Message, ToolUseBlock
 from nbchat.core.request import Request, Sink, Transport
 from nbchat.engine.accounting import warn
 from nbchat.engine.draft import Draft
@@ -76,6 +76,10 @@ class Recording:
                 return endpoint, fitted, request
             first = first or (endpoint, fitted, request)
         return first if self.replays_only else None
+
+    def result_of(self, call: ToolUseBlock) -> str | None:
+        """Return the first text of the result of a call if the cassette has the result, else None."""
+        return None if self.cassette is None else self.cassette.result_of(call.to_dict())
 
     def replays(self, request: Request) -> bool:
         """Return True if the request cannot cost anything: the cassette answers it, or nobody does."""

@@ -52,6 +52,4 @@ def views(
         return (TerminalView(cost=cost, notes=notes, shown_name=shown_name),)
     if not is_live(shell, cell_id, environ):
         return (FinalView(),)
-    return (
-        LiveView(cost=cost, typed=typed, shown_name=shown_name, display_id=display_id, ends_fresh=ends_fresh),
-    )
+    return (LiveView(cost=cost, typed=typed, shown_name=shown_name, display_id=display_id, ends_fresh=ends_fresh),)

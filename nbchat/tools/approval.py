@@ -20,7 +20,18 @@ from nbchat.options import APPROVALS
 from nbchat.tools.line_editing import edited_arguments, edited_lines, read_arguments
 from nbchat.tools.permissions import Permissions, PermittedTool
 
-__all__ = ["Approval", "ApprovedTool", "Decision", "ShowCall", "describe_call"]
+__all__ = [
+    "CHANGED",
+    "MAX_REASON_CHARACTERS",
+    "NOBODY",
+    "NOT_ALLOWED",
+    "THEY_SAY",
+    "Approval",
+    "ApprovedTool",
+    "Decision",
+    "ShowCall",
+    "describe_call",
+]
 
 #: How many unclear answers count as "no".
 _MAX_UNCLEAR_ANSWERS = 3
@@ -31,6 +42,12 @@ _NOBODY_ANSWERS = (EOFError, NotImplementedError, OSError)
 MAX_REASON_CHARACTERS = 200
 #: A no, with or without a reason: "n", "no, use b.txt instead". Not "not now" or "node".
 _NO = re.compile(r"(?:no?)(?:[\s,.:;!-]+(?P<reason>.*))?", re.IGNORECASE | re.DOTALL)
+
+#: For the model, at the beginning of a result: the user declined the call, nobody could decide, the user changed
+#: the arguments. A replay reads them again (:mod:`nbchat.tools.replayed_decision`).
+NOT_ALLOWED, THEY_SAY = "The user did not allow this call of {}.", " They say: "
+NOBODY = " needs the user's permission, and there is nobody to ask here"
+CHANGED = "(The user changed the arguments before it ran: "
 
 ShowCall: TypeAlias = Callable[[Mapping[str, Any], bool], bool]
 """Shows a call as it would run, with numbered lines if the second argument is True. Returns False if it cannot."""
@@ -245,16 +262,16 @@ class _Question:
         return Decision(
             True,
             self._current,
-            f"(The user changed the arguments before it ran: {changed})",
+            f"{CHANGED}{changed})",
             text=text.replace("allowed", "allowed as edited", 1),
         )
 
     def _declined(self, remark: str) -> Decision:
-        reason = f"The user did not allow this call of {self._tool.shown}."
+        reason = NOT_ALLOWED.format(self._tool.shown)
         if not remark:
             return Decision(False, self._first, reason, text="declined")
         shown = visible_line(remark, MAX_REASON_CHARACTERS)
-        return Decision(False, self._first, f"{reason} They say: {remark}", text=f"declined: {shown}")
+        return Decision(False, self._first, f"{reason}{THEY_SAY}{remark}", text=f"declined: {shown}")
 
     def _edited(self) -> Mapping[str, Any]:
         """Return the arguments as the user changes them. The editing begins with those of the call."""
@@ -298,8 +315,7 @@ def _nobody(tool: ApprovedTool, arguments: Mapping[str, Any], error: BaseExcepti
     return Decision(
         False,
         arguments,
-        f"{tool.shown} needs the user's permission, and there is nobody to ask here, so it did not run. "
-        "Do not call it again; say what you would have done.",
+        f"{tool.shown}{NOBODY}, so it did not run. Do not call it again; say what you would have done.",
         f"{tool_name(tool.shown)} was not run: {why} {way_out}",
         f"declined: {why} {way_out}",
     )

@@ -20,6 +20,7 @@ from nbchat.core.errors import OptionError, nearest, redact
 from nbchat.core.messages import ToolUseBlock
 from nbchat.tools.approval import Approval, Decision, ShowCall
 from nbchat.tools.printing import noting_prints
+from nbchat.tools.replayed_decision import replayed_decision
 
 __all__ = [
     "INTERRUPTED",
@@ -186,12 +187,21 @@ class Toolbox:
             announce(decided.decision.notice)
         return self.perform(decided)
 
-    def decide(self, call: ToolUseBlock, show_call: ShowCall | None = None) -> Decided:
+    def decide(
+        self,
+        call: ToolUseBlock,
+        show_call: ShowCall | None = None,
+        recorded: Callable[[], str | None] = lambda: None,
+        *,
+        can_ask: bool = True,
+    ) -> Decided:
         """Find the tool of one call, and ask the user if needed. Raise nothing but KeyboardInterrupt.
 
         Args:
             call: A call of a finished answer.
             show_call: Shows the call before the question.
+            recorded: Returns the first text of the recorded result of the call, or None if there is none.
+            can_ask: True if somebody can be asked here.
         """
         tool = self._tools.get(call.name)
         if tool is None:
@@ -210,9 +220,18 @@ class Toolbox:
         arguments: Mapping[str, Any] = read(call.input) if read is not None else call.input
         if self._approval is None:
             return Decided(tool, Decision(True, arguments))
-        decision = self._approval.decide(tool, arguments, show_call)
+        decision = self._replayed(tool, arguments, recorded, can_ask)
+        decision = decision or self._approval.decide(tool, arguments, show_call)
         is_changed = decision.allowed and dict(decision.arguments) != dict(arguments)
         return Decided(tool, decision, is_changed, None if decision.allowed else failure(decision.reason))
+
+    def _replayed(
+        self, tool: Tool, arguments: Mapping[str, Any], recorded: Callable[[], str | None], can_ask: bool
+    ) -> Decision | None:
+        """Return the decision of a recorded call about which the user would be asked, if it can be replayed."""
+        if self._approval is None or self._approval.policy_for(tool) != "ask" or (result := recorded()) is None:
+            return None
+        return replayed_decision(tool, arguments, result, INTERRUPTED.text, can_ask=can_ask)
 
     def perform(self, decided: Decided) -> Outcome:
         """Run a call, and make its result ready to send. Every failure is an error result.

@@ -181,6 +181,24 @@ class Cassette:
 
         return Recorder(write)
 
+    def result_of(self, call: Mapping[str, Any]) -> str | None:
+        """Return the first text of the recorded result of a call; None if the file has no result, "" if it has no text.
+
+        Args:
+            call: the block of the call, as a recorded answer has it.
+        """
+        if self.mode in ("record", "off"):
+            return None
+        self._recordings.refresh()
+        wanted = public({key: call[key] for key in ("id", "name", "input")})
+        for _, request in self._recordings.requests():
+            blocks = [block for message in request.get("messages") or () for block in _blocks_of(message)]
+            if any(wanted == {key: block.get(key) for key in wanted} for block in blocks):
+                for block in blocks:
+                    if block.get("type") == "tool_result" and block.get("tool_use_id") == call["id"]:
+                        return _first_text(block)
+        return None
+
     def _count(self, name: str) -> None:
         with self._counting:
             self._counts[name] += 1
@@ -335,6 +353,18 @@ def _without_own_fields(event: dict[str, Any]) -> dict[str, Any]:
     if event.get("type") != "message_start" or not isinstance(message, Mapping):
         return event
     return {**event, "message": {key: value for key, value in message.items() if not key.startswith("_")}}
+
+
+def _blocks_of(message: Any) -> Iterator[Mapping[str, Any]]:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    yield from (block for block in content if isinstance(block, Mapping)) if isinstance(content, list) else ()
+
+
+def _first_text(result: Mapping[str, Any]) -> str:
+    content = result.get("content")
+    if isinstance(content, str):
+        return content
+    return next((str(block["text"]) for block in _blocks_of(result) if isinstance(block.get("text"), str)), "")
 
 
 # The difference that a miss shows ------------------------------------------------------------
