@@ -143,7 +143,7 @@
       const template = document.createElement('template');
       template.innerHTML = model.get('value') ?? '';
       // All values but the head of a fold are inside an element that keeps MathJax away.
-      const wrapper = template.content.querySelector(':scope > .mathjax_ignore');
+      const wrapper = [...template.content.children].find(child => child.classList.contains('mathjax_ignore'));
       return [...(wrapper ?? template.content).childNodes];
     }
     const [first, ...rest] = children.map(elementsOf);

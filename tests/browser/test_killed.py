@@ -89,8 +89,13 @@ def test_what_had_arrived_stays(killed: JupyterServer, browser: Browser, front_e
     (output,) = saved.cells[1].outputs
     assert sorted(output.data) == ["text/html", "text/plain"]
     assert output.metadata == {"nbchat": {"status": "incomplete"}}
-    assert "$E = mc^2$" in output.data["text/html"] and "def add(a, b):" in output.data["text/plain"]
-    assert output.data["text/plain"].endswith("[the answer broke off: the kernel ended]")
+    html, text = output.data["text/html"], output.data["text/plain"]
+    assert r"\(E = mc^2\)" in html
+    assert html.count("mathjax_ignore") == 1
+    assert "&#10;&#10;" in html
+    assert "\n\n" not in html
+    assert "def add(a, b):" in text
+    assert text.endswith("[the answer broke off: the kernel ended]")
     assert "widget" not in nbformat.writes(saved)
 
 
