@@ -29,7 +29,9 @@ __all__ = ["complete", "install", "uninstall"]
 _MAGIC = re.compile(r"\s*(?:[^\W\d][\w.]*(?:\[[^\]]*\])*\s*=\s*)?(?P<magic>%{1,2}claude|%nbchat)(?=\s)")
 _WORDS = re.compile(r"""(?:"[^"]*"?|'[^']*'?|[^\s"'])+""")
 #: The keywords that can be a part of an expression.
-_IN_EXPRESSIONS = frozenset("and await else False for if in is lambda None not or True".split())
+_IN_EXPRESSIONS = frozenset(
+    ["and", "await", "else", "False", "for", "if", "in", "is", "lambda", "None", "not", "or", "True"]
+)
 _STATEMENTS = frozenset(keyword.kwlist) - _IN_EXPRESSIONS
 #: A longer word is not suggested.
 MAX_WORD_CHARACTERS = 1_000

@@ -35,7 +35,8 @@ SETUP = f"""
 import nbchat, os
 TEXT = {TEXT!r} + "More words follow. " * 2000
 settings = get_ipython().nbchat.settings
-settings.endpoints = {{"script": nbchat.ScriptedTransport([{{"thinking": "Let me *think*."}}, {{"text": TEXT}}], delay=0.02)}}
+answer = [{{"thinking": "Let me *think*."}}, {{"text": TEXT}}]
+settings.endpoints = {{"script": nbchat.ScriptedTransport(answer, delay=0.02)}}
 settings.endpoint = "script"
 open("pid", "w").write(str(os.getpid()))
 """

@@ -49,9 +49,11 @@ def test_an_answer_goes_on_and_a_restart_keeps_its_turns(tmp_path: Path):
         assert kernel.value("_claude.text") == "ur. In words."
         asked = history(kernel)
         assert asked[:2] == ["Count to four.", "One, two, thr"]
-        assert asked[2].startswith(GO_ON) and asked[2].endswith("It ends with: One, two, thr")
+        assert asked[2].startswith(GO_ON)
+        assert asked[2].endswith("It ends with: One, two, thr")
         assert asked[3] == "ee, fo"
-        assert asked[4].startswith(GO_ON) and asked[4].endswith("It ends with: ee, fo\n\nIn words.")
+        assert asked[4].startswith(GO_ON)
+        assert asked[4].endswith("It ends with: ee, fo\n\nIn words.")
         assert "was not cut" in kernel.run("%claude --continue", "late", fails=True).error[0]
         # A cell that runs again replaces its own turn, and goes on from the turns before it.
         kernel.run(CELLS["line"], "line")
@@ -72,7 +74,12 @@ def test_a_terminal_goes_on(tmp_path: Path):
     """A terminal has no cells, so the answer before goes on."""
     code = f"{SETUP}\n%claude Count to four.\n%claude --continue\nprint(len(sent()), _claude.text)"
     done = subprocess.run(
-        [*IPYTHON, "-c", code], env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S
+        [*IPYTHON, "-c", code],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "3 ee, fo"

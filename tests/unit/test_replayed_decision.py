@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +51,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    yield Place(tmp_path / "tape.jsonl")
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "tape.jsonl")
 
 
 @pytest.mark.parametrize(

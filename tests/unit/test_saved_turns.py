@@ -76,7 +76,17 @@ def test_a_cell_without_an_answer_is_named(outputs: tuple[Output, ...]):
 
 @pytest.mark.parametrize(
     "source",
-    ["x = 1", "%%claudette\nHi", "# %%claude", "%claude Hi\nx = 1", "x = %claude Hi", "%claudette Hi", "%%claude --once\nHi", "%%claude --dry-run\nHi", ""],
+    [
+        "x = 1",
+        "%%claudette\nHi",
+        "# %%claude",
+        "%claude Hi\nx = 1",
+        "x = %claude Hi",
+        "%claudette Hi",
+        "%%claude --once\nHi",
+        "%%claude --dry-run\nHi",
+        "",
+    ],
 )
 def test_other_cells_are_no_turns(source: str):
     """They are not mentioned either: they never were a part of a conversation of cells."""
