@@ -10,14 +10,10 @@ Only complete answers are recorded. An answer that was interrupted, broke off or
 from __future__ import annotations
 
 import base64
-import difflib
-import json
 import os
-import re
 import threading
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +25,7 @@ from nbchat.core.plural import counted
 from nbchat.core.request import Request, Transport, digest_of, request_digest
 from nbchat.core.visible import visible
 from nbchat.transports.exchange import Exchange, portable, public
+from nbchat.transports.nearest_recording import nearest_recording
 from nbchat.transports.recordings import Recordings
 
 __all__ = ["MODES", "SPEEDS", "AnswerEvents", "Cassette", "Recorder"]
@@ -38,8 +35,6 @@ MAX_RECORDED_BYTES = 5_000_000
 
 MODES = ("auto", "replay", "record", "off")
 SPEEDS = ("fast", "real")
-#: Lines of the difference that a miss shows.
-MAX_DIFFERENCE_LINES = 20
 
 
 class FilesTransport(Protocol):
@@ -302,7 +297,7 @@ class Cassette:
         )
 
     def _miss(self, request: Request) -> CassetteMiss:
-        number, difference = _nearest(public(request.asked()), self._recordings.requests())
+        number, difference = nearest_recording(public(request.asked()), self._recordings.requests())
         count = len(self)
         recordings = counted(count, "recording")
         nearest_line = f"; the nearest is on line {number}, and differs as shown below" if number else ""
@@ -365,48 +360,3 @@ def _first_text(result: Mapping[str, Any]) -> str:
     if isinstance(content, str):
         return content
     return next((str(block["text"]) for block in _blocks_of(result) if isinstance(block.get("text"), str)), "")
-
-
-# The difference that a miss shows ------------------------------------------------------------
-
-_LINE_END = re.compile(r"(?<!\\)((?:\\\\)*)\\n")
-_SENTENCE = re.compile(r"(?<=[.!?;:]) +")
-
-
-def _nearest(asked: Mapping[str, Any], recorded: Iterator[tuple[int, dict[str, Any]]]) -> tuple[int, str]:
-    """Return the line of the most similar recording and its difference to ``asked``, or (0, "")."""
-    words = _words(asked)
-    best, place, body = -1.0, 0, {}
-    for number, request in recorded:
-        others = _words(request)
-        likeness = 2 * (words & others).total() / ((words.total() + others.total()) or 1)
-        if likeness >= best:  # among equals, the latest one
-            best, place, body = likeness, number, request
-    return (place, _difference(body, asked, place)) if place else (0, "")
-
-
-def _words(body: Mapping[str, Any]) -> Counter[str]:
-    return Counter(re.findall(r"\w+|[^\w\s]", json.dumps(body, ensure_ascii=False)))
-
-
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any], place: int) -> str:
-    # How the prompt is cached makes no difference to the digest.
-    old, new = ({key: value for key, value in body.items() if key != "cache_control"} for body in (old, new))
-    compared = difflib.unified_diff(
-        _readable(old), _readable(new), f"recorded, line {place}", "this request", n=1, lineterm=""
-    )
-    lines = ["…" if line.startswith("@@ ") else line for line in compared]
-    if not lines:
-        return "Both look the same, so the difference is in long texts or attached data, which the file does not hold."
-    left = len(lines) - MAX_DIFFERENCE_LINES
-    return "\n".join(lines if left <= 0 else [*lines[:MAX_DIFFERENCE_LINES], f"… and {left} more lines"])
-
-
-def _readable(body: Mapping[str, Any]) -> list[str]:
-    """Return the body as lines to compare. Texts are split at line ends and sentences."""
-    text = json.dumps(body, ensure_ascii=False, indent=1)
-    lines: list[str] = []
-    for line in _LINE_END.sub(r"\1\n", text).split("\n"):
-        for sentence in _SENTENCE.split(line) if len(line) > 100 else (line,):
-            lines += [sentence[at : at + 200] for at in range(0, max(len(sentence), 1), 200)]
-    return lines
