@@ -40,7 +40,7 @@ $(BASE): pyproject.toml | $(PY)
 	@touch $@
 
 $(TEST): pyproject.toml $(BASE)
-	$(PY) -m pip install --quiet --editable '.[local,data,mcp,telemetry,langfuse]' --group test
+	$(PY) -m pip install --quiet --editable '.[local,data,mcp,telemetry,langfuse,rows]' --group test
 	$(PY) tests/install_browser.py
 	@touch $@
 

@@ -122,4 +122,6 @@ def usage_of(answers: list[Mapping[str, Any]]) -> tuple[str, str]:
     costs = [answer.get("cost") for answer in answers]
     known = [cost for cost in costs if cost is not None]
     cost = dollars(sum(known)) if known and len(known) == len(costs) else "cost unknown"
-    return f"{counted(len(answers), 'answer')} of {models}", cost
+    # A run over rows is one output with many answers.
+    number = sum(int(answer.get("requests", 1)) for answer in answers)
+    return f"{counted(number, 'answer')} of {models}", cost

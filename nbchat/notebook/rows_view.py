@@ -129,10 +129,11 @@ def _cell(value: Any) -> str:
 def _metadata(job: Job) -> dict[str, Any]:
     counts = job.counts
     return {
+        "model": ", ".join(sorted(counts.models)),
         "rows": counts.read,
         "requests": counts.distinct,
         "failed": counts.failed,
         "status": job.status,
-        "usage": counts.usage.to_dict(),
+        "usage": (counts.usage + counts.replayed_usage).to_dict(),
         "cost": counts.known_cost(),
     }

@@ -25,6 +25,8 @@ class Counts:
         replayed: the part of ``done`` that the store or a cassette answered.
         sent: the requests of ``done`` and ``failed`` that were sent.
         usage: the tokens of what was sent.
+        replayed_usage: the tokens of what a cassette answered.
+        models: the models that answered.
         cost: the known cost of what was sent, in US dollars.
         unknown: how many requests have no known cost.
         began_s: when the run began, in seconds of a clock that never goes back.
@@ -38,6 +40,8 @@ class Counts:
     replayed: int = 0
     sent: int = 0
     usage: Usage = field(default_factory=Usage)
+    replayed_usage: Usage = field(default_factory=Usage)
+    models: set[str] = field(default_factory=set)
     cost: float = 0.0
     unknown: int = 0
     began_s: float = 0.0
@@ -49,8 +53,11 @@ class Counts:
             self.done += 1
         else:
             self.failed += 1
+        if result.model:
+            self.models.add(result.model)
         if result.replayed:
             self.replayed += 1
+            self.replayed_usage = self.replayed_usage + result.usage
         else:
             self.sent += 1
             self.usage = self.usage + result.usage

@@ -49,6 +49,7 @@ _REFUSED = {
     "code_execution": "rows cannot use a container of the service",
     "code": "rows have no cell below",
     "fix": "rows have no error to fix",
+    "go_on": "rows have no answer to continue",
     "explain": "rows have no error to explain",
 }
 

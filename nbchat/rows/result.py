@@ -67,7 +67,7 @@ class Result:
         if failure is None and response.status != "complete":
             failure = AnswerError(
                 f"the answer is {response.status}: it ended with {response.stop_reason}",
-                "Raise max_tokens, or ask for less. resume() asks the failed rows again.",
+                "Raise max_tokens and run it again, or ask for less.",
             )
         return cls(
             digest=digest,

@@ -162,8 +162,13 @@ def _dry_run(job: Job) -> Estimate:
     plan = _plan(job, [fields for _, fields in first])
     counts = Counts()
     reader = _Reader(job, plan, chain(first, rows), counts)
-    for _ in reader.chunks():
-        pass
+    recording, recorded = job.session.recording, 0
+    for planned in reader.chunks():
+        if recording.cassette is not None:
+            kept = [row for row in planned if recording.cassette.holds(plan.request(row))]
+            recorded += len(kept)
+            reader.tokens -= sum(row.tokens for row in kept)
+    reader.finished += recorded
     return _estimate(job, plan, counts, reader)
 
 

@@ -66,6 +66,11 @@ class Script:
         used = len(self._script.requests) >= len(self._script._answers)
         return (self._rest if used else self._script).stream(request)
 
+    def open_async(self, *, has_spans: bool = False) -> Any:
+        """Return a door for rows, which get the answers in order."""
+        answers = [*self._script._answers, *["Fine."] * 10]
+        return nbchat.ScriptedTransport(*answers, model=self.model).open_async(has_spans=has_spans)
+
     def count_tokens(self, request: nbchat.Request) -> int:
         """Return an estimate."""
         return self._script.count_tokens(request)

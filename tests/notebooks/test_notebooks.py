@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SEAL = Path(__file__).parent / "sealed"
 PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 #: The notebooks that the project promises.
-PROMISED = {"quickstart", "conversations", "data", "tools", "structured", "records"}
+PROMISED = {"quickstart", "conversations", "data", "tools", "structured", "rows", "records"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 

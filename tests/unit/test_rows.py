@@ -213,6 +213,7 @@ def test_a_typo_in_the_template_is_one_error(store):
         {"upload": True},
         {"code_execution": True},
         {"trim": True},
+        {"go_on": True},
     ],
 )
 def test_what_rows_cannot_do_is_refused_before_anything_is_sent(options, store):
@@ -385,6 +386,24 @@ def test_a_dry_run_sends_nothing_and_says_what_a_run_would_cost(store):
     assert made.most == pytest.approx(3.0, rel=0.01)
     assert made.request["messages"][0]["content"] == "Is a good?"
     assert "likely" in str(made)
+
+
+def test_a_dry_run_counts_what_the_cassette_has(store, tmp_path):
+    file = str(tmp_path / "rows.cassette.jsonl")
+    run(list("ab"), "{{ row }}", store=store, cassette=file)
+    made = run(list("abc"), "{{ row }}", store=Store(":memory:"), cassette=file, dry_run=True)
+    assert (made.distinct, made.finished) == (3, 2)
+    assert 0 < made.tokens < 20
+
+
+def test_what_a_cassette_answered_is_told_apart_from_what_was_sent(store, tmp_path):
+    file = str(tmp_path / "rows.cassette.jsonl")
+    usage = {"usage": {"input_tokens": 7, "output_tokens": 3}}
+    sent = run(list("ab"), "{{ row }}", store=store, session=priced(["x", usage], repeat=True), cassette=file)
+    again = run(list("ab"), "{{ row }}", store=Store(":memory:"), session=priced(), cassette=file)
+    assert sent.counts.models == again.counts.models == {"m"}
+    assert (sent.usage.total_tokens, sent.counts.replayed_usage.total_tokens) == (20, 0)
+    assert (again.usage.total_tokens, again.counts.replayed_usage.total_tokens) == (0, 20)
 
 
 def test_a_sample_says_what_all_rows_would_cost(store):
