@@ -15,6 +15,7 @@ from nbchat.core.response import Response
 from nbchat.notebook.going_on import prompt_to_go_on
 from nbchat.view.html.render import marker, render_response, without_marker
 
+ROOT = Path(__file__).parents[2]
 CUT = ["One, two, thr", {"stop_reason": "max_tokens"}]
 
 
@@ -48,7 +49,9 @@ def test_the_marker_says_how_to_go_on():
     """The marker of a cut answer names the command, and ``resume`` reads old and new markers."""
     ending = marker("incomplete", "max_tokens")
     assert ending == "[stopped at max_tokens: %claude --continue goes on]"
-    for text in (f"One\n\n{ending}", "One\n\n[stopped at max_tokens]"):
+    kept = "[the answer broke off: the kernel ended]"  # by the extension of JupyterLab
+    assert f"MARKER = '{kept}'" in (ROOT / "labextension/static/remoteEntry.js").read_text("utf-8")
+    for text in (f"One\n\n{ending}", "One\n\n[stopped at max_tokens]", f"One\n\n{kept}"):
         assert without_marker(text) == ("One", "incomplete")
 
 
