@@ -328,7 +328,7 @@ _ = script(calls, "It rains.")
     assert (kinds, texts[1::2]) == (("answer", "stdout") * 2 + ("answer",), ("rain in Oslo\n", "rain in Bonn\n"))
     html = "".join(output.data["text/html"] for output in cell.outputs if output.output_type == "display_data")
     assert "rain in Oslo" not in html
-    assert html.count("rain in Bonn, 4 mm") == 1
+    assert html.count("Result: rain in Bonn, 4 mm") == 1  # the head of the fold
     assert kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']") == "rain in Oslo"
 
 
