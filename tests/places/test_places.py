@@ -13,6 +13,11 @@ from tests.places.harness import PlaceKernel
 from tests.places.make_environments import APART, EXTRAS, PLACES, make, oldest
 
 ANSWER = "# Head\n\nSome *text*.\n\n```python\nx = 1\n```\n\nAnd $y$ at the end.\n" * 5
+#: Signs of a traceback through nbchat or of a warning. Help names the file of a magic too, but no line of the file.
+_TROUBLE = re.compile(
+    r"/nbchat/[\w/]+\.py(?:\\?\"?, line |:\d| in )"
+    r"|the live view failed|Warning:|AttributeError|ImportError|ModuleNotFoundError"
+)
 COMMS = ("comm_open", "comm_msg", "comm_close")
 
 
@@ -22,8 +27,8 @@ def no_traceback(kernel: PlaceKernel) -> Any:
     kernel.sent.clear()
     yield
     sent = re.sub(r"\\u001b\[[0-9;]*m", "", "".join(kernel.sent))
-    for sign in ("/nbchat/", "the live view failed", "DeprecationWarning", "AttributeError", "ImportError"):
-        assert sign not in sent, sent[max(0, sent.index(sign) - 2_000) : sent.index(sign) + 500]
+    if sign := _TROUBLE.search(sent):
+        pytest.fail(sent[max(0, sign.start() - 2_000) : sign.end() + 500])
 
 
 def version(kernel: PlaceKernel, package: str) -> str:
@@ -76,12 +81,13 @@ def test_the_kernel_has_the_versions_of_its_place(kernel: PlaceKernel):
 
 def test_a_cell_is_live_and_ends_in_one_plain_output(kernel: PlaceKernel):
     """The text grows in widgets, all of them are closed, and one safe output stays."""
-    kernel.run(f"script({ANSWER!r}, delay=0.02)")
+    kernel.run(f"script('First.', {ANSWER!r}, delay=0.04)")
+    kernel.run("%%claude --once\nload what the first cell loads", "live")
     cell = kernel.run("%%claude --once\nhi", "live")
     assert cell.answer.data["text/plain"] == ANSWER
     assert cell.answer.metadata["nbchat"]["status"] == "complete"
     values = [content["data"]["state"].get("value", "") for content in cell.of("comm_open", "comm_msg")]
-    assert len([value for value in values if "Head" in value or "text" in value]) >= 3
+    assert len([value for value in values if value.startswith(("<h", "<p", "<i", "<d"))]) >= 4
     assert {content["comm_id"] for content in cell.of("comm_open")} == {
         content["comm_id"] for content in cell.of("comm_close")
     }
@@ -154,7 +160,7 @@ def test_a_tool_asks_and_its_print_is_under_its_call(kernel: PlaceKernel):
     kernel.run('script(["Let me add.", {"tool": "add", "input": {"a": 1, "b": 2}}], "It is **3**.")')
     cell = kernel.finish(kernel.start("%%claude --once --tools add --approve ask\n1 + 2?", "tool", answers=["y"]))
     assert cell.reply["status"] == "ok", cell.reply
-    assert cell.questions == ["Run add? [y]es, [n]o, [a]lways, [e]dit: "]
+    assert cell.questions == ["Run add(a=1, b=2)? [y]es, [n]o, [e]dit: "]
     assert "adding 1 and 2\n" in cell.stdout
     assert cell.outputs[-1].data["text/plain"] == "It is **3**."
     assert kernel.value("_claude.text").endswith("It is **3**.")
@@ -183,7 +189,7 @@ def test_run_python_sees_what_a_cell_sees(kernel: PlaceKernel, code: str, result
     cell = kernel.run("%%claude --once --run --approve always\ngo", "run")
     told = kernel.value("sent()['messages'][-1]['content'][0]['content'][0]['text']")
     assert result in told
-    assert cell.outputs[-1].data["text/plain"] == "Done."
+    assert cell.outputs[-1].data["text/plain"].endswith("Done.")
 
 
 def test_a_figure_of_run_python_is_sent(kernel: PlaceKernel):
@@ -308,7 +314,6 @@ def test_vs_code_gets_the_metadata_with_a_new_output(kernel: PlaceKernel, vs_cod
     last = cell.of("display_data")[-1]
     assert last["metadata"]["nbchat"]["status"] == "complete"
     assert last["data"]["text/plain"] == ANSWER
-    assert "display_id" not in last.get("transient", {})
 
 
 def test_vs_code_keeps_what_others_showed(kernel: PlaceKernel, vs_code: None):
@@ -327,7 +332,7 @@ def test_vs_code_keeps_what_others_showed(kernel: PlaceKernel, vs_code: None):
 def test_an_error_before_the_first_word_leaves_only_the_error_in_vs_code(kernel: PlaceKernel, vs_code: None):
     """The box was shown while the server was silent. Nothing of it stays."""
     kernel.run(
-        "import time\nfrom nbchat.errors import OverloadedError\n"
+        "import time\nfrom nbchat.core.errors import OverloadedError\n"
         "def silent():\n    time.sleep(0.6)\n    raise OverloadedError('no room')\n    yield\n"
         "script(silent())"
     )
