@@ -76,6 +76,14 @@ def test_the_kernel_has_the_versions_of_its_place(kernel: PlaceKernel):
     assert version(kernel, "ipywidgets").startswith("7.") != newer
 
 
+def test_every_error_class_of_the_sdk_is_mapped(kernel: PlaceKernel):
+    """No class of this place's versions would reach the user bare, and the walk finds the classes."""
+    kernel.run("from tests.support.error_classes import error_classes, named, unmapped\nclasses = error_classes()")
+    assert {"anthropic.APIStatusError", "httpx2.ReadTimeout"} <= set(kernel.value("list(classes)"))
+    assert kernel.value("len(classes)") > 70
+    assert kernel.value("unmapped(classes)") == []
+
+
 # -- cells ----------------------------------------------------------------------------------------
 
 
