@@ -74,7 +74,7 @@ _MODULES = {
 provide(
     fenced_code="nbchat.view.html.fences:fenced_code",
     marimo="nbchat.notebook.marimo:mime_of",
-    render="nbchat.view.html.render:render_response",
+    render="nbchat.view.final:render",
     table="nbchat.engine.structured:response_table",
     plain="nbchat.engine.structured:plain",
     host="nbchat.notebook.host:current_host",

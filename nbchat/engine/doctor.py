@@ -14,6 +14,7 @@ from nbchat.engine.session import Session
 from nbchat.store.folders import data_folder, state_folder
 from nbchat.store.ledger import check_sqlite
 from nbchat.threads import has_threads
+from nbchat.view.html.safe import NoCleaner, check_cleaner
 
 __all__ = ["examine"]
 
@@ -76,6 +77,10 @@ def _off(can_start: bool) -> Iterator[tuple[str, str]]:
     if not can_start:
         yield "MCP servers and async tools", "no thread can start here"
         yield "the line while a cell prepares its request", "no thread can start here"
+    try:
+        check_cleaner()
+    except NoCleaner as error:
+        yield "formatted answers, so they are plain text and not live", str(error)
     try:
         state_folder()
     except OSError as error:

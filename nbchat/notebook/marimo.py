@@ -17,8 +17,9 @@ from nbchat.core.request import Request, Sink
 from nbchat.core.response import Response
 from nbchat.core.visible import visible_line
 from nbchat.engine.host import PlainHost
+from nbchat.view.final import render
 from nbchat.view.html.markdown import render_markdown
-from nbchat.view.html.render import render_response, wrap_answer
+from nbchat.view.html.render import wrap_answer
 from nbchat.view.html.safe import escape
 from nbchat.view.status import Status
 
@@ -41,7 +42,7 @@ def in_marimo() -> bool:
 
 def mime_of(response: Response) -> tuple[str, str]:
     """Return the media type and the safe HTML of a Response, as marimo's ``_mime_`` protocol wants them."""
-    return "text/html", _as_markdown(render_response(response)["text/html"])
+    return "text/html", _as_markdown(render(response)["text/html"])
 
 
 def _as_markdown(html: str) -> str:

@@ -16,9 +16,18 @@ from nbchat.core.response import Response
 from nbchat.core.stopping import stoppable
 from nbchat.core.visible import visible
 from nbchat.view.html.render import render_response
-from nbchat.view.html.safe import escape
+from nbchat.view.html.safe import NoCleaner, escape
 
-__all__ = ["FinalView", "final_bundle", "output_metadata", "publish", "publish_response", "settle_output", "show"]
+__all__ = [
+    "FinalView",
+    "final_bundle",
+    "output_metadata",
+    "publish",
+    "publish_response",
+    "render",
+    "settle_output",
+    "show",
+]
 
 log = logging.getLogger("nbchat.view")
 
@@ -121,8 +130,20 @@ def final_bundle(response: Response, numbered_call: str = "") -> dict[str, Any]:
     """
     if not response.blocks and response.status == "error":
         return {}  # IPython shows the error itself right after this, and the error says it all
+    return render(response, numbered_call)
+
+
+def render(response: Response, numbered_call: str = "") -> dict[str, Any]:
+    """Return the mimebundle of an answer, as plain text if the answer cannot be rendered.
+
+    Args:
+        response: the answer.
+        numbered_call: as in :func:`~nbchat.view.html.render.render_response`.
+    """
     try:
         return dict(render_response(response, numbered_call))
+    except NoCleaner:
+        return _plain_bundle(response)  # %nbchat doctor says why
     except Exception:
         # A fault in the renderer must not cost the user an answer that was paid for.
         log.exception("an answer could not be rendered and is shown as plain text")

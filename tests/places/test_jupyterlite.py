@@ -62,7 +62,6 @@ def test_the_cell_streams(cells: list[dict[str, Any]], number: int):
     cell = cells[number]
     growing = [(at, value) for at, value in cell["values"] if "word1" in value and "nbchat-status" not in value]
     lengths = [len(value) for _, value in growing]
-    assert len(set(lengths)) >= 5
     assert len(set(lengths)) >= 3  # more on a machine that is not busy
     assert lengths == sorted(lengths)
     assert growing[-1][0] - growing[0][0] > len(WORDS) * PAUSE_S / 2

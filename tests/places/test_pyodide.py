@@ -31,6 +31,8 @@ CELLS = [
     "settings.endpoint = 'script'",
     "%%claude\nhi",
     "%nbchat usage",
+    "_claude",
+    "%nbchat doctor",
 ]
 
 
@@ -71,3 +73,13 @@ def test_without_nh3_the_answer_is_plain_text(ran: dict[str, Any]):
     assert final["data"]["text/plain"] == "# Head\n\n<b>hi</b> *you*"
     assert "&lt;b&gt;hi" in final["data"]["text/html"]
     assert "<b>" not in final["data"]["text/html"]
+    assert ran["cells"][4]["shown"] == [] or "<b>" not in json.dumps(ran["cells"][4]["shown"])
+
+
+def test_nothing_is_said_of_nh3_but_by_the_doctor(ran: dict[str, Any]):
+    """A cell prints no warning and no traceback, and shows no box that stays empty."""
+    cells = ran["cells"]
+    assert [cell["printed"] for cell in cells[:3]] == [""] * 3
+    assert [sorted(shown["data"]) for shown in cells[2]["shown"]] == [["text/html", "text/plain"]]
+    (line,) = [line for line in cells[5]["printed"].splitlines() if "nh3 does not work here" in line]
+    assert line.startswith("off here       formatted answers")

@@ -18,7 +18,19 @@ from xml.sax.saxutils import escape as _escape
 if TYPE_CHECKING:
     import nh3
 
-__all__ = ["ALIGNMENTS", "ATTRIBUTES", "CLASSES", "SCHEMES", "TAGS", "clean", "escape", "link_html", "neutral"]
+__all__ = [
+    "ALIGNMENTS",
+    "ATTRIBUTES",
+    "CLASSES",
+    "SCHEMES",
+    "TAGS",
+    "NoCleaner",
+    "check_cleaner",
+    "clean",
+    "escape",
+    "link_html",
+    "neutral",
+]
 
 #: The pygments classes that the themes of JupyterLab and nbconvert colour. Other classes only cost
 #: bytes. Errors and comments are left out: their colours in JupyterLab's light and dark themes are
@@ -89,8 +101,28 @@ def link_html(address: str | None, inner: str) -> str:
     return f'<a href="{escape(address)}" style="{UNDERLINE}"{target}>{inner}</a>'
 
 
+class NoCleaner(Exception):
+    """nh3 does not work in this Python, so no HTML can be made safe. JupyterLite has no wheel of nh3 on PyPI."""
+
+
+def check_cleaner() -> None:
+    """Check that HTML can be made safe here.
+
+    Raises:
+        NoCleaner: nh3 is missing or broken.
+    """
+    _cleaner()
+
+
 @functools.cache
 def _cleaner() -> nh3.Cleaner:
+    try:
+        return _new_cleaner()
+    except Exception as error:
+        raise NoCleaner(f"nh3 does not work here: {error}") from error
+
+
+def _new_cleaner() -> nh3.Cleaner:
     import nh3
 
     any_value: dict[str, set[str]] = {}

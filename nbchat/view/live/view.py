@@ -33,6 +33,7 @@ from nbchat.core.response import Response
 from nbchat.threads import start_thread
 from nbchat.view.final import settle_output
 from nbchat.view.html.markdown import render_markdown
+from nbchat.view.html.safe import NoCleaner
 from nbchat.view.live.parts import Parts
 from nbchat.view.live.widgets import WidgetBox, load_widgets
 from nbchat.view.rate import RateLimit
@@ -163,6 +164,8 @@ class LiveView:
         """Do a part of the drawing, and return False if that failed."""
         try:
             work()
+        except NoCleaner:
+            return False  # %nbchat doctor says why; the final output is plain text
         except Exception:
             # The final output still comes: a fault of the live view must not cost the answer.
             log.warning("the live view failed; the answer is shown when it is whole", exc_info=True)
