@@ -106,7 +106,7 @@ def test_axe_finds_nothing_serious_in_the_live_and_the_final_view(server: Jupyte
     wait_for(page, "waiting for a moment")
     page.raw.wait_for_timeout(500)
     assert findings(page, ".nbchat-live") == []
-    assert summaries_by_keyboard(page) == ["Thinking", "Tool call: add"]
+    assert summaries_by_keyboard(page) == ["Thinking", "Tool call: add(a=1, b=2)"]
     wait_for(page, "3 it is")
     assert findings(page, ".nbchat-live") == []
     page.screenshot(f"accessible-live-{slug}")

@@ -1,6 +1,6 @@
 """Run cells in a stand-in for the kernel of JupyterLite, and print what they showed as JSON. A test runs this file.
 
-No thread starts, there are no signals, no file locks, no SQLite and no home folder. The kernel's ``get_parent`` takes
+No thread starts, there are no signals, no clock of a thread, no file locks, no SQLite and no home folder. The kernel's ``get_parent`` takes
 no channel, and the kernel has no ``raw_input``
 (https://github.com/jupyterlite/pyodide-kernel/blob/main/py/pyodide-kernel/pyodide_kernel/kernel.py).
 
@@ -32,6 +32,7 @@ threading.Thread.start = refuse(RuntimeError("can't start new thread"))  # type:
 signal.signal = signal.getsignal = refuse(ValueError("no signals here"))  # type: ignore[assignment]
 for module in ("fcntl", "sqlite3", "_sqlite3", "multiprocessing.synchronize"):
     sys.modules[module] = None  # type: ignore[assignment]
+del time.thread_time  # Pyodide has none
 pwd.getpwuid = refuse(KeyError("no such user"))  # type: ignore[assignment]
 for name in [name for name in os.environ if name == "HOME" or name.startswith("XDG_")]:
     del os.environ[name]

@@ -61,7 +61,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_the_cells_run_in_a_python_of_the_browser(ran: dict[str, Any]):
     """No cell fails, though no thread starts."""
     assert ran["platform"] == "emscripten"
-    assert [(cell["ok"], cell["error"]) for cell in ran["cells"]] == [(True, "None")] * len(CELLS)
+    for cell in ran["cells"]:
+        assert (cell["ok"], cell["error"]) == (True, "None"), cell
     assert ran["answer"] == "# Head\n\n<b>hi</b> *you*"
     assert "This run: 1 request sent" in ran["cells"][3]["printed"]
 

@@ -62,6 +62,9 @@ DRAWING_THREAD = "nbchat-view"
 #: A longer answer shows its last characters in the box before its final output is rendered, because
 #: the kernel needs a while for the rendering, and the browser for the drawing.
 LONG_ANSWER_CHARACTERS = 8_000
+#: The time of this thread, and not of the clock on the wall: other threads may hold the processor.
+#: Pyodide has one thread, and not this function.
+_thread_time: Callable[[], float] = getattr(time, "thread_time", time.monotonic)
 #: Blocks that show nothing until their first characters arrive.
 _EMPTY_AT_START = ("text", "thinking")
 
@@ -222,11 +225,10 @@ class LiveView:
     def _update(self) -> None:
         assert self._widgets is not None
         assert self._parts is not None
-        # The time of this thread, not of the clock on the wall: other threads may hold the processor.
-        sent, began, now = self._widgets.sent, time.thread_time(), self._clock()
+        sent, began, now = self._widgets.sent, _thread_time(), self._clock()
         self._parts.take(self._pending, now)
         self._parts.show(now)
-        self._rate.spend(self._widgets.sent - sent, time.thread_time() - began, self._clock())
+        self._rate.spend(self._widgets.sent - sent, _thread_time() - began, self._clock())
 
     def _update_last(self) -> None:
         """Show the last characters of a long answer."""
