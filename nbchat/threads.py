@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable
 
 from nbchat.core.stopping import unstoppable
 
-__all__ = ["has_threads", "start_thread"]
+__all__ = ["has_threads", "start_thread", "thread_time"]
+
+#: Return the seconds that this thread has computed, and not those of the clock on the wall: other threads and other
+#: programs may hold the processor. Pyodide has one thread, and no such clock.
+thread_time: Callable[[], float] = getattr(time, "thread_time", time.monotonic)
 
 
 def start_thread(work: Callable[[], object], name: str) -> threading.Thread | None:

@@ -34,7 +34,7 @@ from nbchat.core.request import Request
 from nbchat.core.response import Response
 from nbchat.core.stopping import stoppable
 from nbchat.core.visible import visible
-from nbchat.threads import start_thread
+from nbchat.threads import start_thread, thread_time
 from nbchat.view.html.files import files_text
 from nbchat.view.html.render import block_note, footer_lines, marker, result_text
 from nbchat.view.html.safe import neutral
@@ -201,11 +201,11 @@ class TerminalView:
         self._open += _streamed(text)
         with self._lock:  # for the question too: the other thread may be drawing
             if not self._rate.wait(self._clock()):
-                began = time.thread_time()
+                began = thread_time()
                 self._start_live()
                 if kind != "text" or not self._print_finished():
                     self._draw()
-                self._rate.spend(0, time.thread_time() - began, self._clock())
+                self._rate.spend(0, thread_time() - began, self._clock())
 
     def _print_finished(self) -> bool:
         """Print the blocks that no later text can change. Return True if there were any."""
@@ -247,10 +247,10 @@ class TerminalView:
                     self._draw()
 
     def _draw(self) -> None:
-        began = time.thread_time()
+        began = thread_time()
         if self._live is not None:
             self._live.refresh()
-        self._rate.spend(0, time.thread_time() - began, self._clock())
+        self._rate.spend(0, thread_time() - began, self._clock())
 
     def _stop_live(self) -> None:
         with self._lock:

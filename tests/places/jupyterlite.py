@@ -1,7 +1,7 @@
 """Run cells in a stand-in for the kernel of JupyterLite, and print what they showed as JSON. A test runs this file.
 
-No thread starts, there are no signals, no clock of a thread, no file locks, no SQLite and no home folder. The kernel's ``get_parent`` takes
-no channel, and the kernel has no ``raw_input``
+No thread starts, there are no signals, no clock of a thread, no file locks, no SQLite and no home folder. The
+kernel's ``get_parent`` takes no channel, and the kernel has no ``raw_input``
 (https://github.com/jupyterlite/pyodide-kernel/blob/main/py/pyodide-kernel/pyodide_kernel/kernel.py).
 
 Usage: ``python jupyterlite.py CELL …``

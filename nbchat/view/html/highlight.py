@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import functools
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
+from nbchat.threads import thread_time
 from nbchat.view.html.safe import CODE_CLASSES, escape
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ LINE_LEXERS = frozenset({"console", "ini", "ocaml", "matlab", "octave", "ruby"})
 MAX_COLOURING_S = 0.2
 #: or more than this for each character: ordinary code needs a fifth of that.
 MAX_COLOURING_S_PER_CHARACTER = 10e-6
-#: The time of this thread in seconds, and not of the clock on the wall: a busy machine must not cost the colours.
-_clock: Callable[[], float] = time.thread_time
+#: A busy machine must not cost the colours, so this is not the clock on the wall.
+_clock = thread_time
 #: The clock is read after this many tokens, because reading it costs as much as a short token.
 TOKENS_BETWEEN_READINGS = 16
 

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from nbchat.core.chunks import BlockStart, Notice, StreamChunk
 from nbchat.core.request import Request
 from nbchat.core.response import Response
-from nbchat.threads import start_thread
+from nbchat.threads import start_thread, thread_time
 from nbchat.view.final import settle_output
 from nbchat.view.html.markdown import render_markdown
 from nbchat.view.html.safe import NoCleaner
@@ -62,9 +62,6 @@ DRAWING_THREAD = "nbchat-view"
 #: A longer answer shows its last characters in the box before its final output is rendered, because
 #: the kernel needs a while for the rendering, and the browser for the drawing.
 LONG_ANSWER_CHARACTERS = 8_000
-#: The time of this thread, and not of the clock on the wall: other threads may hold the processor.
-#: Pyodide has one thread, and not this function.
-_thread_time: Callable[[], float] = getattr(time, "thread_time", time.monotonic)
 #: Blocks that show nothing until their first characters arrive.
 _EMPTY_AT_START = ("text", "thinking")
 
@@ -225,10 +222,10 @@ class LiveView:
     def _update(self) -> None:
         assert self._widgets is not None
         assert self._parts is not None
-        sent, began, now = self._widgets.sent, _thread_time(), self._clock()
+        sent, began, now = self._widgets.sent, thread_time(), self._clock()
         self._parts.take(self._pending, now)
         self._parts.show(now)
-        self._rate.spend(self._widgets.sent - sent, _thread_time() - began, self._clock())
+        self._rate.spend(self._widgets.sent - sent, thread_time() - began, self._clock())
 
     def _update_last(self) -> None:
         """Show the last characters of a long answer."""
