@@ -13,7 +13,7 @@ __all__ = ["has_threads", "start_thread", "thread_time"]
 
 #: Return the seconds that this thread has computed, and not those of the clock on the wall: other threads and other
 #: programs may hold the processor. Pyodide has one thread, and no such clock.
-thread_time: Callable[[], float] = getattr(time, "thread_time", time.monotonic)
+thread_time: Callable[[], float] = getattr(time, "thread_time", time.process_time)
 
 
 def start_thread(work: Callable[[], object], name: str) -> threading.Thread | None:

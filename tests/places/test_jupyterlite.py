@@ -14,7 +14,7 @@ import pytest
 from tests.support.server import serving, streaming, text_events
 
 ROOT = Path(__file__).parents[2]
-WORDS = [f"word{number} " for number in range(30)]
+WORDS = [f"word{number} " for number in range(60)]
 PAUSE_S = 0.05
 
 

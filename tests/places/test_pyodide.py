@@ -32,7 +32,8 @@ CELLS = [
     "%%claude\nhi",
     "%nbchat usage",
     "_claude",
-    "%nbchat doctor",
+    # The whole doctor asks an endpoint, and pydantic, which the SDK needs, has no wheel for Pyodide on PyPI.
+    "from nbchat.engine import doctor\nfor part, reason in doctor._off(False):\n    print(part, reason)",
 ]
 
 
@@ -83,4 +84,4 @@ def test_nothing_is_said_of_nh3_but_by_the_doctor(ran: dict[str, Any]):
     assert [cell["printed"] for cell in cells[:3]] == [""] * 3
     assert [sorted(shown["data"]) for shown in cells[2]["shown"]] == [["text/html", "text/plain"]]
     (line,) = [line for line in cells[5]["printed"].splitlines() if "nh3 does not work here" in line]
-    assert line.startswith("off here       formatted answers")
+    assert line.startswith("formatted answers")
