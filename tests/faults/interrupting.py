@@ -16,19 +16,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.kernel.harness import Cell, Kernel
 from tests.support.server import Received, Wire, message, start, text_delta, text_events
 
-__all__ = ["Marks", "Service", "black_hole", "press", "run_and_press"]
+__all__ = ["Marks", "Pressed", "Service", "black_hole", "press", "run_and_press"]
 
 WAIT_S = 30.0  # for a mark, on a busy machine
 HOLD_S = 60.0  # how long the server holds an answer if nobody closes the connection
 
+LONG_PART = "## Part\n\nSome **bold** words, `code` and a [link](https://example.com).\n\n"
 #: 60 kB.
-LONG_TEXT = "## Part\n\nSome **bold** words, `code` and a [link](https://example.com).\n\n" * 800
+LONG_TEXT = LONG_PART * 800
 
 
 class Marks:
@@ -156,7 +158,8 @@ class Service:
             asked = stage == "mixed"
             self._send(wire, call_events([("quick", {}), ("second", {})]) if asked else text_events(["All ", "done."]))
         elif stage == "long":
-            self._send(wire, text_events([LONG_TEXT[at : at + 2000] for at in range(0, len(LONG_TEXT), 2000)]))
+            text = LONG_TEXT[: int(rest) * len(LONG_PART)] if rest else LONG_TEXT
+            self._send(wire, text_events([text[at : at + 2000] for at in range(0, len(text), 2000)]))
         elif not request.body.get("stream"):
             wire.json("200 OK", message([{"type": "text", "text": f"You said {stage}"}]))
         else:
@@ -213,6 +216,21 @@ def press(kernel: Kernel) -> None:
     os.kill(kernel.pid, signal.SIGINT)
 
 
+@dataclass(frozen=True)
+class Pressed:
+    """What came of a cell in which somebody pressed ■.
+
+    Args:
+        cell: The cell.
+        behind: The cell behind it.
+        times: The monotonic time of each press, in seconds.
+    """
+
+    cell: Cell
+    behind: Cell
+    times: list[float]
+
+
 def run_and_press(
     kernel: Kernel,
     marks: Marks,
@@ -220,11 +238,12 @@ def run_and_press(
     mark: str,
     *,
     gaps: Sequence[float] = (),
+    again_at: str = "",
     held: bool = False,
     seen: str = "",
     ready: Callable[[], bool] | None = None,
     asks: bool = False,
-) -> tuple[Cell, Cell]:
+) -> Pressed:
     """Run a cell, press ■ when it reaches a mark, and again after each of the gaps in seconds.
 
     A second cell waits behind the first one, as in Run All.
@@ -235,31 +254,35 @@ def run_and_press(
         code: the source of the cell.
         mark: the mark of the stage.
         gaps: the seconds between a press and the next one.
+        again_at: a mark at which ■ is pressed once more, while the kernel waits there.
         held: the stage does not let an interrupt pass, so the kernel is let go after the first press. If the
             second press follows within 50 ms, it comes before that.
         seen: a text in a message of the kernel that sets the mark: the user sees it.
         ready: a function that sets the mark when it returns True.
         asks: a question of ``input()`` sets the mark.
-
-    Returns:
-        The cell, and the one behind it.
     """
     marks.clear()
     parent = kernel.start(code, "a-cell", answers=[] if asks else None)
     behind = kernel.start("BEHIND.append(1)", "b-cell")
     pressed: list[float] = []
 
-    def person() -> None:
-        marks.wait(mark)
+    def press_now() -> None:
         press(kernel)
         pressed.append(time.monotonic())
+
+    def person() -> None:
+        marks.wait(mark)
+        press_now()
         released = not held
         for gap in gaps:
             if not released and gap > 0.05:
                 marks.release()
                 released = True
             time.sleep(gap)
-            press(kernel)
+            press_now()
+        if again_at:
+            marks.wait(again_at)
+            press_now()
         marks.release()
 
     def wait_until_ready() -> None:
@@ -282,7 +305,7 @@ def run_and_press(
         threads.append(threading.Thread(target=wait_until_ready, daemon=True))
     for thread in threads:
         thread.start()
-    cell = kernel.finish(parent, watch)
+    cell = kernel.finish(parent, watch, must_reply=False)
     threads[0].join(WAIT_S)
-    assert pressed, f"the cell ended before the stage {mark}: {cell.reply}"
-    return cell, kernel.finish(behind)
+    assert len(pressed) == 1 + len(gaps) + bool(again_at), f"the cell ended before the stage {mark}: {cell.reply}"
+    return Pressed(cell, kernel.finish(behind, must_reply=False), pressed)

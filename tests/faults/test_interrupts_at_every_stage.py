@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.interrupting import LONG_TEXT, Marks, Service, black_hole, connecting, press, run_and_press
+from tests.faults.interrupting import LONG_TEXT, Marks, Pressed, Service, black_hole, connecting, press, run_and_press
 from tests.kernel.harness import Cell, Kernel, kernel_of
 from tests.support.server import serving
 from tests.support.waiting import wait_for
@@ -116,9 +116,20 @@ def prints():
     tell("prints")
     time.sleep(60)
 
+#: When IPython got an exception of the cell: its times, in seconds.
+RAISED = []
+show = get_ipython().showtraceback
+
+def showtraceback(*args, **fields):
+    RAISED.append(time.monotonic())
+    return show(*args, **fields)
+
+get_ipython().showtraceback = showtraceback
+
 def begin():
     global story, _claude, BASE, ROWS
     story = _claude = None
+    RAISED.clear()
     BEHIND.clear()
     RAN.clear()
     BASE, ROWS = state(), len(SESSION.accounting.run)
@@ -126,7 +137,8 @@ def begin():
 def found():
     answer = None if story is None else {"status": story.status, "text": story.text}
     rows = len(SESSION.accounting.run) - ROWS
-    return {"answer": answer, "same": story is _claude, "rows": rows, "behind": BEHIND, "ran": RAN}
+    return {"answer": answer, "same": story is _claude, "rows": rows, "behind": BEHIND, "ran": RAN,
+            "raised": RAISED}
 
 def left():
     "What is open now and was not before the cell."
@@ -348,37 +360,52 @@ STAGES: dict[str, Stage] = {
     "settling with 12 MB: the ledger": settling("SESSION.accounting, 'write'", attach=BIG),
     "settling with 12 MB: the drawing": settling("final, 'render_response'", attach=BIG, held=False),
 }
-PRESSES = {"once": (), "twice in 30 ms": (0.03,), "twice in 150 ms": (0.15,)}
+#: The seconds between the presses, and the mark at which the last one comes.
+PRESSES: dict[str, tuple[tuple[float, ...], str]] = {
+    "once": ((), ""),
+    "twice in 30 ms": ((0.03,), ""),
+    "twice in 150 ms": ((0.15,), ""),
+    "again while it settles": ((), "the-end"),
+}
 
 
-#: 12 MB take seconds, so most of these stages are pressed once.
-ONCE = {name for name in STAGES if "12 MB" in name} - {"settling with 12 MB: the Response is made"}
-CASES = [(name, presses) for name in STAGES for presses in PRESSES if presses == "once" or name not in ONCE]
+def presses_of(name: str) -> list[str]:
+    """Return the ways to press in a stage."""
+    stage = STAGES[name]
+    if "12 MB" in name and name != "settling with 12 MB: the Response is made":
+        return ["once"]  # 12 MB take seconds
+    if stage.mark == "settling" or stage.status in (None, OF_PYTHON) or stage.rows != 1:
+        return ["once", "twice in 30 ms", "twice in 150 ms"]
+    return ["once", "twice in 150 ms", "again while it settles"]
+
+
+CASES = [(name, presses) for name in STAGES for presses in presses_of(name)]
 
 
 @pytest.mark.parametrize(("name", "presses"), CASES)
 def test_an_interrupt_at(name: str, presses: str, place: Place):
     """See the text at the head of this file."""
     stage, kernel = STAGES[name], place.kernel
-    kernel.run(f"%nbchat reset\nbegin()\n{place.filled(stage.before)}")
+    gaps, again_at = PRESSES[presses]
+    before = [place.filled(stage.before)]
+    if again_at:
+        before.append(f"stop_at(SESSION.accounting, 'write', {again_at!r})")
+    kernel.run("\n".join(["%nbchat reset", "begin()", *before]))
     began = time.monotonic()
-    cell, behind = run_and_press(
+    pressed = run_and_press(
         kernel,
         place.marks,
         place.filled(stage.code),
         stage.mark,
-        gaps=PRESSES[presses],
+        gaps=gaps,
+        again_at=again_at,
         held=stage.held,
         **stage.more(place),
     )
     took = time.monotonic() - began
-    # KeyboardInterrupt goes on, so that Run All stops.
-    assert (cell.reply["status"], cell.reply.get("ename")) == ("error", "KeyboardInterrupt"), cell.reply
-    # A busy kernel can read the request behind only after it has stopped to abort requests, which is not ours.
-    is_aborted = behind.reply["status"] == "aborted"
-    assert is_aborted or presses != "once", behind.reply
-    assert_static(cell)
     found = kernel.value("found()")
+    assert_stopped(pressed, found)
+    assert_static(pressed.cell)
     # What arrived is bound, and each request that was sent has a row.
     if stage.status is None:
         assert found["answer"] is None
@@ -388,9 +415,8 @@ def test_an_interrupt_at(name: str, presses: str, place: Place):
         assert found["answer"]["text"].startswith(stage.text)
         assert found["same"]
         assert found["rows"] == stage.rows
-    # Neither the cell behind nor Claude's next code ran.
+    # Claude's next code did not run.
     assert found["ran"] == []
-    assert found["behind"] == [] or not is_aborted
     # Nothing stays open, here or at the server.
     wait_for(lambda: kernel.value("left()") == {}, 5, lambda: f"left: {kernel.value('left()')}")
     wait_for(lambda: place.service.held == 0, 5, lambda: f"{place.service.held} answers are still open")
@@ -432,12 +458,13 @@ def test_an_interrupt_at_a_random_time(seed: int, place: Place):
     for at in times:
         time.sleep(max(0.0, began + at - time.monotonic()))
         press(kernel)
-    cell = kernel.finish(parent)
+    # A press after the turn can cost the reply: see assert_stopped().
+    cell = kernel.finish(parent, must_reply=False)
     found = kernel.value("found()")
     answer = found["answer"]
-    stopped = cell.reply["status"] == "error"
+    stopped = cell.reply.get("status") != "ok"
     if stopped:
-        assert cell.reply["ename"] == "KeyboardInterrupt"
+        assert cell.reply.get("ename", "KeyboardInterrupt") == "KeyboardInterrupt"
         assert_static(cell)
     else:
         assert answer is not None
@@ -454,15 +481,36 @@ def test_an_interrupt_at_a_random_time(seed: int, place: Place):
     wait_for(lambda: place.service.held == 0, 5, lambda: f"{place.service.held} answers are still open")
 
 
+#: The time in which the kernel runs the handler of a signal, in seconds.
+_DELIVERY_S = 0.005
+
+
+def assert_stopped(pressed: Pressed, found: dict[str, Any]) -> None:
+    """KeyboardInterrupt goes on, is shown once, and the cell behind does not run, so that Run All stops.
+
+    A press after the turn stops IPython or ipykernel in what it does with the exception, and nbchat cannot prevent
+    that. Measured without nbchat, with ipykernel 7.4 and IPython 9.18: of 120 cells with ``time.sleep(20)`` and two
+    presses within 160 ms, 65 showed no error, 12 showed two, and 3 got no reply, and the cell behind ran
+    ("KeyboardInterrupt caught in kernel" is in the log of ipykernel then).
+    """
+    assert found["raised"], "no exception came out of the cell"
+    if max(pressed.times) > found["raised"][0] - _DELIVERY_S:
+        assert pressed.cell.reply.get("ename", "KeyboardInterrupt") == "KeyboardInterrupt"
+        return
+    reply = pressed.cell.reply
+    assert (reply.get("status"), reply.get("ename")) == ("error", "KeyboardInterrupt"), reply
+    errors = [output.ename for output in pressed.cell.outputs if output.output_type == "error"]
+    assert errors == ["KeyboardInterrupt"]
+    assert pressed.behind.reply.get("status") == "aborted", pressed.behind.reply
+    assert found["behind"] == []
+
+
 def assert_static(cell: Cell) -> None:
     """Every output is text or an answer as HTML: no widget and no line of the wait is left."""
     for output in cell.outputs:
         if output.output_type in ("display_data", "execute_result"):
             assert sorted(output.data) in ([], ["text/html", "text/plain"], ["text/plain"]), output
             assert "preparing the request" not in output.data.get("text/plain", "")
-    errors = [output.ename for output in cell.outputs if output.output_type == "error"]
-    # A press after the turn can stop IPython while it formats the traceback. The reply is the same.
-    assert errors in (["KeyboardInterrupt"], [])
 
 
 def assert_valid(messages: list[dict[str, Any]]) -> None:

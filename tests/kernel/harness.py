@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import queue
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from jupyter_client.manager import start_new_kernel
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 60.0  # long, because the machine may be busy: no test measures this time
 START_TIMEOUT_S = 120.0
+LOST_S = 5.0  # the kernel sends a reply before it is idle
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -133,6 +135,7 @@ class Kernel:
         self.manager, self.client = manager, client
         self.sent: list[str] = []  # everything the kernel ever sent, as text
         self._answers: dict[str, list[str]] = {}  # what a person types into each running cell
+        self._replies: dict[str, dict[str, Any]] = {}  # those that nobody asked for yet
 
     @property
     def pid(self) -> int:
@@ -175,8 +178,13 @@ class Kernel:
         self.client.shell_channel.send(message)
         return parent
 
-    def finish(self, parent: str, watch: Callable[[dict[str, Any]], object] = lambda message: None) -> Cell:
-        """Read all that a cell sends until the cell is idle, and call ``watch`` with each message."""
+    def finish(
+        self, parent: str, watch: Callable[[dict[str, Any]], object] = lambda message: None, *, must_reply: bool = True
+    ) -> Cell:
+        """Read all that a cell sends until the cell is idle, and call ``watch`` with each message.
+
+        Without ``must_reply`` a reply that the kernel lost is empty.
+        """
         answers = self._answers.pop(parent, [])
         messages: list[tuple[float, dict[str, Any]]] = []
         while True:
@@ -190,7 +198,13 @@ class Kernel:
             elif own and message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 break
         assert answers == [], "the cell asked fewer questions"
-        cell = Cell(messages, self._reply(parent), parent)
+        try:
+            reply = self._reply(parent, TIMEOUT_S if must_reply else LOST_S)
+        except queue.Empty:
+            if must_reply:
+                raise
+            reply = {}
+        cell = Cell(messages, reply, parent)
         self.sent.append(cell.everything())
         return cell
 
@@ -207,11 +221,11 @@ class Kernel:
                 return message
         raise TimeoutError(f"the kernel sent nothing for {TIMEOUT_S:.0f} s")
 
-    def _reply(self, parent: str) -> dict[str, Any]:
-        while True:
-            message = self.client.get_shell_msg(timeout=TIMEOUT_S)
-            if message["parent_header"].get("msg_id") == parent:
-                return dict(message["content"])
+    def _reply(self, parent: str, timeout: float) -> dict[str, Any]:
+        while parent not in self._replies:
+            message = self.client.get_shell_msg(timeout=timeout)
+            self._replies[str(message["parent_header"].get("msg_id"))] = dict(message["content"])
+        return self._replies.pop(parent)
 
     def run(
         self,

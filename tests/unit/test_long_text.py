@@ -149,7 +149,7 @@ def test_a_long_answer_whose_drawing_was_stopped_is_short(monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(final, "render_response", stop)
-    monkeypatch.setattr(final, "publish_response", lambda response, bundle, display_id: shown.append(bundle))
+    monkeypatch.setattr(final, "publish_response", lambda response, bundle, *_, **__: shown.append(bundle))
     for text in ("word **b**\n" * 100_000, "word"):
         with pytest.raises(KeyboardInterrupt):
             final.settle_output(Response(text))
