@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["DEEPEST_NESTING", "can_be_sent", "is_too_deep", "read_arguments"]
+__all__ = ["DEEPEST_NESTING", "can_be_sent", "is_too_deep", "read_arguments", "with_usable_input"]
 
 #: How deep a value of the API may be nested. Python's own functions end at a few hundred levels, with
 #: a RecursionError that can come from anywhere: a copy, a comparison, a view.
@@ -64,3 +64,17 @@ def can_be_sent(arguments: Mapping[str, Any]) -> bool:
     except (ValueError, RecursionError):
         return False
     return not is_too_deep(arguments)
+
+
+def with_usable_input(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the start of a block with a text in the place of arguments that cannot be sent.
+
+    No tool runs with a text. U+FFFD would replace half of a surrogate pair otherwise.
+
+    >>> with_usable_input({"content_block": {"input": {"path": "\\ud800"}}})
+    {'content_block': {'input': '…'}}
+    """
+    block = event.get("content_block")
+    if not isinstance(block, Mapping) or not isinstance(arguments := block.get("input"), Mapping):
+        return event
+    return event if can_be_sent(arguments) else {**event, "content_block": {**block, "input": "…"}}

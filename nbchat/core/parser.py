@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from nbchat.core.arguments import can_be_sent, is_too_deep, read_arguments
+from nbchat.core.arguments import can_be_sent, is_too_deep, read_arguments, with_usable_input
 from nbchat.core.chunks import (
     BlockStart,
     BlockStop,
@@ -223,7 +223,7 @@ class ChatStreamParser:
             return None  # rules 1 and 6: some gateways send more events after `message_stop`
         try:
             # The text of deltas is joined first: the other half of a pair may come with the next one.
-            return handler(self, event if kind == "content_block_delta" else self._encodable(event))
+            return handler(self, event if kind == "content_block_delta" else self._encodable(with_usable_input(event)))
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             # The methods below read the fields as if they were there. Checking each field before
             # would cost time for every token.

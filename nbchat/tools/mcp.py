@@ -270,4 +270,5 @@ def _target_of(name: str, target: str | Iterable[str], headers: Mapping[str, str
         raise OptionError(
             f"%nbchat mcp add {name}: the command or URL is missing", "Write the command that starts it, or its URL."
         )
-    return Command(tuple(os.path.expanduser(os.path.expandvars(word)) for word in words), environment)
+    filled = tuple(os.path.expanduser(os.path.expandvars(word)) for word in words)
+    return Command(filled, environment, tuple(words))

@@ -50,6 +50,12 @@ _MAX_LOG_BYTES = 4000
 _MAX_QUOTED_CHARACTERS = 500
 
 
+#: A variable in a word of a command, as ``os.path.expandvars`` reads it.
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
+#: A shorter value is hidden only where it is a whole word: "dev" is a part of "device".
+_LONG_VALUE_CHARACTERS = 8
+
+
 @dataclass(slots=True)
 class Timeouts:
     """Times in seconds: ``start_s`` for connecting and listing the tools, ``call_s`` for one call."""
@@ -64,10 +70,20 @@ class Command:
 
     words: tuple[str, ...]
     environment: Mapping[str, str]
+    #: The words before variables such as $TOKEN were replaced.
+    typed: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Return the command line without the values of the environment, which may be keys."""
-        return " ".join([*(f"{name}=…" for name in self.environment), shlex.join(self.words)])
+        """Return the command line without the values of variables and of the environment, which may be keys."""
+        return " ".join([*(f"{name}=…" for name in self.environment), " ".join(map(_quoted, self.typed))])
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """The values that messages do not show: those of variables and of the environment. Paths are shown."""
+        names = [name or braced for word in self.typed for name, braced in _VARIABLE.findall(word)]
+        filled = [word for word, typed in zip(self.words, self.typed, strict=True) if word != typed]
+        values = [*self.environment.values(), *filled, *(os.environ.get(name, "") for name in names)]
+        return tuple(value for value in values if value and not os.path.exists(os.path.expanduser(value)))
 
     def connect(self, log: TextIO) -> Transport:
         """Start the command and connect to its standard input and output. Its standard error goes to ``log``."""
@@ -88,6 +104,11 @@ class Address:
 
     url: str
     headers: Mapping[str, str]
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """The values that messages do not show: those of the headers."""
+        return tuple(filter(None, self.headers.values()))
 
     def __str__(self) -> str:
         """Return the URL without keys: a password is before the @, and a key may be after the ?."""
@@ -198,7 +219,7 @@ class McpServer:
             if not ready.done():
                 ready.set_exception(_innermost(error))
             elif not isinstance(error, asyncio.CancelledError):
-                self.problem = redact(str(_innermost(error)))
+                self.problem = self._hide(str(_innermost(error)))
         finally:
             self._client = None
 
@@ -297,11 +318,11 @@ class McpServer:
                 except InputError as wrong:
                     return wrong
             return InputError(
-                f"the MCP server {self.name} does not start: {error.strerror}: {error.filename}",
+                f"the MCP server {self.name} does not start: {error.strerror}: {self._hide(str(error.filename))}",
                 "Check the command. The kernel looks for it on its own PATH.",
             )
         late = isinstance(error, TimeoutError)
-        reason = f"no answer within {self._timeouts.start_s:g} s" if late else _first_line(error)
+        reason = f"no answer within {self._timeouts.start_s:g} s" if late else self._hide(_first_line(error))
         return ConnectionFailed(
             f"the MCP server {self.name} did not answer: {reason}{self._last_lines()}",
             f"Check that {self.target} is an MCP server (stdio, or streamable HTTP), and add it again.",
@@ -325,7 +346,7 @@ class McpServer:
             return failure(
                 f"The MCP server {self.name} ended while {shown} ran; it starts again with the next call.{last_lines}"
             )
-        return failure(f"{shown}: {_first_line(error)}")
+        return failure(f"{shown}: {self._hide(_first_line(error))}")
 
     def _last_lines(self) -> str:
         """Return the end of the server's standard error as a line of a message, or ""."""
@@ -334,8 +355,20 @@ class McpServer:
         # Only the end, since a server may have written gigabytes.
         self._log.seek(max(os.fstat(self._log.fileno()).st_size - _MAX_LOG_BYTES, 0))
         lines = [line.strip() for line in self._log.read().splitlines() if line.strip()]
-        quoted = redact(" / ".join(lines[-2:]))[:_MAX_QUOTED_CHARACTERS]
+        quoted = self._hide(" / ".join(lines[-2:]))[:_MAX_QUOTED_CHARACTERS]
         return f"\nIt said: {quoted}" if quoted else ""
+
+    def _hide(self, text: str) -> str:
+        """Return a text of the server or of the system without keys and without the hidden values of the target."""
+        for value in sorted(self.target.hidden, key=len, reverse=True):
+            before, after = ("", "") if len(value) >= _LONG_VALUE_CHARACTERS else (r"(?<!\w)", r"(?!\w)")
+            text = re.sub(f"{before}{re.escape(value)}{after}", "…", text)
+        return redact(text)
+
+
+def _quoted(word: str) -> str:
+    """Return a word as a shell needs it. The name of a variable stays readable."""
+    return word if _VARIABLE.search(word) else shlex.quote(word)
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -106,7 +106,7 @@ class JsonType:
             return cls(adapter.json_schema(schema_generator=_generator()), adapter)
         except (pydantic.errors.PydanticUserError, pydantic.errors.PydanticUndefinedAnnotation) as error:
             message = f"{name or type_name(T)} has no JSON form: {_first_line(error)}"
-        except (NameError, TypeError, AttributeError) as error:
+        except Exception as error:  # also of the user's own code, such as a __repr__ that fails
             message = f"{name or type_name(T)} cannot be read as a type: {_first_line(error)}"
         raise SchemaError(message, SUPPORTED_TYPES_HINT)
 

@@ -132,6 +132,8 @@ class Service:
         if not request.path.endswith("/messages"):
             wire.json("404 No", {"type": "error", "error": {"type": "not_found_error", "message": "not here"}})
             return
+        if "messages" not in request.body:
+            return  # the client was stopped in the middle of its request
         self.bodies.append(request.body)
         stage, _, rest = last_words(request).partition(" ")
         if stage in ("headers", "unstreamed"):

@@ -148,6 +148,7 @@ def _lines() -> Iterator[Fault]:
     yield streamed("an event without data", LIVES, _at("middle", b"event: content_block_delta\n\n"))
     yield streamed("a NUL between two events", LIVES, _at("middle", b"\0\n\n"))
     yield streamed("no names of events", LIVES, _unnamed)
+    yield streamed("no types in the data of events", LIVES, _untyped)
     yield streamed("a body that is not UTF-8", {"": BROKE}, _at("middle", b"event: ping\ndata: \xff\xfe{}\n\n"))
     yield streamed("a megabyte in one line", LIVES, _at("middle", b"x: " + b"y" * 1_000_000 + b"\n\n"))
     for title, data in {
@@ -161,16 +162,20 @@ def _lines() -> Iterator[Fault]:
         "with NaN": '{"type": "content_block_delta", "index": NaN, "delta": {}}',
         "with a newline in a string": '{"type": "ping", "x": "\ndata: y"}',
     }.items():
-        # An event without a type is an unknown event, whatever its name is.
-        seen = LIVES if title == "without a type" else BROKE
+        # The name of an event is the type of data without a type. Only a text takes a delta of text.
+        seen: Any = {"text": LIVES, "": BROKE} if title == "without a type" else BROKE
         yield streamed(f"a delta {title}", seen, _at("middle", ("content_block_delta", data)))
-        seen = BROKE if title == "with NaN" else LOST
+        seen = BROKE if title in ("with NaN", "without a type") else LOST
         yield streamed(f"a message_start {title}", seen, lambda events, data=data: [("message_start", data)])
 
 
 def _unnamed(events: Events) -> bytes:
     lines = stream_of(events).split(b"\n")
     return b"\n".join(line for line in lines if not line.startswith(b"event:"))
+
+
+def _untyped(events: Events) -> list[Any]:
+    return [(event.pop("type"), json.dumps(event)) for event in events]
 
 
 #: Each type of an error, the class of an error before the answer, and how often nbchat asks.
@@ -271,6 +276,10 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
+#: What the SDK cannot read in an event.
+_NOT_READ = ("5,000 digits", "990 levels")
+
+
 def _arguments() -> Iterator[Fault]:
     for text in ARGUMENTS:
 
@@ -291,4 +300,11 @@ def _arguments() -> Iterator[Fault]:
         def spoiled(message: dict[str, Any], text: str = text) -> bytes:
             return json.dumps(message).encode().replace(b'{"a": 2, "b": 3}', text.encode())
 
+        def began(events: Events, text: str = text) -> list[Any]:
+            start = next(place for place, event in enumerate(events) if "toolu_1" in json.dumps(event))
+            data = json.dumps(events[start]).replace('"input": {}', f'"input": {text}')
+            return [*events[:start], ("content_block_start", data), *events[-3:]]
+
         yield whole(f"arguments of a body: {title}", LIVES, spoiled, kinds=("tool",))
+        seen = BROKE if title in _NOT_READ else LIVES
+        yield streamed(f"arguments at the start of a call: {title}", seen, began, kinds=("tool",))

@@ -389,9 +389,8 @@ def test_an_interrupt_at(name: str, presses: str, place: Place):
     gaps, again_at = PRESSES[presses]
     before = [place.filled(stage.before)]
     if again_at:
-        before.append(f"stop_at(SESSION.accounting, 'write', {again_at!r})")
+        before.append(f"stop_at(type(SESSION), '_respond', {again_at!r})")
     kernel.run("\n".join(["%nbchat reset", "begin()", *before]))
-    began = time.monotonic()
     pressed = run_and_press(
         kernel,
         place.marks,
@@ -402,7 +401,6 @@ def test_an_interrupt_at(name: str, presses: str, place: Place):
         held=stage.held,
         **stage.more(place),
     )
-    took = time.monotonic() - began
     found = kernel.value("found()")
     assert_stopped(pressed, found)
     assert_static(pressed.cell)
@@ -420,7 +418,8 @@ def test_an_interrupt_at(name: str, presses: str, place: Place):
     # Nothing stays open, here or at the server.
     wait_for(lambda: kernel.value("left()") == {}, 5, lambda: f"left: {kernel.value('left()')}")
     wait_for(lambda: place.service.held == 0, 5, lambda: f"{place.service.held} answers are still open")
-    assert took < STOP_S
+    # Until IPython got the exception: the first traceback of a kernel takes IPython seconds.
+    assert found["raised"][0] - pressed.times[0] < STOP_S
     # The next turn works, and runs nothing of this one.
     kernel.run("%%claude story << --tools second\nnext")
     found = kernel.value("found()")

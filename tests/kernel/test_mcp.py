@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -332,6 +333,30 @@ def test_the_server_gets_only_the_environment_that_was_given(command, monkeypatc
         assert shown.startswith("TOKEN=… MODE=… ")
     finally:
         with_env.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--token $MY_TOKEN", "--token=$MY_TOKEN", "${MY_TOKEN}x", "https://me:$MY_TOKEN@example.org $SHORT", "-p$SHORT"],
+)
+def test_the_values_of_variables_are_not_shown(tmp_path, monkeypatch, arguments):
+    """Neither the list nor the error shows them, also if the server prints them."""
+    monkeypatch.setenv("MY_TOKEN", "token-value-123")
+    monkeypatch.setenv("SHORT", "Zq8")
+    noisy = tmp_path / "noisy.py"
+    noisy.write_text("import os, sys; sys.exit(f'refused: {sys.argv[1:]} {os.environ.get(\"OWN\")} device')")
+    servers = McpServers(start_timeout=15)
+    try:
+        with pytest.raises(ConnectionFailed, match="refused") as caught:
+            servers.add("a", f"OWN=$SHORT {sys.executable} {noisy} {arguments}")
+        assert not {"token-value-123", "Zq8"} & set(re.findall(r"token-value-123|Zq8", str(caught.value)))
+        assert f"{noisy} {arguments}".split("://")[0] in str(caught.value)
+        assert "device" in str(caught.value)
+        with pytest.raises(InputError, match="does not start") as unknown:
+            servers.add("b", "no-such-command-$MY_TOKEN")
+        assert "token-value-123" not in str(unknown.value)
+    finally:
+        servers.close()
 
 
 def test_a_server_that_does_not_start_is_explained(tmp_path):

@@ -145,14 +145,14 @@ def test_a_long_answer_whose_drawing_was_stopped_is_short(monkeypatch: pytest.Mo
     """To show all of 50 MB as plain text would take many seconds after the interrupt."""
     shown: list[dict[str, str]] = []
 
-    def stop(response: Response) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(final, "render_response", stop)
     monkeypatch.setattr(final, "publish_response", lambda response, bundle, *_, **__: shown.append(bundle))
     for text in ("word **b**\n" * 100_000, "word"):
         with pytest.raises(KeyboardInterrupt):
-            final.settle_output(Response(text))
+            final.settle_output(Response(text), "a-display", is_new=True)
         bundle = shown.pop()
         assert bundle["text/plain"].startswith("word")
         assert bundle["text/plain"].endswith("%nbchat show draws it again]")

@@ -348,3 +348,22 @@ def test_table_has_a_row_for_each():
     assert table(Film(title="M", year=1931)).shape == (1, 5)
     assert table([1, 2])["value"].tolist() == [1, 2]
     assert table([]).empty
+
+
+class Unshowable:
+    """A value whose own code fails."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError("in the code of the user")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [10**5000, [10**5000], Unshowable(), {"enum": [10**5000]}, float("nan"), list[10**5000]],  # type: ignore[misc]
+    ids=["digits", "digits in a list", "no repr", "digits in a schema", "nan", "a list of digits"],
+)
+def test_a_value_that_is_no_type_and_cannot_be_shown_is_a_schema_error(schema: Any):
+    """An error of pydantic or of the user's own code never comes out bare."""
+    with pytest.raises(InputError) as caught:
+        AnswerType.of(schema)
+    assert len(str(caught.value)) < 1_500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from typing import Any
 
@@ -514,3 +515,19 @@ def test_an_option_of_cells_is_refused_from_python(name: str, value: Any):
     with pytest.raises(OptionError, match=f"{name}: only a %%claude cell"):
         Session(transport).ask("Hi", **{name: value})
     assert transport.requests == []
+
+
+def test_a_clock_that_is_set_back_gives_no_negative_time(monkeypatch):
+    """Durations come from a clock that cannot be set."""
+    now = [time.time()]
+
+    def an_hour_back() -> float:
+        now[0] -= 3600
+        return now[0]
+
+    monkeypatch.setattr(time, "time", an_hour_back)
+    session = Session(ScriptedTransport("Hello", repeat=True))
+    for _ in range(3):
+        answer = session.ask("Hi")
+        assert answer.time_to_first_chunk is not None
+        assert 0 <= answer.time_to_first_chunk <= answer.duration < 60

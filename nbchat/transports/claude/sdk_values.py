@@ -32,6 +32,9 @@ def as_dict(value: Any) -> dict[str, Any]:
         raise NotTheApi("a value that is nested too deeply") from error
     if not isinstance(plain, dict):
         raise NotTheApi(f"{kind_of(plain)} where an object belongs")
+    if isinstance(block := plain.get("content_block"), dict) and "input" in block and plain is not value:
+        # pydantic writes infinity as null in JSON, and a tool would run with the null.
+        block["input"] = value.to_dict(warnings=False)["content_block"]["input"]
     return plain
 
 

@@ -42,8 +42,9 @@ class TolerantDecoder:
         """Yield the server-sent events that the SDK can read.
 
         A byte order mark at the beginning is removed. An event without a name gets the type in its data as
-        its name, because the SDK would leave it out. An event of an unknown name is left out if its data is
-        not a JSON object, or is nested too deeply: the SDK would end the stream with an error.
+        its name, because the SDK would leave it out. Data without a type get the name of the event as their
+        type, because a part of the answer would be missing without a word. An event of an unknown name is left
+        out if its data is not a JSON object, or is nested too deeply: the SDK would end the stream with an error.
         """
         for event in self._decoder.iter_bytes(_without_bom(iterator)):
             if (readable := _readable(event)) is not None:
@@ -62,6 +63,8 @@ def _readable(event: Any) -> Any:
         event = type(event)(event=kind, data=event.data, id=event.id, retry=event.retry)
     if event.event == "error" and _has_odd_type(event):
         event = type(event)(event="error", data=_text_of_error(event))
+    if event.event in _KNOWN and (text := _with_type(event)) is not event.data:
+        event = type(event)(event=event.event, data=text, id=event.id, retry=event.retry)
     return event if event.event in _KNOWN or event.event is None or _is_object(event) else None
 
 
@@ -104,6 +107,18 @@ def _type_in(event: Any) -> object:
         return data.get("type") if isinstance(data, dict) and isinstance(data.get("type"), str) else None
     except (ValueError, RecursionError):
         return None
+
+
+def _with_type(event: Any) -> str:
+    """Return the data of an event, with the name of the event as the type if there is no type."""
+    text: str = event.data
+    if text.startswith(('{"type"', '{ "type"')):  # so begin the events of the API
+        return text
+    try:
+        data = event.json()
+    except (ValueError, RecursionError):
+        return text
+    return json.dumps({"type": event.event, **data}) if isinstance(data, dict) and "type" not in data else text
 
 
 def _has_odd_type(event: Any) -> bool:
