@@ -270,5 +270,5 @@ def _target_of(name: str, target: str | Iterable[str], headers: Mapping[str, str
         raise OptionError(
             f"%nbchat mcp add {name}: the command or URL is missing", "Write the command that starts it, or its URL."
         )
-    filled = tuple(os.path.expanduser(os.path.expandvars(word)) for word in words)
-    return Command(filled, environment, tuple(words))
+    expanded = tuple(os.path.expanduser(os.path.expandvars(word)) for word in words)
+    return Command(expanded, environment, tuple(words))
