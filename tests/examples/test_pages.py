@@ -82,6 +82,8 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nbchat.notebook.magics._preload", lambda: None)
     monkeypatch.setenv("MPLBACKEND", "agg")
+    # A page may choose a session, which is not that of the next page.
+    monkeypatch.setattr("nbchat.engine.current_session._current", [])
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}), colors="nocolor")
     install(shell)
@@ -92,7 +94,6 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     yield shell
     uninstall(shell)
     InteractiveShell.clear_instance()
-    nbchat.use_session(nbchat.Session(nbchat.ScriptedTransport()))
 
 
 def run_cell(shell: InteractiveShell, block: Block) -> str:
