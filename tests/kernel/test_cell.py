@@ -427,6 +427,29 @@ def test_threads_and_tasks_of_other_cells_do_not_disturb(kernel: Kernel):
     assert kernel.value("[_claude.prompt, _claude.status]") == ["Hello again", "complete"]
 
 
+def test_a_name_never_holds_the_answer_of_a_thread(kernel: Kernel):
+    """A thread asks all the time, and each cell binds the answer of its own turn."""
+    kernel.run(
+        "import nbchat, threading\n"
+        "stop, answers = threading.Event(), []\n"
+        "def ask():\n"
+        "    while not stop.wait(0.01):\n"
+        "        answers.append(nbchat.ask('of the thread', once=True).prompt)\n"
+        "threads = [threading.Thread(target=ask) for _ in range(1)]\n"
+        "for thread in threads: thread.start()",
+        "busy",
+    )
+    try:
+        for number in range(5):
+            kernel.run(f"%%claude mine << --once\nof cell {number}", f"cell-{number}")
+            held = kernel.value("[mine.prompt, _claude.prompt, 'of cell' in mine.text]")
+            assert held == [f"of cell {number}", f"of cell {number}", True]
+    finally:
+        kernel.run("stop.set()\nfor thread in threads: thread.join()")
+    assert set(kernel.value("answers")) == {"of the thread"}
+    assert kernel.value("len(answers)") >= 5
+
+
 def test_asking_in_an_async_cell(kernel: Kernel):
     """A cell can use ``await`` and ask."""
     cell = kernel.run("import asyncio\nawait asyncio.sleep(0)\n%claude Hello\nawait asyncio.sleep(0)")
