@@ -42,6 +42,8 @@ __all__ = [
     "aask",
     "ask",
     "ask_each",
+    "attach",
+    "batches",
     "errors",
     "last_job",
     "load",
@@ -153,6 +155,7 @@ def ask_each(
     cassette: str | None = None,
     progress: bool = True,
     fresh: bool = False,
+    wait: bool = True,
     **options: Any,
 ) -> Any:
     """Ask one prompt for each row, and return a Job.
@@ -169,9 +172,10 @@ def ask_each(
         cassette: a file that records the answers, and replays them without a network.
         progress: whether the progress and the first rows are shown.
         fresh: whether answers of earlier runs are ignored, and paid for again.
+        wait: whether a run with ``via="batches"`` waits for its batches. ``job.resume()`` waits later.
         options: the options of ``%%claude`` by their long names, such as ``schema``, ``budget`` (US dollars),
-            ``concurrency``, ``rpm`` and ``tpm``. With ``dry_run=True`` nothing is sent, and the rows, the tokens and
-            the cost are returned.
+            ``concurrency``, ``rpm``, ``tpm`` and ``via="batches"`` (half the price, up to 24 hours).
+            With ``dry_run=True`` nothing is sent, and the rows, the tokens and the cost are returned.
 
     Raises:
         InputError, BudgetError: nothing was sent.
@@ -192,7 +196,51 @@ def ask_each(
     made = session.options(options)
     refuse_cell_options(made, except_for=("dry_run",))
     view = provided("rows_view")() if progress and not made.quiet else None
-    return run(session, rows_in, template, made, rows=rows, cassette=cassette, fresh=fresh, view=view)
+    return run(session, rows_in, template, made, rows=rows, cassette=cassette, fresh=fresh, view=view, waits=wait)
+
+
+def batches() -> list[Any]:
+    """Return the batches that ``ask_each(…, via="batches")`` sent from this machine, the newest first.
+
+    Each has ``service_id``, ``run``, ``endpoint``, ``model``, ``requests``, ``at`` and ``state``: ``open``, ``ended``
+    or ``lost``. Nothing is sent. :func:`attach` fetches the answers.
+
+    >>> import nbchat
+    >>> [batch.state for batch in nbchat.batches()]
+    []
+    """
+    from nbchat.rows.attach import batches as listed
+
+    return listed()
+
+
+def attach(id: str, *, wait: bool = True, progress: bool = True) -> Any:
+    """Return the Job of a batch that an earlier kernel sent, with the answers of all batches of its run.
+
+    ``job.frame`` has the rows as they were sent, with their answers. Nothing that costs anything is sent: to ask the
+    rows that failed again, repeat the call of ``ask_each``, which also waits for the same batches.
+
+    Args:
+        id: the service's id of the batch, as :func:`batches` lists it, or the id of the run.
+        wait: whether to wait until the batches have ended. Otherwise ``job.status`` is ``waiting``.
+        progress: whether the progress and the first rows are shown.
+
+    Raises:
+        InputError: there is no such batch.
+        NbchatError: the service did not answer.
+        KeyboardInterrupt: the user ended the wait. The batches go on.
+
+    >>> import nbchat
+    >>> nbchat.attach("msgbatch_1")
+    Traceback (most recent call last):
+    ...
+    nbchat.core.errors.InputError: there is no batch msgbatch_1 among those that were sent from here
+    nbchat.batches() lists them.
+    """
+    from nbchat.engine.current_session import current_session
+    from nbchat.rows.attach import attach as attached
+
+    return attached(current_session(), id, waits=wait, view=provided("rows_view")() if progress else None)
 
 
 def last_job() -> Any:

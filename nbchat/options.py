@@ -219,6 +219,14 @@ class Options:
     tpm: int | None = option(
         "--tpm", metavar="N", default=None, help="with --each: the maximum number of tokens in a minute"
     )
+    via: str | None = option(
+        "--via",
+        metavar="WAY",
+        default=None,
+        setting=False,
+        choices=("batches",),
+        help="with --each: send the rows as batches, which cost half and take up to 24 hours",
+    )
     # What the answer may cost, and what is shown
     budget: float | None = option(
         "--budget",

@@ -74,7 +74,15 @@ class Accounting:
         own = (name for name in (answered, asked) if name in self._config.prices)
         return next(own, price_model(endpoint, asked, answered))
 
-    def estimate(self, tokens: int, request: Request, endpoint: Endpoint, *, answer: int | None = None) -> float | None:
+    def estimate(
+        self,
+        tokens: int,
+        request: Request,
+        endpoint: Endpoint,
+        *,
+        answer: int | None = None,
+        tier: str | None = None,
+    ) -> float | None:
         """Return the most that a request could cost in US dollars.
 
         Args:
@@ -82,6 +90,7 @@ class Accounting:
             request: the request.
             endpoint: where the request goes.
             answer: the tokens of the answer; None for the longest answer.
+            tier: ``batch`` for a request of a batch.
         """
         return estimate_cost(
             tokens,
@@ -93,6 +102,7 @@ class Accounting:
             region=endpoint.region,
             speed=request.params.get("speed"),
             inference_geo=request.params.get("inference_geo"),
+            service_tier=tier,
         )
 
     def check_budget(self, limit: float, tokens: int, request: Request, endpoint: Endpoint) -> None:

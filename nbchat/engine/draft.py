@@ -269,10 +269,10 @@ def file_form(options: Options) -> Form:
 
 #: Options that need the notebook around the prompt, and so cannot be a setting either.
 _CELL_OPTIONS = tuple(
-    option.name for option in OPTIONS if not option.setting and option.name not in ("schema", "each", "rows")
+    option.name for option in OPTIONS if not option.setting and option.name not in ("schema", "each", "rows", "via")
 )
 #: Options of a run over rows.
-_ROW_OPTIONS = ("rows", "concurrency", "rpm", "tpm")
+_ROW_OPTIONS = ("rows", "concurrency", "rpm", "tpm", "via")
 
 
 def refuse_row_options(options: Options) -> None:

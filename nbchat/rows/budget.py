@@ -25,25 +25,41 @@ class Budget:
         accounting: knows what was spent before.
         endpoint: where the requests go.
         request: one of the requests.
+        tier: ``batch`` if the requests go into batches, which cost half.
+        in_flight: the most that earlier batches can still cost, in US dollars.
 
     Raises:
         BudgetError: the price is unknown, so that the budget cannot be guaranteed.
     """
 
-    def __init__(self, limit: float, accounting: Accounting, endpoint: Endpoint, request: Request) -> None:
+    def __init__(
+        self,
+        limit: float,
+        accounting: Accounting,
+        endpoint: Endpoint,
+        request: Request,
+        *,
+        tier: str | None = None,
+        in_flight: float = 0.0,
+    ) -> None:
         self._limit, self._scope, self._model = limit, accounting.scope, endpoint.model
         self._spent, self._unknown = accounting.spent_today()
-        none, many = (accounting.estimate(tokens, request, endpoint) for tokens in (0, 1_000_000))
+        none, many = (accounting.estimate(tokens, request, endpoint, tier=tier) for tokens in (0, 1_000_000))
         if none is None or many is None:
             check_budget(limit, self._spent, None, unknown=self._unknown, model=self._model, scope=self._scope)
         # The most that an answer can cost, and what a token of a prompt costs.
         self._answer, self._token = none or 0.0, ((many or 0.0) - (none or 0.0)) / 1_000_000
-        self._in_flight = 0.0
+        self._in_flight = in_flight
 
     @property
     def spent(self) -> float:
         """Return what was spent so far, in US dollars."""
         return self._spent
+
+    @property
+    def unspent(self) -> float:
+        """Return what is left, in US dollars, if nothing in flight costs anything."""
+        return self._limit - self._spent
 
     @property
     def left(self) -> float:

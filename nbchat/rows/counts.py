@@ -46,6 +46,8 @@ class Counts:
     unknown: int = 0
     began_s: float = 0.0
     paused_s: float = 0.0
+    #: How far batches are, in words.
+    note: str = ""
 
     def take(self, result: Result) -> None:
         """Count the end of one request."""
@@ -92,6 +94,8 @@ class Counts:
             parts.append(f"{self.failed:,} failed")
         if self.replayed:
             parts.append(f"{self.replayed:,} replayed")
+        if self.note:
+            parts.append(self.note)
         passed_s = now_s - self.began_s
         if passed_s >= 1 and self.usage.output_tokens:
             parts.append(f"{self.usage.output_tokens / passed_s:,.0f} tokens/s")

@@ -73,7 +73,16 @@ def answer_tokens(plan: Plan) -> int:
 
 
 def estimate(
-    session: Session, plan: Plan, *, rows: int, distinct: int, finished: int, tokens: int, usage: Usage, sent: int
+    session: Session,
+    plan: Plan,
+    *,
+    rows: int,
+    distinct: int,
+    finished: int,
+    tokens: int,
+    usage: Usage,
+    sent: int,
+    tier: str | None = None,
 ) -> Estimate:
     """Return the estimate of a run.
 
@@ -86,6 +95,7 @@ def estimate(
         tokens: about how many tokens the prompts have that would be sent.
         usage: the tokens of requests that were sent before.
         sent: how many requests those were.
+        tier: ``batch`` if the requests go into batches.
     """
     endpoint, request = plan.prepared.endpoint, plan.prepared.request  # without the mark, whose gain nobody knows
     answer = max(1, round(usage.output_tokens / sent)) if sent else answer_tokens(plan)
@@ -94,7 +104,7 @@ def estimate(
     def cost(each: int) -> float | None:
         if not to_send:
             return 0.0
-        one = session.accounting.estimate(round(tokens / to_send), request, endpoint, answer=each)
+        one = session.accounting.estimate(round(tokens / to_send), request, endpoint, answer=each, tier=tier)
         return None if one is None else one * to_send
 
     body = plan.first.body()

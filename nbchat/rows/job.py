@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Literal, Protocol, TypeAlias
 
 from nbchat.content.blocks import Carried
-from nbchat.core.errors import NbchatError
+from nbchat.core.errors import InputError, NbchatError
 from nbchat.core.usage import Usage
 from nbchat.engine.session import Session
 from nbchat.options import Options
@@ -30,6 +30,7 @@ _DIGEST_BYTES = 32
 #: How many results are read from the store in one step.
 _CHUNK_ROWS = 500
 _NOT_ASKED = "the row was not asked yet\nresume() asks it."
+_WAITING = "the answer is not there yet: the service works on its batch\nresume() waits for it, and fetches it."
 
 
 class RowsView(Protocol):
@@ -61,6 +62,7 @@ class Task:
         cell: the key of the cell.
         fresh: whether answers of earlier runs are ignored.
         total: the number of rows of the whole frame, where the job is a sample of it.
+        waits: whether the run waits for its batches.
     """
 
     frame: Frame
@@ -71,6 +73,7 @@ class Task:
     cell: str | None = None
     fresh: bool = False
     total: int | None = None
+    waits: bool = True
 
 
 class Job:
@@ -94,7 +97,12 @@ class Job:
         self.error: NbchatError | None = None
         self.estimate: Estimate | None = None
         self.counts = Counts()
-        self._id = uuid.uuid4().hex
+        #: The id of the run.
+        self.id = uuid.uuid4().hex
+        #: Whether the store keeps the rows of a frame, too, so that a later kernel has them.
+        self.keeps_rows = False
+        #: Cancels the batches of the job, if it has any.
+        self.canceler: Callable[[], None] | None = None
         self._digests = bytearray()
         self._local: dict[int, Result] = {}
         self._rest: Iterator[Mapping[str, Any]] | None = None
@@ -115,7 +123,7 @@ class Job:
         if self._rest is None:
             self._rest = iter(self.task.frame.rows())
         place = -1
-        for place, _, fields, _, _ in self.store.rows(self._id):
+        for place, _, fields, _, _ in self.store.rows(self.id):
             yield place, {ROW: fields, **fields}
         yield from enumerate(self._rest, place + 1)
 
@@ -127,9 +135,10 @@ class Job:
                 self._digests[start : start + _DIGEST_BYTES] = bytes.fromhex(digest) if digest else bytes(_DIGEST_BYTES)
                 if failed is not None:
                     self._local[place] = failed
-            return
+            if not self.keeps_rows:
+                return
         self.store.add_rows(
-            self._id,
+            self.id,
             (
                 (place, digest, _own(fields), failed.error_type if failed else "", failed.error if failed else "")
                 for place, fields, digest, failed in rows
@@ -182,8 +191,24 @@ class Job:
         Raises:
             NbchatError, KeyboardInterrupt: as from ``ask_each``.
         """
-        self.task = replace(self.task, fresh=False)
+        self.task = replace(self.task, fresh=False, waits=True)
         return self._run(self)
+
+    def cancel(self) -> Job:
+        """Cancel the batches of the job. What the service had answered already is paid for, and is in the frame.
+
+        Raises:
+            InputError: the job has no batches that could be cancelled.
+            TransportError: the service did not answer.
+        """
+        if self.canceler is None:
+            raise InputError("this job has no batches at the service", "Interrupt a run that sends its rows itself.")
+        self.begin()
+        try:
+            self.canceler()
+        finally:
+            self.status = "interrupted"
+        return self
 
     def __repr__(self) -> str:
         return f"<Job {self.status}: {self.counts.summary(self.status)}>"
@@ -217,7 +242,8 @@ class Job:
         for place, digest, failed in rows:
             result = failed or found.get(digest)
             if result is None:
-                result = Result(digest, error_type="InputError", error=_NOT_ASKED)
+                text = _WAITING if self.status == "waiting" else _NOT_ASKED
+                result = Result(digest, error_type="InputError", error=text)
             elif digest in seen:
                 result = replace(result, cost=0.0)
             seen.add(digest)
@@ -225,7 +251,7 @@ class Job:
 
     def _stored(self) -> Iterator[dict[str, Any]]:
         """Yield the rows of an iterator with their answers, from the store."""
-        names, rows, seen = self.answers.names, self.store.rows(self._id), set[str]()
+        names, rows, seen = self.answers.names, self.store.rows(self.id), set[str]()
         while chunk := list(islice(rows, _CHUNK_ROWS)):
             failures = [
                 Result(digest, error_type=kind, error=error) if kind else None for _, digest, _, kind, error in chunk

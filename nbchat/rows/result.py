@@ -151,4 +151,7 @@ def _message_of(response: Response) -> dict[str, Any] | None:
     message = {key: value for key, value in last.message.items() if not key.startswith("_")}
     tiers = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     usage = {name: getattr(last.usage, name) for name in tiers}
+    # The price depends on these, also when a cassette replays the answer.
+    words = ("service_tier", "speed", "inference_geo")
+    usage |= {name: word for name in words if (word := getattr(last.usage, name)) is not None}
     return {**message, "content": [block.to_dict() for block in last.blocks], "usage": usage}

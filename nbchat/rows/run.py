@@ -15,18 +15,20 @@ from typing import Any
 
 from nbchat import telemetry
 from nbchat.content.blocks import Carried
-from nbchat.core.errors import BudgetError, InputError, NbchatError
+from nbchat.core.errors import BudgetError, InputError, NbchatError, OptionError
 from nbchat.core.money import dollars
 from nbchat.core.usage import Usage
 from nbchat.engine.accounting import warn
 from nbchat.engine.recording import Recording
 from nbchat.engine.session import Session
 from nbchat.options import Options
+from nbchat.rows.batch_records import BatchRecords
+from nbchat.rows.batches import BATCHES, BatchSender, batch_options
 from nbchat.rows.budget import Budget
 from nbchat.rows.counts import Counts
 from nbchat.rows.estimate import Estimate, answer_tokens, estimate
 from nbchat.rows.frames import read_frame
-from nbchat.rows.job import Job, RowsView, Task
+from nbchat.rows.job import Job, RowsView, Status, Task
 from nbchat.rows.pace import Pace
 from nbchat.rows.plan import Plan, PlannedRow, row_options
 from nbchat.rows.result import Result
@@ -59,6 +61,7 @@ def ask_each(
     cell: str | None = None,
     view: RowsView | None = None,
     store: Store | None = None,
+    waits: bool = True,
 ) -> Job | Estimate:
     """Ask the template for each row, and return the job. A dry run returns its estimate.
 
@@ -75,6 +78,7 @@ def ask_each(
         cell: the key of the cell.
         view: shows the progress.
         store: keeps the results; None for the user's own file.
+        waits: whether a run through batches waits for them.
 
     Raises:
         InputError, BudgetError: nothing was sent.
@@ -91,9 +95,13 @@ def ask_each(
     if rows is not None:
         frame = frame.head(rows)
     options_of_rows = row_options(options)
+    if options.via == BATCHES:
+        options_of_rows = batch_options(options_of_rows)
+    elif not waits:
+        raise OptionError("wait: only a run through batches need not be waited for", "Add via='batches'.")
     names = session.host.namespace if namespace is None else namespace
     task = Task(frame, template, options, names, tuple(carried), cell, fresh, total if rows is not None else None)
-    task = replace(task, options=replace(options_of_rows, budget=options.budget, dry_run=options.dry_run))
+    task = replace(task, options=replace(options_of_rows, budget=options.budget, dry_run=options.dry_run), waits=waits)
     job = Job(session, task, store or Store(warn=warn), view, run)
     job.owner = owner
     if options.dry_run:
@@ -114,11 +122,22 @@ def _plan(job: Job, first: Sequence[Mapping[str, Any]]) -> Plan:
 class _Reader:
     """Reads the rows of a job, and finds out which of them have to be sent."""
 
-    def __init__(self, job: Job, plan: Plan, rows: Iterator[tuple[int, Mapping[str, Any]]], counts: Counts) -> None:
+    def __init__(
+        self,
+        job: Job,
+        plan: Plan,
+        rows: Iterator[tuple[int, Mapping[str, Any]]],
+        counts: Counts,
+        *,
+        is_first: bool = True,
+        is_probe: bool = False,
+    ) -> None:
         self._job, self._plan, self._rows, self._counts = job, plan, rows, counts
         self._seen: set[int] = set()
+        # What is in a batch already costs nothing more.
+        self._records = BatchRecords(job.store) if is_probe and job.task.options.via == BATCHES else None
         # With a cassette, every row is replayed from there, or recorded there.
-        self._looks_up = not job.task.fresh and job.session.recording.cassette is None
+        self._looks_up = not (job.task.fresh and is_first) and job.session.recording.cassette is None
         #: The prompt tokens of the rows that have to be sent.
         self.tokens = 0
         self.finished = 0
@@ -151,6 +170,10 @@ class _Reader:
                 self.finished += len(done)
                 counts.done += len(done)
                 counts.replayed += len(done)
+            if self._records is not None and planned:
+                waiting = self._records.waiting(row.digest for row in planned)
+                planned = [row for row in planned if row.digest not in waiting]
+                self.finished += len(waiting)
             self.tokens += sum(row.tokens for row in planned)
             yield planned
 
@@ -161,7 +184,7 @@ def _dry_run(job: Job) -> Estimate:
     first = list(islice(rows, CHUNK_ROWS))
     plan = _plan(job, [fields for _, fields in first])
     counts = Counts()
-    reader = _Reader(job, plan, chain(first, rows), counts)
+    reader = _Reader(job, plan, chain(first, rows), counts, is_probe=True)
     recording, recorded = job.session.recording, 0
     for planned in reader.chunks():
         if recording.cassette is not None:
@@ -184,6 +207,7 @@ def _estimate(job: Job, plan: Plan, counts: Counts, reader: _Reader) -> Estimate
         tokens=tokens,
         usage=Usage(),
         sent=0,
+        tier=_tier(job),
     )
 
 
@@ -202,14 +226,7 @@ def run(job: Job) -> Job:
     plan = _plan(job, [fields for _, fields in first])
     budget = _budget(job, plan)
     counts = job.counts = Counts(rows=task.frame.count, began_s=time.monotonic())
-    pace = Pace(
-        task.options.concurrency,
-        rpm=task.options.rpm,
-        tpm=task.options.tpm,
-        answer_tokens=answer_tokens(plan),
-        clock=time.monotonic,
-    )
-    sender = Sender(session, plan, job.store, counts, pace, budget, task.cell, has_spans=session.config.row_spans)
+    sender = _sender(job, plan, budget)
     reader = _Reader(job, plan, chain(first, rows), counts)
     view = job.view
     if view is not None:
@@ -223,12 +240,14 @@ def run(job: Job) -> Job:
             user=session.config.user,
         ) as span:
             _send(job, reader, sender)
+            while isinstance(sender, BatchSender) and sender.has_more:
+                _send(job, _Reader(job, plan, job.rows(), Counts(), is_first=False), sender)
             span.settle_rows(counts.read, counts.sent, counts.usage)
             if sender.stopped_by is not None:
                 raise sender.stopped_by
-        job.status = "complete"
+        job.status = _status(sender)
     except KeyboardInterrupt:
-        job.status = "interrupted"
+        job.status = "waiting" if _status(sender) == "waiting" else "interrupted"
         raise
     except NbchatError as failure:
         job.status, job.error = "stopped", failure
@@ -243,12 +262,46 @@ def run(job: Job) -> Job:
     return job
 
 
-def _send(job: Job, reader: _Reader, sender: Sender) -> None:
+def _sender(job: Job, plan: Plan, budget: Budget | None) -> Sender | BatchSender:
+    """Return who sends the rows."""
+    task, session, counts = job.task, job.session, job.counts
+    if task.options.via == BATCHES and not session.recording.replays_only:
+        job.keeps_rows = True
+        sender = BatchSender(
+            session, plan, job.store, counts, job.id, budget, task.cell, template=task.template, waits=task.waits
+        )
+        job.canceler = lambda: sender.cancel(lambda: _tick(job), TICK_S)
+        return sender
+    pace = Pace(
+        task.options.concurrency,
+        rpm=task.options.rpm,
+        tpm=task.options.tpm,
+        answer_tokens=answer_tokens(plan),
+        clock=time.monotonic,
+    )
+    return Sender(session, plan, job.store, counts, pace, budget, task.cell, has_spans=session.config.row_spans)
+
+
+def _status(sender: Sender | BatchSender) -> Status:
+    """Return how a run ended that nothing has stopped."""
+    if isinstance(sender, BatchSender):
+        if sender.is_waiting:
+            return "waiting"
+        if sender.collector.was_canceled:
+            return "interrupted"
+    return "complete"
+
+
+def _tick(job: Job) -> None:
+    if job.view is not None:
+        job.view.update(job.counts)
+
+
+def _send(job: Job, reader: _Reader, sender: Sender | BatchSender) -> None:
     """Have the rows sent, until all have ended or the run stops."""
 
     def tick() -> None:
-        if job.view is not None:
-            job.view.update(sender.counts)
+        _tick(job)
 
     room = max(CHUNK_ROWS, _ROOM * job.task.options.concurrency)
     sender.start()
@@ -271,9 +324,13 @@ def _budget(job: Job, plan: Plan) -> Budget | None:
     limit = job.task.options.budget
     if limit is None or job.session.recording.replays_only:
         return None
-    budget = Budget(limit, job.session.accounting, plan.prepared.endpoint, plan.prepared.request)
+    accounting = job.session.accounting
+    # Batches of earlier runs that were not collected are not in the ledger yet.
+    in_flight = BatchRecords(job.store).reserved(accounting.notebook)
+    prepared = plan.prepared
+    budget = Budget(limit, accounting, prepared.endpoint, prepared.request, tier=_tier(job), in_flight=in_flight)
     likely = _likely(job, plan)
-    if likely is not None and likely > budget.left:
+    if likely is not None and likely > budget.unspent:
         raise BudgetError(
             f"the rows likely cost {dollars(likely)}, more than the budget of {dollars(limit)} for "
             f"{job.session.accounting.scope} leaves: {dollars(budget.spent)} is spent",
@@ -293,7 +350,7 @@ def _likely(job: Job, plan: Plan) -> float | None:
     probe = copy.copy(job)
     probe.note_rows = lambda rows: None  # type: ignore[method-assign]
     counts = Counts()
-    reader = _Reader(probe, plan, enumerate(islice(job.task.frame.rows(), ESTIMATED_ROWS)), counts)
+    reader = _Reader(probe, plan, enumerate(islice(job.task.frame.rows(), ESTIMATED_ROWS)), counts, is_probe=True)
     for _ in reader.chunks():
         pass
     likely = _estimate(job, plan, counts, reader).likely
@@ -315,4 +372,10 @@ def _whole(job: Job, plan: Plan, counts: Counts) -> Estimate:
         tokens=round(tokens * (counts.distinct * scale - counts.done)),
         usage=counts.usage,
         sent=sent,
+        tier=_tier(job),
     )
+
+
+def _tier(job: Job) -> str | None:
+    """Return the service tier that decides the price of a run."""
+    return "batch" if job.task.options.via == BATCHES else None

@@ -22,7 +22,6 @@ from nbchat.core.errors import (
     RateLimitError,
     TransportError,
 )
-from nbchat.core.parser import events_of
 from nbchat.core.request import Request
 from nbchat.engine.async_doors import AsyncDoor
 from nbchat.engine.drive_async import AsyncDriver
@@ -31,6 +30,7 @@ from nbchat.engine.turn import refused
 from nbchat.rows.budget import Budget
 from nbchat.rows.counts import Counts
 from nbchat.rows.failures import Failures
+from nbchat.rows.kept_answers import record_kept_answer
 from nbchat.rows.lazy_door import LazyDoor
 from nbchat.rows.pace import PATIENCE_S, Pace
 from nbchat.rows.plan import Plan, PlannedRow
@@ -323,9 +323,10 @@ class Sender:
             self._end(result, failure)
 
     async def _answer(self, row: PlannedRow, request: Request, door: AsyncDoor) -> tuple[Result, NbchatError | None]:
-        if (kept := self._from_store(row, request)) is not None:
-            return kept, None
         endpoint, accounting = self.plan.prepared.endpoint, self.session.accounting
+        kept = record_kept_answer(self.session.recording, self.store, request, endpoint)
+        if kept is not None:
+            return kept, None
         turn = self.plan.turn(request, time.monotonic)
         account = accounting.account(endpoint, "", self.cell, write=self._entries.append)
         pacing = _Pacing(self, time.monotonic())
@@ -355,19 +356,6 @@ class Sender:
             # What the answer cost when it was recorded, so that a replay makes the same frame.
             result = replace(result, cost=accounting.cost(response.usage, endpoint, response.model))
         return result, failure if isinstance(failure, NbchatError) else None
-
-    def _from_store(self, row: PlannedRow, request: Request) -> Result | None:
-        """Return a result that another run left, after writing it into the cassette; None if it has to be sent."""
-        recording = self.session.recording
-        if recording.cassette is None or recording.cassette.mode != "auto" or recording.replays(request):
-            return None
-        kept = self.store.find([row.digest]).get(row.digest)
-        if kept is None or not kept.ok or kept.message is None:
-            return None
-        keep = recording.recorder(request, self.plan.prepared.endpoint.name)
-        for event in events_of(kept.message):
-            keep(event)
-        return kept
 
     def _end(self, result: Result, failure: NbchatError | None) -> None:
         """Take the end of one row. It is counted when it is on disk."""

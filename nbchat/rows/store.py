@@ -61,6 +61,30 @@ _MIGRATIONS = (
         PRIMARY KEY (run, place)
     ) WITHOUT ROWID;
     """,
+    # The batches, and which request is in which batch (rows/batch_records.py).
+    """
+    CREATE TABLE batches (
+        id TEXT PRIMARY KEY,
+        run TEXT NOT NULL,
+        service_id TEXT NOT NULL,
+        endpoint TEXT NOT NULL,
+        model TEXT NOT NULL,
+        notebook TEXT NOT NULL,
+        at REAL NOT NULL,
+        requests INTEGER NOT NULL,
+        most REAL NOT NULL,
+        state TEXT NOT NULL,
+        not_ours TEXT NOT NULL,
+        asked TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE batch_requests (
+        batch TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        done INTEGER NOT NULL,
+        PRIMARY KEY (batch, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX batch_requests_digest ON batch_requests (digest);
+    """,
 )
 _COLUMNS = ("digest", "at", "ok", "text", "usage", "cost", "model", "error_type", "error", "message")
 
@@ -117,22 +141,31 @@ class Store:
             found.update(row[0].hex() for row in rows)
         return found
 
-    def add(self, results: Iterable[Result]) -> None:
-        """Write results in one transaction. A failure does not replace an answer."""
+    def add(self, results: Iterable[Result], *, batch: str = "") -> None:
+        """Write results in one transaction. A failure does not replace an answer.
+
+        Args:
+            results: the results.
+            batch: the id of the batch that they came from: its requests are then noted as done.
+        """
         now = self._now()
         rows = [_row_of(result, now) for result in results]
         if not rows:
             return
+        done = [(batch, row[0]) for row in rows] if batch else []
         marks = ", ".join("?" * len(_COLUMNS))
         columns = ", ".join(_COLUMNS)
         updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
-        self._write(
-            lambda connection: connection.executemany(
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.executemany(
                 f"INSERT INTO results ({columns}) VALUES ({marks}) "
                 f"ON CONFLICT (digest) DO UPDATE SET {updates} WHERE excluded.ok OR NOT results.ok",
                 rows,
             )
-        )
+            connection.executemany("UPDATE batch_requests SET done = 1 WHERE batch = ? AND digest = ?", done)
+
+        self._write(insert)
 
     def forget(self, digests: Iterable[str]) -> None:
         """Delete results, so that their requests are sent again."""
@@ -183,6 +216,30 @@ class Store:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    @property
+    def path(self) -> Path | None:
+        """Return the path of the file; None if results are in memory only."""
+        self._do(lambda connection: None)
+        return None if self._path in (None, ":memory:") else Path(str(self._path))
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a query."""
+        return self._read(query, values)
+
+    def write_safely(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        """Do work in one transaction that a power cut does not undo. No other kernel writes meanwhile."""
+
+        def written(connection: sqlite3.Connection) -> None:
+            connection.execute("PRAGMA synchronous = FULL")
+            try:
+                with connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    work(connection)
+            finally:
+                connection.execute("PRAGMA synchronous = NORMAL")
+
+        self._do(written)
 
     def _read(self, query: str, values: Sequence[Any]) -> list[Any]:
         return self._do(lambda connection: connection.execute(query, values).fetchall())
@@ -237,6 +294,10 @@ class Store:
         with connection:
             connection.execute("DELETE FROM results WHERE at < ?", (oldest,))
             connection.execute("DELETE FROM rows WHERE at < ?", (oldest,))
+            connection.execute(
+                "DELETE FROM batch_requests WHERE batch IN (SELECT id FROM batches WHERE at < ?)", (oldest,)
+            )
+            connection.execute("DELETE FROM batches WHERE at < ?", (oldest,))
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()

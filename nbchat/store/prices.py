@@ -204,6 +204,7 @@ def estimate_cost(
     region: str | None = None,
     speed: str | None = None,
     inference_geo: str | None = None,
+    service_tier: str | None = None,
 ) -> float | None:
     """Return the most that a request could cost in US dollars, or None if its price is unknown.
 
@@ -221,8 +222,10 @@ def estimate_cost(
         region: as in :func:`cost_of`.
         speed: the field ``speed`` of the request.
         inference_geo: the field ``inference_geo`` of the request.
+        service_tier: ``batch`` for a request of a batch, which costs half.
     """
     fields: dict[str, Any] = {"output_tokens": max_tokens, "speed": speed, "inference_geo": inference_geo}
+    fields["service_tier"] = service_tier
     plain = Usage(input_tokens=prompt_tokens, **fields)
     costs = [cost_of(plain, model, endpoint, overrides=overrides, region=region)]
     if cache_ttl and costs[0] is not None:

@@ -113,6 +113,11 @@ class AnswerType:
         return bool(self._wrapper)
 
     @property
+    def source_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the type itself, which :meth:`of` takes."""
+        return self._source.schema
+
+    @property
     def input_schema(self) -> dict[str, Any]:
         """Return the schema in the form for the input of a tool, where properties have other names."""
         return self._input.schema

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     #: A streamed answer. Its events are Any because the SDK does not validate them.
     SdkStream: TypeAlias = Stream[Any]
 
-__all__ = ["NO_CREDENTIALS", "betas_of", "connect", "connect_async", "is_installed", "preload", "timeout"]
+__all__ = ["NO_CREDENTIALS", "betas_of", "connect", "connect_async", "is_installed", "open_lines", "preload", "timeout"]
 
 #: The ``type`` of the AuthError that is raised when no credentials were found.
 NO_CREDENTIALS = "no_credentials"
@@ -281,6 +281,21 @@ def timeout(read_s: float) -> Timeout:
     import anthropic
 
     return anthropic.Timeout(read_s, connect=CONNECT_TIMEOUT_S)
+
+
+def open_lines(client: SdkClient, path: str, read_s: float) -> Any:
+    """Send a GET for JSON lines, and return the response before its body is read. The caller closes the response.
+
+    Args:
+        client: the client.
+        path: the path of the address.
+        read_s: how long one read may take, in seconds.
+    """
+    from anthropic._decoders.jsonl import JSONLDecoder
+
+    options: Any = {"headers": {"Accept": "application/binary"}, "timeout": timeout(read_s)}
+    decoder: Any = client.get(path, cast_to=cast("Any", JSONLDecoder[object]), options=options, stream=True)
+    return decoder.http_response
 
 
 def preload() -> None:

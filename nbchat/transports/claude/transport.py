@@ -24,6 +24,7 @@ from nbchat.transports.error_mapping import explain
 
 if TYPE_CHECKING:
     from nbchat.transports.claude.asynchronous import AsyncDoor
+    from nbchat.transports.claude.batches import Batches
     from nbchat.transports.claude.client import SdkClient
 
 __all__ = ["ClaudeTransport"]
@@ -170,6 +171,16 @@ class ClaudeTransport:
             has_spans=has_spans,
         )
         return AsyncDoor(self.name, client, idle_timeout=self._idle_timeout, max_retries=self._max_retries)
+
+    def batches(self) -> Batches:
+        """Return the Message Batches API of the endpoint. Nothing is sent.
+
+        Raises:
+            AuthError, InputError: as for :attr:`client`.
+        """
+        from nbchat.transports.claude.batches import Batches
+
+        return Batches(self.name, self.client, max_retries=self._max_retries, sleep=self._sleep)
 
     def count_tokens(self, request: Request) -> int:
         """Ask the endpoint for the number of tokens in the request's prompt.
