@@ -44,10 +44,12 @@ __all__ = [
     "ask_each",
     "attach",
     "batches",
+    "each",
     "errors",
     "last_job",
     "load",
     "load_ipython_extension",
+    "merge",
     "tool",
     "unload_ipython_extension",
     "usage",
@@ -197,6 +199,64 @@ def ask_each(
     refuse_cell_options(made, except_for=("dry_run",))
     view = provided("rows_view")() if progress and not made.quiet else None
     return run(session, rows_in, template, made, rows=rows, cassette=cassette, fresh=fresh, view=view, waits=wait)
+
+
+def each(
+    template: str,
+    /,
+    *,
+    share: float = 1.0,
+    shards: Any = None,
+    names: Any = None,
+    **options: Any,
+) -> Any:
+    """Return one object that asks a prompt for each row inside Ray Data, Dask, Daft or Spark.
+
+    The object is called with a part of the data, and returns the part with its answers. It can be pickled, and holds
+    no key: each worker needs credentials in its own environment. ``each.columns`` are the columns that a part gets.
+
+    Args:
+        template: the prompt, with ``{{ … }}`` over the columns.
+        share: the part of the limits that one worker may use, such as ``1/8`` for eight workers.
+        shards: a folder that all workers see. Results are written there before they are returned, so that a part that
+            is done again pays for nothing twice. :func:`merge` takes them into the ledger and the store.
+        names: a dict with further names that the template sees.
+        options: the options of ``%%claude`` by their long names, such as ``schema``, ``concurrency`` and ``rpm``.
+
+    Raises:
+        OptionError, InputError: an option or the schema is wrong.
+
+    >>> import nbchat
+    >>> each = nbchat.each("Classify: {{ text }}", max_tokens=50, share=1 / 8)
+    >>> each.columns[:2]
+    ('answer', 'nbchat_error')
+    """
+    from nbchat.engine.current_session import current_session
+    from nbchat.rows.engines import Each
+
+    return Each(template, options, share=share, shards=shards, names=names, session=current_session())
+
+
+def merge(shards: Any) -> int:
+    """Take the results that workers wrote into shards into the store and the ledger, and return how many were new.
+
+    Afterwards ``ask_each`` with the same prompt, options and rows sends nothing that a worker has asked.
+
+    Args:
+        shards: the folder that :func:`each` named.
+
+    Raises:
+        InputError: there is no such folder.
+
+    >>> import nbchat, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nbchat.merge(folder)
+    0
+    """
+    from nbchat.engine.current_session import current_session
+    from nbchat.rows.engines import merge as merged
+
+    return merged(current_session(), shards)
 
 
 def batches() -> list[Any]:

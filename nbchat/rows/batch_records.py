@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -125,7 +124,7 @@ class BatchRecords:
         was_on_disk = self._store.path is not None
         own: set[str] = set()
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Any) -> None:
             keys = [bytes.fromhex(digest) for digest in digests]
             taken: set[bytes] = set()
             for start in range(0, len(keys), _DIGESTS_PER_QUERY):

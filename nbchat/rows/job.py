@@ -224,6 +224,10 @@ class Job:
             for fields, (_, result) in zip(rows, self._results(), strict=False)
         ]
 
+    def results(self) -> Iterator[Result]:
+        """Yield the result of each row of a frame in memory, in the order of the rows."""
+        return (result for _, result in self._results())
+
     def _results(self) -> Iterator[tuple[int, Result]]:
         """Yield (place, result) of every row of a frame in memory."""
         seen: set[str] = set()
