@@ -74,10 +74,7 @@ def main() -> None:
         "Classify: {{ text }}", schema=SCHEMA, share=1 / 2, shards=f"{folder}/shards", endpoint=url, model="m"
     )
     killed = Killed(each, folder)
-    if engine == "dask":
-        done = with_dask(each, killed)
-    else:
-        done = with_ray(each, killed, is_async=engine == "ray-async")
+    done = with_dask(each, killed) if engine == "dask" else with_ray(each, killed, is_async=engine == "ray-async")
     done = done.sort_values("number")
     print(json.dumps({"columns": list(done.columns), "rows": done.to_dict("records"), "each": list(each.columns)}))
 
