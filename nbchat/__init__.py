@@ -49,7 +49,7 @@ __all__ = [
     "last_job",
     "load",
     "load_ipython_extension",
-    "merge",
+    "merge_shards",
     "tool",
     "unload_ipython_extension",
     "usage",
@@ -201,15 +201,7 @@ def ask_each(
     return run(session, rows_in, template, made, rows=rows, cassette=cassette, fresh=fresh, view=view, waits=wait)
 
 
-def each(
-    template: str,
-    /,
-    *,
-    share: float = 1.0,
-    shards: Any = None,
-    names: Any = None,
-    **options: Any,
-) -> Any:
+def each(template: str, /, *, share: float = 1.0, shards: Any = None, names: Any = None, **options: Any) -> Any:
     """Return one object that asks a prompt for each row inside Ray Data, Dask, Daft or Spark.
 
     The object is called with a part of the data, and returns the part with its answers. It can be pickled, and holds
@@ -219,7 +211,7 @@ def each(
         template: the prompt, with ``{{ … }}`` over the columns.
         share: the part of the limits that one worker may use, such as ``1/8`` for eight workers.
         shards: a folder that all workers see. Results are written there before they are returned, so that a part that
-            is done again pays for nothing twice. :func:`merge` takes them into the ledger and the store.
+            is done again pays for nothing twice. :func:`merge_shards` takes them into the ledger and the store.
         names: a dict with further names that the template sees.
         options: the options of ``%%claude`` by their long names, such as ``schema``, ``concurrency`` and ``rpm``.
 
@@ -237,7 +229,7 @@ def each(
     return Each(template, options, share=share, shards=shards, names=names, session=current_session())
 
 
-def merge(shards: Any) -> int:
+def merge_shards(shards: Any) -> int:
     """Take the results that workers wrote into shards into the store and the ledger, and return how many were new.
 
     Afterwards ``ask_each`` with the same prompt, options and rows sends nothing that a worker has asked.
@@ -250,13 +242,13 @@ def merge(shards: Any) -> int:
 
     >>> import nbchat, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     nbchat.merge(folder)
+    ...     nbchat.merge_shards(folder)
     0
     """
     from nbchat.engine.current_session import current_session
-    from nbchat.rows.engines import merge as merged
+    from nbchat.rows.engines import merge
 
-    return merged(current_session(), shards)
+    return merge(current_session(), shards)
 
 
 def batches() -> list[Any]:
@@ -269,9 +261,9 @@ def batches() -> list[Any]:
     >>> [batch.state for batch in nbchat.batches()]
     []
     """
-    from nbchat.rows.attach import batches as listed
+    from nbchat.rows import attach
 
-    return listed()
+    return attach.batches()
 
 
 def attach(id: str, *, wait: bool = True, progress: bool = True) -> Any:
