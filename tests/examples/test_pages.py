@@ -90,7 +90,6 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     # Whatever endpoint a page names, the script answers. So does a session that a page makes.
     script = shell.user_ns["_script"] = Script()
     shell.nbchat.session.endpoints._fixed = script
-    nbchat.use_session(shell.nbchat.session)  # and not the one that the last page left
     monkeypatch.setattr("nbchat.engine.endpoints.Endpoints._transport_of", lambda self, settings: script)
     yield shell
     uninstall(shell)
