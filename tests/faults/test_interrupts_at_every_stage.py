@@ -39,6 +39,7 @@ from nbchat.transports.claude.attempt import Attempt
 from nbchat.view import final
 from nbchat.view.live import view as live, widgets
 from nbchat.engine.accounting import Account
+from nbchat.engine.asking import Asking
 
 SESSION = get_ipython().nbchat.session
 BEHIND, RAN = [], []
@@ -347,8 +348,8 @@ STAGES: dict[str, Stage] = {
     "an MCP server is added": Stage(
         f"%nbchat mcp add never {sys.executable} slow.py {{port}} start", "mcp-start", status=None
     ),
-    "settling: the Response is made": settling("type(SESSION), '_respond'"),
-    "settling: the conversation": settling("type(SESSION), '_record'"),
+    "settling: the Response is made": settling("Asking, 'settle'"),
+    "settling: the conversation": settling("Asking, '_record'"),
     "settling: the ledger": settling("SESSION.accounting, 'write'"),
     "settling: the span": settling("session_module.telemetry.TurnSpan, 'settle'"),
     "settling: the name is bound": settling("cell_module.Binding, 'settle'"),
@@ -356,7 +357,7 @@ STAGES: dict[str, Stage] = {
     "settling: the output": settling("final, 'publish_response'"),
     "settling: the widgets": settling("widgets.WidgetBox, 'close'"),
     "settling: the journal": settling("Journal, 'settle'"),
-    "settling with 12 MB: the Response is made": settling("type(SESSION), '_respond'", attach=BIG),
+    "settling with 12 MB: the Response is made": settling("Asking, 'settle'", attach=BIG),
     "settling with 12 MB: the ledger": settling("SESSION.accounting, 'write'", attach=BIG),
     "settling with 12 MB: the drawing": settling("final, 'render_response'", attach=BIG, held=False),
 }
@@ -389,8 +390,12 @@ def test_an_interrupt_at(name: str, presses: str, place: Place):
     gaps, again_at = PRESSES[presses]
     before = [place.filled(stage.before)]
     if again_at:
-        before.append(f"stop_at(type(SESSION), '_respond', {again_at!r})")
+        before.append(f"stop_at(Asking, 'settle', {again_at!r})")
     kernel.run("\n".join(["%nbchat reset", "begin()", *before]))
+    # The mark of a dead endpoint is the connection of this cell, not one that an earlier cell left to the collector.
+    if stage.mark == "dead":
+        kernel.run("import gc; gc.collect()")
+        wait_for(lambda: not connecting(place.hole, kernel.pid), 5, lambda: "an earlier cell still connects")
     pressed = run_and_press(
         kernel,
         place.marks,

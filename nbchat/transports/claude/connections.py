@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
@@ -164,6 +165,10 @@ class LimitedBackend(httpcore2.NetworkBackend):
             limit_s = _limited(timeout, httpcore2.ConnectTimeout)
             try:
                 stream = self._backend.connect_tcp(address, port, limit_s, local_address, socket_options)
+            except KeyboardInterrupt as stop:
+                # IPython keeps the last traceback, whose frames would hold the socket open for minutes.
+                traceback.clear_frames(stop.__traceback__)
+                raise
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
             else:
