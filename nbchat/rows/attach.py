@@ -124,7 +124,7 @@ class _Attached:
         for record in self._records:
             collector.watch(record.id)
         # Rows of this run can also be in a batch of another run.
-        for id in set(collector.records.waiting(distinct - before).values()):
+        for id in set(collector.records.waiting(distinct - before, endpoint.name).values()):
             collector.watch(id)
 
         def tick() -> None:

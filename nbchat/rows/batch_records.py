@@ -103,13 +103,13 @@ class BatchRecords:
         query = "SELECT coalesce(sum(most), 0) FROM batches WHERE state = 'open' AND notebook = ?"
         return float(self._store.read(query, [notebook])[0][0])
 
-    def waiting(self, digests: Iterable[str]) -> dict[str, str]:
-        """Return the id of the open batch of each request that is in one."""
+    def waiting(self, digests: Iterable[str], endpoint: str) -> dict[str, str]:
+        """Return the id of the open batch at an endpoint of each request that is in one."""
         found: dict[str, str] = {}
         keys = [bytes.fromhex(digest) for digest in dict.fromkeys(digests)]
         for start in range(0, len(keys), _DIGESTS_PER_QUERY):
             some = keys[start : start + _DIGESTS_PER_QUERY]
-            for key, batch in self._store.read(_waiting_query(len(some)), some):
+            for key, batch in self._store.read(_waiting_query(len(some)), [endpoint, *some]):
                 found[key.hex()] = batch
         return found
 
@@ -129,7 +129,7 @@ class BatchRecords:
             taken: set[bytes] = set()
             for start in range(0, len(keys), _DIGESTS_PER_QUERY):
                 some = keys[start : start + _DIGESTS_PER_QUERY]
-                taken.update(key for key, _ in connection.execute(_waiting_query(len(some)), some))
+                taken.update(key for key, _ in connection.execute(_waiting_query(len(some)), [record.endpoint, *some]))
             mine = [key for key in keys if key not in taken]
             own.update(key.hex() for key in mine)
             if not mine:
@@ -241,5 +241,6 @@ def _waiting_query(count: int) -> str:
     return (
         "SELECT batch_requests.digest, batches.id FROM batch_requests "
         "JOIN batches ON batches.id = batch_requests.batch "
-        f"WHERE batches.state = 'open' AND NOT batch_requests.done AND batch_requests.digest IN ({marks})"
+        "WHERE batches.state = 'open' AND batches.endpoint = ? AND NOT batch_requests.done "
+        f"AND batch_requests.digest IN ({marks})"
     )

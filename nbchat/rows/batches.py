@@ -156,7 +156,7 @@ class BatchSender:
             tick: of no use here.
             tick_s: of no use here.
         """
-        waiting = self.records.waiting(row.digest for row in rows)
+        waiting = self.records.waiting((row.digest for row in rows), self.plan.prepared.endpoint.name)
         for row in rows:
             if row.digest in self.collector.failed:
                 self._keep(self.plan.request(row))
@@ -271,7 +271,8 @@ class BatchSender:
         record, own = self.records.begin(self._record(len(rows), most), [entry["custom_id"] for entry in rows])
         if len(own) < len(rows):
             # Another kernel has put these rows into a batch a moment ago.
-            waiting = self.records.waiting(entry["custom_id"] for entry in rows if entry["custom_id"] not in own)
+            others = [entry["custom_id"] for entry in rows if entry["custom_id"] not in own]
+            waiting = self.records.waiting(others, record.endpoint)
             for id in set(waiting.values()):
                 self.collector.watch(id)
             rows = [entry for entry in rows if entry["custom_id"] in own]

@@ -171,7 +171,7 @@ class _Reader:
                 counts.done += len(done)
                 counts.replayed += len(done)
             if self._records is not None and planned:
-                waiting = self._records.waiting(row.digest for row in planned)
+                waiting = self._records.waiting((row.digest for row in planned), self._plan.prepared.endpoint.name)
                 planned = [row for row in planned if row.digest not in waiting]
                 self.finished += len(waiting)
             self.tokens += sum(row.tokens for row in planned)

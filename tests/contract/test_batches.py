@@ -313,6 +313,14 @@ def test_a_restarted_kernel_lists_attaches_and_goes_on(store, tmp_path):
         attach(session_of(server.url), "msgbatch_9", store=later)
 
 
+def test_a_batch_at_another_endpoint_is_not_waited_for(store):
+    with serving(BatchesApi(ends=False)) as one, serving(BatchesApi()) as two:
+        assert run(one, ["a"], store=store, waits=False).status == "waiting"
+        session = Session(two.url, model="m")
+        assert answers(run(two, ["a"], store=store, session=session)) == ["A"]
+        assert [record.state for record in batches(store)] == ["ended", "open"]
+
+
 def test_an_interrupt_leaves_the_batch_and_the_same_call_waits_for_it(store):
     api = BatchesApi(ends=False)
     with serving(api) as server:

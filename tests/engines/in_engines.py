@@ -58,7 +58,8 @@ def with_ray(each, killed, *, is_async: bool = False) -> pandas.DataFrame:
 
     from nbchat.rows.engines import RayEach
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    # More than the actors take, because the tasks that read the data need some, too.
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     rows = ray.data.from_pandas(table()).repartition(4)
     if is_async:

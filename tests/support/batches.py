@@ -76,8 +76,6 @@ class BatchesApi:
 
     def _answer(self, wire: Wire, request: Received) -> None:
         path = request.path.partition("?")[0].removesuffix("/")
-        if request.headers.get("x-api-key") is None and request.headers.get("authorization") is None:
-            return fail(wire, 401, "authentication_error", "no key")
         if path == "/v1/messages/batches":
             return self._create(wire, request) if request.method == "POST" else self._list(wire)
         if not path.startswith("/v1/messages/batches/"):
