@@ -36,8 +36,16 @@ from nbchat.engine.server_tools import refuse_unserved
 from nbchat.engine.uploads import refuse_unknown_files
 from nbchat.notebook.line import parse
 from nbchat.options import Options
+from nbchat.rows.attach import attach
+from nbchat.rows.batch_outcomes import failure_of
+from nbchat.rows.batches import batch_options
+from nbchat.rows.collecting import batch_door
+from nbchat.rows.engines import Each, merge
+from nbchat.rows.run import ask_each
+from nbchat.rows.store import Store
 from nbchat.store.prices import check_budget
 from nbchat.transports.claude import ClaudeTransport
+from nbchat.transports.claude.batches import read_results
 from nbchat.transports.error_mapping import NothingCame, NotTheApi, explain
 
 TABLE = Path(__file__).with_name("messages_to_people.md")
@@ -178,6 +186,19 @@ def made_file(call: Callable[[AnswerFile], Any]) -> Case:
 BEGUN = next(iter(events_of({"id": "m", "content": [], "usage": {}})))
 REFUSAL = ["", {"stop_reason": "refusal", "stop_details": {"category": "bio", "explanation": "It is about toxins."}}]
 CALLS = {"tool": "f", "input": {}}
+
+
+def rows() -> Session:
+    """Return a session for runs over rows."""
+    return Session(ScriptedTransport())
+
+
+def failed_row(outcome: dict[str, Any]) -> Any:
+    """Raise the error of a row of a batch."""
+    raise failure_of(outcome)[0]
+
+
+REFUSED_ROW = {"type": "error", "error": {"type": "invalid_request_error", "message": "max_tokens is too large"}}
 
 CASES: dict[str, dict[str, Case]] = {
     "The options of a cell": {
@@ -343,6 +364,19 @@ CASES: dict[str, dict[str, Case]] = {
         "an empty answer": ask(answer=[]),
         "a script without a next answer": lambda: Session(ScriptedTransport()).ask("Hi"),
         "an answer that a script cannot have": ask(answer=3),
+    },
+    "Batches and engines": {
+        "an option that batches cannot obey": lambda: batch_options(Options.of({"retry": True})),
+        "an endpoint without batches": lambda: batch_door(Endpoint("mine", "m", ScriptedTransport)),
+        "nothing to wait for": lambda: ask_each(rows(), ["a"], "{{ row }}", rows().options({}), waits=False),
+        "an unknown batch": lambda: attach(rows(), "msgbatch_1", store=Store(":memory:")),
+        "a cancelled row": lambda: failed_row({"type": "canceled"}),
+        "an expired row": lambda: failed_row({"type": "expired"}),
+        "a row that the service refused": lambda: failed_row({"type": "errored", "error": REFUSED_ROW}),
+        "results of something else": lambda: list(read_results([b"<html>"])),
+        "a budget for workers": lambda: Each("{{ text }}", {"budget": 1.0}),
+        "a share of everything": lambda: Each("{{ text }}", share=8),
+        "a folder without shards": lambda: merge(rows(), "nowhere", store=Store(":memory:")),
     },
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ from nbchat.transports.error_mapping import explain
 if TYPE_CHECKING:
     from nbchat.transports.claude.client import SdkClient
 
-__all__ = ["Batches", "was_refused"]
+__all__ = ["Batches", "read_results", "was_refused"]
 
 #: How long the creation of a batch may take after its upload, in seconds. A batch can have 256 MB.
 CREATE_TIMEOUT_S = 600.0
@@ -150,9 +150,9 @@ class Batches:
                 deadline.pause()
                 # Not iter_lines: it also splits at characters that a JSON text may contain.
                 *lines, rest = (rest + piece).split(b"\n")
-                yield from _read(lines)
+                yield from read_results(lines)
                 deadline.resume(content=True)
-            yield from _read([rest])
+            yield from read_results([rest])
         except NbchatError:
             raise
         except Exception as error:
@@ -188,7 +188,12 @@ def _checked(id: str) -> str:
     return id
 
 
-def _read(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+def read_results(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the results in lines of JSON.
+
+    Raises:
+        StreamError: a line is not a result.
+    """
     for line in lines:
         if not line.strip():
             continue
