@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -37,12 +38,14 @@ class ShardedStore(Store):
         self._shard = self._folder / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
         #: How many bytes of each shard were read.
         self._read_bytes: dict[Path, int] = {}
+        self._shard_lock = threading.Lock()
 
     def add(self, results: Iterable[Result], *, batch: str = "") -> None:
         """Append results to the shard, then note them in memory."""
         results = list(results)
         if results:
-            with open(self._shard, "a", encoding="utf-8", newline="\n") as file:
+            # An asynchronous actor works on several parts at once, each in a thread.
+            with self._shard_lock, open(self._shard, "a", encoding="utf-8", newline="\n") as file:
                 file.write("".join(f"{result.to_json()}\n" for result in results))
             self._note(results)
 
@@ -50,8 +53,8 @@ class ShardedStore(Store):
         """Read what other workers have written since the last time."""
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             if path != self._shard:
-                start = self._read_bytes.get(path, 0)
-                results, self._read_bytes[path] = _results_after(path, start)
+                with self._shard_lock:
+                    results, self._read_bytes[path] = _results_after(path, self._read_bytes.get(path, 0))
                 self._note(results)
 
     def _note(self, results: list[Result]) -> None:

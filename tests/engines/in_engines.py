@@ -64,7 +64,7 @@ def with_ray(each, killed, *, is_async: bool = False) -> pandas.DataFrame:
     rows = ray.data.from_pandas(table()).repartition(4)
     if is_async:
         return rows.map_batches(
-            RayEach, fn_constructor_args=(each,), batch_format="pandas", batch_size=15, concurrency=2, max_concurrency=4
+            RayEach, fn_constructor_args=(each,), batch_format="pandas", batch_size=15, concurrency=2, max_concurrency=2
         ).to_pandas()
     return rows.map_batches(killed, batch_format="pandas", batch_size=15).to_pandas()
 

@@ -49,7 +49,8 @@ def test_an_engine_asks_each_row_once_also_after_a_worker_is_killed(engine, tmp_
         sent = [request for request in server.requests if request.path.partition("?")[0] == "/v1/messages"]
         # Equal rows of different parts may be asked by two workers at the same time.
         assert 50 <= len(sent) <= 60
-        assert len(list((tmp_path / "shards").iterdir())) > 1
+        # Ray decides how many asynchronous actors get a part.
+        assert len(list((tmp_path / "shards").iterdir())) > (engine != "ray-async")
 
         # A resume on the driver merges the shards, and sends nothing.
         store = Store(tmp_path / "rows.sqlite")
