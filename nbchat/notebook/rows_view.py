@@ -109,8 +109,18 @@ def rows_bundle(job: Job) -> dict[str, str]:
     html = "".join(f"<p>{escape(visible(text))}</p>" for text in lines)
     text = "\n".join(visible(text) for text in lines)
     if cells:
-        head = "".join(f'<th scope="col">{escape(visible_line(name, SHOWN_CHARACTERS))}</th>' for name in names)
-        html += html_table(("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in cells), head=head)
+        # JupyterLab aligns cells of tables to the right, which is for numbers.
+        sides = [
+            ' style="text-align: left"' if any(isinstance(row.get(name), str) for row in rows) else "" for name in names
+        ]
+        head = "".join(
+            f'<th scope="col"{side}>{escape(visible_line(name, SHOWN_CHARACTERS))}</th>'
+            for name, side in zip(names, sides, strict=True)
+        )
+        html += html_table(
+            ("".join(f"<td{side}>{escape(cell)}</td>" for cell, side in zip(row, sides, strict=True)) for row in cells),
+            head=head,
+        )
         text += "\n\n" + text_table(names, cells, ruled=True)
     return {"text/html": html, "text/plain": text}
 
