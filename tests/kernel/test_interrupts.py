@@ -98,8 +98,8 @@ SETTLING = {
     "drawing": ("final, 'render_response', lambda response: time.sleep(40)", True),
     "publishing": ("final, 'publish_response', None", False),
     "closing": ("widgets.WidgetBox, 'close', None", False),
-    "recording": ("type(get_ipython().nbchat.session), '_record', None", False),
-    "responding": ("type(get_ipython().nbchat.session), '_respond', None", False),
+    "recording": ("Asking, '_record', None", False),
+    "responding": ("Asking, 'settle', None", False),
     "booking": ("type(get_ipython().nbchat.session.accounting), 'write', None", False),
 }
 
@@ -110,7 +110,8 @@ def test_an_interrupt_at_the_end_stops_the_drawing_only(kernel: Kernel, place: s
     call, is_plain = SETTLING[place]
     kernel.run(PRESSING)
     kernel.run(
-        "from nbchat.view.live import widgets\nstory = None\nrows = len(get_ipython().nbchat.session.accounting.run)"
+        "from nbchat.engine.asking import Asking\nfrom nbchat.view.live import widgets\nstory = None\n"
+        "rows = len(get_ipython().nbchat.session.accounting.run)"
     )
     kernel.run(f"pressing({call})")
     cell = kernel.run("%%claude story <<\nTell me a story", fails=True)
