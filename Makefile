@@ -72,6 +72,7 @@ $(call ring,faults,-n $(WORKERS) --dist loadfile tests/faults)
 $(call ring,kernel,-n $(WORKERS) --dist loadfile tests/kernel)
 $(call ring,notebooks,-n $(WORKERS) tests/notebooks)
 $(call ring,places,tests/places)
+$(call ring,engines,tests/engines)
 $(call ring,browser,tests/browser)
 
 # Properties try fewer examples here than in `make test`.

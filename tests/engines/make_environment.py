@@ -18,17 +18,21 @@ __all__ = ["PYTHON", "make"]
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "engines"
 PYTHON = FOLDER / "bin" / "python"
-#: The engines that really run here. Daft and Spark are documented.
-ENGINES = ("ray>=2.40", "dask>=2025.1", "distributed>=2025.1", "pandas>=2.2", "pyarrow>=16")
+#: The extras of pyproject.toml for the engines that run here. Daft and Spark are documented.
+ENGINES = ("ray", "dask")
 
 
 def make() -> None:
-    """Make the environment, if it is not there."""
-    if PYTHON.exists():
+    """Make the environment, or keep the one that was made for the same requirements."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *(library for engine in ENGINES for library in extras[engine])]
+    stamp, wanted = FOLDER / "requirements.txt", "\n".join([*needed, *map(str, sys.version_info[:2])])
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return
-    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    venv.create(FOLDER, with_pip=True)
-    subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", *needed, *ENGINES], check=True)
+    venv.create(FOLDER, with_pip=True, clear=True)
+    subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", *needed], check=True)
+    stamp.write_text(wanted, encoding="utf-8")
 
 
 if __name__ == "__main__":

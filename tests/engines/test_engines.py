@@ -1,7 +1,4 @@
-"""Ray Data and Dask with several workers, one of which is killed, against a local server.
-
-``python -m tests.engines.make_environment`` makes the environment that these tests need.
-"""
+"""Ray Data and Dask with several workers, one of which is killed, against a local server."""
 
 from __future__ import annotations
 
@@ -17,10 +14,14 @@ from nbchat.rows.engines import merge
 from nbchat.rows.run import ask_each
 from nbchat.rows.store import Store
 from tests.engines.in_engines import ROWS, SCHEMA
-from tests.engines.make_environment import PYTHON, ROOT
+from tests.engines.make_environment import PYTHON, ROOT, make
 from tests.support.server import Received, Wire, message, serving
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="python -m tests.engines.make_environment was not run")
+
+@pytest.fixture(scope="module", autouse=True)
+def environment_of_engines() -> None:
+    """Make the environment with the engines, which takes a minute the first time."""
+    make()
 
 
 def labelled(wire: Wire, request: Received) -> None:
