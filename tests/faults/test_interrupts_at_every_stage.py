@@ -35,7 +35,7 @@ import nbchat
 from nbchat.engine import session as session_module
 from nbchat.notebook import cell as cell_module
 from nbchat.store.journal import Journal
-from nbchat.transports.claude.attempt import Attempt
+from nbchat.transports.claude.attempt import Sending
 from nbchat.view import final
 from nbchat.view.live import view as live, widgets
 from nbchat.engine.accounting import Account
@@ -309,7 +309,7 @@ STAGES: dict[str, Stage] = {
         "%%claude story <<\nhello", "booking", before="stop_at(Account, 'begin', 'booking')", rows=0
     ),
     "before connecting": Stage(
-        "%%claude story <<\nhello", "connecting", before="stop_at(Attempt, '_arguments', 'connecting')", rows=0
+        "%%claude story <<\nhello", "connecting", before="stop_at(Sending, '_arguments', 'connecting')", rows=0
     ),
     "a file is uploaded": Stage("%%claude story << --upload --attach small.pdf\nhello", "upload", rows=0),
     "a dead endpoint": Stage(
