@@ -19,6 +19,7 @@ __all__ = [
     "LOCAL",
     "PLATFORMS",
     "SERVER_TOOL_TYPES",
+    "WITHOUT_BATCHES",
     "WITHOUT_FILES",
     "Model",
     "Platform",
@@ -219,6 +220,8 @@ FREE = frozenset({LOCAL, "scripted"})
 
 #: Endpoints that are known to have no Files API: https://platform.claude.com/docs/en/build-with-claude/files
 WITHOUT_FILES = frozenset({"bedrock", "vertex", LOCAL})
+#: The endpoints without the Message Batches API. Each cloud has batches of its own.
+WITHOUT_BATCHES = frozenset({"bedrock", "vertex", "foundry", LOCAL})
 
 
 def structured_method(endpoint: str, model: str) -> StructuredMethod:

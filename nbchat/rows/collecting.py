@@ -29,6 +29,7 @@ from nbchat.engine.booking import Booking
 from nbchat.engine.endpoint import Endpoint
 from nbchat.engine.session import Session
 from nbchat.engine.turn import Done, Turn, refused
+from nbchat.models import WITHOUT_BATCHES
 from nbchat.rows.batch_outcomes import failure_of
 from nbchat.rows.batch_records import BatchRecord, BatchRecords
 from nbchat.rows.budget import Budget
@@ -84,8 +85,7 @@ def batch_door(endpoint: Endpoint) -> BatchDoor:
         AuthError: there are no credentials.
     """
     batches = getattr(endpoint.transport, "batches", None)
-    # The clients of the cloud platforms have no such method that works: each cloud has batches of its own.
-    if not callable(batches) or endpoint.name in ("bedrock", "vertex", "foundry"):
+    if not callable(batches) or endpoint.name in WITHOUT_BATCHES:
         raise InputError(
             f"via='batches': the endpoint {endpoint.name!r} has no Message Batches API, so nothing was sent",
             "Leave out via, or name an endpoint that has it: endpoint='anthropic'.",

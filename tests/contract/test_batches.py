@@ -423,6 +423,13 @@ def test_an_endpoint_without_batches_is_refused(store):
         ask_each(session, ["a"], "{{ row }}", session.options({}), store=store, waits=False)
 
 
+def test_the_embedded_model_has_no_batches(store):
+    """Its server speaks the Messages API, and answers the path of batches with a 404."""
+    session = Session()
+    with pytest.raises(InputError, match="'local' has no Message Batches API, so nothing was sent"):
+        ask_each(session, ["a"], "{{ row }}", session.options({"via": "batches", "endpoint": "local"}), store=store)
+
+
 def test_a_shared_beginning_is_kept_for_an_hour(store):
     system = "Be brief. " * 3_000
     with serving(BatchesApi()) as server:
