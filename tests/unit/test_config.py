@@ -59,7 +59,7 @@ def test_an_option_for_one_cell_cannot_be_a_setting():
     names = set(Nbchat.class_trait_names(config=True))
     once = {option.name for option in OPTIONS if not option.setting}
     assert once == {
-        *("attach", "cells", "code", "dry_run", "each", "explain", "fix", "go_on", "output", "rows", "schema")
+        *("attach", "cells", "code", "dry_run", "each", "explain", "fix", "go_on", "output", "rows", "schema", "via")
     }
     assert not once & names
 

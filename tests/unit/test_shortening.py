@@ -33,7 +33,8 @@ class Counting:
 def small(monkeypatch: pytest.MonkeyPatch) -> Session:
     """Return a session whose endpoint has the window of the embedded model, and counts nothing."""
     transport = ScriptedTransport("Fine.", repeat=True)
-    session = Session(transport)
+    # Not the shell that another test may have left.
+    session = Session(transport, host=host.PlainHost())
     endpoint = Endpoint(
         "scripted", "small", lambda: transport, window=WINDOW, max_tokens=512, ignores=("tools", "run", "thinking")
     )
