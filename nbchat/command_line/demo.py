@@ -96,11 +96,11 @@ def _print_source(cell: NotebookNode) -> None:
 
 
 def _print_outputs(cell: NotebookNode) -> None:
-    """Print the streams and the plain results of a cell; its answers were printed from the echo file."""
+    """Print the streams, the results and the tables of a cell. Its answers were printed from the echo file."""
     for output in cell.get("outputs", ()):
         if output.output_type == "stream":
             print(visible(output.text), end="")
-        elif output.output_type == "execute_result":
+        elif output.output_type in ("execute_result", "display_data") and "nbchat" not in output.get("metadata", {}):
             print(visible(output.data.get("text/plain", "")))
 
 

@@ -182,3 +182,11 @@ def test_the_plain_text_of_an_answer_in_a_terminal():
     assert is_harmless(plain)
     assert "👨\u200d👩" in plain
     assert HOSTILE in response.text
+
+
+def test_the_demo_prints_tables_and_no_answer_twice(capsys: pytest.CaptureFixture[str]):
+    """A table is a display without metadata of an answer. The echo file has printed the answer."""
+    table = {"output_type": "display_data", "data": {"text/plain": "turn  cell"}, "metadata": {}}
+    answer = {"output_type": "display_data", "data": {"text/plain": "Hello"}, "metadata": {"nbchat": {}}}
+    _print_outputs(NotebookNode(outputs=[NotebookNode(table), NotebookNode(answer)]))
+    assert capsys.readouterr().out == "turn  cell\n"
