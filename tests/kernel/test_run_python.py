@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -337,7 +338,8 @@ def test_figures_of_a_function_are_shown_under_its_call(kernel):
         "tell(box.run(ToolUseBlock('t', 'draw', {'n': 3})))\nprint('after the call')"
     )
     assert ran.text == "drawn"
-    assert ran.cell.kinds == ["stream", "display_data", "stream"]
+    # ipykernel may send the text and its line end apart.
+    assert [kind for kind, _ in groupby(ran.cell.kinds)] == ["stream", "display_data", "stream"]
 
 
 def test_a_figure_that_a_function_leaves_open_and_returns_is_shown_once(kernel):
