@@ -93,7 +93,7 @@ DOORS = {
     "httpx2": {"transports/claude/connections.py", "transports/claude/network.py"},
     "httpcore2": {"transports/claude/connections.py"},
     "xllamacpp": {"transports/local_process.py"},
-    "sqlite3": {"store/ledger.py", "rows/store.py"},
+    "sqlite3": {"store/ledger.py", "store/migrations.py", "rows/store.py"},
     "mcp": {"tools/mcp.py", "tools/mcp_server.py"},
 }
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nbchat.core.errors import InputError, NbchatError, OptionError, OverloadedError
+from nbchat.core.errors import InputError, NbchatError, OverloadedError
 from nbchat.core.request import Request
 from nbchat.engine.session import Session
 from nbchat.engine.turn import Turn, refused
@@ -25,7 +25,7 @@ from nbchat.rows.budget import Budget
 from nbchat.rows.collecting import Collector
 from nbchat.rows.counts import Counts
 from nbchat.rows.kept_answers import record_kept_answer
-from nbchat.rows.plan import Plan, PlannedRow
+from nbchat.rows.plan import Plan, PlannedRow, refuse_options
 from nbchat.rows.result import Result
 from nbchat.rows.store import Store
 from nbchat.transports.claude.batches import was_refused
@@ -59,11 +59,7 @@ def batch_options(options: Options) -> Options:
     Raises:
         OptionError: an option was given that batches cannot obey.
     """
-    for name, reason in _REFUSED.items():
-        if name in options.given and getattr(options, name):
-            raise OptionError(
-                f"{name}: {reason}, so nothing was sent", f"Leave out {name}, or leave out via='batches'."
-            )
+    refuse_options(options, _REFUSED, "leave out via='batches'")
     # The requests of a batch can be hours apart, so the service advises the longer time for what they share:
     # https://platform.claude.com/docs/en/build-with-claude/batch-processing#using-prompt-caching-with-message-batches
     if options.cache == "5m" and "cache" not in options.given:

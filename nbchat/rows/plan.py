@@ -29,7 +29,7 @@ from nbchat.models import Model
 from nbchat.options import Options
 from nbchat.rows.answers import Answers
 
-__all__ = ["Plan", "PlannedRow", "row_options"]
+__all__ = ["Plan", "PlannedRow", "refuse_options", "row_options"]
 
 #: How many of the first rows may fail before the run does: a template that fits no row is a mistake.
 _FIRST_ROWS = 20
@@ -54,15 +54,29 @@ _REFUSED = {
 }
 
 
+def refuse_options(options: Options, reasons: Mapping[str, str], way_out: str) -> None:
+    """Refuse the options that a run cannot obey.
+
+    Args:
+        options: the options of the run.
+        reasons: why each option is refused, by its name.
+        way_out: what else to do than to leave the option out.
+
+    Raises:
+        OptionError: such an option was given.
+    """
+    for name, reason in reasons.items():
+        if name in options.given and getattr(options, name):
+            raise OptionError(f"{name}: {reason}, so nothing was sent", f"Leave out {name}, or {way_out}.")
+
+
 def row_options(options: Options) -> Options:
     """Return the options of each row of a run.
 
     Raises:
         OptionError: an option was given that rows cannot have.
     """
-    for name, reason in _REFUSED.items():
-        if name in options.given and getattr(options, name):
-            raise OptionError(f"{name}: {reason}, so nothing was sent", f"Leave out {name}, or ask in a cell.")
+    refuse_options(options, _REFUSED, "ask in a cell")
     stream = options.stream and options.max_tokens > _UNSTREAMED_TOKENS
     # The mark of the prompt cache is placed by the plan, and the budget is kept by the run.
     given = options.given - {"cache", "budget"}

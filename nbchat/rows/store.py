@@ -23,6 +23,7 @@ from nbchat.core.errors import redact
 from nbchat.core.usage import Usage
 from nbchat.rows.result import Result
 from nbchat.store.folders import shown_path, state_folder
+from nbchat.store.migrations import migrate
 
 __all__ = ["KEPT_DAYS", "Store"]
 
@@ -284,7 +285,7 @@ class Store:
         connection.execute("PRAGMA journal_mode = WAL")
         # NORMAL does not wait for the disk. A killed kernel loses nothing; a power cut may lose the last rows.
         connection.execute("PRAGMA synchronous = NORMAL")
-        _migrate(connection)
+        migrate(connection, _MIGRATIONS)
         self._delete_old(connection)
         self._connection, self._process = connection, os.getpid()
         return connection
@@ -316,22 +317,6 @@ def _leave_connections_to_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_connections_to_parent)
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date. All steps are one transaction, so no kernel sees half of them."""
-    if _version(connection) >= len(_MIGRATIONS):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        for number in range(_version(connection), len(_MIGRATIONS)):
-            for statement in _MIGRATIONS[number].split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number + 1}")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _portions(digests: Iterable[str]) -> Iterator[list[str]]:

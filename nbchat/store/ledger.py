@@ -31,6 +31,7 @@ from nbchat.core.fields import one_line
 from nbchat.core.visible import visible
 from nbchat.store.entries import cleaned, entry_of, notebook_name, total_of
 from nbchat.store.folders import data_folder, shown_path
+from nbchat.store.migrations import migrate
 
 if TYPE_CHECKING:
     import sqlite3
@@ -339,7 +340,7 @@ class Ledger:
         connection.execute("PRAGMA journal_mode = WAL")
         # NORMAL does not wait for the disk. A killed kernel loses nothing; a power cut may lose the last rows.
         connection.execute("PRAGMA synchronous = NORMAL")
-        _migrate(connection)
+        migrate(connection, _MIGRATIONS)
         return connection
 
     def _disconnect(self) -> None:
@@ -389,18 +390,6 @@ def _close_around_forks(ledger: Ledger) -> None:
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date. All steps are one transaction, so no kernel sees half of them."""
-    if _version(connection) >= len(_MIGRATIONS):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        for number in range(_version(connection), len(_MIGRATIONS)):
-            for statement in _MIGRATIONS[number].split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number + 1}")
-
-
 def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[Exception]:
     """Insert the rows, and return the errors of the rows that the file refuses.
 
@@ -444,10 +433,6 @@ def _has_other_schema(error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     """Return what happened, on one line and without keys."""
     return one_line(redact(str(error) or type(error).__name__))
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
