@@ -62,7 +62,7 @@ nb_execution_mode = "off"
 nb_mime_priority_overrides = [("html", "text/html", 0)]
 myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
-# A name such as tests/unit/test_x.py in a list is no link.
+# A name such as tests/unit/test_x.py in a list is not a link.
 myst_linkify_fuzzy_links = False
 
 html_theme = "pydata_sphinx_theme"
