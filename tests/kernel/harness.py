@@ -59,9 +59,21 @@ class Cell:
 
     @property
     def kinds(self) -> list[str]:
-        """Return the kinds of the messages in order, without those that every execution sends."""
-        kinds = [message["msg_type"] for _, message in self.messages]
-        return [kind for kind in kinds if kind not in ("status", "execute_input")]
+        """Return the kinds of the messages in order, without those that every execution sends.
+
+        ipykernel may send the text of one ``print`` in two messages, so messages of one stream in a row count once.
+        """
+        kinds: list[str] = []
+        last = None
+        for _, message in self.messages:
+            kind = message["msg_type"]
+            if kind in ("status", "execute_input"):
+                continue
+            stream = message["content"]["name"] if kind == "stream" else None
+            if stream is None or stream != last:
+                kinds.append(kind)
+            last = stream
+        return kinds
 
     def size(self, *kinds: str) -> int:
         """Return how many characters the contents of these kinds have as JSON."""
@@ -96,7 +108,11 @@ class Cell:
             elif kind in ("display_data", "stream", "error", "execute_result"):
                 if display_id:
                     places[display_id] = len(outputs)
-                outputs.append(nbformat.v4.output_from_msg(message))
+                output = nbformat.v4.output_from_msg(message)
+                if kind == "stream" and outputs and outputs[-1].get("name") == output.name:
+                    outputs[-1].text += output.text  # as front ends do: one print may come in two messages
+                else:
+                    outputs.append(output)
         return outputs
 
     @property
