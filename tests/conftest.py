@@ -8,24 +8,35 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.thorough import THOROUGH
+
 # Hypothesis fails a test whose example takes more than 200 ms, which says more about a busy machine than about nbchat.
 settings.register_profile("nbchat", deadline=None)
 settings.load_profile("nbchat")
 
 ROOT = Path(__file__).parent.parent
-#: The examples of each property in `make check`, which a person runs often. `make test` runs all of them.
+#: The most examples of a property in `make check`, which a person runs often.
 QUICK_EXAMPLES = 25
+#: The part of the examples of each property that `make test` tries. THOROUGH=1 tries all of them.
+USUAL_PART = 1 / 3
+
+
+def _examples(own: int) -> int:
+    """Return how many of its own examples a property tries. Examples that are written down are tried in any case."""
+    if THOROUGH:
+        return own
+    if os.environ.get("QUICK"):
+        return min(own, QUICK_EXAMPLES)
+    return min(own, max(QUICK_EXAMPLES, round(own * USUAL_PART)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Reduce the examples of properties if the variable QUICK is set. Examples that are written down stay."""
-    if not os.environ.get("QUICK"):
-        return
+    """Reduce the examples of properties."""
     for item in items:
         test = getattr(item, "obj", None)
         own = getattr(test, "_hypothesis_internal_use_settings", None)
-        if own is not None and own.max_examples > QUICK_EXAMPLES:
-            test._hypothesis_internal_use_settings = settings(own, max_examples=QUICK_EXAMPLES)
+        if own is not None and own.max_examples > _examples(own.max_examples):
+            test._hypothesis_internal_use_settings = settings(own, max_examples=_examples(own.max_examples))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.faults.history import problems_of
 from tests.faults.state import REFUSED
 from tests.support.server import Received, Wire, serving, streaming
 
-__all__ = ["FAULTS", "Asked", "Case", "case_of", "cases", "fault_server"]
+__all__ = ["FAULTS", "Asked", "Case", "case_of", "cases", "fault_server", "some_cases"]
 
 
 def _right(wire: Wire, mode: str, kind: str) -> None:
@@ -70,6 +70,11 @@ class Case:
 def cases() -> list[Case]:
     """Return all cases, in the order of the table."""
     return [Case(number, *case) for number, fault in enumerate(FAULTS) for case in fault.cases()]
+
+
+def some_cases() -> list[Case]:
+    """Return one case of each fault. The modes and the kinds of answers take turns."""
+    return [Case(number, *(chosen := fault.cases())[number % len(chosen)]) for number, fault in enumerate(FAULTS)]
 
 
 @dataclass(slots=True)

@@ -1,4 +1,8 @@
-"""Every fault, in cells of one real kernel: what a front end gets, and what is left in the kernel."""
+"""Every fault, in cells of one real kernel: what a front end gets, and what is left in the kernel.
+
+test_in_python.py has each fault in each mode and kind of answer. Here, each fault is in one of them, and THOROUGH=1 runs
+all.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,13 @@ from typing import Any
 import pytest
 
 from tests.faults.state import plain
-from tests.faults.table import Asked, Case, cases, fault_server
+from tests.faults.table import Asked, Case, cases, fault_server, some_cases
 from tests.faults.what_people_see import Outcome, outcomes
 from tests.kernel.harness import Kernel, kernel_of
+from tests.support.thorough import THOROUGH
 
 #: The cases that one test runs. A test for each would report 2,000 lines, and pytest costs more than a case.
-_PER_TEST = 100
+_PER_TEST = 50
 _SETUP = """
 %load_ext nbchat
 from tests.faults.cells import watch
@@ -87,8 +92,14 @@ def expected() -> dict[str, Outcome]:
     return outcomes()
 
 
-ALL = cases()
+ALL = cases() if THOROUGH else some_cases()
 PARTS = [ALL[start : start + _PER_TEST] for start in range(0, len(ALL), _PER_TEST)]
+
+
+def test_each_fault_has_a_case() -> None:
+    """No fault is missing, and the cases have each mode with each kind of answer."""
+    assert {case.number for case in ALL} == {case.number for case in cases()}
+    assert {(case.mode, case.kind) for case in ALL} == {(case.mode, case.kind) for case in cases()}
 
 
 @pytest.mark.parametrize("part", PARTS, ids=[f"{part[0].id}-and-{len(part) - 1}-more" for part in PARTS])

@@ -176,7 +176,7 @@ def test_a_formula_that_passes_is_bounded(parts: list[str], times: int) -> None:
 
 def test_an_answer_has_a_budget_of_formulas() -> None:
     """After so many formulas, or so much weight, the formulas of an answer are code."""
-    assert count_formulas(render_markdown("$a$ " * 25_000)) == MAX_FORMULAS
+    assert count_formulas(render_markdown("$a$ " * 3_000)) == MAX_FORMULAS
     heavy = "a" * 1_000
     html = render_markdown(f"${heavy}$ x\n\n" * 100 + "$b$")
     assert count_formulas(html) == MAX_FORMULA_WEIGHT // 1_000
