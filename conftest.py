@@ -9,7 +9,6 @@ import pytest
 
 from nbchat.core import secrets
 
-
 _numbers = itertools.count()
 
 

@@ -226,11 +226,11 @@ def test_a_stall_ends_the_turn_with_what_arrived(name: str, connect: Any):
     """Pings are not content. The end that the cutoff forces is not mistaken for the server's."""
     tail, chunked = STALLS[name]
     with serving(begin_then(tail, chunked=chunked)) as server:
-        session = Session(connect(server.url, idle_timeout=0.2))
+        session = Session(connect(server.url, idle_timeout=0.5))
         with pytest.raises(StreamError) as caught:
             session.ask("Tell me")
         assert len(server.requests) == 1
-    assert "no content came for 0.2 s" in caught.value.message
+    assert "no content came for 0.5 s" in caught.value.message
     assert "idle_timeout" in caught.value.hint
     assert caught.value.partial.text == "Once upon a time"
 
@@ -244,13 +244,13 @@ def test_a_slow_reader_is_not_a_stall(connect: Any):
 
         def feed(self, chunk: Any) -> None:
             if chunk.type == "output_text":
-                time.sleep(0.3)
+                time.sleep(0.6)
 
         def settle(self, response: Response) -> None:
             pass
 
     with serving(streaming(text_events(WORDS))) as server:
-        session = Session(connect(server.url, idle_timeout=0.15))
+        session = Session(connect(server.url, idle_timeout=0.4))
         assert session.ask("Tell me", sinks=[Slow()]).status == "complete"
 
 

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tables of p
 
 #: A stop takes milliseconds. This is for a busy machine, and less than anything that the stages wait for.
 STOP_S = 8.0
+#: What a turn leaves is gone in milliseconds. This is for a busy machine, and less than the server holds an answer.
+LEFT_S = 20.0
 
 SETUP = """
 %load_ext nbchat
@@ -405,7 +407,7 @@ def test_an_interrupt_at(name: str, presses: str, place: Place):
     # The mark of a dead endpoint is the connection of this cell, not one that an earlier cell left to the collector.
     if stage.mark == "dead":
         kernel.run("import gc; gc.collect()")
-        wait_for(lambda: not connecting(place.hole, kernel.pid), 5, lambda: "an earlier cell still connects")
+        wait_for(lambda: not connecting(place.hole, kernel.pid), LEFT_S, lambda: "an earlier cell still connects")
     pressed = run_and_press(
         kernel,
         place.marks,
@@ -431,8 +433,8 @@ def test_an_interrupt_at(name: str, presses: str, place: Place):
     # Claude's next code did not run.
     assert found["ran"] == []
     # Nothing stays open, here or at the server.
-    wait_for(lambda: kernel.value("left()") == {}, 5, lambda: f"left: {kernel.value('left()')}")
-    wait_for(lambda: place.service.held == 0, 5, lambda: f"{place.service.held} answers are still open")
+    wait_for(lambda: kernel.value("left()") == {}, LEFT_S, lambda: f"left: {kernel.value('left()')}")
+    wait_for(lambda: place.service.held == 0, LEFT_S, lambda: f"{place.service.held} answers are still open")
     # Until IPython got the exception: the first traceback of a kernel takes IPython seconds.
     assert found["raised"][0] - pressed.times[0] < STOP_S
     # The next turn works, and runs nothing of this one.
@@ -491,8 +493,8 @@ def test_an_interrupt_at_a_random_time(seed: int, place: Place):
         assert len(shown) == 1
     if not answer or answer["status"] == "interrupted":
         assert stopped
-    wait_for(lambda: kernel.value("left()") == {}, 5, lambda: f"left: {kernel.value('left()')}")
-    wait_for(lambda: place.service.held == 0, 5, lambda: f"{place.service.held} answers are still open")
+    wait_for(lambda: kernel.value("left()") == {}, LEFT_S, lambda: f"left: {kernel.value('left()')}")
+    wait_for(lambda: place.service.held == 0, LEFT_S, lambda: f"{place.service.held} answers are still open")
 
 
 #: The time in which the kernel runs the handler of a signal, in seconds.
