@@ -101,6 +101,33 @@ if __name__ == "__main__":
     else:
         server.run("stdio")
 '''
+#: The same tools, where the library is not the subject: a process that imports it takes seconds to start.
+LIGHT_SERVER = """
+import json, os, sys
+
+tools = ["add", "pid", "die"]
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" not in message:
+        continue
+    text = ""
+    if message["method"] == "tools/call":
+        name = message["params"]["name"]
+        if name == "die":
+            print("I am leaving", file=sys.stderr, flush=True)
+            os._exit(3)
+        text = str(os.getpid())
+    result = {
+        "initialize": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "light", "version": "1"},
+        },
+        "tools/list": {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in tools]},
+        "tools/call": {"content": [{"type": "text", "text": text}]},
+    }.get(message["method"], {})
+    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+"""
 TOOLS = ("add", "pid", "environment", "fail", "picture", "mixed", "sleep", "die", "grow")
 
 
@@ -144,11 +171,19 @@ def servers(request: pytest.FixtureRequest) -> Iterator[McpServers]:
     started.close()
 
 
+@pytest.fixture(scope="module")
+def light(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command of a server that starts at once."""
+    path = tmp_path_factory.mktemp("mcp") / "light.py"
+    path.write_text(LIGHT_SERVER)
+    return [sys.executable, str(path)]
+
+
 @pytest.fixture
-def own(command: list[str]) -> Iterator[McpServers]:
+def own(light: list[str]) -> Iterator[McpServers]:
     """A stdio server for one test."""
     started = McpServers(timeout=20)
-    started.add("files", command)
+    started.add("files", light)
     yield started
     started.close()
 
@@ -259,21 +294,21 @@ def test_the_errors_about_wrong_names_suggest_the_nearest(servers):
         servers.remove("other")
 
 
-def test_a_tool_that_comes_later_is_offered(own):
-    assert "files.late" not in own.list()[0].tools
-    assert only(own, "files.grow").call({}).text == "grown"
-    assert only(own, "files.late").call({}).text == "new"
+def test_a_tool_that_comes_later_is_offered(servers):
+    assert "files.late" not in servers.list()[0].tools
+    assert only(servers, "files.grow").call({}).text == "grown"
+    assert only(servers, "files.late").call({}).text == "new"
 
 
-def test_adding_the_same_server_again_does_not_restart_it(own, command):
+def test_adding_the_same_server_again_does_not_restart_it(own, light):
     first = only(own, "files.pid").call({}).text
-    assert own.add("files", command)[0] == "files.add"
+    assert own.add("files", light)[0] == "files.add"
     assert only(own, "files.pid").call({}).text == first
-    own.add("files", ["MARK=1", *command])
+    own.add("files", ["MARK=1", *light])
     second = only(own, "files.pid").call({}).text
     assert second != first
     assert gone(int(first))
-    own.add("files", ["MARK=2", *command])
+    own.add("files", ["MARK=2", *light])
     assert only(own, "files.pid").call({}).text != second, "a new key must reach the server"
     assert len(own.list()) == 1
 
@@ -286,22 +321,22 @@ def test_removing_ends_the_process(own):
     assert own.list() == ()
 
 
-def test_always_ends_with_the_server(own, command):
+def test_always_ends_with_the_server(own, light):
     """Adding the same server again keeps it and the permission. Removing it, or another policy, ends the permission."""
     allowed = Permissions()
     allowed.add(only(own, "files.pid"))
-    own.add("files", command)
+    own.add("files", light)
     assert only(own, "files.pid") in allowed
     assert only(own, "files.add") not in allowed
-    own.add("files", command, approve="ask")
+    own.add("files", light, approve="ask")
     assert only(own, "files.pid") not in allowed
-    own.add("files", command)
+    own.add("files", light)
     removed = only(own, "files.pid")
     assert removed in allowed
     own.remove("files")
     assert removed not in allowed
     assert list(allowed) == []
-    own.add("files", command)
+    own.add("files", light)
     assert only(own, "files.pid") not in allowed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,28 @@ def page_of(path: Path, *sources: str) -> Path:
     known = {"kernelspec": kernel, "language_info": {"name": "python"}, "widgets": {"state": {}}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=known), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a notebook that was recorded once, and its cassette. Its answer is "Answer 0."."""
+    folder = tmp_path_factory.mktemp("desk")
+    page = page_of(folder / "page.ipynb", LOAD, TAPE, "%%claude --once\nOne?")
+    with pytest.MonkeyPatch.context() as patch, serving(streaming(text_events(["Answer 0."]))) as server:
+        for name in [name for name in os.environ if name.startswith(("PYTEST_", "JPY_", "ANTHROPIC_", "NBCHAT_"))]:
+            patch.delenv(name)
+        for kind in ("DATA", "STATE", "CACHE", "CONFIG"):
+            patch.setenv(f"XDG_{kind}_HOME", str(folder.parent / "desk-home" / kind.lower()))
+        assert main(["record", str(page), "--endpoint", server.url]) == 0
+    return folder
+
+
+@pytest.fixture
+def page(desk: Path, tmp_path: Path) -> Path:
+    """Return a copy of the recorded notebook, beside a copy of its cassette."""
+    for name in ("page.ipynb", "tape.jsonl"):
+        shutil.copy(desk / name, tmp_path / name)
+    return tmp_path / "page.ipynb"
 
 
 def texts(path: Path) -> list[str]:
@@ -74,27 +97,22 @@ def test_a_notebook_is_recorded_again_and_its_replay_is_saved(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["page.ipynb", "tape.jsonl"]
 
 
-def test_missing_sends_only_requests_without_a_recording(server: Server, tmp_path: Path):
+def test_missing_sends_only_requests_without_a_recording(server: Server, page: Path):
     """``--missing`` sends only the request of a new cell. The other cells keep their answers."""
-    page = page_of(tmp_path / "page.ipynb", LOAD, TAPE, "%%claude --once\nOne?")
-    assert main(["record", str(page), "--endpoint", server.url]) == 0
     page_of(page, LOAD, TAPE, "%%claude --once\nOne?", "%%claude --once\nTwo?")
     assert main(["record", "--missing", str(page), "--endpoint", server.url]) == 0
-    assert (texts(page), len(server.requests)) == (["Answer 1.", "Answer 2."], 2)
+    assert (texts(page), len(server.requests)) == (["Answer 0.", "Answer 1."], 1)
 
 
 @pytest.mark.parametrize("broken", ["1 / 0", "%%claude --no-such-option\nHi"])
-def test_a_failing_cell_changes_no_file(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: str
-):
+def test_a_failing_cell_changes_no_file(server: Server, page: Path, capsys: pytest.CaptureFixture[str], broken: str):
     """A failing cell changes neither the notebook nor the cassette. The command names the notebook and fails."""
-    page = page_of(tmp_path / "page.ipynb", LOAD, TAPE, "%%claude\nOne?")
-    assert main(["record", str(page), "--endpoint", server.url]) == 0
-    before = (tmp_path / "tape.jsonl").read_bytes()
+    tape = page.with_name("tape.jsonl")
+    before = tape.read_bytes()
     page_of(page, LOAD, TAPE, "%%claude\nOther?", broken)
     written = page.read_bytes()
     assert main(["record", str(page), "--endpoint", server.url]) == 1
-    assert (page.read_bytes(), (tmp_path / "tape.jsonl").read_bytes()) == (written, before)
+    assert (page.read_bytes(), tape.read_bytes()) == (written, before)
     assert "page.ipynb failed" in capsys.readouterr().err
 
 
