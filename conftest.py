@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import itertools
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,6 +29,16 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
         monkeypatch.setenv(name, str(home / name.lower()))
     monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(home / "anthropic"))
     monkeypatch.setenv("IPYTHONDIR", str(home / "ipython"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_end() -> Iterator[None]:
+    """Let the process end at once: IPython would reset each shell then, and collect all garbage for each."""
+    yield
+    if "IPython" in sys.modules:
+        shells = sys.modules["IPython"].InteractiveShell
+        for shell in [thing for thing in gc.get_objects() if issubclass(type(thing), shells)]:
+            atexit.unregister(shell.atexit_operations)
 
 
 @pytest.fixture(autouse=True)
