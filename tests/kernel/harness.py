@@ -138,8 +138,12 @@ class Cell:
 
     @property
     def seconds(self) -> float:
-        """Return the time from the first message to the last."""
-        return self.messages[-1][0] - self.messages[0][0]
+        """Return the time from the first message to the last, as the kernel sent them.
+
+        On a busy machine, messages wait to be read and are read together.
+        """
+        first, last = (self.messages[place][1]["header"]["date"] for place in (0, -1))
+        return float((last - first).total_seconds())
 
     def everything(self) -> str:
         """Return all that was sent, as text."""

@@ -324,7 +324,7 @@ def test_an_interrupt_keeps_what_arrived(kernel: Kernel, server: Server, prompt:
     assert cell.reply["status"] == "error"
     assert cell.reply["ename"] == "KeyboardInterrupt"
     # It takes half a second if nothing else runs (bench/kernel.py), and never as long as HOLD.
-    assert seconds < 5.0
+    assert seconds < HOLD / 2
     assert cell.error == ["KeyboardInterrupt: stopped; the answer up to here is in part"]
     began = prompt != "wait before the headers"
     shown = [output for output in cell.outputs if output.output_type == "display_data"]

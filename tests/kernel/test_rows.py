@@ -14,8 +14,9 @@ import pytest
 
 from tests.kernel.harness import Kernel, kernel_of
 from tests.support.server import Received, Server, Wire, message, serving
+from tests.support.waiting import wait_for
 
-ROWS = 40
+ROWS, CONCURRENCY = 40, 4
 
 
 class Service:
@@ -25,6 +26,7 @@ class Service:
         self.held_from, self.release = 10_000, threading.Event()
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def __call__(self, wire: Wire, request: Received) -> None:
@@ -32,10 +34,16 @@ class Service:
         with self._lock:
             self.asked[prompt] += 1
         if int(prompt.split()[-1]) >= self.held_from:
+            with self._lock:
+                self.held[prompt] += 1
             self.release.wait(20)
         wire.json("200 OK", message([{"type": "text", "text": f"answer to {prompt}"}]))
         with self._lock:
             self.answered[prompt] += 1
+
+    def is_full(self) -> bool:
+        """Return True if all that may be in flight is held, so that the rows before are finished."""
+        return len(self.held) == CONCURRENCY
 
 
 @pytest.fixture
@@ -58,7 +66,7 @@ SETUP = f"""
 import nbchat, pandas
 tickets = pandas.DataFrame({{"text": [f"ticket {{n}}" for n in range({ROWS})]}}, index=range(100, {100 + ROWS}))
 """
-CELL = "%%claude out << --each tickets --concurrency 4\nIs it urgent? {{ text }}"
+CELL = f"%%claude out << --each tickets --concurrency {CONCURRENCY}\nIs it urgent? {{{{ text }}}}"
 
 
 @pytest.fixture
@@ -100,9 +108,7 @@ def test_the_magic_binds_the_job_and_leaves_one_static_output(kernel: Kernel, se
 def test_an_interrupt_binds_what_is_finished_and_the_cell_goes_on_from_there(kernel: Kernel, service: Service):
     service.held_from = 20
     parent = kernel.start(CELL)
-    deadline = time.monotonic() + 30
-    while sum(service.answered.values()) < 20 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(service.is_full, 30)
     time.sleep(0.5)
     pressed = kernel.interrupt()
     cell = kernel.finish(parent)
@@ -120,9 +126,7 @@ def test_kill_9_loses_only_what_is_in_flight(tmp_path: Path, server: Server, ser
     with kernel_of(tmp_path, **variables(server)) as kernel:
         kernel.run(SETUP)
         kernel.start(CELL)
-        deadline = time.monotonic() + 30
-        while sum(service.answered.values()) < 20 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for(service.is_full, 30)
         time.sleep(0.5)
         os.kill(kernel.pid, signal.SIGKILL)
     service.release.set()
