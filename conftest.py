@@ -13,6 +13,11 @@ import pytest
 
 from nbchat.core import secrets
 
+# Keep compiled modules, also for the kernels and the processes that tests start: each would compile nbchat again,
+# and each process of pytest would rewrite all assertions.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _numbers = itertools.count()
 
 
