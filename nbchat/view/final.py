@@ -1,7 +1,7 @@
 """The final output of an answer: what stays in the notebook.
 
-It is one plain output with safe ``text/html`` and ``text/plain``, without a widget and without a
-script. This module and :mod:`nbchat.view.live.widgets` are the only doors to IPython.display.
+It is one plain output with safe ``text/html``, ``text/latex`` and ``text/plain``, without a widget and
+without a script. This module and :mod:`nbchat.view.live.widgets` are the only doors to IPython.display.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from nbchat.core.stopping import stoppable
 from nbchat.core.visible import visible
 from nbchat.view.html.render import render_response
 from nbchat.view.html.safe import NoCleaner, escape
+from nbchat.view.latex.document import latex_document
 
 __all__ = [
     "FinalView",
@@ -141,7 +142,9 @@ def render(response: Response, numbered_call: str = "") -> dict[str, Any]:
         numbered_call: as in :func:`~nbchat.view.html.render.render_response`.
     """
     try:
-        return dict(render_response(response, numbered_call))
+        bundle: dict[str, Any] = render_response(response, numbered_call)
+        latex = latex_document(bundle["text/html"])
+        return {**bundle, "text/latex": latex} if latex else bundle
     except NoCleaner:
         return _plain_bundle(response)  # %nbchat doctor says why
     except Exception:

@@ -48,7 +48,7 @@ def test_an_answer_of_the_embedded_model_grows_and_is_saved(person: Page) -> Non
     outputs = list(notebook_outputs(saved))
     answer = [output for output in outputs if "nbchat" in output.get("metadata", {})]
     assert len(answer) == 1
-    assert set(answer[0].data) == {"text/html", "text/plain"}
+    assert set(answer[0].data) == {"text/html", "text/latex", "text/plain"}
     assert answer[0].metadata.nbchat.model == "SmolLM2-135M-Instruct"
     assert "widgets" not in saved.metadata
     assert not any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs)

@@ -91,7 +91,7 @@ def test_the_answer_stays_after_reload_restart_and_reopening(
     for part in (*PARTS, "costs $5 and not $6"):
         assert part in said, part
     answer, printed = notebook_outputs(saved)
-    assert sorted(answer.data) == ["text/html", "text/plain"]
+    assert sorted(answer.data) == ["text/html", "text/latex", "text/plain"]
     assert printed.text == "complete\n"
     assert "widget" not in nbformat.writes(saved)
     page.reload()

@@ -38,7 +38,7 @@ def test_the_answer_grows_and_its_final_output_is_there_after_a_reload(
             saved = page.save()
             page.reload()
     (output,) = notebook_outputs(saved)
-    assert sorted(output.data) == ["text/html", "text/plain"]
+    assert sorted(output.data) == ["text/html", "text/latex", "text/plain"]
     assert output.data["text/plain"] == TEXT
     assert "widgets" not in saved.metadata
     assert page.dialogs == []
@@ -270,4 +270,4 @@ def test_no_widget_state_is_saved_even_if_requested(server: JupyterServer, page:
     state = saved.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {}).get("state", {})
     assert state == {}
     (output,) = notebook_outputs(saved)
-    assert sorted(output.data) == ["text/html", "text/plain"]
+    assert sorted(output.data) == ["text/html", "text/latex", "text/plain"]

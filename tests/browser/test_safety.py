@@ -187,7 +187,7 @@ def test_the_payloads_have_no_effect(
     saved = page.save()
     outputs = [output for output in notebook_outputs(saved) if "nbchat" in output.data["text/html"]]
     assert len(outputs) == len(PAYLOADS)
-    assert {key for output in outputs for key in output.data} == {"text/html", "text/plain"}
+    assert {key for output in outputs for key in output.data} == {"text/html", "text/latex", "text/plain"}
     for output in outputs:
         audit(output.data["text/html"])
     page.reload()

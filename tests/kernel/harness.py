@@ -122,7 +122,7 @@ class Cell:
         """Return the only output, which must be an answer: safe HTML and Markdown, nothing else."""
         (output,) = self.outputs
         assert output.output_type == "display_data", output
-        assert sorted(output.data) == ["text/html", "text/plain"]
+        assert sorted(output.data) == ["text/html", "text/latex", "text/plain"]
         return output
 
     @property

@@ -38,7 +38,7 @@ def kernel(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_a_picture_is_in_the_saved_output_and_nothing_of_others_runs(kernel: Kernel, cell_id: str | None):
     cell = kernel.run("%%claude --code-execution --once\nDraw it.", cell_id)
     (output,) = cell.outputs
-    assert sorted(output.data) == ["text/html", "text/plain"]
+    assert sorted(output.data) == ["text/html", "text/latex", "text/plain"]
     html = output.data["text/html"]
     assert html.count("<img") == 1
     assert f'<img src="data:image/png;base64,{base64.b64encode(PNG).decode()}" alt="chart.png"' in html

@@ -65,7 +65,7 @@ def test_an_interrupt_leaves_a_plain_output_and_the_answer_bound(kernel: Kernel,
     kernel.run("story = None")
     cell = interrupted(kernel, delays)
     answers = [output for output in cell.outputs if output.output_type == "display_data"]
-    assert [sorted(output.data) for output in answers] == [["text/html", "text/plain"]] * len(answers)
+    assert [sorted(output.data) for output in answers] == [["text/html", "text/latex", "text/plain"]] * len(answers)
     status, length, same = kernel.value(
         "(story.status, len(story.text), story is _claude) if story is not None else ('', 0, True)"
     )
@@ -117,7 +117,7 @@ def test_an_interrupt_at_the_end_stops_the_drawing_only(kernel: Kernel, place: s
     cell = kernel.run("%%claude story <<\nTell me a story", fails=True)
     assert cell.error == ["KeyboardInterrupt: stopped; the answer up to here is in story"]
     (answer,) = [output for output in cell.outputs if output.output_type == "display_data"]
-    assert sorted(answer.data) == ["text/html", "text/plain"]
+    assert sorted(answer.data) == ["text/html", *["text/latex"] * (not is_plain), "text/plain"]
     assert ("<pre>## Part" in answer.data["text/html"]) == is_plain
     assert ("%nbchat show" in answer.data["text/plain"]) == is_plain
     assert kernel.value("[story.status, story.text == TEXT, story is _claude]") == ["complete", True, True]

@@ -49,7 +49,7 @@ def test_a_cell_ends_in_one_plain_output(kernel: Kernel):
     """The output has safe HTML and the original Markdown. No widget is left, and all comms are closed."""
     cell = kernel.run(f"r = ask({ANSWER!r}, delay=0.02)\nprint(open_widgets())")
     final, printed = cell.outputs
-    assert (final.output_type, sorted(final.data)) == ("display_data", ["text/html", "text/plain"])
+    assert (final.output_type, sorted(final.data)) == ("display_data", ["text/html", "text/latex", "text/plain"])
     assert final.data["text/plain"] == ANSWER
     assert printed.text == "0\n"
     opened = {content["comm_id"] for content in cell.of("comm_open")}

@@ -77,7 +77,7 @@ def test_the_file_holds_one_static_output_for_an_answer(tmp_path: Path, endpoint
     assert loaded.outputs == []
     (output,) = asked.outputs
     assert output.output_type == "display_data"
-    assert sorted(output.data) == ["text/html", "text/plain"]
+    assert sorted(output.data) == ["text/html", "text/latex", "text/plain"]
     assert output.data["text/plain"] == endpoint.says
     assert "<strong>bold</strong>" in output.data["text/html"]
     assert printed.outputs[0].text == "18\n"
