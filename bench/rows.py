@@ -204,8 +204,12 @@ def measured(work: object) -> dict[str, float]:
         os.environ |= {"XDG_STATE_HOME": folder, "XDG_DATA_HOME": folder, "NBCHAT_JOURNAL": "false"}
         import anthropic
 
-        # The SDK loads its types with the first use. In a notebook that is over before the first cell.
+        import nbchat
+
+        # Both load their parts with the first use. In a notebook that is over before the first cell.
         assert anthropic.AsyncAnthropic(api_key="none").messages.create
+        assert nbchat.Session
+        assert nbchat.ask_each
 
         before = resource.getrusage(resource.RUSAGE_SELF)
         began = time.perf_counter()

@@ -272,8 +272,10 @@ class ChatStreamParser:
 
     def _encodable(self, value: T) -> T:
         """Return a value of the API that can be sent and saved: U+FFFD replaces half of a surrogate pair."""
-        self.has_lone_half = self.has_lone_half or has_lone_half(value)
-        return storable_value(value)
+        usable = storable_value(value)
+        if usable is not value:
+            self.has_lone_half = self.has_lone_half or has_lone_half(value)
+        return usable
 
     def _finish(self, block: _OpenBlock) -> Block:
         finished = block.finish()

@@ -126,7 +126,7 @@ class AsyncAttempt(Sending):
     async def _unstreamed(self) -> AsyncGenerator[dict[str, Any], None]:
         messages = self._client.messages
         # Of the raw response, because the SDK's classes would only be taken apart again.
-        create, arguments = messages.with_raw_response.create, self._arguments(messages.create)
+        create, arguments = messages.with_raw_response.create, self._arguments(messages.create, read_s=None)
         raw = await self._within(lambda: create(stream=False, **arguments))
         self._note(raw.headers)
         for event in self._whole(await raw.read(), raw.headers):
@@ -134,7 +134,7 @@ class AsyncAttempt(Sending):
 
     async def _streamed(self) -> AsyncGenerator[dict[str, Any], None]:
         create = self._client.messages.create
-        arguments = self._arguments(create)
+        arguments = self._arguments(create, read_s=None)
         stream = await self._within(lambda: create(stream=True, **arguments))
         async with stream:
             response = stream.response

@@ -99,8 +99,13 @@ class Sending:
             event = with_request_id(event, headers.get("request-id"))
         return event
 
-    def _arguments(self, method: Callable[..., object]) -> dict[str, Any]:
-        """Return the arguments for ``messages.create``, which is ``method``."""
+    def _arguments(self, method: Callable[..., object], *, read_s: float | None) -> dict[str, Any]:
+        """Return the arguments for ``messages.create``.
+
+        Args:
+            method: ``messages.create`` of the client.
+            read_s: how long the SDK may wait for one piece of the answer, in seconds; None if the caller keeps the limit.
+        """
         body = self._request.body()
         betas = body.pop("betas") if body.get("betas") else []
         if self._request.file_ids:
@@ -117,7 +122,7 @@ class Sending:
             "extra_body": rest or None,
             "extra_headers": {"anthropic-beta": ",".join(betas)} if betas else None,
             # Passing any timeout also lifts the SDK's limit on `max_tokens` without streaming.
-            "timeout": timeout(self._limit_s),
+            "timeout": timeout(read_s),
         }
 
 
@@ -152,7 +157,7 @@ class Attempt(Sending):
 
     def _read(self) -> Iterator[dict[str, Any]]:
         messages = self._client.messages
-        arguments = self._arguments(messages.create)
+        arguments = self._arguments(messages.create, read_s=self._limit_s)
         if not self._request.stream:
             # The SDK would lose the whole answer with one value that Python cannot read.
             create = messages.with_raw_response.create

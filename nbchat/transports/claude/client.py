@@ -6,6 +6,7 @@ second. The same holds for the modules `network` and `connections`, which import
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -276,8 +277,13 @@ def is_installed(module: str | None) -> bool:
         return False
 
 
-def timeout(read_s: float) -> Timeout:
-    """Return the SDK's timeout for a request, with ``read_s`` seconds between two pieces of the answer."""
+@functools.cache
+def timeout(read_s: float | None) -> Timeout:
+    """Return the SDK's timeout for a request.
+
+    Args:
+        read_s: how long to wait between two pieces of the answer, in seconds; None if the caller keeps that limit.
+    """
     import anthropic
 
     return anthropic.Timeout(read_s, connect=CONNECT_TIMEOUT_S)

@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,9 +30,6 @@ __all__ = ["AsyncRoutes", "Routes", "is_loopback"]
 
 #: The SDK's own limits on connections, for clients that it makes itself.
 _LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
-#: How many requests one pool of an asynchronous client has in flight. For each request a pool asks the system about
-#: each of its idle connections: with 64 of them, that takes longer than everything else.
-_POOL_SIZE = 8
 
 _T = TypeVar("_T", httpx2.HTTPTransport, httpx2.AsyncHTTPTransport)
 
@@ -114,72 +111,68 @@ class Routes(httpx2.BaseTransport):
 class AsyncRoutes(httpx2.AsyncBaseTransport):
     """The asynchronous twin of :class:`Routes`, for thousands of requests in flight.
 
-    A pool of connections looks through all of its connections for each request, so a pool of a thousand is
-    slow. Several small pools share the requests.
+    For each request, a pool asks the system about each of its idle connections. With 64 of them that takes longer
+    than everything else. So each request in flight has a pool of its own, which the next request uses again.
     """
 
     def __init__(self) -> None:
         self._ways = _Ways()
-        self._pools: dict[str, list[_Pool]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
+        self._pools: list[httpx2.AsyncHTTPTransport] = []
+        #: The pools without a request in flight, by the name of the way.
+        self._free: dict[str, list[httpx2.AsyncHTTPTransport]] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request. Raises as :meth:`Routes.handle_request` does."""
         way, proxy = self._ways.of(request.url)
-        pool = self._pool(way, proxy)
-        pool.in_flight += 1
+        free = self._free.setdefault(way, [])
+        # The one that was used last: its connection is open for sure.
+        pool = free.pop() if free else self._make(way, proxy)
         try:
-            response = await pool.transport.handle_async_request(request)
+            response = await pool.handle_async_request(request)
         except BaseException as error:
-            pool.in_flight -= 1
+            free.append(pool)
             if proxy is not None and isinstance(error, httpx2.TransportError):
                 mark_proxy(error, proxy.note)
             raise
-        response.stream = _Counted(response.stream, pool)  # type: ignore[arg-type]
+        response.stream = _PooledBody(response.stream, lambda: free.append(pool))  # type: ignore[arg-type]
         return response
 
-    def _pool(self, way: str, proxy: _Proxy | None) -> _Pool:
-        pools = self._pools.setdefault(way, [])
-        for pool in pools:
-            # The first one with room, so that connections are used again.
-            if pool.in_flight < _POOL_SIZE:
-                return pool
+    def _make(self, way: str, proxy: _Proxy | None) -> httpx2.AsyncHTTPTransport:
         if way not in self._contexts:
             self._contexts[way] = self._ways.context(way, proxy)
         kind, context = httpx2.AsyncHTTPTransport, self._contexts[way]
         made: httpx2.AsyncHTTPTransport = _direct(kind, context) if proxy is None else proxy.connect(kind, context)
-        pools.append(_Pool(made))
-        return pools[-1]
+        self._pools.append(made)
+        return made
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for pools in self._pools.values():
-            for pool in pools:
-                await pool.transport.aclose()
+        for pool in self._pools:
+            await pool.aclose()
 
 
-@dataclass(slots=True, eq=False)
-class _Pool:
-    """A pool of connections, and how many requests are in flight in it."""
+class _PooledBody(httpx2.AsyncByteStream):
+    """The body of an answer. Its request is in flight until the body is closed.
 
-    transport: httpx2.AsyncHTTPTransport
-    in_flight: int = 0
+    Args:
+        stream: the body.
+        release: gives the pool back.
+    """
 
-
-class _Counted(httpx2.AsyncByteStream):
-    """The body of an answer. Its request is in flight until the body is closed."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream, pool: _Pool) -> None:
-        self._stream, self._pool, self._open = stream, pool, True
+    def __init__(self, stream: httpx2.AsyncByteStream, release: Callable[[], None]) -> None:
+        self._stream, self._release, self._open = stream, release, True
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._stream.__aiter__()
 
     async def aclose(self) -> None:
-        if self._open:
-            self._open = False
-            self._pool.in_flight -= 1
-        await self._stream.aclose()
+        try:
+            await self._stream.aclose()
+        finally:
+            if self._open:
+                self._open = False
+                self._release()
 
 
 @dataclass(frozen=True, slots=True)
