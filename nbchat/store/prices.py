@@ -14,7 +14,9 @@ https://platform.claude.com/docs/en/about-claude/pricing
 
 from __future__ import annotations
 
+import functools
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -105,7 +107,8 @@ def _cost(
         # known here has no known price, and neither has a sum over several ("mixed").
         if usage.service_tier not in (None, "", "standard", "batch") or usage.speed not in (None, "", *_SPEEDS):
             return None
-        listed = _list_price(usage, model, endpoint, at, region)
+        # List prices change with time, and no faster than each minute.
+        listed = _list_price(usage, model, endpoint, at, region, None if at is not None else time.time() // 60)
         if listed is None:
             return None
         tokens, searches = listed
@@ -133,10 +136,14 @@ def _given_price(usage: Usage, given: Mapping[str, float]) -> tuple[float, float
     return tokens / 1e6, usage.web_search_requests * float(given.get("web_search", _WEB_SEARCH_PER_THOUSAND)) / 1e3
 
 
+@functools.lru_cache(maxsize=2_000)
 def _list_price(
-    usage: Usage, model: str, endpoint: str, at: datetime | None, region: str | None
+    usage: Usage, model: str, endpoint: str, at: datetime | None, region: str | None, minute: float | None
 ) -> tuple[float, float] | None:
-    """Return the dollars for tokens and for searches as genai-prices lists them, or None."""
+    """Return the dollars for tokens and for searches as genai-prices lists them, or None.
+
+    A price is kept for the ``minute``, because genai-prices takes 0.3 ms, and the rows of a run use equal tokens.
+    """
     if endpoint not in PLATFORMS and "://" not in endpoint:
         return None  # a name that the user gave to a server: its owner sets the price
     import genai_prices  # 0.3 s, and the data of a thousand models: not before a price is needed
