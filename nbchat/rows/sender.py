@@ -111,6 +111,7 @@ class Sender:
     _crash: BaseException | None = None
     _answered_s: float = 0.0
     _first_alone: bool = False
+    _is_ending: bool = False
 
     @property
     def max_retries(self) -> int:
@@ -206,6 +207,7 @@ class Sender:
         self._first_alone = self.plan.is_cached
         door = LazyDoor(self.plan.prepared.endpoint, self.has_spans)
         flusher = asyncio.ensure_future(self._flush_again_and_again())
+        flusher.add_done_callback(self._done)
         try:
             while await self._next_is_due():
                 if not self._waiting:
@@ -227,8 +229,8 @@ class Sender:
                 task.add_done_callback(self._done)
             await self._end_tasks()
         finally:
-            flusher.cancel()
-            self._flush()
+            self._is_ending = True
+            await asyncio.wait([flusher])
             await door.close()
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -368,18 +370,21 @@ class Sender:
             self._answered_s = time.monotonic()
 
     async def _flush_again_and_again(self) -> None:
-        while True:
+        """Write what has ended, again and again, until the run ends."""
+        is_last = False
+        while not is_last:
             await asyncio.sleep(FLUSH_S)
-            self._flush()
+            is_last = self._is_ending
+            results, self._results = self._results, []
+            entries = self._entries[:]
+            # The list stays the same one: each account holds its method `append`.
+            self._entries.clear()
+            if results or entries:
+                # In a thread: the disk, or another kernel that writes, must not hold up what is in flight.
+                await asyncio.to_thread(self._write, results, entries)
 
-    def _flush(self) -> None:
-        """Write what has ended to disk, then count it."""
-        results, self._results = self._results, []
-        entries, written = self._entries[:], len(self._entries)
-        if not results and not entries:
-            return
-        # The list stays the same one: each account holds its method `append`.
-        del self._entries[:written]
+    def _write(self, results: list[Result], entries: list[Entry]) -> None:
+        """Write to disk, then count."""
         self.store.add(results)
         self.session.accounting.write_all(entries)
         for result in results:

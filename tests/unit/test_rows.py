@@ -27,7 +27,7 @@ from nbchat.core.errors import (
 from nbchat.core.request import Request
 from nbchat.rows.counts import Counts
 from nbchat.rows.frames import read_frame
-from nbchat.rows.pace import Pace, Rate
+from nbchat.rows.pace import FIRST_IN_FLIGHT, Pace, Rate
 from nbchat.rows.plan import Plan, row_options
 from nbchat.rows.result import Result
 from nbchat.rows.run import ask_each
@@ -187,7 +187,7 @@ def test_what_every_row_would_hit_stops_the_run(failure, sent, store):
     session = Session(ScriptedTransport(failure, repeat=True))
     with pytest.raises(type(failure)) as stopped:
         run([str(number) for number in range(500)], "{{ row }}", store=store, session=session)
-    assert len(session.endpoints._fixed.requests) <= sent + 16, "what was in flight already"
+    assert len(session.endpoints._fixed.requests) <= sent + FIRST_IN_FLIGHT, "what was in flight already"
     job = stopped.value.job
     assert job is session.last_job
     assert job.status == "stopped"
@@ -485,20 +485,20 @@ def test_a_rate_is_never_exceeded_in_any_minute(per_minute):
 def test_a_pace_grows_with_answers_and_with_time_and_halves_once_for_one_refusal():
     clock = Clock()
     pace = Pace(100, clock=clock)
-    assert pace.limit == 16
-    for _ in range(16):
+    assert pace.limit == FIRST_IN_FLIGHT
+    for _ in range(FIRST_IN_FLIGHT):
         pace.start(10)
     assert pace.wait_s(10) > 0
     clock.now = 0.3
     assert pace.wait_s(10) == 0
-    assert pace.limit == 32
+    assert pace.limit == 2 * FIRST_IN_FLIGHT
     began = clock.now
     for _ in range(5):
         pace.refuse(began - 0.1, 2.0)
-    assert pace.limit == 16
+    assert pace.limit == FIRST_IN_FLIGHT
     assert pace.wait_s(10) == pytest.approx(2.0)
     clock.now += 2.0
-    assert pace.in_flight == 16
+    assert pace.in_flight == FIRST_IN_FLIGHT
 
 
 def test_after_a_refusal_without_a_time_one_request_asks_if_the_service_is_back():

@@ -104,7 +104,7 @@ class Sending:
 
         Args:
             method: ``messages.create`` of the client.
-            read_s: how long the SDK may wait for one piece of the answer, in seconds; None if the caller keeps the limit.
+            read_s: how long the SDK may wait for a piece of the answer, in seconds; None if the caller keeps the limit.
         """
         body = self._request.body()
         betas = body.pop("betas") if body.get("betas") else []
