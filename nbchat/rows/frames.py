@@ -14,13 +14,10 @@ from itertools import islice
 from typing import Any, Protocol
 
 from nbchat.core.errors import InputError
+from nbchat.rows.tables import ROW, Arrow, Columns, Narwhals, Pandas, Polars
 
 __all__ = ["ROW", "Frame", "is_rows", "read_frame"]
 
-#: The name of the whole row in a template, and of the column of values that have no name of their own.
-ROW = "row"
-#: Rows that are taken out of a frame in one step.
-CHUNK_ROWS = 1_000
 _KINDS = "Give a pandas, polars or pyarrow table, a Series, a list of dicts or values, or an iterator over them."
 
 
@@ -100,22 +97,22 @@ def _table_of(value: Any) -> Frame | None:
     modules = sys.modules
     if (pandas := modules.get("pandas")) is not None:
         if isinstance(value, pandas.DataFrame):
-            return _Pandas(value)
+            return Pandas(value)
         if isinstance(value, pandas.Series | pandas.Index):
             series = value if isinstance(value, pandas.Series) else value.to_series()
-            return _Pandas(series.to_frame(_name_of(series.name)), values=True)
+            return Pandas(series.to_frame(_name_of(series.name)), values=True)
     if (polars := modules.get("polars")) is not None:
         if isinstance(value, polars.DataFrame):
-            return _Polars(value)
+            return Polars(value)
         if isinstance(value, polars.Series):
-            return _Polars(value.to_frame(_name_of(value.name)), values=True)
+            return Polars(value.to_frame(_name_of(value.name)), values=True)
         if isinstance(value, polars.LazyFrame):
             raise InputError("the rows are a polars LazyFrame, which has not run", "Call .collect() first.")
     if (pyarrow := modules.get("pyarrow")) is not None:
         if isinstance(value, pyarrow.Table | pyarrow.RecordBatch):
-            return _Arrow(value if isinstance(value, pyarrow.Table) else pyarrow.Table.from_batches([value]))
+            return Arrow(value if isinstance(value, pyarrow.Table) else pyarrow.Table.from_batches([value]))
         if isinstance(value, pyarrow.Array | pyarrow.ChunkedArray):
-            return _Arrow(pyarrow.table({ROW: value}), values=True)
+            return Arrow(pyarrow.table({ROW: value}), values=True)
     if (numpy := modules.get("numpy")) is not None and isinstance(value, numpy.ndarray):
         return _Listed(value.tolist() if value.ndim == 1 else list(value))
     if library not in ("builtins", "collections", "itertools") and (narwhals := modules.get("narwhals")) is not None:
@@ -128,151 +125,14 @@ def _of_narwhals(value: Any, narwhals: Any) -> Frame | None:
     if isinstance(read, narwhals.LazyFrame):
         raise InputError(f"the rows are a {type(value).__name__}, a query that has not run", "Collect the rows first.")
     if isinstance(read, narwhals.DataFrame):
-        return _Narwhals(read)
+        return Narwhals(read)
     if isinstance(read, narwhals.Series):
-        return _Narwhals(read.alias(_name_of(read.name)).to_frame(), values=True)
+        return Narwhals(read.alias(_name_of(read.name)).to_frame(), values=True)
     return None
 
 
 def _name_of(name: Any) -> str:
     return str(name) if name not in (None, "") else ROW
-
-
-def _names(columns: Iterable[Any]) -> tuple[str, ...]:
-    names = tuple(map(str, columns))
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"two columns of the rows have the name {twice!r}", "Rename one of them.")
-    return names
-
-
-class _Table:
-    """A table of a library: the rows are taken out in chunks, column by column, which is the fast way."""
-
-    once = False
-
-    def __init__(self, table: Any, *, values: bool = False) -> None:
-        self._table, self._values = table, values
-        self.columns = _names(self._column_names())
-        self.count: int | None = self._length()
-
-    def rows(self) -> Iterator[Mapping[str, Any]]:
-        names = self.columns
-        for start in range(0, self._length(), CHUNK_ROWS):
-            for cells in zip(*self._chunk(start), strict=True):
-                fields = dict(zip(names, cells, strict=True))
-                # A column with the name `row` wins over the whole row.
-                yield {ROW: cells[0] if self._values else fields, **fields}
-
-    def _column_names(self) -> Iterable[Any]:
-        raise NotImplementedError
-
-    def _length(self) -> int:
-        return len(self._table)
-
-    def _chunk(self, start: int) -> list[list[Any]]:
-        """Return the columns of CHUNK_ROWS rows from ``start`` on, as Python values."""
-        raise NotImplementedError
-
-
-class _Pandas(_Table):
-    def _column_names(self) -> Iterable[Any]:
-        return [*self._table.columns]
-
-    def _chunk(self, start: int) -> list[list[Any]]:
-        part = self._table.iloc[start : start + CHUNK_ROWS]
-        # By position, because two columns may have one name.
-        return [part.iloc[:, place].tolist() for place in range(len(self.columns))]
-
-    def pick(self, places: Sequence[int]) -> Frame:
-        return _Pandas(self._table.iloc[list(places)], values=self._values)
-
-    def head(self, count: int) -> Frame:
-        return _Pandas(self._table.iloc[:count], values=self._values)
-
-    def build(self, answers: Mapping[str, Sequence[Any]]) -> Any:
-        pandas = sys.modules["pandas"]
-        new = {name: pandas.Series(list(values), index=self._table.index) for name, values in answers.items()}
-        return self._table.drop(columns=[name for name in new if name in self._table.columns]).assign(**new)
-
-
-class _Polars(_Table):
-    def _column_names(self) -> Iterable[Any]:
-        return [*self._table.columns]
-
-    def _chunk(self, start: int) -> list[list[Any]]:
-        part = self._table.slice(start, CHUNK_ROWS)
-        return [column.to_list() for column in part.get_columns()]
-
-    def pick(self, places: Sequence[int]) -> Frame:
-        return _Polars(self._table[list(places)], values=self._values)
-
-    def head(self, count: int) -> Frame:
-        return _Polars(self._table.head(count), values=self._values)
-
-    def build(self, answers: Mapping[str, Sequence[Any]]) -> Any:
-        polars = sys.modules["polars"]
-        return self._table.with_columns(
-            polars.Series(name, list(values), strict=False) for name, values in answers.items()
-        )
-
-
-class _Arrow(_Table):
-    def _column_names(self) -> Iterable[Any]:
-        return [*self._table.column_names]
-
-    def _length(self) -> int:
-        return int(self._table.num_rows)
-
-    def _chunk(self, start: int) -> list[list[Any]]:
-        part = self._table.slice(start, CHUNK_ROWS)
-        return [column.to_pylist() for column in part.columns]
-
-    def pick(self, places: Sequence[int]) -> Frame:
-        return _Arrow(self._table.take(list(places)), values=self._values)
-
-    def head(self, count: int) -> Frame:
-        return _Arrow(self._table.slice(0, count), values=self._values)
-
-    def build(self, answers: Mapping[str, Sequence[Any]]) -> Any:
-        table = self._table
-        for name, values in answers.items():
-            if name in table.column_names:
-                table = table.drop_columns([name])
-            table = table.append_column(name, _arrow_array(list(values)))
-        return table
-
-
-def _arrow_array(values: list[Any]) -> Any:
-    pyarrow = sys.modules["pyarrow"]
-    try:
-        return pyarrow.array(values)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):  # values of several types
-        return pyarrow.array([None if value is None else str(value) for value in values])
-
-
-class _Narwhals(_Table):
-    """Any other eager table that narwhals reads, such as one of modin or cuDF."""
-
-    def _column_names(self) -> Iterable[Any]:
-        names: Iterable[Any] = self._table.columns
-        return names
-
-    def _chunk(self, start: int) -> list[list[Any]]:
-        part = self._table[start : start + CHUNK_ROWS]
-        return [part[name].to_list() for name in self.columns]
-
-    def pick(self, places: Sequence[int]) -> Frame:
-        return _Narwhals(self._table[list(places)], values=self._values)
-
-    def head(self, count: int) -> Frame:
-        return _Narwhals(self._table.head(count), values=self._values)
-
-    def build(self, answers: Mapping[str, Sequence[Any]]) -> Any:
-        narwhals = sys.modules["narwhals"]
-        backend = self._table.implementation
-        columns = [narwhals.new_series(name, list(values), backend=backend) for name, values in answers.items()]
-        return self._table.with_columns(*columns).to_native()
 
 
 def _fields_of(value: Any) -> dict[str, Any]:
@@ -298,31 +158,11 @@ def _columns_of(columns: Mapping[Any, Any]) -> Frame:
             "the rows are a mapping, but not of columns of one length",
             "Give {name: [value, value, …], …}, or a list with one dict for each row.",
         )
-    return _Columns(lists)
+    return Columns(lists)
 
 
 def _is_column(column: Any) -> bool:
     return isinstance(column, Iterable) and not isinstance(column, str | bytes | Mapping)
-
-
-class _Columns(_Table):
-    def _column_names(self) -> Iterable[Any]:
-        return [*self._table]
-
-    def _length(self) -> int:
-        return len(next(iter(self._table.values())))
-
-    def _chunk(self, start: int) -> list[list[Any]]:
-        return [column[start : start + CHUNK_ROWS] for column in self._table.values()]
-
-    def pick(self, places: Sequence[int]) -> Frame:
-        return _Columns({name: [column[place] for place in places] for name, column in self._table.items()})
-
-    def head(self, count: int) -> Frame:
-        return _Columns({name: column[:count] for name, column in self._table.items()})
-
-    def build(self, answers: Mapping[str, Sequence[Any]]) -> Any:
-        return {**self._table, **{name: list(values) for name, values in answers.items()}}
 
 
 class _Listed:
