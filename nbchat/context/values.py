@@ -51,6 +51,8 @@ VALUE_TOKENS = 4_000
 MAX_RICH_MEMBERS = 20
 MIN_MEMBER_CHARACTERS = 400
 
+#: Scalars of pandas whose text says all that their repr does.
+_PERIODS = frozenset({"Interval", "Period"})
 _REPRS = (("text/markdown", "_repr_markdown_"), ("text/html", "_repr_html_"), ("image/svg+xml", "_repr_svg_"))
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 
@@ -130,6 +132,8 @@ def _carry_simple(value: Any, name: str, limit: int) -> Carried | None:
         # A subclass of str, such as StrEnum, may have a __str__ of its own.
         return carry_text(str.__str__(value))
     if value is None or isinstance(value, TIMES) or (isinstance(value, PLAIN) and not isinstance(value, enum.Enum)):
+        return inline(str(value), name, limit)
+    if type(value).__name__ in _PERIODS and type(value).__module__.startswith("pandas."):
         return inline(str(value), name, limit)
     if isinstance(value, bytes | bytearray | memoryview):
         return carry_bytes(bytes(value), name) or _repr(value, name, limit)

@@ -24,6 +24,10 @@ ANSWER = "answer"
 _SCALARS = (str, int, float, bool, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 
 
+#: Types of JSON Schema as types of columns.
+_TYPES: Mapping[Any, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
+
+
 class Answers:
     """Makes the columns of a frame from results.
 
@@ -46,6 +50,15 @@ class Answers:
     def names(self) -> tuple[str, ...]:
         """Return the names of all columns that a frame gets, in order."""
         return (*self.fields, ERROR, COST)
+
+    @property
+    def types(self) -> dict[str, type | None]:
+        """Return the types of all columns: str, int, float or bool; None where a column has another or several."""
+        if self._schema is None:
+            return {ANSWER: str, ERROR: str, COST: float}
+        properties = self._schema.schema.get("properties") if self._is_object else {ANSWER: self._schema.source_schema}
+        own = {name: _type_of(schema) for name, schema in (properties or {}).items()}
+        return {**own, ERROR: str, COST: float}
 
     def refuse_columns(self, columns: Iterable[str]) -> None:
         """Refuse rows that have a column with the name of a field of the answer.
@@ -92,6 +105,25 @@ class Answers:
         found = fields_of(value)
         aliased = plain(value) if any(name not in found for name in self.fields) else {}
         return tuple(_cell(found.get(name, aliased.get(name))) for name in self.fields)
+
+
+def _type_of(schema: Any) -> type | None:
+    """Return the type of the values that a JSON Schema allows, apart from null; None if there is not one."""
+    if not isinstance(schema, Mapping):
+        return None
+    if isinstance(schema.get("anyOf"), list):
+        kinds = {_type_of(part) for part in schema["anyOf"] if not _is_null(part)}
+    elif isinstance(schema.get("enum"), list):
+        kinds = {type(value) for value in schema["enum"] if value is not None}
+    else:
+        named = schema.get("type")
+        kinds = {_TYPES.get(name) for name in (named if isinstance(named, list) else [named]) if name != "null"}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    return kind if kind in _TYPES.values() else None
+
+
+def _is_null(schema: Any) -> bool:
+    return isinstance(schema, Mapping) and schema.get("type") == "null"
 
 
 def _cell(value: Any) -> Any:

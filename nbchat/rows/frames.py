@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from nbchat.core.errors import InputError
-from nbchat.rows.tables import ROW, Arrow, Columns, Narwhals, Pandas, Polars
+from nbchat.rows.tables import NO_TYPES, ROW, Arrow, Columns, Narwhals, Pandas, Polars, Types
 
 __all__ = ["ROW", "Frame", "is_rows", "read_frame"]
 
@@ -46,11 +46,13 @@ class Frame(Protocol):
         """Return the frame of the rows at these places, of the same kind."""
         ...
 
-    def build(self, answers: Mapping[str, Sequence[Any]]) -> Any:
+    def build(self, answers: Mapping[str, Sequence[Any]], types: Types = NO_TYPES) -> Any:
         """Return a frame of the same kind and index with these columns added.
 
         Args:
             answers: the new columns by name, each with a value for every row.
+            types: the types of columns, which a column without any value has too: parts of a table that are
+                put together again must have the same types.
         """
         ...
 
@@ -114,6 +116,8 @@ def _table_of(value: Any) -> Frame | None:
         if isinstance(value, pyarrow.Array | pyarrow.ChunkedArray):
             return Arrow(pyarrow.table({ROW: value}), values=True)
     if (numpy := modules.get("numpy")) is not None and isinstance(value, numpy.ndarray):
+        if value.ndim == 1 and value.dtype.names:  # a structured array
+            return _Listed([dict(zip(value.dtype.names, row, strict=True)) for row in value.tolist()])
         return _Listed(value.tolist() if value.ndim == 1 else list(value))
     if library not in ("builtins", "collections", "itertools") and (narwhals := modules.get("narwhals")) is not None:
         return _of_narwhals(value, narwhals)
@@ -185,7 +189,7 @@ class _Listed:
     def head(self, count: int) -> Frame:
         return _Listed(self._rows[:count])
 
-    def build(self, answers: Mapping[str, Sequence[Any]]) -> Any:
+    def build(self, answers: Mapping[str, Sequence[Any]], types: Types = NO_TYPES) -> Any:
         return [
             {**_dict_of(row), **{name: values[place] for name, values in answers.items()}}
             for place, row in enumerate(self._rows)
@@ -215,6 +219,6 @@ class _Iterated:
     def pick(self, places: Sequence[int]) -> Frame:
         return _Listed([])
 
-    def build(self, answers: Mapping[str, Sequence[Any]]) -> Any:
+    def build(self, answers: Mapping[str, Sequence[Any]], types: Types = NO_TYPES) -> Any:
         names = tuple(answers)
         return [dict(zip(names, values, strict=True)) for values in zip(*answers.values(), strict=True)]

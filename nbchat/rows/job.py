@@ -163,7 +163,8 @@ class Job:
         if self.is_streamed:
             return _StoredFrame(self)
         if self._frame is None:
-            self._frame = self.task.frame.build(self.answers.columns(result for _, result in self._results()))
+            columns = self.answers.columns(result for _, result in self._results())
+            self._frame = self.task.frame.build(columns, self.answers.types)
         return self._frame
 
     @property
@@ -173,7 +174,7 @@ class Job:
             return [row for row in self.frame if row["nbchat_error"]]
         failed = [(place, result) for place, result in self._results() if not result.ok]
         frame = self.task.frame.pick([place for place, _ in failed])
-        return frame.build(self.answers.columns(result for _, result in failed))
+        return frame.build(self.answers.columns(result for _, result in failed), self.answers.types)
 
     @property
     def usage(self) -> Usage:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from nbchat.content.blocks import Carried
 from nbchat.content.sizes import estimate_tokens
 from nbchat.context.values import carry
-from nbchat.core.errors import InputError, OptionError
+from nbchat.core.errors import InputError, OptionError, TemplateError
 from nbchat.core.fields import storable
 from nbchat.core.messages import Message
 from nbchat.core.request import Digests, Request
@@ -28,6 +29,7 @@ from nbchat.engine.turn import Turn
 from nbchat.models import Model
 from nbchat.options import Options
 from nbchat.rows.answers import Answers
+from nbchat.rows.template_faults import explain, is_missing
 
 __all__ = ["Plan", "PlannedRow", "refuse_options", "row_options"]
 
@@ -133,7 +135,11 @@ class Plan:
         carried: Sequence[Carried] = (),
     ) -> None:
         self._session, self._options, self._form = session, options, file_form(options)
-        self._parts = split(template)
+        first = list(islice(first, _FIRST_ROWS))
+        try:
+            self._parts = split(template)
+        except TemplateError as error:
+            raise explain(error, first[0] if first else {}) from error.__cause__
         self._before = before_prompt(carried)
         self._names = dict(namespace or {})
         self._scope, self._hidden = dict(self._names), frozenset[str]()
@@ -156,15 +162,16 @@ class Plan:
 
     def _prepare(self, template: str, first: Iterable[Mapping[str, Any]], carried: Sequence[Carried]) -> Prepared:
         failure: InputError | None = None
-        for number, fields in enumerate(first):
-            if number == _FIRST_ROWS:
-                break
+        # A row without a value is not sent, so that it is a bad example.
+        for fields in sorted(first, key=self._has_no_value):
             try:
                 return self._session.prepare(
                     template, self._options, namespace=self._scope_of(fields), carried=carried, has_tools=False
                 )
             except OptionError:
                 raise
+            except TemplateError as error:
+                failure = failure or explain(error, fields)
             except InputError as error:  # perhaps of this row alone
                 failure = failure or error
         raise failure if failure is not None else InputError("there are no rows, so nothing was sent", "Give rows.")
@@ -221,6 +228,7 @@ class Plan:
             InputError: the template does not fit this row, or a value of the row cannot be sent.
         """
         filled = fill_parts(self._parts, self._scope_of(fields))
+        _refuse_missing(filled)
         text = None if self._before else _plain_text(filled)
         if text is not None and self._digests is not None:
             text = storable(text)
@@ -230,6 +238,11 @@ class Plan:
         refuse_empty(asked)
         tokens = self._around + estimate_tokens(asked.content)
         return PlannedRow(self._with_content(asked.content).digest, asked.content, tokens)
+
+    def _has_no_value(self, fields: Mapping[str, Any]) -> bool:
+        """Return True if the template has names of columns only, and the row has no value for any of them."""
+        names = [part.source for part in self._parts if not isinstance(part, str)]
+        return bool(names) and all(name in fields and is_missing(fields[name]) for name in names)
 
     def _scope_of(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the names that the template sees: those of the row, and those of the notebook."""
@@ -286,6 +299,21 @@ class Plan:
             clock=clock,
             schema=self.prepared.draft.schema,
             retry=self._options.retry,
+        )
+
+
+def _refuse_missing(filled: Sequence[str | Filled]) -> None:
+    """Refuse a row that has no value for any expression of the template.
+
+    Raises:
+        InputError: the row would only ask about "nan" or "None".
+    """
+    values = [part for part in filled if not isinstance(part, str)]
+    if values and all(is_missing(part.value) for part in values):
+        names = ", ".join(dict.fromkeys(f"{{{{ {part.source} }}}}" for part in values))
+        raise InputError(
+            f"the row has no value for {names}: {values[0].value}, so it was not sent",
+            "Leave such rows out, or fill in a word such as 'unknown'.",
         )
 
 

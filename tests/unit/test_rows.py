@@ -127,6 +127,76 @@ def test_the_template_sees_the_row_the_columns_and_the_notebook_and_nothing_of_t
     assert texts == ["11 [1, 1] 2 2", "13 [3, 3] NONE OUTSIDE", "15 [5, 5] 6 6"]
 
 
+def test_the_template_sees_the_index_by_its_names(store):
+    index = pandas.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["id", "n"])
+    table = pandas.DataFrame({"text": ["x", "y"], "n": [8, 9]}, index=index)
+    job = run(table, "{{ id }} {{ n }} {{ text }}", store=store)
+    assert job.frame["answer"].tolist() == ["A 8 X", "B 9 Y"], "a column wins over the index"
+    assert job.frame.index.equals(index)
+    assert list(job.frame.columns) == ["text", "n", "answer", "nbchat_error", "nbchat_cost"]
+
+
+@pytest.mark.parametrize("name", [5, ("a", "b"), 2.5])
+def test_a_whole_row_knows_columns_whose_names_are_not_texts(name, store):
+    job = run(pandas.DataFrame({name: ["x"]}), f"{{{{ row[{name!r}] }}}} {{{{ row[{str(name)!r}] }}}}", store=store)
+    assert job.frame.iloc[0, 1] == "X X"
+    assert job.frame.columns.nlevels == (2 if isinstance(name, tuple) else 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "template", "hint"),
+    [
+        ([{"my text": 1}], "{{ my text }}", "row['my text']"),
+        ([{"unit-price": 1}], "{{ unit-price }}", "row['unit-price']"),
+        ([{"class": 1}], "{{ class }}", "row['class']"),
+        ([{"2024": 1}], "{{ 2024x }} {{ 2024 }}", "braces"),
+        (["a", "b"], "{{ text }}", "{{ row }} is the value"),
+        ([{"subject": 1, "body": 2}], "{{ zzz }}", "subject, body"),
+        ([{"subject": 1}], "{{ row['zzz'] }}", "the column subject"),
+        ([{"len": 1, "body": "a"}], "{{ len(body) }}", "hides"),
+        ([{"subject": 1}], "{{ subjekt }}", "subject"),
+        (pandas.DataFrame({f"column {n}": [n] for n in range(20)}), "{{ zzz }}", "and 8 more"),
+    ],
+)
+def test_a_template_that_fits_no_row_gets_a_hint_that_knows_the_columns(data, template, hint, store):
+    session = Session(ScriptedTransport())
+    with pytest.raises(TemplateError) as failure:
+        run(data, template, store=store, session=session)
+    assert hint in failure.value.hint
+    assert not session.endpoints._fixed.requests
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pandas.NaT, pandas.NA], ids=repr)
+def test_a_row_without_any_value_is_not_sent(missing, store):
+    job = run([{"a": missing, "b": 1}, {"a": "x", "b": 1}], "Is {{ a }} good?", store=store)
+    assert asked(job) == 1
+    assert [bool(row["nbchat_error"]) for row in job.frame] == [True, False]
+    assert "has no value for {{ a }}" in job.frame[0]["nbchat_error"]
+    both = run([{"a": missing, "b": 1}], "Is {{ a }} of {{ b }} good?", store=store)
+    assert both.frame[0]["answer"], "a row with a part of its values is a row"
+
+
+def test_columns_without_values_have_their_types(store):
+    def fails(request: Request) -> str:
+        return "not JSON" if "x" in request.messages[-1].text else '{"label": "good", "sure": 1}'
+
+    for kind in (pandas.DataFrame, polars.DataFrame):
+        job = run(kind({"text": ["x", "y"]}), "{{ text }}", fails, fails, store=store, schema=Label, fresh=True)
+        assert job.counts.failed == 1
+        if kind is polars.DataFrame:
+            assert job.failed.schema == job.frame.schema
+            assert polars.concat([job.frame, job.failed]).height == 3
+        else:
+            assert job.failed["nbchat_cost"].dtype == job.frame["nbchat_cost"].dtype == "float64"
+            assert job.failed["sure"].dtype == "float64"
+
+
+def test_a_structured_array_has_columns(store):
+    numpy = pytest.importorskip("numpy")
+    data = numpy.array([(1, "a"), (2, "b")], dtype=[("n", int), ("text", "U5")])
+    assert [row["answer"] for row in run(data, "{{ text }}{{ n }}", store=store).frame] == ["A1", "B2"]
+
+
 def test_an_image_in_a_row_is_content(store):
     pillow = pytest.importorskip("PIL.Image")
     rows = [{"name": name, "picture": pillow.new("RGB", (4, 4), name)} for name in ("red", "blue", "red")]
