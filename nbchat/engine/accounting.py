@@ -220,6 +220,7 @@ class Account:
         self._costs: list[float | None] = []
         self._prices: list[float | None] = []
         self._replayed: list[bool] = []
+        self._was_refused = False
 
     def begin(self, request: Request) -> None:
         """Take that a request is about to be sent.
@@ -287,7 +288,9 @@ class Account:
         # What was sent and not refused may be billed, also if it ended before its usage arrived. The cost is
         # then unknown, and not 0.
         refused = refused and not usage.total_tokens and not usage.uncertain
-        if not refused:
+        if refused:
+            self._was_refused = True
+        else:
             self._costs.append(price)
         cache_saved = uncached - price if uncached is not None and price is not None else None
         cost = 0.0 if refused else price
@@ -295,7 +298,9 @@ class Account:
 
     @property
     def cost(self) -> float | None:
-        """Return the sum in US dollars, or None where a part of it is unknown."""
+        """Return the sum in US dollars, or None where a part of it is unknown. What was refused costs nothing."""
+        if self._was_refused and not self._costs:
+            return 0.0
         known = [cost for cost in self._costs if cost is not None]
         return sum(known) if self._costs and len(known) == len(self._costs) else None
 

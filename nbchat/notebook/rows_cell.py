@@ -41,8 +41,6 @@ def run_rows(
     rows = _rows_of(options, names)
     bound = [*(["_claude"] if not options.dry_run else []), *([options.output] if options.output else [])]
     session.last_job = None
-    if (shown := waiting.hand_over()) is not None:
-        host.shell.display_pub.publish({}, transient={"display_id": shown}, update=True)
     try:
         made = ask_each(
             session,
@@ -53,7 +51,7 @@ def run_rows(
             rows=options.rows,
             carried=carried,
             cell=host.cell_key(),
-            view=None if options.quiet or options.dry_run else view_for(host.shell),
+            view=None if options.quiet or options.dry_run else view_for(host.shell, waiting.hand_over),
         )
     except (KeyboardInterrupt, NbchatError) as stop:
         if (job := session.last_job) is not None:

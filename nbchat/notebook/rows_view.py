@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from nbchat.core.extension_points import provided
+from nbchat.core.plural import counted
 from nbchat.core.visible import visible, visible_line
 from nbchat.notebook.host import ShellHost
-from nbchat.notebook.place import is_live
+from nbchat.notebook.place import is_live, keeps_metadata_of_updates
 from nbchat.rows.counts import Counts
 from nbchat.rows.job import Job, RowsView
 from nbchat.rows.views import TextView, advance, bar_arguments, has_tqdm
@@ -23,6 +27,8 @@ SHOWN_ROWS, SHOWN_CHARACTERS = 5, 200
 #: How often the line of a notebook without tqdm is drawn again, in seconds.
 REDRAW_S = 0.5
 _HIDDEN = ("nbchat_cost",)
+#: The fewest characters of a cell in a terminal.
+_FEWEST_CHARACTERS = 10
 
 
 def current_view() -> RowsView:
@@ -31,11 +37,39 @@ def current_view() -> RowsView:
     return view_for(host.shell) if isinstance(host, ShellHost) else TextView()
 
 
-def view_for(shell: Any) -> RowsView:
-    """Return the view for a shell."""
+def view_for(shell: Any, hand_over: Callable[[], str | None] = lambda: None) -> RowsView:
+    """Return the view for a shell.
+
+    Args:
+        shell: the IPython shell.
+        hand_over: returns the display id of an output that the view replaces, or None.
+    """
     if getattr(shell, "kernel", None) is None:
-        return TextView()
-    return NotebookView(shell, live=is_live(shell, ShellHost(shell).cell_id()))
+        return TerminalView(hand_over)
+    return NotebookView(shell, live=is_live(shell, ShellHost(shell).cell_id()), hand_over=hand_over)
+
+
+class TerminalView(TextView):
+    """Shows a run in IPython in a terminal: a bar, and at the end a line and the first rows."""
+
+    def __init__(self, hand_over: Callable[[], str | None] = lambda: None) -> None:
+        super().__init__()
+        self._hand_over = hand_over
+
+    def begin(self, counts: Counts) -> None:
+        """Begin to show a run."""
+        self._hand_over()
+        super().begin(counts)
+
+    def settle(self, job: Job) -> None:
+        """Remove the bar, and write what stays."""
+        super().settle(job)
+        width = shutil.get_terminal_size().columns
+        names, cells = _first_rows(job)
+        if cells and sys.stdout.isatty():
+            # The columns share the width of the terminal.
+            most = max(_FEWEST_CHARACTERS, width // len(names) - 2)
+            print(text_table(names, [[visible_line(cell, most) for cell in row] for row in cells], ruled=True))
 
 
 class NotebookView:
@@ -44,23 +78,29 @@ class NotebookView:
     Args:
         shell: the IPython shell.
         live: whether a person watches. Otherwise there is only the output at the end.
+        hand_over: returns the display id of an output that the view replaces, or None.
     """
 
-    def __init__(self, shell: Any, *, live: bool) -> None:
-        self._shell, self._live = shell, live
+    def __init__(self, shell: Any, *, live: bool, hand_over: Callable[[], str | None] = lambda: None) -> None:
+        self._shell, self._live, self._hand_over = shell, live, hand_over
         self._display_id = uuid.uuid4().hex
+        self._shown = False
         self._bar: Any = None
         self._drawn_s = 0.0
 
     def begin(self, counts: Counts) -> None:
         """Begin to show a run."""
+        if (replaced := self._hand_over()) is not None:
+            self._display_id, self._shown = replaced, True
         if not self._live:
             return
         if has_tqdm():
             try:
-                from tqdm.notebook import tqdm
+                from tqdm.notebook import IProgress, tqdm
 
-                self._bar = tqdm(**{**bar_arguments(counts), "leave": True}, display=False)
+                if IProgress is None:
+                    raise ImportError("no ipywidgets")  # tqdm would leave half an object, which fails again later
+                self._bar = tqdm(**bar_arguments(counts), display=False)
                 # Without text/plain: a notebook that is saved now must not keep a picture of a bar.
                 model = {"model_id": self._bar.container.model_id, "version_major": 2, "version_minor": 0}
                 self._publish({"application/vnd.jupyter.widget-view+json": model})
@@ -74,24 +114,43 @@ class NotebookView:
         if self._bar is not None:
             advance(self._bar, counts)
         elif self._live and time.monotonic() - self._drawn_s >= REDRAW_S:
-            self._publish(self._line(counts), update=True)
+            self._publish(self._line(counts))
 
     def settle(self, job: Job) -> None:
         """Replace the bar by the output that stays."""
-        if self._bar is not None:
-            self._bar.close()
-        if self._live:
-            self._publish({}, update=True)
-        self._shell.display_pub.publish(rows_bundle(job), {"nbchat": _metadata(job)})
+        bundle, metadata = rows_bundle(job), {"nbchat": _metadata(job)}
+        if self._shown and not keeps_metadata_of_updates(self._shell):
+            self._publish({})
+            self._shown, self._display_id = False, uuid.uuid4().hex
+        try:
+            self._publish(bundle, metadata)
+        finally:
+            # After the output is replaced, so that the page does not jump.
+            if self._bar is not None:
+                box = self._bar.container
+                self._bar.close()
+                _close_all(box)
 
     def _line(self, counts: Counts) -> dict[str, str]:
         self._drawn_s = time.monotonic()
         of = f" of {counts.rows:,}" if counts.rows is not None else ""
-        line = visible_line(f"{counts.read:,}{of} rows · " + " · ".join(counts.parts(time.monotonic())), 1_000)
+        rows = counted(counts.rows if counts.rows is not None else counts.read, "row").partition(" ")[2]
+        line = visible_line(f"{counts.read:,}{of} {rows} · " + " · ".join(counts.parts(time.monotonic())), 1_000)
         return {"text/html": f'<div role="status">{escape(line)}</div>', "text/plain": line}
 
-    def _publish(self, bundle: dict[str, Any], *, update: bool = False) -> None:
-        self._shell.display_pub.publish(bundle, transient={"display_id": self._display_id}, update=update)
+    def _publish(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+        """Show a bundle in the output of the view."""
+        where = {"display_id": self._display_id}
+        self._shell.display_pub.publish(bundle, metadata or {}, transient=where, update=self._shown)
+        self._shown = True
+
+
+def _close_all(widget: Any) -> None:
+    """Close a widget and all that belongs to it: tqdm closes only its box."""
+    for part in (*getattr(widget, "children", ()), getattr(widget, "style", None), getattr(widget, "layout", None)):
+        if part is not None:
+            _close_all(part)
+    widget.close()
 
 
 def rows_bundle(job: Job) -> dict[str, str]:
@@ -102,10 +161,7 @@ def rows_bundle(job: Job) -> dict[str, str]:
     line = job.counts.summary(job.status)
     lines = [line, *([str(job.error.message)] if job.error is not None else []), *_estimate_lines(job)]
     rows = job.head(SHOWN_ROWS)
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in _HIDDEN]
-    if not any(row.get("nbchat_error") for row in rows):
-        names = [name for name in names if name != "nbchat_error"]
-    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    names, cells = _first_rows(job, rows)
     html = "".join(f"<p>{escape(visible(text))}</p>" for text in lines)
     text = "\n".join(visible(text) for text in lines)
     if cells:
@@ -125,10 +181,21 @@ def rows_bundle(job: Job) -> dict[str, str]:
     return {"text/html": html, "text/plain": text}
 
 
+def _first_rows(job: Job, rows: list[dict[str, Any]] | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns, and the cells of the first rows as texts."""
+    rows = job.head(SHOWN_ROWS) if rows is None else rows
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in _HIDDEN]
+    if not any(row.get("nbchat_error") for row in rows):
+        names = [name for name in names if name != "nbchat_error"]
+    return names, [[_cell(row.get(name)) for name in names] for row in rows]
+
+
 def _estimate_lines(job: Job) -> list[str]:
     if job.estimate is None:
         return []
-    return [f"a sample of {job.counts.read:,} rows; job.estimate says what all {job.estimate.rows:,} would cost"]
+    return [
+        f"a sample of {counted(job.counts.read, 'row')}; job.estimate says what all {job.estimate.rows:,} would cost"
+    ]
 
 
 def _cell(value: Any) -> str:

@@ -108,6 +108,11 @@ class Pace:
         """Return how many requests may be in flight now."""
         return 1 if self._probing else max(1, int(self._limit))
 
+    @property
+    def pause_left_s(self) -> float:
+        """Return how long the run still pauses because the service asked for it, in seconds."""
+        return max(0.0, self._paused_until - self._clock())
+
     def wait_s(self, tokens: int) -> float:
         """Return how long to wait before a request with so many tokens may start.
 

@@ -41,6 +41,8 @@ __all__ = ["ask_each", "run"]
 CHUNK_ROWS = 250
 #: How often the view is told about the progress, in seconds.
 TICK_S = 0.1
+#: A pause that is shown has at least so much time left, in seconds.
+_NOTED_PAUSE_S = 1.0
 #: How many rows an estimate reads.
 ESTIMATED_ROWS = 200
 #: How many rows wait to be sent, as a multiple of the requests in flight.
@@ -301,6 +303,9 @@ def _send(job: Job, reader: _Reader, sender: Sender | BatchSender) -> None:
     """Have the rows sent, until all have ended or the run stops."""
 
     def tick() -> None:
+        if isinstance(sender, Sender):
+            left_s = sender.pace.pause_left_s
+            job.counts.note = f"the service asked for a pause, {left_s:.0f} s left" if left_s >= _NOTED_PAUSE_S else ""
         _tick(job)
 
     room = max(CHUNK_ROWS, _ROOM * job.task.options.concurrency)
@@ -310,6 +315,7 @@ def _send(job: Job, reader: _Reader, sender: Sender | BatchSender) -> None:
             if not sender.put(planned, room, tick, TICK_S):
                 break
         sender.finish(tick, TICK_S)
+        job.counts.note = ""
     except BaseException:  # an interrupt, or a fault in an iterator of the user
         sender.interrupt()
         raise

@@ -21,14 +21,19 @@ def has_tqdm() -> bool:
 
 def bar_arguments(counts: Counts) -> dict[str, Any]:
     """Return the arguments of a tqdm bar."""
-    return {"total": counts.rows, "unit": "row", "dynamic_ncols": True, "leave": False, "mininterval": 0.2}
+    # With miniters=0 the bar also moves while no row ends: the time, and a pause that the service asked for.
+    arguments = {"total": counts.rows, "unit": "row", "dynamic_ncols": True, "leave": False}
+    # With smoothing=0 the time left comes from the whole run, so that it does not stay at nothing while all wait.
+    return {**arguments, "mininterval": 0.2, "miniters": 0, "smoothing": 0}
 
 
 def advance(bar: Any, counts: Counts) -> None:
     """Move a tqdm bar to where the run is. Equal rows move it together."""
-    share = counts.ended / counts.distinct if counts.distinct else 0.0
+    rows_of_request = counts.read / counts.distinct if counts.distinct else 0.0
+    # What was answered before says nothing about the speed.
+    bar.initial = round(counts.replayed * rows_of_request)
     bar.set_postfix_str(" · ".join(counts.parts(time.monotonic())), refresh=False)
-    bar.update(round(share * counts.read) - bar.n)
+    bar.update(round(counts.ended * rows_of_request) - bar.n)
 
 
 class TextView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -45,6 +46,13 @@ class Service:
         """Return True if all that may be in flight is held, so that the rows before are finished."""
         return len(self.held) == CONCURRENCY
 
+    def release_later(self, answered: int, seconds: float) -> None:
+        """Release the rows that are held back, some seconds after so many were answered."""
+        while sum(self.answered.values()) < answered:
+            time.sleep(0.05)
+        time.sleep(seconds)
+        self.release.set()
+
 
 @pytest.fixture
 def service() -> Service:
@@ -78,8 +86,9 @@ def kernel(tmp_path: Path, server: Server) -> Iterator[Kernel]:
 
 def test_the_magic_binds_the_job_and_leaves_one_static_output(kernel: Kernel, service: Service):
     cell = kernel.run(CELL)
-    shown = [output for output in cell.outputs if output.get("data")]
-    (output,) = shown
+    (output,) = cell.outputs
+    opened = {content["comm_id"] for content in cell.of("comm_open")}
+    assert opened == {content["comm_id"] for content in cell.of("comm_close")}, "no widget of the bar is left"
     assert sorted(output.data) == ["text/html", "text/plain"]
     assert output.data["text/plain"].startswith("40 rows: all answered\n\n")
     assert "answer to Is it urgent? ticket 0" in output.data["text/html"]
@@ -90,7 +99,7 @@ def test_the_magic_binds_the_job_and_leaves_one_static_output(kernel: Kernel, se
     ]  # fmt: skip
     again = kernel.run(CELL)
     assert sum(service.asked.values()) == ROWS, "nothing is paid for twice"
-    (second,) = [output for output in again.outputs if output.get("data")]
+    (second,) = again.outputs
     assert second.data == output.data, "the same output, byte for byte"
     as_nbclient = kernel.run(CELL, None)
     (third,) = as_nbclient.outputs
@@ -103,6 +112,31 @@ def test_the_magic_binds_the_job_and_leaves_one_static_output(kernel: Kernel, se
     assert "rows cannot run code" in "\n".join(refused.error)
     alone = kernel.run("%%claude --rpm 5\nHi", fails=True)
     assert "--each" in "\n".join(alone.error)
+
+
+def test_the_bar_says_how_far_the_run_is(kernel: Kernel, service: Service):
+    kernel.run("%config Nbchat.prices = {'test-model': {'input': 1.0, 'output': 1000.0}}")
+    service.held_from = 30
+    threading.Thread(target=service.release_later, args=(30, 1.5), daemon=True).start()
+    cell = kernel.run(CELL)
+    states = [content["data"]["state"] for content in cell.of("comm_open", "comm_msg")]
+    texts = [state["value"].replace("\u2007", " ") for state in states if isinstance(state.get("value"), str)]
+    held = [text for text in texts if "30/40" in text]
+    assert re.search(r"30 done · [\d,]+ tokens/s · \$0\.\d+ of about \$0\.\d+", held[-1]), held
+    assert len(set(held)) > 1, "the time goes on while no row ends"
+
+
+@pytest.mark.parametrize("missing", ["tqdm", "ipywidgets"])
+def test_without_widgets_or_tqdm_a_line_says_how_far_the_run_is(missing: str, kernel: Kernel, service: Service):
+    kernel.run(f"import sys; sys.modules[{missing!r}] = None")
+    kernel.run("import nbchat.rows.views as v; v.has_tqdm = lambda: False" if missing == "tqdm" else "")
+    service.held_from = 30
+    threading.Thread(target=service.release_later, args=(30, 0.0), daemon=True).start()
+    cell = kernel.run(CELL)
+    (output,) = cell.outputs
+    assert output.data["text/plain"].startswith("40 rows: all answered\n\n")
+    lines = [content["data"]["text/plain"] for content in cell.of("update_display_data", "display_data")]
+    assert any("of 40 rows" in line and " done" in line for line in lines), lines
 
 
 def test_an_interrupt_binds_what_is_finished_and_the_cell_goes_on_from_there(kernel: Kernel, service: Service):
