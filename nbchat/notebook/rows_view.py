@@ -14,11 +14,11 @@ from nbchat.core.plural import counted
 from nbchat.core.visible import visible, visible_line
 from nbchat.notebook.host import ShellHost
 from nbchat.notebook.place import is_live, keeps_metadata_of_updates
-from nbchat.rows.counts import Counts
+from nbchat.rows.counts import Counts, duration
 from nbchat.rows.job import Job, RowsView
 from nbchat.rows.views import TextView, advance, bar_arguments, has_tqdm
 from nbchat.view.html.safe import escape
-from nbchat.view.tables import html_table, text_table
+from nbchat.view.tables import OUTER_TAG, html_table, text_table
 
 __all__ = ["current_view", "rows_bundle", "view_for"]
 
@@ -135,8 +135,12 @@ class NotebookView:
         self._drawn_s = time.monotonic()
         of = f" of {counts.rows:,}" if counts.rows is not None else ""
         rows = counted(counts.rows if counts.rows is not None else counts.read, "row").partition(" ")[2]
-        line = visible_line(f"{counts.read:,}{of} {rows} · " + " · ".join(counts.parts(time.monotonic())), 1_000)
-        return {"text/html": f'<div role="status">{escape(line)}</div>', "text/plain": line}
+        now_s = time.monotonic()
+        left_s = counts.left_s(now_s)
+        left = [] if left_s is None else [f"about {duration(left_s)} left"]
+        line = visible_line(" · ".join([f"{counts.read:,}{of} {rows}", *counts.parts(now_s), *left]), 1_000)
+        # A dollar sign is no formula.
+        return {"text/html": f'{OUTER_TAG}<span role="status">{escape(line)}</span></div>', "text/plain": line}
 
     def _publish(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Show a bundle in the output of the view."""
@@ -178,7 +182,7 @@ def rows_bundle(job: Job) -> dict[str, str]:
             head=head,
         )
         text += "\n\n" + text_table(names, cells, ruled=True)
-    return {"text/html": html, "text/plain": text}
+    return {"text/html": f"{OUTER_TAG}{html}</div>", "text/plain": text}
 
 
 def _first_rows(job: Job, rows: list[dict[str, Any]] | None = None) -> tuple[list[str], list[list[str]]]:

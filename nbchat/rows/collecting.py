@@ -33,7 +33,7 @@ from nbchat.models import WITHOUT_BATCHES
 from nbchat.rows.batch_outcomes import failure_of
 from nbchat.rows.batch_records import BatchRecord, BatchRecords
 from nbchat.rows.budget import Budget
-from nbchat.rows.counts import Counts
+from nbchat.rows.counts import Counts, duration
 from nbchat.rows.failures import Failures
 from nbchat.rows.result import Result
 from nbchat.rows.store import Store
@@ -214,7 +214,7 @@ class Collector:
         if self.open:
             batches = f"{len(self.open)} batch{'es' * (len(self.open) != 1)}"
             self.counts.note = (
-                f"{batches} with {counted(requests, 'request')} at the service since {_duration(since_s)}, at most 24 h"
+                f"{batches} with {counted(requests, 'request')} at the service since {duration(since_s)}, at most 24 h"
             )
 
     def _look_at(self, record: BatchRecord) -> None:
@@ -380,8 +380,3 @@ class Collector:
 def _size(batch: Mapping[str, Any]) -> int:
     counts = batch.get("request_counts")
     return sum(count for count in counts.values() if isinstance(count, int)) if isinstance(counts, Mapping) else -1
-
-
-def _duration(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    return f"{int(seconds)} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

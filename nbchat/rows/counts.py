@@ -9,7 +9,7 @@ from nbchat.core.plural import counted
 from nbchat.core.usage import Usage
 from nbchat.rows.result import Result
 
-__all__ = ["Counts"]
+__all__ = ["Counts", "duration"]
 
 
 @dataclass(slots=True)
@@ -79,8 +79,19 @@ class Counts:
         """Return what the whole run will cost, from what the requests cost so far; None if nobody knows."""
         if self.unknown or not self.sent or self.rows is None or not self.read:
             return None
-        distinct = self.distinct if self.read >= self.rows else self.distinct * self.rows / self.read
-        return self.cost + self.cost / self.sent * max(0.0, distinct - self.ended)
+        return self.cost + self.cost / self.sent * max(0.0, self._all_requests() - self.ended)
+
+    def left_s(self, now_s: float) -> float | None:
+        """Return how long the rest of the run takes at the speed so far, in seconds; None if nobody knows."""
+        ended_now, passed_s = self.ended - self.replayed, now_s - self.began_s
+        if self.rows is None or not self.read or ended_now <= 0 or passed_s <= 0:
+            return None
+        return max(0.0, self._all_requests() - self.ended) * passed_s / ended_now
+
+    def _all_requests(self) -> float:
+        """Return how many requests the rows make, also if some of them are not read yet."""
+        rows = self.rows or 0
+        return self.distinct if self.read >= rows else self.distinct * rows / self.read
 
     def parts(self, now_s: float) -> list[str]:
         """Return the parts of a progress line, after the number of rows.
@@ -119,3 +130,13 @@ class Counts:
         failed = f", {self.failed:,} failed" if self.failed else ""
         state = "" if name == "complete" else f", {name}"
         return f"{counted(self.read, 'row')}: {asked}{failed}{state}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> duration(59.6), duration(300), duration(9_000)
+    ('60 s', '5 min', '2.5 h')
+    """
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
