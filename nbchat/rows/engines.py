@@ -7,6 +7,7 @@ pickled, knows its columns, and holds no key and no connection: those come from 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -21,10 +22,10 @@ from nbchat.rows.answers import COST, ERROR, Answers
 from nbchat.rows.estimate import Estimate
 from nbchat.rows.frames import read_frame
 from nbchat.rows.plan import row_options
-from nbchat.rows.result import Result
 from nbchat.rows.run import ask_each
-from nbchat.rows.shards import ShardedStore, read_shards
+from nbchat.rows.shards import ShardedStore, ShardRow, read_shards
 from nbchat.rows.store import Store
+from nbchat.rows.worker import Worker
 from nbchat.tools.answer_type import AnswerType
 
 __all__ = ["Each", "RayEach", "merge"]
@@ -98,6 +99,9 @@ class Each:
         schema = self.options.get("schema")
         return Answers(None if schema is None else AnswerType.of(schema))
 
+    def _types(self) -> dict[str, type | None]:
+        return {**self._answers_of_schema().types, INPUT_TOKENS: int, OUTPUT_TOKENS: int}
+
     def __repr__(self) -> str:
         return f"<Each {self.template!r}, {', '.join(self.columns)}>"
 
@@ -112,16 +116,18 @@ class Each:
         """
         frame = read_frame(part)
         if not any(True for _ in islice(frame.rows(), 1)):
-            return _typed(frame.build({name: [] for name in self.columns}))
-        session = _session()
+            return _typed(frame.build({name: [] for name in self.columns}, self._types()))
+        session, _, worker = _of_process()
+        options = session.options(self.options)
         try:
             job = ask_each(
                 session,
                 part,
                 self.template,
-                session.options(self.options),
+                options,
                 namespace=self.names,
-                store=_store(self.shards),
+                store=_store(self.shards, session.endpoints.find(options).name),
+                worker=worker,
             )
         except NbchatError as failure:
             # The error travels to the driver, and a job cannot be pickled.
@@ -132,7 +138,7 @@ class Each:
         columns = job.answers.columns(results)
         columns[INPUT_TOKENS] = [result.usage.prompt_tokens for result in results]
         columns[OUTPUT_TOKENS] = [result.usage.output_tokens for result in results]
-        return _typed(frame.build(columns))
+        return _typed(frame.build(columns, self._types()))
 
     def meta(self, frame: Any) -> Any:
         """Return an empty frame with the columns of the answers, which Dask takes as ``meta``.
@@ -181,23 +187,25 @@ def merge(session: Session, shards: str | os.PathLike[str], *, store: Store | No
     """
     store = store or Store()
     count = 0
-    for results in read_shards(shards):
-        kept = store.find(result.digest for result in results)
-        new = {
-            result.digest: result
-            for result in results
-            if result.digest not in kept or (result.ok and not kept[result.digest].ok)
-        }
-        store.add(new.values())
-        session.accounting.write_all([_entry(session, result) for result in new.values()])
+    for rows in read_shards(shards):
+        kept = store.find(row.result.digest for row in rows)
+        new: dict[str, ShardRow] = {}
+        for row in rows:
+            digest = row.result.digest
+            before = new[digest].result if digest in new else kept.get(digest)
+            if before is None or (row.result.ok and not before.ok):
+                new[digest] = row
+        store.add(row.result for row in new.values())
+        session.accounting.write_all([_entry(session, row) for row in new.values()])
         count += len(new)
     return count
 
 
-def _entry(session: Session, result: Result) -> Entry:
+def _entry(session: Session, row: ShardRow) -> Entry:
+    result = row.result
     return Entry(
-        at=time.time(),
-        endpoint="",
+        at=row.at or time.time(),
+        endpoint=row.endpoint,
         model=result.model,
         notebook=session.accounting.notebook,
         kind="answer" if result.ok else "failed",
@@ -216,34 +224,33 @@ def _typed(frame: Any) -> Any:
     return frame.astype(types)
 
 
-#: The session and the stores of this process, by its id, because a fork must not use them.
-_kept: dict[int, tuple[Session, dict[str | None, Store]]] = {}
+#: The session, the stores and the loop of this process, by its id, because a fork must not use them.
+_kept: dict[int, tuple[Session, dict[tuple[str | None, str], Store], Worker]] = {}
+_lock = threading.Lock()
 
 
-def _of_process() -> tuple[Session, dict[str | None, Store]]:
-    if os.getpid() not in _kept:
-        _kept.clear()
-        session = Session(host=PlainHost())
-        # The driver books what the workers spend (`merge`): the user's own files are not on their machines.
-        session.config.ledger = False
-        _kept[os.getpid()] = (session, {})
-    return _kept[os.getpid()]
+def _of_process() -> tuple[Session, dict[tuple[str | None, str], Store], Worker]:
+    with _lock:  # an asynchronous actor begins several parts at once
+        if os.getpid() not in _kept:
+            _kept.clear()
+            session = Session(host=PlainHost())
+            # The driver books what the workers spend (`merge`): the user's own files are not on their machines.
+            session.config.ledger = False
+            _kept[os.getpid()] = (session, {}, Worker())
+        return _kept[os.getpid()]
 
 
-def _session() -> Session:
-    return _of_process()[0]
-
-
-def _store(shards: str | None) -> Store:
+def _store(shards: str | None, endpoint: str) -> Store:
     stores = _of_process()[1]
-    if shards not in stores:
-        try:
-            stores[shards] = Store(":memory:") if shards is None else ShardedStore(shards)
-        except OSError as error:
-            raise InputError(
-                f"the folder {shards} of the shards cannot be used: {error.strerror}", "Give another folder."
-            ) from None
-    store = stores[shards]
+    with _lock:
+        if (shards, endpoint) not in stores:
+            try:
+                stores[shards, endpoint] = Store(":memory:") if shards is None else ShardedStore(shards, endpoint)
+            except OSError as error:
+                raise InputError(
+                    f"the folder {shards} of the shards cannot be used: {error.strerror}", "Give another folder."
+                ) from None
+        store = stores[shards, endpoint]
     if isinstance(store, ShardedStore):
         store.refresh()
     return store

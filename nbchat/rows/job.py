@@ -93,6 +93,8 @@ class Job:
         self.answers = Answers(None)
         #: The session that knows this job as its last one. With a cassette of its own, a run has a copy of it.
         self.owner = session
+        #: What the runs of one process of an engine share, or None.
+        self.worker: Any = None
         self.status: Status = "waiting"
         self.error: NbchatError | None = None
         self.estimate: Estimate | None = None

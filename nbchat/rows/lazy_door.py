@@ -7,26 +7,36 @@ from typing import Any
 
 from nbchat.core.pacing import Pacer
 from nbchat.core.request import Request
-from nbchat.engine.async_doors import AsyncDoor, open_door
+from nbchat.engine.async_doors import AsyncDoor, open_door, shared_door
 from nbchat.engine.endpoint import Endpoint
 
 __all__ = ["LazyDoor"]
 
 
 class LazyDoor:
-    """The door of the endpoint, opened with the first request: a replay needs no credentials and no connection."""
+    """The door of the endpoint, opened with the first request: a replay needs no credentials and no connection.
 
-    def __init__(self, endpoint: Endpoint, has_spans: bool) -> None:
-        self._endpoint, self._has_spans = endpoint, has_spans
+    Args:
+        endpoint: the endpoint.
+        has_spans: whether each request has a span of its own.
+        is_shared: whether the door is the one of the event loop, which stays open.
+    """
+
+    def __init__(self, endpoint: Endpoint, has_spans: bool, *, is_shared: bool = False) -> None:
+        self._endpoint, self._has_spans, self._is_shared = endpoint, has_spans, is_shared
         self._door: AsyncDoor | None = None
 
     def events(self, request: Request, pacer: Pacer | None = None) -> AsyncIterator[Mapping[str, Any]]:
         """Send the request and yield the events of the answer, as :class:`AsyncDoor` says."""
         if self._door is None:
-            self._door = open_door(self._endpoint.transport, has_spans=self._has_spans)
+            transport = self._endpoint.transport
+            if self._is_shared:
+                self._door = shared_door(transport)
+            else:
+                self._door = open_door(transport, has_spans=self._has_spans)
         return self._door.events(request, pacer)
 
     async def close(self) -> None:
-        """Close all connections, if there are any."""
-        if self._door is not None:
+        """Close all connections, if there are any that nobody else uses."""
+        if self._door is not None and not self._is_shared:
             await self._door.close()

@@ -34,6 +34,7 @@ from nbchat.rows.plan import Plan, PlannedRow, row_options
 from nbchat.rows.result import Result
 from nbchat.rows.sender import Sender
 from nbchat.rows.store import Store
+from nbchat.rows.worker import Worker, WorkerSender
 
 __all__ = ["ask_each", "run"]
 
@@ -64,6 +65,7 @@ def ask_each(
     view: RowsView | None = None,
     store: Store | None = None,
     waits: bool = True,
+    worker: Worker | None = None,
 ) -> Job | Estimate:
     """Ask the template for each row, and return the job. A dry run returns its estimate.
 
@@ -81,6 +83,7 @@ def ask_each(
         view: shows the progress.
         store: keeps the results; None for the user's own file.
         waits: whether a run through batches waits for them.
+        worker: what the runs of one process of an engine share, or None.
 
     Raises:
         InputError, BudgetError: nothing was sent.
@@ -105,7 +108,7 @@ def ask_each(
     task = Task(frame, template, options, names, tuple(carried), cell, fresh, total if rows is not None else None)
     task = replace(task, options=replace(options_of_rows, budget=options.budget, dry_run=options.dry_run), waits=waits)
     job = Job(session, task, store or Store(warn=warn), view, run)
-    job.owner = owner
+    job.owner, job.worker = owner, worker
     if options.dry_run:
         return _dry_run(job)
     return run(job)
@@ -274,6 +277,10 @@ def _sender(job: Job, plan: Plan, budget: Budget | None) -> Sender | BatchSender
         )
         job.canceler = lambda: sender.cancel(lambda: _tick(job), TICK_S)
         return sender
+    asked = (session, plan, job.store, counts)
+    if job.worker is not None:
+        pace = job.worker.pace(plan.prepared.endpoint.name, task.options, answer_tokens(plan))
+        return WorkerSender(*asked, pace, budget, task.cell, worker=job.worker)
     pace = Pace(
         task.options.concurrency,
         rpm=task.options.rpm,
@@ -281,7 +288,7 @@ def _sender(job: Job, plan: Plan, budget: Budget | None) -> Sender | BatchSender
         answer_tokens=answer_tokens(plan),
         clock=time.monotonic,
     )
-    return Sender(session, plan, job.store, counts, pace, budget, task.cell, has_spans=session.config.row_spans)
+    return Sender(*asked, pace, budget, task.cell, has_spans=session.config.row_spans)
 
 
 def _status(sender: Sender | BatchSender) -> Status:

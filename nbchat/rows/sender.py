@@ -205,7 +205,7 @@ class Sender:
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
         self._answered_s = time.monotonic()
         self._first_alone = self.plan.is_cached
-        door = LazyDoor(self.plan.prepared.endpoint, self.has_spans)
+        door = self._open()
         flusher = asyncio.ensure_future(self._flush_again_and_again())
         flusher.add_done_callback(self._done)
         try:
@@ -232,6 +232,9 @@ class Sender:
             self._is_ending = True
             await asyncio.wait([flusher])
             await door.close()
+
+    def _open(self) -> LazyDoor:
+        return LazyDoor(self.plan.prepared.endpoint, self.has_spans)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -16,8 +16,10 @@ from nbchat import Session
 from nbchat.core.errors import AuthError, ConnectionFailed
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
+from nbchat.rows import engines
 from nbchat.rows.run import ask_each
 from nbchat.rows.store import Store
+from nbchat.rows.worker import Worker
 from nbchat.transports.claude import ClaudeTransport
 from tests.support.server import Received, Wire, message, serving, streaming, text_events
 
@@ -267,3 +269,35 @@ def test_a_body_is_the_same_from_both_doors():
         run(server.url, ["a"], "Is {{ row }} good?", session=session, stop="END", param="temperature=0.5")
     first, second = (request.body for request in server.requests)
     assert first == second
+
+
+def test_the_parts_of_one_worker_share_its_limits_and_its_connections(monkeypatch):
+    most, now, lock = 0, 0, threading.Lock()
+
+    def slow(wire: Wire, request: Received) -> None:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.05)
+        with lock:
+            now -= 1
+        wire.json("200 OK", message([{"type": "text", "text": "yes"}]))
+
+    with serving(slow) as server:
+        of_process = (session_of(server.url), {}, Worker())
+        monkeypatch.setattr(engines, "_of_process", lambda: of_process)
+        each = engines.Each("Is {{ row }} good?", {"concurrency": 32}, share=1 / 8)
+        actor = engines.RayEach(each)
+
+        async def work() -> list[object]:
+            async def one(part: int) -> object:
+                return await anext(actor([f"{part} {n}" for n in range(10)]))
+
+            return list(await asyncio.gather(*(one(part) for part in range(6))))
+
+        parts = asyncio.run(work())
+        again = each([f"again {n}" for n in range(10)])
+    assert [row["answer"] for part in [*parts, again] for row in part] == ["yes"] * 70
+    assert most <= 4, "six parts at once, with the share of one worker"
+    assert len({request.port for request in server.requests}) <= 4, "one client a process"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pickle
+import time
 from dataclasses import dataclass
 
 import numpy
@@ -19,6 +19,7 @@ from nbchat.rows.engines import Each, merge
 from nbchat.rows.result import Result
 from nbchat.rows.shards import ShardedStore, read_shards
 from nbchat.rows.store import Store
+from nbchat.rows.worker import Worker
 
 TABLE = {"text": ["a", "b", "a"]}
 
@@ -34,8 +35,8 @@ def worker(monkeypatch):
 
     def use(*answers, **more) -> Session:
         session = Session(ScriptedTransport(*answers, **more))
-        stores: dict[str | None, Store] = {}
-        monkeypatch.setattr(engines, "_of_process", lambda: (session, stores))
+        of_process = (session, {}, Worker())
+        monkeypatch.setattr(engines, "_of_process", lambda: of_process)
         return session
 
     return use
@@ -130,6 +131,9 @@ def test_a_part_that_is_done_again_pays_for_nothing_twice(worker, tmp_path):
     assert merge(session, tmp_path / "shards", store=store) == 3
     assert merge(session, tmp_path / "shards", store=store) == 0
     assert len(session.accounting.run) == 3
+    booked = session.accounting.run[0]
+    assert booked.endpoint == "scripted"
+    assert abs(booked.at - time.time()) < 60, "when the answer came, not when the shards were merged"
     with pytest.raises(InputError, match="no folder"):
         merge(session, tmp_path / "nowhere")
 
@@ -141,7 +145,7 @@ def test_a_store_of_shards_reads_on_where_it_stopped(tmp_path):
         two.refresh()
         assert two.find([f"{number:064x}"])[f"{number:064x}"].text == f"text \u2028 {number}"
     (results, *_) = (found for found in read_shards(tmp_path) if found)
-    assert [json.loads(result.to_json())["message"] for result in results] == [{"a": number} for number in range(3)]
+    assert [row.result.message for row in results] == [{"a": number} for number in range(3)]
 
 
 def test_the_public_names_are_there():
