@@ -111,20 +111,27 @@ class Routes(httpx2.BaseTransport):
 class AsyncRoutes(httpx2.AsyncBaseTransport):
     """The asynchronous twin of :class:`Routes`, for thousands of requests in flight.
 
-    For each request, a pool asks the system about each of its idle connections. With 64 of them that takes longer
-    than everything else. So each request in flight has a pool of its own, which the next request uses again.
+    aiohttp is the fast way, if it is installed. It is not used through a proxy.
+
+    httpx2 has pools of connections. For each request, a pool asks the system about each of its idle connections. With
+    64 of them that takes longer than everything else. So each request in flight has a pool of its own, which the
+    next request uses again.
     """
 
     def __init__(self) -> None:
         self._ways = _Ways()
         self._contexts: dict[str, ssl.SSLContext] = {}
-        self._pools: list[httpx2.AsyncHTTPTransport] = []
+        self._made: list[httpx2.AsyncBaseTransport] = []
+        #: For each way without a proxy, its fast way.
+        self._fast: dict[str, httpx2.AsyncBaseTransport | None] = {}
         #: The pools without a request in flight, by the name of the way.
         self._free: dict[str, list[httpx2.AsyncHTTPTransport]] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request. Raises as :meth:`Routes.handle_request` does."""
         way, proxy = self._ways.of(request.url)
+        if proxy is None and (fast := self._fast_way(way)) is not None:
+            return await fast.handle_async_request(request)
         free = self._free.setdefault(way, [])
         # The one that was used last: its connection is open for sure.
         pool = free.pop() if free else self._make(way, proxy)
@@ -138,18 +145,34 @@ class AsyncRoutes(httpx2.AsyncBaseTransport):
         response.stream = _PooledBody(response.stream, lambda: free.append(pool))  # type: ignore[arg-type]
         return response
 
+    def _fast_way(self, way: str) -> httpx2.AsyncBaseTransport | None:
+        """Return the transport of aiohttp for a way; None if aiohttp is not installed, or is too old."""
+        if way not in self._fast:
+            try:
+                from nbchat.transports.claude.fast_way import FastWay
+            except ImportError:
+                self._fast[way] = None
+            else:
+                made = FastWay(self._context(way, None), _socket_options(), _LIMITS.keepalive_expiry)
+                self._fast[way] = made
+                self._made.append(made)
+        return self._fast[way]
+
     def _make(self, way: str, proxy: _Proxy | None) -> httpx2.AsyncHTTPTransport:
+        kind, context = httpx2.AsyncHTTPTransport, self._context(way, proxy)
+        made: httpx2.AsyncHTTPTransport = _direct(kind, context) if proxy is None else proxy.connect(kind, context)
+        self._made.append(made)
+        return made
+
+    def _context(self, way: str, proxy: _Proxy | None) -> ssl.SSLContext:
         if way not in self._contexts:
             self._contexts[way] = self._ways.context(way, proxy)
-        kind, context = httpx2.AsyncHTTPTransport, self._contexts[way]
-        made: httpx2.AsyncHTTPTransport = _direct(kind, context) if proxy is None else proxy.connect(kind, context)
-        self._pools.append(made)
-        return made
+        return self._contexts[way]
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for pool in self._pools:
-            await pool.aclose()
+        for made in self._made:
+            await made.aclose()
 
 
 class _PooledBody(httpx2.AsyncByteStream):
@@ -294,12 +317,17 @@ def is_loopback(host: str) -> bool:
 
 def _direct(kind: type[_T], context: ssl.SSLContext, proxy: str | None = None) -> _T:
     """Return a transport with the SDK's own settings for its sockets."""
+    return kind(verify=context, limits=_LIMITS, proxy=proxy, socket_options=_socket_options())
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    """Return the SDK's own options of a socket: a connection that waits minutes for an answer stays alive."""
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     idle = "TCP_KEEPALIVE" if hasattr(socket, "TCP_KEEPALIVE") else "TCP_KEEPIDLE"
     for name, value in ((idle, 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5)):
         if hasattr(socket, name):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return kind(verify=context, limits=_LIMITS, proxy=proxy, socket_options=options)
+    return options
 
 
 def _certificates() -> ssl.SSLContext:
