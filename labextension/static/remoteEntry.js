@@ -147,6 +147,10 @@
       return [...(wrapper ?? template.content).childNodes];
     }
     const [first, ...rest] = children.map(elementsOf);
+    if (hasClass(model, 'nbchat-head')) {
+      first?.[0]?.querySelector('summary')?.append(...rest.flat());
+      return first ?? [];
+    }
     if (hasClass(model, 'nbchat-fold')) {
       first?.find(node => node.tagName === 'DETAILS')?.append(...joined(rest.flat()));
       return first ?? [];

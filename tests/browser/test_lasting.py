@@ -139,7 +139,12 @@ def test_other_formats_contain_the_answer(person: JupyterServer, mine: Page, bro
 
     latex = converted(path, "latex", tmp_path).read_text(encoding="utf-8")
     assert r"\begin{document}" in latex
-    for part in ("A heading first", "A quote of somebody.", "print(x)"):
+    for part in (
+        r"\subsection*{A heading first",
+        "\\begin{quote}\nA quote of somebody.",
+        r"\begin{Verbatim}",
+        "print(x)",
+    ):
         assert part in latex, part
     assert "<details" not in latex
 

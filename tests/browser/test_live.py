@@ -219,12 +219,17 @@ view.settle(Response(text="It is 3.", blocks=blocks))
     page.raw.wait_for_selector(".nbchat-live summary")
     page.raw.click(".nbchat-live summary")
     wait_for(page, '{"a": 1')
-    # The head says what is called when the arguments are whole. The fold is a new one then, and closed.
+    # The head says what is called when the arguments are whole. The fold is open all the time.
+    fold = page.raw.query_selector(".nbchat-live details")
     wait_for(page, "add(a=1, b=2)")
-    page.raw.wait_for_selector(".nbchat-live details:not([open])")
-    page.raw.click(".nbchat-live summary")
+    assert fold.evaluate("fold => fold.isConnected && fold.open")
     wait_for(page, "3 it is")
     page.screenshot("live-tool-open")
+    # All of the line is the head.
+    end = page.raw.query_selector(".nbchat-live .nbchat-head span").bounding_box()
+    page.raw.mouse.click(end["x"] + end["width"] - 2, end["y"] + end["height"] / 2)
+    page.raw.wait_for_selector(".nbchat-live details:not([open])")
+    assert "3 it is" not in look(page)["text"]
     page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
     page.wait_idle()
     assert "It is 3." in page.outputs()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -160,3 +161,47 @@ def test_strict_nbval_passes_twice_and_sees_a_changed_answer(tmp_path: Path, end
     endpoint.says = endpoint.says.replace("bold", "other")
     told = compared()
     assert "2 failed, 2 passed" in told, told
+
+
+FORMATTED = """\
+# Results of *today*
+
+- **bold** with `code_1`
+- $x^2 \\le 1$ and $\\input{x}$
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+```python
+d = {"a": 1}
+```
+
+See [the page](https://example.org/a_b). \\input{x} \\write18{ls}
+"""
+
+
+def test_an_export_to_latex_shows_the_answer_and_runs_nothing_of_it(tmp_path: Path, endpoint: Endpoint):
+    """nbconvert takes the LaTeX of the output as it is, so that LaTeX has only macros that nbchat wrote."""
+    from nbconvert import LatexExporter, RSTExporter
+
+    endpoint.says = FORMATTED
+    notebook = notebook_of("%load_ext nbchat", "%%claude r <<\nHello", "r")
+    run_all(notebook, tmp_path, endpoint)
+    shown = notebook.cells[1].outputs[0].data["text/latex"]
+    assert notebook.cells[2].outputs[0].data["text/latex"] == shown
+    latex = LatexExporter().from_notebook_node(notebook)[0]
+    body = latex.split(r"\begin{document}")[1]
+    assert body.count(shown) == 2
+    for part in (
+        r"\subsection*{Results of \emph{today}}",
+        r"\item{} \textbf{bold} with \texttt{code\_1}",
+        r"\(x^{2}\le1\)",
+        r"\begin{tabular}{lr}",
+        '\\begin{Verbatim}[commandchars=\\\\\\{\\}]\nd = \\{"a": 1\\}\n\\end{Verbatim}',
+        r"\href{https://example.org/a\_b}{the page}",
+    ):
+        assert part in shown, part
+    assert not re.search(r"\\(?:input|write)", body)
+    # The format of Sphinx would take LaTeX for a formula: it gets the HTML.
+    assert "<strong>bold</strong>" in RSTExporter().from_notebook_node(notebook)[0]

@@ -149,7 +149,7 @@ def test_the_end_is_one_plain_output_where_the_box_was(page):
     page.publish({"text/plain": "a tool's print"})
     view.settle(answer())
     final, other = page.outputs
-    assert set(final["data"]) == {"text/html", "text/plain"}
+    assert set(final["data"]) == {"text/html", "text/latex", "text/plain"}
     assert final["data"]["text/plain"] == "Hello *you*.\n\nBye."
     assert other["data"] == {"text/plain": "a tool's print"}
     assert page.models == {}
@@ -197,7 +197,7 @@ def test_an_interrupt_shows_what_arrived_and_says_so(page):
 
 
 def test_thinking_and_tools_are_in_folds(page):
-    """The head of a call is sent again with its arguments. No other head is, because an open fold would close."""
+    """No head is sent again, because an open fold would close. The arguments of a call come after its head."""
     view = begun()
     view.feed(BlockStart(0, ThinkingBlock("")))
     view.feed(Thinking(0, "Let me think."))
@@ -216,7 +216,8 @@ def test_thinking_and_tools_are_in_folds(page):
         for part in (
             "Thinking</summary>",
             "Let me think.",
-            "add(a=1, b=2)</summary>",
+            "Tool call: add</summary>",
+            "(a=1, b=2)</span>",
             '"b"<span class="p">: ',
             "3 it is",
         )
@@ -227,7 +228,7 @@ def test_thinking_and_tools_are_in_folds(page):
     assert html.index("3 it is") < html.index("Three.")
     heads = [data for kind, data in page.log if kind == "comm_open" and "<summary>" in str(data)]
     updated = [data for kind, data in page.log if kind == "comm_msg" and "<summary>" in str(data)]
-    assert (len(heads), len(updated)) == (2, 1)
+    assert (len(heads), len(updated)) == (2, 0)
     view.settle(answer())
 
 
@@ -238,7 +239,7 @@ def test_the_head_of_a_call_has_the_name_that_people_read(page):
     view.feed(ToolInput(0, '{"path": '))
     assert "Tool call: files.read</summary>" in page.wait_for("&quot;path&quot;")
     view.feed(BlockStop(0, ToolUseBlock("t1", "files__read", {"path": "a.txt"})))
-    assert "files__read" not in page.wait_for("files.read(path=")
+    assert "files__read" not in page.wait_for("(path=")
     view.settle(answer())
 
 
@@ -409,6 +410,7 @@ def parts_on(lines: list[str], values: list[str]) -> Any:
         column=column,
         fold=lambda head, open=False: ("head", column),
         set=lambda widget, value: values.append(value),
+        set_more=lambda widget, text: values.append(text),
     )
     status = Status(0.0)
     status.begin(REQUEST)

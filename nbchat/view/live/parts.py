@@ -26,7 +26,7 @@ from nbchat.core.chunks import (
 )
 from nbchat.core.messages import OpaqueBlock, TextBlock, ToolUseBlock
 from nbchat.view.html.budget import Budget
-from nbchat.view.html.calls import call_head, call_html, details, outcome_html
+from nbchat.view.html.calls import call_head, call_html, outcome_html
 from nbchat.view.html.markdown import MarkdownStream
 from nbchat.view.html.render import render_opaque, render_tool_result, result_text
 from nbchat.view.html.safe import clean
@@ -215,9 +215,9 @@ class Part:
         self._widgets = widgets
         text = text or (PlainTextStream() if kind == "call" else MarkdownStream())
         self.segments = Segments(text, first=widgets.segments == 0)
-        self._column, self._head, self._shown_head, self._open = widgets.column, None, head, open
+        self._column, self._more, self._head, self._shown_head = widgets.column, None, head, head
         if head:
-            self._head, self._column = widgets.fold(head, open)
+            self._more, self._column = widgets.fold(head, open)
         self._values: list[Segment] = []  # the widgets of the row
 
     @property
@@ -226,9 +226,16 @@ class Part:
         return self.segments.due
 
     def set_head(self, head: str) -> None:
-        """Change the line that opens and closes the fold."""
-        if self._head is not None and head != self._shown_head:
-            self._widgets.set(self._head, details(head, "", self._open))
+        """Change what the line of the fold says.
+
+        The line begins as before: a line that was sent again would close a fold that the reader had opened.
+
+        Args:
+            head: the whole line.
+        """
+        head = " ".join(head.split())
+        if self._more is not None and head != self._shown_head:
+            self._widgets.set_more(self._more, head.removeprefix(self._head))
             self._shown_head = head
 
     def feed(self, text: str) -> None:

@@ -33,25 +33,29 @@ MAX_WIDGETS_PER_BOX = 24
 CLOSED_AT_END = 40
 #: and the rest after that, at this rate: closing one takes a browser about a millisecond.
 CLOSED_PER_S = 20
-#: The style sheet of the box. It does five things:
+#: The style sheet of the box. It does these things:
 #:
 #: - The boxes of the widgets take no part in the layout. So blocks have the margins that they have in
 #:   one piece of HTML.
 #: - The content of a fold is hidden until its head is open. The browser alone does that: the head is
-#:   never sent again, and so stays as the reader left it.
+#:   never sent again, and so stays as the reader left it. What the head says later is a text after it,
+#:   on which a click acts as on the head.
 #: - The parts of a table in several widgets become one table, because row groups next to each other
 #:   do (https://www.w3.org/TR/CSS2/tables.html#anonymous-boxes).
 #: - A front end puts an icon before each widget whose kernel died. The text of the answer needs none.
 #: - The status line is in the margin below the last block, so nothing moves when the line disappears.
 STYLE = """<style>
-.nbchat-live.nbchat-live, .nbchat-live .nbchat-answer, .nbchat-live .nbchat-fold {
+.nbchat-live.nbchat-live, .nbchat-live .nbchat-answer, .nbchat-live .nbchat-fold, .nbchat-live .nbchat-head {
   display: block; margin: 0; overflow: visible;
 }
-.nbchat-live .widget-vbox:not(.nbchat-answer, .nbchat-fold), .nbchat-live .widget-inline-hbox,
+.nbchat-live .widget-vbox:not(.nbchat-answer, .nbchat-fold, .nbchat-head), .nbchat-live .widget-inline-hbox,
 .nbchat-live .widget-inline-hbox > div, .nbchat-live .mathjax_ignore {
   display: contents; font: inherit; line-height: inherit;
 }
 .nbchat-live .nbchat-fold:not(:has(> :first-child details[open])) > :not(:first-child) { display: none; }
+.nbchat-live .nbchat-head { position: relative; }
+.nbchat-live .nbchat-head details { display: inline-block; vertical-align: top; }
+.nbchat-live .nbchat-head summary::after { content: ""; position: absolute; inset: 0; cursor: pointer; }
 .nbchat-live table { margin-left: 0; margin-right: 0; }
 code.nbchat-letters.nbchat-letters.nbchat-letters {
   background: none; padding: 0; white-space: pre-wrap; overflow-wrap: anywhere;
@@ -134,11 +138,20 @@ class WidgetBox:
         self.set(self._status, wrap_segment(f'<div class="nbchat-status"{role}>{escape(line)}</div>', False))
 
     def fold(self, head: str, open: bool = False) -> tuple[Segment, Column]:
-        """Add a fold at the end, and return its head and the column inside it. The head opens and closes the fold."""
-        segment = self._html(details(head, "", open))
-        box = self.box((segment,), ("nbchat-fold",))
+        """Add a fold at the end. The head opens and closes the fold.
+
+        Returns:
+            The widget of the text that :meth:`set_more` adds to the head, and the column inside the fold.
+        """
+        more = self._html("")
+        line = self.box((self._html(details(head, "", open)), more), ("nbchat-head",))
+        box = self.box((line,), ("nbchat-fold",))
         self.column.put(box)
-        return segment, Column(self, box)
+        return more, Column(self, box)
+
+    def set_more(self, more: Segment, text: str) -> None:
+        """Show a text after the head of a fold. The head itself stays as it is, open or closed."""
+        self.set(more, f'<span class="{" ".join(NO_FORMULAS)}">{escape(text)}</span>')
 
     def show(self) -> None:
         """Display the box, once."""
