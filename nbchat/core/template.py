@@ -29,7 +29,7 @@ _ONLY_COMMENTS = re.compile(r"\s*(?:#[^\n]*\s*)*")
 
 
 #: How similar an undefined name must be to one of Python's own names to be taken for a typo.
-TYPO_SIMILARITY = 0.75
+TYPO_SIMILARITY = 0.8
 #: A longer text is not taken for an expression, and no more ends of one are tried. A prompt may hold thousands of
 #: pasted braces, and each try compiles the text from its beginning.
 MAX_EXPRESSION_CHARACTERS = 100_000

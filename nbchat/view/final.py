@@ -143,7 +143,8 @@ def render(response: Response, numbered_call: str = "") -> dict[str, Any]:
     """
     try:
         bundle: dict[str, Any] = render_response(response, numbered_call)
-        latex = latex_document(bundle["text/html"])
+        # A prompt that carries this output quotes its richest form if it has no text: that has to stay the HTML.
+        latex = latex_document(bundle["text/html"]) if bundle["text/plain"].strip() else ""
         return {**bundle, "text/latex": latex} if latex else bundle
     except NoCleaner:
         return _plain_bundle(response)  # %nbchat doctor says why

@@ -35,12 +35,16 @@ SETUP = f"""
 import nbchat, os
 TEXT = {TEXT!r} + "More words follow. " * 2000
 settings = get_ipython().nbchat.settings
-answer = [{{"thinking": "Let me *think*."}}, {{"text": TEXT}}]
-settings.endpoints = {{"script": nbchat.ScriptedTransport(answer, delay=0.02)}}
+
+def look(place: str) -> str:
+    return "seen"
+
+answers = [{{"thinking": "Let me *think*."}}, {{"tool": "look", "input": {{"place": "$1 <b>$2"}}}}], [{{"text": TEXT}}]
+settings.endpoints = {{"script": nbchat.ScriptedTransport(*answers, delay=0.02)}}
 settings.endpoint = "script"
 open("pid", "w").write(str(os.getpid()))
 """
-ASK = "%%claude\nTell me more."
+ASK = "%%claude --tools look\nTell me more."
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,8 @@ def test_what_had_arrived_stays(killed: JupyterServer, browser: Browser, front_e
         shown = page.raw.locator(".nbchat").inner_text()
         for part in ("A heading first", "The cost is $5, and", "return a + b", "More words follow.", "broke off"):
             assert part in shown, part
-        assert page.raw.locator(".nbchat details > summary").inner_text() == "Thinking"
+        heads = page.raw.locator(".nbchat details > summary").all_inner_texts()
+        assert heads == ["Thinking", "Tool call: look(place='$1 <b>$2')"]
         assert page.raw.locator(".nbchat details em").text_content() == "think"
         assert page.raw.locator(".nbchat table td").all_inner_texts() == ["1", "2"]
         assert page.raw.locator(".nbchat li").count() == 2

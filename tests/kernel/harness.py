@@ -119,7 +119,7 @@ class Cell:
 
     @property
     def answer(self) -> nbformat.NotebookNode:
-        """Return the only output, which must be an answer: safe HTML and Markdown, nothing else."""
+        """Return the only output, which must be an answer: safe HTML, LaTeX and Markdown, nothing else."""
         (output,) = self.outputs
         assert output.output_type == "display_data", output
         assert sorted(output.data) == ["text/html", "text/latex", "text/plain"]
