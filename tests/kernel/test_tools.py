@@ -404,7 +404,7 @@ class City:
 _ = script('{"items": [{"name": "Bonn", "people": 331000}, {"name": "Kiel", "people": 248000}]}')"""
     )
     cell = kernel.run("%%claude cities << --schema list[City]\nTwo cities", cell_id)
-    assert "<th>people</th>" in cell.answer.data["text/html"]
+    assert ">people</th>" in cell.answer.data["text/html"]
     assert kernel.value("cities.parsed[1].people") == 248_000
     assert kernel.value("list(cities.table().columns)") == ["name", "people"]
 

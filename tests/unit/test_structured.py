@@ -332,8 +332,8 @@ def test_the_final_output_is_a_table_and_the_text_is_the_json():
     """The table is in the HTML, the JSON is the plain text."""
     response = Session(ScriptedTransport(GOOD)).ask("go", schema=list[City])
     shown = response._repr_mimebundle_()
-    assert "<th>people</th>" in shown["text/html"]
-    assert "<td>331000</td>" in shown["text/html"]
+    assert ">people</th>" in shown["text/html"]
+    assert '<td style="text-align:right">331000</td>' in shown["text/html"]
     assert "items" not in shown["text/html"]
     assert shown["text/plain"] == GOOD
 
@@ -345,8 +345,10 @@ class Kind(enum.Enum):
 def test_the_table_of_each_kind_of_value():
     """Records become rows, a record becomes its fields, a list becomes values, and nested values become JSON."""
     assert render_value([{"a": 1}, {"b": [1, 2]}]).count("<tr>") == 3
-    assert "<td>1, 2</td>" in render_value([{"a": 1}, {"b": [1, 2]}])
-    assert "<th>name</th><td>Rex</td>" in render_value(Dog(name="Rex", age=3))
+    assert '<td style="text-align:left">1, 2</td>' in render_value([{"a": 1}, {"b": [1, 2]}])
+    assert '<th style="text-align:left">name</th><td style="text-align:left">Rex</td>' in render_value(
+        Dog(name="Rex", age=3)
+    )
     assert "<li>big</li>" in render_value([Kind.BIG])
     assert "7" in render_value(7)
     assert render_value(None) == ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nbchat.view.html.partial_json import value_so_far
@@ -37,17 +37,32 @@ def render_value(value: Any) -> str:
         return clean(f"<ol>\n{items}</ol>\n{_more(len(plain) - MAX_ROWS, 'items')}")
     if isinstance(plain, dict):
         fields = list(plain.items())
-        rows = [f"<th>{escape(name)}</th><td>{_cell(part)}</td>" for name, part in fields[:MAX_ROWS]]
+        rows = [_part("th", escape(name)) + _part("td", _cell(part)) for name, part in fields[:MAX_ROWS]]
         return clean(html_table(rows, line_end="\n") + _more(len(fields) - MAX_ROWS, "fields"))
     return clean(f"<p>{_cell(plain)}</p>\n")
 
 
 def _rows(rows: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th>{escape(name)}</th>" for name in names[:MAX_COLUMNS])
-    body = ["".join(f"<td>{_cell(row.get(name))}</td>" for name in names[:MAX_COLUMNS]) for row in rows[:MAX_ROWS]]
+    numeric = {name: _is_numeric(row.get(name) for row in rows[:MAX_ROWS]) for name in names[:MAX_COLUMNS]}
+    head = "".join(_part("th", escape(name), is_number=numeric[name]) for name in numeric)
+    body = [
+        "".join(_part("td", _cell(row.get(name)), is_number=numeric[name]) for name in numeric)
+        for row in rows[:MAX_ROWS]
+    ]
     table = html_table(body, head=head, line_end="\n")
     return table + _more(len(rows) - MAX_ROWS, "rows") + _more(len(names) - MAX_COLUMNS, "columns")
+
+
+def _part(tag: str, content: str, *, is_number: bool = False) -> str:
+    """Return a cell with its alignment. JupyterLab would align text to the right, and GitHub numbers to the left."""
+    return f'<{tag} style="text-align:{"right" if is_number else "left"}">{content}</{tag}>'
+
+
+def _is_numeric(values: Iterable[Any]) -> bool:
+    """Return True if a column has numbers only, and at least one."""
+    present = [value for value in values if value is not None]
+    return bool(present) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
 
 
 def _more(count: int, noun: str) -> str:
