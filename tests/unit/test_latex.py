@@ -161,6 +161,7 @@ def test_markdown_is_shown_as_latex(markdown: str, latex: str) -> None:
         (r"\frac12 + \sqrt x", r"\frac{1}{2}+\sqrt{x}"),
         (r"\sqrt[n]{x}", r"\sqrt[{n}]{x}"),
         (r"x^\mathrm T_i", r"x^{\mathrm{T}}_{i}"),
+        (r"\mathbf{x^2}^3", r"{\mathbf{x^{2}}}^{3}"),
         (r"f''^2(x)", r"f''^{2}(x)"),
         (r"\sum\limits_{i=1}^n", r"\sum\limits_{i=1}^{n}"),
         (r"\left(\frac{a}{b}\right]^2", r"\left( \frac{a}{b}\right] ^{2}"),

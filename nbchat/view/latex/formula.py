@@ -22,6 +22,7 @@ _SIGNS = frozenset("\\" + sign for sign in ",;:!>|{}%&#_$")
 #: The characters that TeX reads as a sign, or that a text of VS Code could read as one.
 _NO_CHARACTERS = frozenset("\\{}^_&~%#$'`\u00a0")
 _DIMENSION = re.compile(r"-?(?:\d{1,3}(?:\.\d{0,3})?|\.\d{1,3})(?:em|ex|pt|mm|cm|in|mu)\Z")
+_FONT = re.compile(r"\\math(?:rm|normal|bf|it|bb|frak|sf|tt|cal)\{")
 _OPERATOR_NAME = re.compile(r"[A-Za-z0-9\-]+\Z")
 _ARRAY_COLUMNS = re.compile(r"[clr|\s]{1,40}\Z")
 _OUTERMOST_SOURCE = re.compile(r"\s*\\begin\{([a-z]+\*?)\}(.*)\\end\{\1\}\s*\Z", re.DOTALL)
@@ -145,7 +146,9 @@ class _Formula:
             else:
                 self._at += 1
                 scripts += token + self._braced(scripts=True)
-        nucleus = nucleus or "{}" * bool(scripts)
+        if scripts and (not nucleus or _FONT.match(nucleus)):
+            # A font of unicode-math makes no group: a script in its argument would be a script of what is here.
+            nucleus = f"{{{nucleus}}}"
         return nucleus + limits + scripts
 
     def _take_limits(self, nucleus: str) -> str:
