@@ -93,7 +93,7 @@ def estimate(
         distinct: the number of requests.
         finished: the requests that are answered.
         tokens: about how many tokens the prompts have that would be sent.
-        usage: the tokens of requests that were sent before.
+        usage: the tokens of requests that were answered before.
         sent: how many requests those were.
         tier: ``batch`` if the requests go into batches.
     """

@@ -95,6 +95,8 @@ def ask_each(
         session = copy.copy(session)
         session.recording = Recording(session.config, notebook=session.accounting.notebook)
         session.recording.use_cassette(cassette)
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
+        raise OptionError(f"rows={rows!r}: a sample has a number of rows of at least 1", "Leave out rows for all rows.")
     frame = read_frame(data)
     total = frame.count
     if rows is not None:
@@ -374,8 +376,12 @@ def _whole(job: Job, plan: Plan, counts: Counts) -> Estimate:
     """Return the estimate of the whole frame from a sample of it."""
     total = job.task.total or counts.read
     scale = total / counts.read if counts.read else 0.0
-    sent = counts.sent
-    tokens = counts.usage.prompt_tokens / sent if sent else 0.0
+    usage, answers = counts.usage, counts.sent
+    if not job.is_streamed:
+        # Answers of earlier runs say as much about the others as those of this run.
+        answered = {result.digest: result for result in job.results() if result.usage.total_tokens}
+        usage, answers = sum((result.usage for result in answered.values()), Usage()), len(answered)
+    tokens = usage.prompt_tokens / answers if answers else 0.0
     return estimate(
         job.session,
         plan,
@@ -383,8 +389,8 @@ def _whole(job: Job, plan: Plan, counts: Counts) -> Estimate:
         distinct=round(counts.distinct * scale),
         finished=counts.done,
         tokens=round(tokens * (counts.distinct * scale - counts.done)),
-        usage=counts.usage,
-        sent=sent,
+        usage=usage,
+        sent=answers,
         tier=_tier(job),
     )
 

@@ -485,6 +485,38 @@ def test_a_sample_says_what_all_rows_would_cost(store):
     assert job.estimate.likely == pytest.approx(9.0, rel=0.05)  # 90 rows are left
 
 
+@pytest.mark.parametrize("rows", [0, -3, True, "20", 2.5])
+def test_a_sample_has_at_least_one_row(rows, store):
+    session = Session(ScriptedTransport())
+    with pytest.raises(OptionError, match="rows="):
+        run(["a", "b", "c", "d"], "{{ row }}", store=store, session=session, rows=rows)
+    assert not session.endpoints._fixed.requests
+
+
+def test_an_estimate_is_what_the_service_counts(store):
+    """The arithmetic by hand: 80 requests of 37 and 11 tokens at 3 and 15 dollars a million."""
+    usage = {"usage": {"input_tokens": 37, "output_tokens": 11}}
+    data = [f"row {number % 80}" for number in range(100)]
+
+    def ask(**options):
+        session = Session(ScriptedTransport(["ok", usage], repeat=True))
+        session.config.prices = {"scripted": {"input": 3.0, "output": 15.0}}
+        return run(data, "{{ row }}", store=store, session=session, max_tokens=1_000, **options)
+
+    one, longest = (37 * 3 + 11 * 15) / 1e6, (37 * 3 + 1_000 * 15) / 1e6
+    dry = ask(dry_run=True)
+    assert dry.likely == pytest.approx(dry.tokens * 3e-6 + 80 * dry.answer_tokens * 15e-6, rel=0.01)
+    assert dry.most == pytest.approx(dry.tokens * 3e-6 + 80 * 1_000 * 15e-6, rel=0.01)
+    for _ in range(2):  # the second time, the store answers
+        sample = ask(rows=20)
+        assert sample.estimate.measured
+        assert sample.estimate.likely == pytest.approx(80 * one)
+        assert sample.estimate.most == pytest.approx(80 * longest)
+    whole = ask()
+    assert whole.cost == pytest.approx(60 * one)
+    assert sum(row["nbchat_cost"] for row in whole.frame) == pytest.approx(80 * one)
+
+
 def test_every_request_has_a_row_in_the_ledger(store):
     job = run(list("abc"), "{{ row }}", "x", RateLimitError("slow", retry_after=0.01), "y", "z", store=store)
     kinds = sorted(entry.kind for entry in job.session.accounting.run)
