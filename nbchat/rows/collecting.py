@@ -20,6 +20,7 @@ from nbchat.core.errors import (
     BadRequestError,
     InputError,
     NbchatError,
+    StreamError,
     TransportError,
 )
 from nbchat.core.parser import events_of
@@ -134,6 +135,7 @@ class Collector:
     _answered_s: float = 0.0
     #: How many batches were collected.
     collected: int = 0
+    _stored: int = 0
 
     def __post_init__(self) -> None:
         self.records = BatchRecords(self.store)
@@ -175,6 +177,7 @@ class Collector:
         for record in list(self.open.values()):
             if not now and time.monotonic() < self._next_s[record.id]:
                 continue
+            stored = self._stored
             try:
                 self._look_at(record)
                 self._answered_s = time.monotonic()
@@ -183,6 +186,10 @@ class Collector:
                 if gone:
                     self._unknown(record, failure)
                 elif isinstance(failure, BadRequestError | AuthError) or self._is_silent():
+                    raise
+            except StreamError:
+                # The results of a large batch take minutes, and connections break. What came is on disk.
+                if self._stored == stored:
                     raise
             pause_s = self._pause_s.get(record.id, FIRST_POLL_S)
             self._next_s[record.id] = time.monotonic() + pause_s
@@ -297,6 +304,7 @@ class Collector:
                     if result is not None:
                         results.append(result)
             self.store.add(results, batch=record.id)
+            self._stored += len(results)
             self.session.accounting.write_all(entries)
             for result in results:
                 self.counts.take(result)

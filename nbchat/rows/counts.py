@@ -103,17 +103,24 @@ class Counts:
         parts = [f"{self.done:,} done"]
         if self.failed:
             parts.append(f"{self.failed:,} failed")
+        return parts + self.further_parts(now_s)
+
+    def further_parts(self, now_s: float) -> list[str]:
+        """Return the parts of a progress line that :meth:`summary` does not have."""
+        parts = []
         if self.replayed:
             parts.append(f"{self.replayed:,} replayed")
         if self.note:
             parts.append(self.note)
-        passed_s = now_s - self.began_s
-        if passed_s >= 1 and self.usage.output_tokens:
-            parts.append(f"{self.usage.output_tokens / passed_s:,.0f} tokens/s")
         if self.sent and not self.unknown:
             expected = self.expected()
             of = f" of about {dollars(expected)}" if expected is not None and self.ended < self.distinct else ""
             parts.append(f"{dollars(self.cost)}{of}")
+        elif self.unknown:
+            parts.append("cost unknown")
+        passed_s = now_s - self.began_s
+        if passed_s >= 1 and self.usage.output_tokens:
+            parts.append(f"{self.usage.output_tokens / passed_s:,.0f} tokens/s")
         if self.usage.cache_read_input_tokens:
             parts.append(f"{self.usage.cached_share:.0%} from the cache")
         return parts

@@ -8,10 +8,14 @@ import time
 from typing import Any
 
 from nbchat.core.visible import visible_line
-from nbchat.rows.counts import Counts
+from nbchat.rows.counts import Counts, duration
 from nbchat.rows.job import Job
 
 __all__ = ["TextView", "advance", "bar_arguments", "has_tqdm"]
+
+
+#: A terminal has few columns, so that its bar has no rows a second. What is cut is at the end.
+_BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 def has_tqdm() -> bool:
@@ -47,7 +51,7 @@ class TextView:
         if sys.stderr.isatty() and has_tqdm():
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(**bar_arguments(counts))
+            self._bar = tqdm(**bar_arguments(counts), bar_format=_BAR)
 
     def update(self, counts: Counts) -> None:
         """Move the bar."""
@@ -59,5 +63,5 @@ class TextView:
         if self._bar is not None:
             self._bar.close()
         seconds = time.monotonic() - job.counts.began_s
-        parts = [job.counts.summary(job.status), *job.counts.parts(time.monotonic()), f"{seconds:.0f} s"]
+        parts = [job.counts.summary(job.status), *job.counts.further_parts(time.monotonic()), duration(seconds)]
         print(visible_line(f"nbchat: {' · '.join(parts)}", 1_000), file=sys.stderr)

@@ -449,3 +449,46 @@ def test_a_disk_that_cannot_be_written_stops_before_anything_is_sent(tmp_path):
     with serving(BatchesApi()) as server, pytest.raises(InputError, match="noted on disk"):
         run(server, ["a"], store=Full(Path(tmp_path) / "rows.sqlite"))
     assert created(server) == []
+
+
+class Slow(BatchesApi):
+    """Sends the results in small pieces, with pauses, and may break off."""
+
+    breaks_at = -1
+
+    def _results(self, wire, batch):
+        lines = [{"custom_id": id, "result": outcome} for id, outcome in batch.outcomes.items()]
+        wire.head(content_type="application/x-jsonl")
+        for place, line in enumerate(lines):
+            if place == self.breaks_at:
+                self.breaks_at = -1
+                wire.reset()
+                return
+            wire.send(json.dumps(line).encode() + b"\n")
+            time.sleep(0.05)
+        wire.end()
+
+
+def test_results_that_take_longer_than_any_pause_may_arrive(store, monkeypatch):
+    monkeypatch.setattr("nbchat.transports.claude.batches.RESULTS_TIMEOUT_S", 0.5)
+    with serving(Slow()) as server:
+        job = run(server, NUMBERS, store=store)  # two seconds
+    assert job.status == "complete"
+    assert all(answers(job))
+
+
+@pytest.mark.parametrize("breaks_at", [0, 5])
+def test_results_that_break_off_are_read_on(breaks_at, store, monkeypatch):
+    monkeypatch.setattr(collecting, "_TOGETHER", 1)
+    api = Slow()
+    api.breaks_at = breaks_at
+    with serving(api) as server:
+        if breaks_at:
+            job = run(server, NUMBERS, store=store)
+        else:
+            with pytest.raises(NbchatError, match="broke off"):
+                run(server, NUMBERS, store=store)
+            job = run(server, NUMBERS, store=store)
+        assert created(server) == [len(NUMBERS)]
+    assert all(answers(job))
+    assert len(job.session.accounting.run) == len(NUMBERS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbchat.core.errors import NOT_CONNECTED, AuthError, BadRequestError, InputError, NbchatError, StreamError
 from nbchat.transports.claude.client import betas_of, open_lines, timeout
-from nbchat.transports.claude.deadline import Deadline
+from nbchat.transports.claude.deadline import Deadline, current
 from nbchat.transports.claude.retries import wait_before_retry
 from nbchat.transports.claude.sdk_values import as_dict
 from nbchat.transports.error_mapping import explain
@@ -137,8 +137,16 @@ class Batches:
         # Not the address in the description of the batch: a gateway may pass on the address of another host,
         # and the key of this endpoint must not go there.
         path = f"/v1/messages/batches/{_checked(id)}/results"
-        response = self._ask(lambda: open_lines(self._client, path, RESULTS_TIMEOUT_S), RESULTS_TIMEOUT_S)
         deadline = Deadline(RESULTS_TIMEOUT_S)
+
+        def ask() -> Any:
+            nonlocal deadline
+            # The body keeps the deadline under which it was opened, so the lines must move that one.
+            deadline = current() or deadline
+            return open_lines(self._client, path, RESULTS_TIMEOUT_S)
+
+        response = self._ask(ask, RESULTS_TIMEOUT_S)
+        deadline.resume(content=True)
         failure: NbchatError | None = None
         try:
             pieces, rest = response.iter_bytes(), b""
