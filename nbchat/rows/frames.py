@@ -113,6 +113,8 @@ def _table_of(value: Any) -> Frame | None:
     if (pyarrow := modules.get("pyarrow")) is not None:
         if isinstance(value, pyarrow.Table | pyarrow.RecordBatch):
             return Arrow(value if isinstance(value, pyarrow.Table) else pyarrow.Table.from_batches([value]))
+        if isinstance(value, pyarrow.RecordBatchReader):  # which may be larger than memory
+            return _Iterated(row for batch in value for row in batch.to_pylist())
         if isinstance(value, pyarrow.Array | pyarrow.ChunkedArray):
             return Arrow(pyarrow.table({ROW: value}), values=True)
     if (numpy := modules.get("numpy")) is not None and isinstance(value, numpy.ndarray):

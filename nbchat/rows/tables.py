@@ -148,7 +148,8 @@ class Polars(_Table):
         return [column.to_list() for column in part.get_columns()]
 
     def pick(self, places: Sequence[int]) -> _Table:
-        return Polars(self._table[list(places)], values=self._values)
+        # An empty list would choose no columns.
+        return Polars(self._table[list(places)], values=self._values) if places else self.head(0)
 
     def head(self, count: int) -> _Table:
         return Polars(self._table.head(count), values=self._values)
@@ -177,7 +178,8 @@ class Arrow(_Table):
         return [column.to_pylist() for column in part.columns]
 
     def pick(self, places: Sequence[int]) -> _Table:
-        return Arrow(self._table.take(list(places)), values=self._values)
+        # An empty list has no type.
+        return Arrow(self._table.take(list(places)), values=self._values) if places else self.head(0)
 
     def head(self, count: int) -> _Table:
         return Arrow(self._table.slice(0, count), values=self._values)
@@ -213,7 +215,7 @@ class Narwhals(_Table):
         return [part[name].to_list() for name in self.columns]
 
     def pick(self, places: Sequence[int]) -> _Table:
-        return Narwhals(self._table[list(places)], values=self._values)
+        return Narwhals(self._table[list(places)], values=self._values) if places else self.head(0)
 
     def head(self, count: int) -> _Table:
         return Narwhals(self._table.head(count), values=self._values)

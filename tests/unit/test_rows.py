@@ -100,6 +100,8 @@ def test_every_kind_of_rows_comes_back_as_its_kind(data, template, kind, store):
     assert [row["answer"] for row in rows] == ["A", "B", "A", "C"]
     assert [row["nbchat_error"] for row in rows] == [None] * 4 or all(pandas.isna(row["nbchat_error"]) for row in rows)
     assert asked(job) == 3, "equal rows are asked once"
+    assert dicts(job.failed) == []
+    assert list(getattr(job.failed, "columns", ())) == list(getattr(job.frame, "columns", ()))
     assert len(job.frame if not isinstance(job.frame, dict) else rows) == 4
     if hasattr(data, "index") and not isinstance(data, list | tuple):
         assert list(job.frame.index) == list(data.index)
