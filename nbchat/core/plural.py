@@ -8,7 +8,8 @@ __all__ = ["counted"]
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where the number asks for it.
 
-    >>> counted(1, "turn"), counted(1200, "request")
-    ('1 turn', '1,200 requests')
+    >>> counted(1, "turn"), counted(1200, "request"), counted(2, "batch")
+    ('1 turn', '1,200 requests', '2 batches')
     """
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    ending = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{ending * (number != 1)}"

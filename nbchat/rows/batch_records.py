@@ -31,7 +31,7 @@ _DIGESTS_PER_QUERY = 500
 _COLUMNS = "id, run, service_id, endpoint, model, notebook, at, requests, most, state, not_ours, asked"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BatchRecord:
     """One batch.
 
@@ -62,6 +62,9 @@ class BatchRecord:
     state: BatchState = "open"
     not_ours: tuple[str, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<BatchRecord {self}>"
 
     def __str__(self) -> str:
         name = self.service_id or f"{self.id} (not confirmed by the service)"

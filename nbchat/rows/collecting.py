@@ -219,7 +219,7 @@ class Collector:
         requests = sum(record.requests for record in self.open.values())
         since_s = time.time() - min((record.at for record in self.open.values()), default=time.time())
         if self.open:
-            batches = f"{len(self.open)} batch{'es' * (len(self.open) != 1)}"
+            batches = counted(len(self.open), "batch")
             self.counts.note = (
                 f"{batches} with {counted(requests, 'request')} at the service since {duration(since_s)}, at most 24 h"
             )

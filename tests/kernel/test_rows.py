@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.harness import Kernel, kernel_of
+from tests.support.batches import BatchesApi
 from tests.support.server import Received, Server, Wire, message, serving
 from tests.support.waiting import wait_for
 
@@ -172,3 +173,38 @@ def test_kill_9_loses_only_what_is_in_flight(tmp_path: Path, server: Server, ser
     twice = [prompt for prompt, count in service.asked.items() if count > 1]
     assert all(int(prompt.split()[-1]) >= 20 for prompt in twice), "a finished row was paid for twice"
     assert len(twice) <= 4, "only what was in flight"
+
+
+def test_a_batch_outlives_an_interrupt_and_the_kernel(tmp_path: Path):
+    cell = "%%claude half << --each tickets --via batches\nIs it urgent? {{ text }}"
+    api = BatchesApi(ends=False)
+    with serving(api) as server:
+        with kernel_of(tmp_path, **variables(server)) as kernel:
+            kernel.run(SETUP)
+            assert "no batches" in kernel.run("%nbchat batches").stdout
+            parent = kernel.start(cell)
+            wait_for(lambda: bool(api.batches), 30)
+            time.sleep(1.5)
+            kernel.interrupt()
+            stopped = kernel.finish(parent)
+            assert stopped.reply["ename"] == "KeyboardInterrupt"
+            assert "29 days" in stopped.stdout, "what to know is said before"
+            assert kernel.value("[half.status, len(half.failed)]") == ["waiting", ROWS]
+            listed = kernel.run("%nbchat batches").outputs[0].data["text/plain"]
+            assert "msgbatch_1" in listed
+            assert "1 batch open" in listed
+            os.kill(kernel.pid, signal.SIGKILL)
+        for batch in api.batches:
+            api.end(batch)
+        with kernel_of(tmp_path, **variables(server)) as kernel:
+            kernel.run("%load_ext nbchat\nimport nbchat")
+            kernel.run("job = nbchat.attach('msgbatch_1')")
+            assert kernel.value("[job.status, len(job.frame), list(job.frame)[3]['answer']]") == [
+                "complete", ROWS, "IS IT URGENT? TICKET 3",
+            ]  # fmt: skip
+            kernel.run(SETUP)
+            again = kernel.run(cell)
+            (output,) = again.outputs
+            assert output.data["text/plain"].startswith("40 rows: all answered\n\n")
+            assert kernel.value("[half.cost, half.counts.replayed]") == [0.0, ROWS]
+        assert len(api.batches) == 1, "nothing is paid for twice"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nbchat.core.errors import OptionError, nearest
 from nbchat.notebook.commands import (
     approvals,
+    batches,
     cassette,
     config,
     doctor,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Command | Group] = {
         resume.resume,
         cassette.cassette,
         usage.usage,
+        batches.batches,
         recover.recover,
         mcp.mcp,
         approvals.approvals,
