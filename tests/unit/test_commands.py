@@ -297,6 +297,7 @@ def test_the_usage_texts():
         "save": "save FILE [CHAT]",
         "load": "load FILE [CHAT]",
         "resume": "resume [FILE]",
+        "batches": "batches",
         "cassette": "cassette [FILE|off] [--mode auto|replay|record|off] [--speed fast|real]",
         "usage": "usage [run|today|week|month|year|all] [by day|model|notebook|chat] [csv FILE]",
         "recover": "recover [NAME]",
