@@ -256,9 +256,10 @@ def run(job: Job) -> Job:
     except KeyboardInterrupt:
         job.status = "waiting" if _status(sender) == "waiting" else "interrupted"
         raise
-    except NbchatError as failure:
-        job.status, job.error = "stopped", failure
-        failure.job = job  # type: ignore[attr-defined]
+    except Exception as failure:  # also a fault in an iterator of the user
+        job.status = "stopped"
+        if isinstance(failure, NbchatError):
+            job.error, failure.job = failure, job  # type: ignore[attr-defined]
         raise
     finally:
         job.owner.last_job = job
@@ -377,8 +378,7 @@ def _whole(job: Job, plan: Plan, counts: Counts) -> Estimate:
     total = job.task.total or counts.read
     scale = total / counts.read if counts.read else 0.0
     usage, answers = counts.usage, counts.sent
-    if not job.is_streamed:
-        # Answers of earlier runs say as much about the others as those of this run.
+    if not job.is_streamed:  # answers of earlier runs say as much about the others
         answered = {result.digest: result for result in job.results() if result.usage.total_tokens}
         usage, answers = sum((result.usage for result in answered.values()), Usage()), len(answered)
     tokens = usage.prompt_tokens / answers if answers else 0.0

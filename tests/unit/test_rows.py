@@ -386,6 +386,20 @@ def test_an_iterator_is_read_lazily_and_resumed_where_it_stopped(store):
     assert asked(job) == 460
 
 
+def test_a_fault_in_an_iterator_stops_the_run_and_keeps_what_came(store):
+    def rows():
+        for number in range(300):
+            yield str(number)
+        raise ValueError("the file ends here")
+
+    session = Session(ScriptedTransport(echo, repeat=True))
+    with pytest.raises(ValueError, match="ends here"):
+        run(rows(), "{{ row }}", store=store, session=session)
+    job = session.last_job
+    assert job.status == "stopped"
+    assert len(list(job.frame)) >= 250
+
+
 def test_a_cassette_records_and_replays_bit_for_bit(tmp_path, store):
     path = str(tmp_path / "rows.cassette.jsonl")
     answers = ("x", "y", ["z", {"stop_reason": "max_tokens"}])
