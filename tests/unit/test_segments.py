@@ -171,7 +171,7 @@ def test_rows_of_a_long_table_are_sealed_while_it_is_written():
     text = "Before.\n| name | value |\n|------|------:|\n"
     row = Row(Segments(MarkdownStream(), first=True))
     row.segments.feed(text)
-    for number in range(200):
+    for number in range(130):
         line = f"| row {number} | {number} |\n"
         text += line
         row.write(line, number)
@@ -204,7 +204,7 @@ def test_items_of_a_long_list_are_sent_once_while_it_is_written():
     assert row.segments.place >= 5
     assert max(map(len, row.values)) < 3 * LONG_BLOCK_BYTES
     before = row.values[: row.segments.place]
-    text += listing(row, 220, 300)
+    text += listing(row, 220, 250)
     assert row.values[: len(before)] == before
     for value in row.values[1:]:
         assert re.search(r'<ol start="(\d+)"', value)[1] == re.search(r"with number (\d+)", value)[1]
@@ -218,14 +218,14 @@ def test_items_of_a_long_list_are_sent_once_while_it_is_written():
 def test_a_list_that_becomes_loose_is_sent_again(late):
     """A list that becomes loose is sent again in a few values at a time, also if its last item makes it loose."""
     row = Row(Segments(MarkdownStream(), first=True))
-    text = listing(row, 101, 250)
+    text = listing(row, 101, 180)
     tight, sent = list(row.values), row.sent
-    row.segments.feed("\n250. The last one")
+    row.segments.feed("\n180. The last one")
     row.segments.close() if late else row.segments.advance()
     row.show(1e6)
     assert row.sent - sent == MAX_LOOSENED_PER_UPDATE
     row.show_all(1e6)
-    assert row.html == render_markdown(text + "\n250. The last one")
+    assert row.html == render_markdown(text + "\n180. The last one")
     assert all("<p>" in value and "<p>" not in then for value, then in zip(row.values, tight, strict=False))
 
 
