@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.kernel.harness import ROOT, Kernel, kernel_of
+from tests.kernel.harness import ROOT, Kernel, environment, kernel_of
 
 COMMS = ("comm_open", "comm_msg", "comm_close")
 SETUP = """
@@ -167,12 +167,13 @@ def test_the_notebook_that_was_streamed_passes_strict_nbval_twice(kernel: Kernel
     for number, cell in enumerate(notebook.cells, 1):
         cell.execution_count = number
     nbformat.validate(notebook)
-    nbformat.write(notebook, tmp_path / "streamed.ipynb")
-    command = [sys.executable, "-m", "pytest", "--nbval", "streamed.ipynb", "-q", "-p", "no:cacheprovider"]
-    for _ in range(2):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert "3 passed" in done.stdout, done.stdout + done.stderr
+    for name in ("streamed.ipynb", "again.ipynb"):
+        nbformat.write(notebook, tmp_path / name)
     notebook.cells[1].outputs[0].data["text/plain"] += "another word"
-    nbformat.write(notebook, tmp_path / "streamed.ipynb")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert "1 failed" in done.stdout, "nbval would not notice a changed answer"
+    nbformat.write(notebook, tmp_path / "changed.ipynb")
+    names = ["streamed.ipynb", "again.ipynb", "changed.ipynb"]
+    command = [sys.executable, "-m", "pytest", "--nbval", *names, "-q", "-p", "no:cacheprovider"]
+    env = environment(tmp_path / "home")
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
+    assert "1 failed, 8 passed" in done.stdout, done.stdout + done.stderr
+    assert "FAILED changed.ipynb" in done.stdout, "nbval would not notice a changed answer"

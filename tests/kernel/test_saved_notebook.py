@@ -147,19 +147,20 @@ def test_strict_nbval_passes_twice_and_sees_a_changed_answer(tmp_path: Path, end
         "%load_ext nbchat", "%%claude r <<\nHello", "%claude What is {{ r.text }}?", "print(r.status)"
     )
     run_all(notebook, tmp_path, endpoint)
-    nbformat.write(notebook, tmp_path / "asked.ipynb")
-    command = [sys.executable, "-m", "pytest", "--nbval", "asked.ipynb", "-q", "-p", "no:cacheprovider"]
+    for name in ("asked.ipynb", "again.ipynb"):
+        nbformat.write(notebook, tmp_path / name)
 
-    def compared() -> str:
+    def compared(*names: str) -> str:
+        command = [sys.executable, "-m", "pytest", "--nbval", *names, "-q", "-p", "no:cacheprovider"]
         env = variables(tmp_path, endpoint)
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
         return done.stdout + done.stderr
 
-    for _ in range(2):
-        told = compared()
-        assert "4 passed" in told, told
+    told = compared("asked.ipynb", "again.ipynb")
+    assert "8 passed" in told, told
+    assert "failed" not in told, told
     endpoint.says = endpoint.says.replace("bold", "other")
-    told = compared()
+    told = compared("asked.ipynb")
     assert "2 failed, 2 passed" in told, told
 
 
