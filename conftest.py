@@ -21,8 +21,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 _numbers = itertools.count()
 
 
+# One fixture for all of this: pytest needs longer to call a fixture than the fixture takes.
 @pytest.fixture(autouse=True)
-def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_environment(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Hide the API keys, the settings and the files of the user who runs the tests."""
     for name in list(os.environ):
         if name.startswith(("ANTHROPIC_", "NBCHAT_")) and name != "NBCHAT_CHROMIUM":
@@ -34,6 +37,12 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
         monkeypatch.setenv(name, str(home / name.lower()))
     monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(home / "anthropic"))
     monkeypatch.setenv("IPYTHONDIR", str(home / "ipython"))
+    # Forget the keys of earlier tests, because messages lose them as words.
+    monkeypatch.setattr(secrets, "_secrets", set())
+    monkeypatch.setattr(secrets, "_short_secrets", set())
+    # The shells of doctests keep no history: its file would be gone at the end of the process.
+    if isinstance(request.node, pytest.DoctestItem):
+        monkeypatch.setattr("IPython.core.history.HistoryManager.enabled.default_value", False)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -44,17 +53,3 @@ def _quick_end() -> Iterator[None]:
         shells = sys.modules["IPython"].InteractiveShell
         for shell in [thing for thing in gc.get_objects() if issubclass(type(thing), shells)]:
             atexit.unregister(shell.atexit_operations)
-
-
-@pytest.fixture(autouse=True)
-def _no_history(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the shells of doctests keep no history: its file would be gone at the end of the process."""
-    if isinstance(request.node, pytest.DoctestItem):
-        monkeypatch.setattr("IPython.core.history.HistoryManager.enabled.default_value", False)
-
-
-@pytest.fixture(autouse=True)
-def _no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the keys of earlier tests, because messages lose them as words."""
-    monkeypatch.setattr(secrets, "_secrets", set())
-    monkeypatch.setattr(secrets, "_short_secrets", set())
