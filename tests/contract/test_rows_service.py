@@ -86,7 +86,7 @@ def test_one_pause_for_all_when_the_service_asks():
     def limited(wire: Wire, request: Received) -> None:
         if len(paused_at) < 2 and prompt_of(request) in ("row 20", "row 40"):
             paused_at.append(time.monotonic())
-            error(wire, "429 Too Many Requests", "rate_limit_error", retry_after="0.6")
+            error(wire, "429 Too Many Requests", "rate_limit_error", retry_after="1.5")
         else:
             answered(wire, request)
 
@@ -94,17 +94,18 @@ def test_one_pause_for_all_when_the_service_asks():
         job = run(server.url, NUMBERS, concurrency=4)
     assert job.counts.done == 60
     for began in paused_at:
-        sent = [request.at for request in server.requests if began + 0.15 < request.at < began + 0.55]
+        sent = [request.at for request in server.requests if began + 0.7 < request.at < began + 1.4]
         assert not sent, "nothing is sent while the run pauses"
     kinds = Counter(entry.kind for entry in job.session.accounting.run)
     assert kinds == {"answer": 60, "retry": 2}
 
 
 def test_a_storm_of_529_loses_nothing_and_wastes_little():
-    began = time.monotonic()
+    first: list[float] = []  # when the first request came
 
     def stormy(wire: Wire, request: Received) -> None:
-        if 0.05 < time.monotonic() - began < 2.0:
+        first.append(request.at)
+        if 0.05 < time.monotonic() - first[0] < 2.0:
             error(wire, "529 Overloaded", "overloaded_error")
         else:
             time.sleep(0.01)
@@ -222,16 +223,21 @@ def test_an_interrupt_keeps_what_is_finished_and_the_same_call_goes_on():
 
 def test_the_first_row_goes_alone_where_the_beginning_is_cached():
     def slow(wire: Wire, request: Received) -> None:
-        time.sleep(0.2)
+        if answered_at:
+            together.wait(20)
+        else:
+            time.sleep(0.2)
         answered_at.append(time.monotonic())
         wire.json("200 OK", message([{"type": "text", "text": "x"}]))
 
     answered_at: list[float] = []
+    together = threading.Barrier(4)  # which breaks if the others do not come at the same time
     with serving(slow) as server:
         run(server.url, NUMBERS[:5], "Read this. " * 500 + "{{ row }}")
     first, *rest = server.requests
     assert all(request.at >= answered_at[0] for request in rest)
-    assert max(request.at for request in rest) - min(request.at for request in rest) < 0.15
+    assert len(rest) == 4
+    assert not together.broken
     assert first.body["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral"}
 
 
