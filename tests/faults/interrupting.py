@@ -25,7 +25,7 @@ from tests.support.server import Received, Wire, message, start, text_delta, tex
 
 __all__ = ["Marks", "Pressed", "Service", "black_hole", "press", "run_and_press"]
 
-WAIT_S = 30.0  # for a mark, on a busy machine
+WAIT_S = 60.0  # for a mark, on a busy machine
 HOLD_S = 60.0  # how long the server holds an answer if nobody closes the connection
 READ_S = 0.1  # in which the kernel reads a cell that was sent
 

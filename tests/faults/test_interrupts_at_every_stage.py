@@ -27,7 +27,7 @@ from tests.support.waiting import wait_for
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tables of processes and sockets are Linux's")
 
 #: A stop takes milliseconds. This is for a busy machine, and less than anything that the stages wait for.
-STOP_S = 8.0
+STOP_S = 20.0
 #: What a turn leaves is gone in milliseconds. This is for a busy machine, and less than the server holds an answer.
 LEFT_S = 20.0
 
@@ -340,7 +340,7 @@ STAGES: dict[str, Stage] = {
     "a function asks Claude": calling("asks_again", "headers", rows=2),
     "a function that printed": calling("prints", "prints"),
     "code with a loop": running("tell('loop')\nwhile True: pass", "loop"),
-    "code with a shell command": running("!echo from-''the-shell; sleep 20", "shell", more=seen("from-the-shell")),
+    "code with a shell command": running("!echo from-''the-shell; sleep 60", "shell", more=seen("from-the-shell")),
     "code that catches": running("stubborn()", "stubborn"),
     "code with an await": running("tell('await')\nawait asyncio.sleep(60)", "await"),
     "a call of an MCP server": Stage(
