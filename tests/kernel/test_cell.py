@@ -298,14 +298,14 @@ def assert_valid(request: Received) -> None:
 
 
 def interrupted(kernel: Kernel, server: Server, code: str, cell_id: str | None) -> tuple[Cell, float]:
-    """Interrupt a cell half a second after its request arrived. Return the cell, and the seconds until it was idle."""
+    """Interrupt a cell a second after its request arrived. Return the cell, and the seconds until it was idle."""
     sent = len(server.requests)
     parent, stopped = kernel.start(code, cell_id), []
 
     def stop() -> None:
         while len(server.requests) == sent:
             time.sleep(0.01)
-        time.sleep(0.5)
+        time.sleep(1.0)
         stopped.append(kernel.interrupt())
 
     thread = threading.Thread(target=stop)
