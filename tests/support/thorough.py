@@ -6,4 +6,4 @@ import os
 
 __all__ = ["THOROUGH"]
 
-THOROUGH = bool(os.environ.get("THOROUGH"))
+THOROUGH = os.environ.get("THOROUGH", "0") not in ("", "0")
