@@ -381,7 +381,7 @@ def test_hostile_text_is_never_sent_as_html_or_markdown(kernel: Kernel, cell_id:
     cell = kernel.run("%%claude\nbe hostile", cell_id)
     assert cell.answer.data["text/plain"] == HOSTILE
     shown = [content["data"] for content in cell.of("display_data", "update_display_data")]
-    values = [data.get("text/html", "") for data in shown]
+    values = [data.get(kind, "") for data in shown for kind in ("text/html", "text/latex")]
     values += [content["data"].get("state", {}).get("value", "") for content in cell.of("comm_open", "comm_msg")]
     for value in values:
         for tag in ("<script", "<img", "<iframe", "<b ", 'href="javascript'):
@@ -389,6 +389,7 @@ def test_hostile_text_is_never_sent_as_html_or_markdown(kernel: Kernel, cell_id:
     assert any("&lt;script&gt;" in value for value in values)
     assert {kind for data in shown for kind in data} <= {
         "text/html",
+        "text/latex",  # which is inert as Markdown, too
         "text/plain",
         "application/vnd.jupyter.widget-view+json",
     }

@@ -65,7 +65,8 @@ def test_an_interrupt_leaves_a_plain_output_and_the_answer_bound(kernel: Kernel,
     kernel.run("story = None")
     cell = interrupted(kernel, delays)
     answers = [output for output in cell.outputs if output.output_type == "display_data"]
-    assert [sorted(output.data) for output in answers] == [["text/html", "text/latex", "text/plain"]] * len(answers)
+    # A press while the answer is drawn leaves the text, without LaTeX.
+    assert all(sorted(set(output.data) - {"text/latex"}) == ["text/html", "text/plain"] for output in answers)
     status, length, same = kernel.value(
         "(story.status, len(story.text), story is _claude) if story is not None else ('', 0, True)"
     )
