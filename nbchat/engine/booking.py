@@ -75,7 +75,9 @@ class Booking:
             self._sent, self._refused = not _was_not_sent(failure), _was_refused(failure)
         elif is_stop(failure):
             self._status = "interrupted"
-            self._sent = self._sent and not isinstance(failure, StoppedBeforeSending)
+            # The asynchronous door notes it on the cancellation, which must stay the one of asyncio.
+            unsent = isinstance(failure, StoppedBeforeSending) or getattr(failure, "unsent", False)
+            self._sent = self._sent and not unsent
         else:
             self._error = type(failure).__name__  # a fault in a transport of the user
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -307,3 +309,39 @@ def test_the_parts_of_one_worker_share_its_limits_and_its_connections(monkeypatc
     assert [row["answer"] for part in [*parts, again] for row in part] == ["yes"] * 70
     assert most <= 4, "six parts at once, with the share of one worker"
     assert len({request.port for request in server.requests}) <= 4, "one client a process"
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_cancelled_request_is_in_the_ledger_only_if_a_byte_was_sent(is_sent):
+    received = threading.Event()
+
+    def silent(wire: Wire, request: Received) -> None:
+        received.set()
+        wire.gone(20)
+
+    async def cancelled(session: Session) -> None:
+        task = asyncio.ensure_future(session.aask("Hi", once=True))
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if received.is_set():
+                break
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with contextlib.ExitStack() as stack:
+        if is_sent:
+            url = stack.enter_context(serving(silent)).url
+        else:
+            # A server whose queue is full: a further connection waits.
+            listener = stack.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            for _ in range(3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(listener.getsockname())
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        session = session_of(url)
+        asyncio.run(cancelled(session))
+    assert [entry.kind for entry in session.accounting.run] == ["interrupted"] * is_sent

@@ -114,6 +114,9 @@ class AsyncAttempt(Sending):
                 yield event
         except NbchatError:
             raise
+        except asyncio.CancelledError as stop:
+            stop.unsent = self._deadline.unsent  # type: ignore[attr-defined]
+            raise
         except Exception as raised:
             error = raised
         finally:

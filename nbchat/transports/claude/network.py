@@ -15,15 +15,16 @@ import socket
 import ssl
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 
 from nbchat.certificates import CERTIFICATE_VARIABLES, check_certificates, fix_certificates
 from nbchat.core.errors import InputError, keep_secret
 from nbchat.transports.claude.connections import limit_transport
+from nbchat.transports.claude.deadline import Deadline, current
 from nbchat.transports.error_mapping import mark_proxy
 
 __all__ = ["AsyncRoutes", "Routes", "is_loopback"]
@@ -133,8 +134,16 @@ class AsyncRoutes(httpx2.AsyncBaseTransport):
         if proxy is None and (fast := self._fast_way(way)) is not None:
             return await fast.handle_async_request(request)
         free = self._free.setdefault(way, [])
-        # The one that was used last: its connection is open for sure.
-        pool = free.pop() if free else self._make(way, proxy)
+        deadline = current()
+        if free:
+            # The one that was used last: its connection is open for sure.
+            pool = free.pop()
+            if deadline is not None:
+                deadline.unsent = False
+        else:
+            pool = self._make(way, proxy)
+            if deadline is not None:
+                request.extensions = {**request.extensions, "trace": _Sending(deadline).trace}
         try:
             response = await pool.handle_async_request(request)
         except BaseException as error:
@@ -173,6 +182,20 @@ class AsyncRoutes(httpx2.AsyncBaseTransport):
         """Close all connections."""
         for made in self._made:
             await made.aclose()
+
+
+class _Sending:
+    """Tells a deadline when the first byte of a request is sent over a new connection.
+
+    https://www.encode.io/httpcore/extensions/#trace
+    """
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith("send_request_headers.started"):
+            self._deadline.unsent = False
 
 
 class _PooledBody(httpx2.AsyncByteStream):
