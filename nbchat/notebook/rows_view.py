@@ -138,7 +138,8 @@ class NotebookView:
         now_s = time.monotonic()
         left_s = counts.left_s(now_s)
         left = [] if left_s is None else [f"about {duration(left_s)} left"]
-        line = visible_line(" · ".join([f"{counts.read:,}{of} {rows}", *counts.parts(now_s), *left]), 1_000)
+        ended = round(counts.ended * counts.read / counts.distinct) if counts.distinct else 0
+        line = visible_line(" · ".join([f"{ended:,}{of} {rows}", *counts.parts(now_s), *left]), 1_000)
         # A dollar sign is no formula.
         return {"text/html": f'{OUTER_TAG}<span role="status">{escape(line)}</span></div>', "text/plain": line}
 
