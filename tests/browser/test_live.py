@@ -210,7 +210,7 @@ for letter in '{{"a": 1, "b": 2}}':
 view.feed(BlockStop(0, ToolUseBlock("t1", "add", {{"a": 1, "b": 2}})))
 result = add(1, 2)
 view.feed(ToolResult("t1", (TextBlock(str(result) + " it is"),)))
-time.sleep(2)
+time.sleep(6)
 from nbchat.core.response import Response
 blocks = (ToolUseBlock("t1", "add", {{"a": 1, "b": 2}}), TextBlock("It is 3."))
 view.settle(Response(text="It is 3.", blocks=blocks))
@@ -221,7 +221,9 @@ view.settle(Response(text="It is 3.", blocks=blocks))
     wait_for(page, '{"a": 1')
     # The head says what is called when the arguments are whole. The fold is open all the time.
     fold = page.raw.query_selector(".nbchat-live details")
-    wait_for(page, "add(a=1, b=2)")
+    page.raw.wait_for_function(
+        "() => document.querySelector('.nbchat-live .nbchat-head')?.textContent.includes('add(a=1, b=2)')"
+    )
     assert fold.evaluate("fold => fold.isConnected && fold.open")
     wait_for(page, "3 it is")
     page.screenshot("live-tool-open")
