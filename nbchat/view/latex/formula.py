@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 from nbchat.view.latex.macros import ARGUMENTS, DELIMITERS, ENVIRONMENTS, OUTERMOST, RENAMED, SIZES, SYMBOLS, TEXTS
 from nbchat.view.latex.signs import SYMBOL_MACROS, latex_code, latex_text
+from nbchat.view.latex.tokens import Tokens, UnknownFormulaError
 
 __all__ = ["latex_formula"]
 
-_TOKEN = re.compile(r"\\[A-Za-z]+|\\.|%[^\n]*\n?|[ \t\n\r\f]+|.", re.DOTALL)
 #: The signs after a backslash that are allowed: spaces, and characters that are signs of TeX otherwise.
 _SIGNS = frozenset("\\" + sign for sign in ",;:!>|{}%&#_$")
 #: The characters that TeX reads as a sign, or that a text of VS Code could read as one.
@@ -52,99 +52,57 @@ def latex_formula(source: str, display: bool, *, alone: bool) -> str:
                 return rf"\[{content}\]"
             style = r"\displaystyle " if display else ""
             return rf"\({style}{content}\)"
-    except (_UnknownFormulaError, RecursionError):
+    except (UnknownFormulaError, RecursionError):
         pass
     begin, end = (r"\[", r"\]") if display else (r"\(", r"\)")
     return rf"\texttt{{{latex_code(begin + ' '.join(source.split()) + end)}}}"
 
 
-class _UnknownFormulaError(Exception):
-    """The grammar does not know the formula."""
-
-
-class _Formula:
-    """The tokens of a formula, which are read from the first to the last."""
-
-    def __init__(self, source: str) -> None:
-        self._tokens = [token for token in _TOKEN.findall(source) if token[0] != "%"]
-        self._at = 0
+class _Formula(Tokens):
+    """A formula while the grammar reads it."""
 
     def whole(self) -> str:
         """Return the whole formula."""
         content = self._items(("",))
         if not content.strip():
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         return content
 
     def outermost(self, name: str) -> str:
         """Return the rows of an environment that is a whole formula."""
         latex, columns = OUTERMOST[name]
         if name.startswith("alignat"):
-            self._raw_argument()
+            self.raw_argument()
         rows = self._rows(columns, ends=False)
         if not rows.strip():
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         return f"\\begin{{{latex}}}\n{rows}\n\\end{{{latex}}}"
-
-    # --- tokens ---------------------------------------------------------------------------------------
-
-    def _peek(self, *, spaces: bool = False) -> str:
-        """Return the next token, "" at the end. White space is skipped unless ``spaces`` is True."""
-        while not spaces and self._at < len(self._tokens) and self._tokens[self._at].isspace():
-            self._at += 1
-        return self._tokens[self._at] if self._at < len(self._tokens) else ""
-
-    def _next(self) -> str:
-        token = self._peek()
-        if not token:
-            raise _UnknownFormulaError
-        self._at += 1
-        return token
-
-    def _take(self, token: str) -> bool:
-        """Return True, and continue after the next token, if the next token is this one."""
-        if self._peek() != token:
-            return False
-        self._at += 1
-        return True
-
-    def _raw_argument(self) -> str:
-        """Return the characters of an argument in braces that has no braces inside."""
-        if not self._take("{"):
-            raise _UnknownFormulaError
-        begin = self._at
-        while (token := self._peek(spaces=True)) != "}":
-            if not token or token == "{":
-                raise _UnknownFormulaError
-            self._at += 1
-        self._at += 1
-        return "".join(self._tokens[begin : self._at - 1])
 
     # --- the grammar ----------------------------------------------------------------------------------
 
     def _items(self, ends: tuple[str, ...]) -> str:
         """Return the atoms up to one of the tokens ``ends``, which is not read."""
         parts: list[str] = []
-        while (token := self._peek()) not in ends:
+        while (token := self.peek()) not in ends:
             if not token:
-                raise _UnknownFormulaError
+                raise UnknownFormulaError
             parts.append(self._item())
         return _joined(parts)
 
     def _item(self) -> str:
-        nucleus = "" if self._peek() in ("^", "_", "'") else self._nucleus()
+        nucleus = "" if self.peek() in ("^", "_", "'") else self._nucleus()
         limits = self._take_limits(nucleus)
         scripts, used = "", set()
-        while (token := self._peek()) in ("^", "_", "'"):
+        while (token := self.peek()) in ("^", "_", "'"):
             kind = "_" if token == "_" else "^"
             if kind in used and not (token == "^" and scripts.endswith("'")):
-                raise _UnknownFormulaError
+                raise UnknownFormulaError
             used.add(kind)
             if token == "'":
-                while self._take("'"):
+                while self.take("'"):
                     scripts += "'"
             else:
-                self._at += 1
+                self.at += 1
                 scripts += token + self._braced(scripts=True)
         if scripts and (not nucleus or _FONT.match(nucleus)):
             # A font of unicode-math makes no group: a script in its argument would be a script of what is here.
@@ -154,17 +112,17 @@ class _Formula:
     def _take_limits(self, nucleus: str) -> str:
         name = nucleus[1:].split("{")[0].strip()
         for token in (r"\limits", r"\nolimits"):
-            if self._take(token):
+            if self.take(token):
                 if name not in _OPERATORS:
-                    raise _UnknownFormulaError
+                    raise UnknownFormulaError
                 return f"{token} "
         return ""
 
     def _nucleus(self) -> str:
-        token = self._next()
+        token = self.next()
         if token == "{":
             content = self._items(("}",))
-            self._at += 1
+            self.at += 1
             return f"{{{content}}}"
         if token == "~":
             return "~"
@@ -176,7 +134,7 @@ class _Formula:
 
     def _character(self, token: str) -> str:
         if token in _NO_CHARACTERS or not token.isprintable():
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         if token in SYMBOL_MACROS:
             return f"\\{SYMBOL_MACROS[token]} "
         # A space ends what would be a tag or a link in Markdown.
@@ -186,7 +144,7 @@ class _Formula:
         if token in (r"\ ", "\\\n", "\\\t"):
             return r"\ "
         if token not in _SIGNS:
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         return token
 
     def _macro(self, name: str) -> str:
@@ -194,8 +152,8 @@ class _Formula:
         if name in SYMBOLS:
             return f"\\{name} "
         if name in ARGUMENTS:
-            if name == "cfrac" and self._peek() == "[":
-                raise _UnknownFormulaError
+            if name == "cfrac" and self.peek() == "[":
+                raise UnknownFormulaError
             return f"\\{name}" + "".join(self._braced() for _ in range(ARGUMENTS[name]))
         if name in TEXTS:
             return self._text(TEXTS[name])
@@ -203,7 +161,7 @@ class _Formula:
             return f"\\{name}{self._delimiter()} "
         if name in _READERS:
             return _READERS[name](self)
-        raise _UnknownFormulaError
+        raise UnknownFormulaError
 
     def _braced(self, *, scripts: bool = False) -> str:
         """Return the next argument in braces.
@@ -211,30 +169,30 @@ class _Formula:
         Args:
             scripts: the argument is a script, which may be a macro with arguments.
         """
-        token = self._peek()
+        token = self.peek()
         if token == "{":
             return self._nucleus()
         name = RENAMED.get(token[1:], token[1:])
         if len(token) > 1 and not scripts and name not in SYMBOLS:
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         if token in ("&", r"\\", r"\end", r"\right", r"\middle", "}", "^", "_", "'", "~"):
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         return f"{{{self._nucleus().strip()}}}"
 
     def _text(self, name: str) -> str:
         """Return text in a formula. The text may have formulas between dollars."""
-        if not self._take("{"):
-            raise _UnknownFormulaError
-        begin, depth = self._at, 1
+        if not self.take("{"):
+            raise UnknownFormulaError
+        begin, depth = self.at, 1
         while depth:
-            token = self._peek(spaces=True)
+            token = self.peek(spaces=True)
             if not token or (token[0] == "\\" and token not in (r"\ ", r"\%", r"\&", r"\_", r"\#", r"\{", r"\}")):
-                raise _UnknownFormulaError
+                raise UnknownFormulaError
             depth += (token == "{") - (token == "}")
-            self._at += 1
-        pieces = "".join(token for token in self._tokens[begin : self._at - 1] if token not in "{}").split("$")
+            self.at += 1
+        pieces = "".join(token for token in self.tokens[begin : self.at - 1] if token not in "{}").split("$")
         if not len(pieces) % 2:
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         latex = [
             rf"\({_Formula(piece).whole()}\)"
             if number % 2
@@ -244,59 +202,59 @@ class _Formula:
         return f"\\{name}{{{''.join(latex)}}}"
 
     def _delimiter(self) -> str:
-        token = {"<": r"\langle", ">": r"\rangle"}.get(self._peek(), self._peek())
+        token = {"<": r"\langle", ">": r"\rangle"}.get(self.peek(), self.peek())
         if token not in DELIMITERS:
-            raise _UnknownFormulaError
-        self._at += 1
+            raise UnknownFormulaError
+        self.at += 1
         return token
 
     def _between_delimiters(self) -> str:
         parts = [rf"\left{self._delimiter()} ", self._items((r"\right", r"\middle"))]
-        while self._take(r"\middle"):
+        while self.take(r"\middle"):
             parts += [rf"\middle{self._delimiter()} ", self._items((r"\right", r"\middle"))]
-        self._at += 1
+        self.at += 1
         return "".join([*parts, rf"\right{self._delimiter()} "])
 
     def _root(self) -> str:
         index = ""
-        if self._take("["):
+        if self.take("["):
             index = f"[{{{self._items((']',))}}}]"
-            self._at += 1
+            self.at += 1
         return rf"\sqrt{index}{self._braced()}"
 
     def _long_arrow(self, name: str) -> str:
         below = ""
-        if self._take("["):
+        if self.take("["):
             below = f"[{{{self._items((']',))}}}]"
-            self._at += 1
+            self.at += 1
         return rf"\{name}{below}{self._braced()}"
 
     def _operator_name(self) -> str:
-        star = "*" if self._take("*") else ""
-        words = self._raw_argument().replace(r"\,", " ").split()
+        star = "*" if self.take("*") else ""
+        words = self.raw_argument().replace(r"\,", " ").split()
         if not words or not all(map(_OPERATOR_NAME.match, words)):
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         name = r"\,".join(words)
         return rf"\operatorname{star}{{{name}}}"
 
     def _space(self, name: str) -> str:
-        dimension = "".join(self._raw_argument().split())
+        dimension = "".join(self.raw_argument().split())
         if not _DIMENSION.match(dimension) or dimension.endswith("mu") is not (name == "mspace"):
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         return rf"\{name}{{{dimension}}}"
 
     def _not(self) -> str:
-        token = self._next()
+        token = self.next()
         if token not in ("=", ">") and (token[0] != "\\" or token[1:] not in SYMBOLS):
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         return rf"\not{token} "
 
     def _colour(self) -> str:
-        self._raw_argument()  # the colour of a formula is not exported
+        self.raw_argument()  # the colour of a formula is not exported
         return ""
 
     def _coloured(self) -> str:
-        self._raw_argument()
+        self.raw_argument()
         return self._braced()
 
     def _degree(self) -> str:
@@ -306,43 +264,43 @@ class _Formula:
         return ""
 
     def _label(self) -> str:
-        self._raw_argument()  # LaTeX complains of a label that two answers have
+        self.raw_argument()  # LaTeX complains of a label that two answers have
         return ""
 
     def _tag(self) -> str:
-        self._take("*")
-        tag = self._raw_argument()
+        self.take("*")
+        tag = self.raw_argument()
         if "\\" in tag or "$" in tag:
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         # A \tag may be only once in a row, and not in each environment.
         return rf"\qquad \text{{({latex_text(tag)})}}"
 
     def _stack(self) -> str:
-        if not self._take("{"):
-            raise _UnknownFormulaError
+        if not self.take("{"):
+            raise UnknownFormulaError
         rows = self._rows(1, end="}")
         return rf"\substack{{{rows}}}"
 
     def _environment(self) -> str:
-        name = self._raw_argument()
+        name = self.raw_argument()
         if name not in ENVIRONMENTS:
-            raise _UnknownFormulaError
+            raise UnknownFormulaError
         latex, columns = ENVIRONMENTS[name]
-        if self._take("["):  # the place, or the alignment of a starred matrix
-            while self._next() != "]":
+        if self.take("["):  # the place, or the alignment of a starred matrix
+            while self.next() != "]":
                 pass
         template = ""
         if name == "alignedat":
-            self._raw_argument()
+            self.raw_argument()
         if name == "array":
-            template = " ".join(self._raw_argument().split())
+            template = " ".join(self.raw_argument().split())
             columns = sum(map(template.count, "clr"))
             if not _ARRAY_COLUMNS.match(template) or not columns:
-                raise _UnknownFormulaError
+                raise UnknownFormulaError
             template = f"{{{template}}}"
         rows = self._rows(columns, lines=name == "array")
-        if self._raw_argument() != name:
-            raise _UnknownFormulaError
+        if self.raw_argument() != name:
+            raise UnknownFormulaError
         return f"\\begin{{{latex}}}{template}{rows}\\end{{{latex}}}"
 
     def _rows(self, columns: int, *, ends: bool = True, end: str = r"\end", lines: bool = False) -> str:
@@ -358,38 +316,38 @@ class _Formula:
         rows: list[str] = []
         cells: list[str] = []
         while True:
-            while lines and not cells and self._take(r"\hline"):
+            while lines and not cells and self.take(r"\hline"):
                 cells.append(r"\hline ")
             line, cells = "".join(cells), []
             while True:
                 cells.append(self._items(stops))
-                if not self._take("&"):
+                if not self.take("&"):
                     break
             if columns and len(cells) > columns:
-                raise _UnknownFormulaError
+                raise UnknownFormulaError
             row = " & ".join(cells)
             # After the end of a row, a bracket or a star would be an argument.
             rows.append(line + ("{}" if not line and row.startswith(("[", "*")) else "") + row)
             cells = []
-            if not (self._take(r"\\") or self._take(r"\cr")):
+            if not (self.take(r"\\") or self.take(r"\cr")):
                 break
-            self._take("*")
+            self.take("*")
             self._skip_row_space()
-        if ends and not self._take(end):
-            raise _UnknownFormulaError
+        if ends and not self.take(end):
+            raise UnknownFormulaError
         while rows and not rows[-1].strip():
             rows.pop()
         return "\\\\\n".join(rows)
 
     def _skip_row_space(self) -> None:
-        begin = self._at
-        if self._take("["):
+        begin = self.at
+        if self.take("["):
             dimension = ""
-            while self._peek() not in ("]", ""):
-                dimension += self._next()
-            if self._take("]") and _DIMENSION.match(dimension):
+            while self.peek() not in ("]", ""):
+                dimension += self.next()
+            if self.take("]") and _DIMENSION.match(dimension):
                 return
-        self._at = begin
+        self.at = begin
 
 
 def _joined(parts: list[str]) -> str:
