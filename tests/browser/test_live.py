@@ -200,6 +200,7 @@ def add(a: int, b: int) -> int:
     return a + b
 """
     ask = f"""{tool}
+import os
 from nbchat.core.chunks import *
 from nbchat.core.messages import *
 view = views(get_ipython(), cell_id="x", environ={{}})[0]
@@ -207,10 +208,13 @@ view.begin(REQUEST)
 view.feed(BlockStart(0, ToolUseBlock("t1", "add", {{}})))
 for letter in '{{"a": 1, "b": 2}}':
     view.feed(ToolInput(0, letter)); time.sleep(0.1)
+while not os.path.exists("opened"):
+    view.feed(ToolInput(0, " ")); time.sleep(0.1)
 view.feed(BlockStop(0, ToolUseBlock("t1", "add", {{"a": 1, "b": 2}})))
 result = add(1, 2)
 view.feed(ToolResult("t1", (TextBlock(str(result) + " it is"),)))
-time.sleep(6)
+while not os.path.exists("closed"):
+    time.sleep(0.1)
 from nbchat.core.response import Response
 blocks = (ToolUseBlock("t1", "add", {{"a": 1, "b": 2}}), TextBlock("It is 3."))
 view.settle(Response(text="It is 3.", blocks=blocks))
@@ -221,6 +225,7 @@ view.settle(Response(text="It is 3.", blocks=blocks))
     wait_for(page, '{"a": 1')
     # The head says what is called when the arguments are whole. The fold is open all the time.
     fold = page.raw.query_selector(".nbchat-live details")
+    (server.root / "opened").touch()
     page.raw.wait_for_function(
         "() => document.querySelector('.nbchat-live .nbchat-head')?.textContent.includes('add(a=1, b=2)')"
     )
@@ -232,6 +237,7 @@ view.settle(Response(text="It is 3.", blocks=blocks))
     page.raw.mouse.click(end["x"] + end["width"] - 2, end["y"] + end["height"] / 2)
     page.raw.wait_for_selector(".nbchat-live details:not([open])")
     assert "3 it is" not in look(page)["text"]
+    (server.root / "closed").touch()
     page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
     page.wait_idle()
     assert "It is 3." in page.outputs()[0]
