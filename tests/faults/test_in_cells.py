@@ -54,7 +54,9 @@ class Ring:
             wrong.append(f"other outputs: {outputs}")
         # The line of a wait has no data after the wait, and a front end shows nothing.
         shown = [output for output in displays if output.data]
-        if any(set(output.data) - {"text/latex"} != {"text/html", "text/plain"} for output in shown):
+        # An answer with a text has LaTeX.
+        always = {"text/html", "text/plain", *["text/latex"] * bool(state["text"].strip())}
+        if any(not always <= set(output.data) <= {"text/html", "text/latex", "text/plain"} for output in shown):
             wrong.append(f"an output that is not static: {[list(output.data) for output in shown]}")
         if len(shown) > 1:
             wrong.append(f"{len(shown)} answers")
