@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from nbchat.core.pacing import Pacer
@@ -20,10 +20,13 @@ class LazyDoor:
         endpoint: the endpoint.
         has_spans: whether each request has a span of its own.
         is_shared: whether the door is the one of the event loop, which stays open.
+        opened: called when the door has been opened, which holds the event loop up for a second.
     """
 
-    def __init__(self, endpoint: Endpoint, has_spans: bool, *, is_shared: bool = False) -> None:
-        self._endpoint, self._has_spans, self._is_shared = endpoint, has_spans, is_shared
+    def __init__(
+        self, endpoint: Endpoint, has_spans: bool, *, is_shared: bool = False, opened: Callable[[], None] = lambda: None
+    ) -> None:
+        self._endpoint, self._has_spans, self._is_shared, self._opened = endpoint, has_spans, is_shared, opened
         self._door: AsyncDoor | None = None
 
     def events(self, request: Request, pacer: Pacer | None = None) -> AsyncIterator[Mapping[str, Any]]:
@@ -34,6 +37,7 @@ class LazyDoor:
                 self._door = shared_door(transport)
             else:
                 self._door = open_door(transport, has_spans=self._has_spans)
+            self._opened()
         return self._door.events(request, pacer)
 
     async def close(self) -> None:

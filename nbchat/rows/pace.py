@@ -103,6 +103,10 @@ class Pace:
         self.refusals, self.paused_s = 0, 0.0
         self._answer_tokens = answer_tokens
 
+    def begin(self) -> None:
+        """Take that the first request is sent now: the time before says nothing about the service."""
+        self._grew_at = self._clock()
+
     @property
     def limit(self) -> int:
         """Return how many requests may be in flight now."""

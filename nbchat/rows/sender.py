@@ -234,7 +234,7 @@ class Sender:
             await door.close()
 
     def _open(self) -> LazyDoor:
-        return LazyDoor(self.plan.prepared.endpoint, self.has_spans)
+        return LazyDoor(self.plan.prepared.endpoint, self.has_spans, opened=self.pace.begin)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -95,4 +95,4 @@ class WorkerSender(Sender):
             raise self._crash
 
     def _open(self) -> LazyDoor:
-        return LazyDoor(self.plan.prepared.endpoint, self.has_spans, is_shared=True)
+        return LazyDoor(self.plan.prepared.endpoint, self.has_spans, is_shared=True, opened=self.pace.begin)

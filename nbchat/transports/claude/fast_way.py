@@ -19,6 +19,8 @@ from aiohttp import SocketFactoryType  # an older aiohttp has no place for the o
 # The class that the SDK's `DefaultAioHttpClient` uses. That client has no argument for certificates alone.
 from anthropic._vendor.httpx_aiohttp import AiohttpTransport
 
+from nbchat.transports.claude.deadline import current
+
 __all__ = ["FastWay"]
 
 
@@ -44,8 +46,12 @@ class FastWay(AiohttpTransport):
 
         def make_session() -> aiohttp.ClientSession:
             connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=idle_s, socket_factory=factory)
+            trace = aiohttp.TraceConfig()
+            trace.on_request_headers_sent.append(_note_sending)
             # The client above keeps cookies.
-            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            return aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace]
+            )
 
         super().__init__(verify=context, client=make_session)
 
@@ -59,6 +65,12 @@ class FastWay(AiohttpTransport):
             response = await super().handle_async_request(request)
         response.stream = _Body(response.stream)  # type: ignore[arg-type]
         return response
+
+
+async def _note_sending(*_: object) -> None:
+    """Tell the current deadline that the first byte of a request is sent."""
+    if (deadline := current()) is not None:
+        deadline.unsent = False
 
 
 class _Body(httpx2.AsyncByteStream):
