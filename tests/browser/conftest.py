@@ -1,7 +1,8 @@
-"""Fixtures of the browser tests: one server, one Chromium and one JupyterLab for all tests."""
+"""Fixtures of the browser tests: one server, one Chromium and one JupyterLab for all tests of a process."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ HERE = Path(__file__).parent
 for folder in (HERE, HERE.parent / "unit"):
     sys.path.insert(0, str(folder))
 
-from harness import LIKE_A_PERSON, JupyterServer, Page, launch_chromium, open_page  # noqa: E402
+from harness import LIKE_A_PERSON, ROOT, JupyterServer, Page, launch_chromium, open_page  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 
@@ -27,10 +28,20 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
-    """Yield a JupyterLab server for an empty folder. It serves Notebook 7 too."""
-    server = JupyterServer(tmp_path_factory.mktemp("notebooks"))
+    """Yield a JupyterLab server for an empty folder. It serves Notebook 7 too.
+
+    The extension is where the wheel installs it. The kernels do not know that a test runs them.
+    """
+    root = tmp_path_factory.mktemp("notebooks")
+    shutil.copytree(ROOT / "labextension", extension_of(root))
+    server = JupyterServer(root, {**LIKE_A_PERSON, "NBCHAT_JOURNAL": "0"})
     yield server
     server.stop()
+
+
+def extension_of(root: Path) -> Path:
+    """Return the folder of nbchat's JupyterLab extension, for a server of the folder ``root``."""
+    return root.parent / f"{root.name}-jupyter" / "data" / "labextensions" / "nbchat-prompts"
 
 
 @pytest.fixture(scope="session")
@@ -50,29 +61,15 @@ def page(desk: Page) -> Iterator[Page]:
 
 @pytest.fixture
 def new_page(server: JupyterServer, browser: Browser) -> Iterator[Page]:
-    """Yield a page of its own, with new cookies, for a test that an earlier page could disturb."""
+    """Yield a page of its own, with new cookies, for a test that could disturb later ones, or be disturbed."""
     with open_page(server, browser) as page:
         yield page
 
 
-@pytest.fixture(scope="session")
-def persons_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
-    """Yield a server whose kernels do not know that a test runs them."""
-    server = JupyterServer(tmp_path_factory.mktemp("person"), {**LIKE_A_PERSON, "NBCHAT_JOURNAL": "0"})
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def persons_desk(persons_server: JupyterServer, browser: Browser) -> Iterator[Page]:
-    """Yield a page of that server, which stays open for all tests."""
-    with open_page(persons_server, browser) as page:
-        yield page
-
-
 @pytest.fixture
-def persons_page(persons_desk: Page) -> Iterator[Page]:
-    """Yield that page, without an open notebook."""
-    yield persons_desk
-    persons_desk.clear()
-    persons_desk.server.shut_kernels()
+def plain_page(server: JupyterServer, new_page: Page) -> Iterator[Page]:
+    """Yield a page of its own, where nbchat's extension is not installed beside JupyterLab."""
+    extension = extension_of(server.root)
+    aside = extension.rename(server.root.parent / "nbchat-prompts-aside")
+    yield new_page
+    aside.rename(extension)

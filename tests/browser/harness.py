@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nbformat
-from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Browser, Playwright, ViewportSize
 from playwright.sync_api import Page as PlaywrightPage
 
 ROOT = Path(__file__).parent.parent.parent
@@ -31,15 +32,20 @@ CHROMIUM_ARGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 FrontEnd = Literal["lab", "notebook"]
+VIEWPORT: ViewportSize = {"width": 1300, "height": 1000}
 #: The environment of kernels that do not know that a test runs them.
 LIKE_A_PERSON = {"PYTEST_VERSION": "", "PYTEST_CURRENT_TEST": ""}
 
 
 def launch_chromium(playwright: Playwright, *more_args: str) -> Browser:
-    """Launch the Chromium that ``NBCHAT_CHROMIUM`` names, else the system's, else Playwright's own."""
-    system = "/usr/bin/chromium"
-    path = os.environ.get("NBCHAT_CHROMIUM") or (system if Path(system).exists() else None)
-    return playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_ARGS, *more_args])
+    """Launch the Chromium that ``NBCHAT_CHROMIUM`` names, else the system's, else Playwright's own.
+
+    The headless shell is the same browser without windows and menus, and loads a page in two thirds of the time.
+    Playwright's own is a headless shell too.
+    """
+    names = ("chromium-headless-shell", "chromium")
+    path = os.environ.get("NBCHAT_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    return playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_ARGS, *more_args], timeout=180_000)
 
 
 class JupyterServer:
@@ -99,7 +105,7 @@ class JupyterServer:
             path.write_text(json.dumps(values))
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 self.get("api/status")
@@ -113,7 +119,7 @@ class JupyterServer:
         request = urllib.request.Request(
             f"{self.url}/{path}", method=method, headers={"Authorization": f"token {self.token}"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             body = answer.read()
         return json.loads(body) if body else None
 
@@ -146,62 +152,73 @@ class JupyterServer:
 
 
 class Page:
-    """A notebook that is open in JupyterLab or Notebook 7. ``raw`` is Playwright's page."""
+    """A notebook that is open in JupyterLab or Notebook 7. ``raw`` is Playwright's page.
+
+    Each front end has a tab that stays, because loading takes most of a test's time.
+    """
 
     def __init__(self, server: JupyterServer, browser: Browser, **context: Any) -> None:
         self.server = server
-        self.context = browser.new_context(**{"viewport": {"width": 1300, "height": 1000}, **context})
+        self.context = browser.new_context(**{"viewport": VIEWPORT, **context})
         self.dialogs: list[str] = []
         self.errors: list[str] = []
         self.name = ""
         self.front_end: FrontEnd = "lab"
-        self.raw = self._new_tab()
+        self._tabs: dict[FrontEnd, PlaywrightPage] = {}
+        self.raw = self._tab("lab")
 
-    def _new_tab(self) -> PlaywrightPage:
-        tab = self.context.new_page()
-        tab.set_default_timeout(120_000)
-        tab.on("dialog", self._dismiss)
-        tab.on("pageerror", lambda error: self.errors.append(str(error)))
-        return tab
+    def _tab(self, front_end: FrontEnd) -> PlaywrightPage:
+        """Return the tab of a front end. A tab that was used before loads faster."""
+        if front_end not in self._tabs:
+            tab = self._tabs[front_end] = self.context.new_page()
+            tab.set_default_timeout(120_000)
+            tab.on("dialog", lambda dialog: self._dismiss(tab, dialog))
+            tab.on("pageerror", lambda error: self.errors.append(str(error)) if tab is self.raw else None)
+        return self._tabs[front_end]
 
-    def _dismiss(self, dialog: Any) -> None:
-        self.dialogs.append(dialog.message)
+    def _dismiss(self, tab: PlaywrightPage, dialog: Any) -> None:
+        if tab is self.raw:
+            self.dialogs.append(dialog.message)
         dialog.dismiss()
 
     def open(self, name: str, front_end: FrontEnd = "lab") -> None:
         """Open a notebook of the server's folder and wait until its kernel is ready."""
         self.name, self.front_end = name, front_end
-        if front_end == "lab" and self._runs_lab():
+        self.raw = self._tab(front_end)
+        self._close_documents()
+        if front_end == "notebook":
+            self.raw.goto(f"{self.server.url}/notebooks/{name}?token={self.server.token}")
+        elif self._runs_lab():
             self.command("docmanager:open", {"path": name, "factory": "Notebook"})
         else:
-            place = f"lab/tree/{name}?reset&" if front_end == "lab" else f"notebooks/{name}?"
-            self.raw.goto(f"{self.server.url}/{place}token={self.server.token}")
+            self.raw.goto(f"{self.server.url}/lab/tree/{name}?reset&token={self.server.token}")
         self._ready()
 
     def _runs_lab(self) -> bool:
-        """Return True if JupyterLab is loaded in this tab and has no notebook open."""
-        is_empty = "() => !!window.jupyterapp && !document.querySelector('.jp-NotebookPanel, .jp-Dialog')"
-        return self.raw.url.startswith(f"{self.server.url}/lab") and bool(self.raw.evaluate(is_empty))
+        """Return True if JupyterLab is loaded in this tab and shows no dialog."""
+        return bool(self.raw.evaluate("!!window.jupyterapp && !document.querySelector('.jp-Dialog')"))
 
     def clear(self) -> None:
-        """Make the page ready for another test. JupyterLab stays loaded, because loading takes most of a test's time.
-
-        A page that showed a dialog or had an error is not used again, and neither is one of Notebook 7.
-        """
-        had_trouble = bool(self.dialogs or self.errors)
+        """Make the page ready for another test. JupyterLab stays loaded if it showed no dialog and had no error."""
+        if self.front_end == "lab" and (self.dialogs or self.errors):
+            self._tabs.pop("lab").close()
+        else:
+            self._close_documents()
+            self.raw.set_viewport_size(VIEWPORT)
+        self.raw, self.front_end = self._tab("lab"), "lab"
         self.dialogs.clear()
         self.errors.clear()
-        if had_trouble or self.front_end != "lab" or not self.raw.url.startswith(f"{self.server.url}/lab"):
-            self.raw.close()
-            self.raw = self._new_tab()
-            return
+
+    def _close_documents(self) -> None:
+        """Forget the changes of the open notebooks. JupyterLab closes them too; Notebook 7 always has one."""
         self.raw.evaluate(
-            """() => {
-                for (const widget of [...window.jupyterapp.shell.widgets('main')]) {
+            """isLab => {
+                for (const widget of [...(window.jupyterapp?.shell.widgets('main') ?? [])]) {
                     if (widget.context) widget.context.model.dirty = false;
-                    widget.dispose();
+                    if (isLab) widget.dispose();
                 }
-            }"""
+            }""",
+            self.front_end == "lab",
         )
 
     def reload(self) -> None:
@@ -210,14 +227,21 @@ class Page:
         self._ready()
 
     def _ready(self) -> None:
-        self.raw.wait_for_selector(".jp-Notebook .jp-Cell")
-        self.raw.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell.currentWidget?.context?.isReady")
-        self.raw.wait_for_function(
+        self.wait_until(
             """() => {
-                const kernel = window.jupyterapp.shell.currentWidget.sessionContext?.session?.kernel;
-                return kernel && kernel.connectionStatus === 'connected' && kernel.status === 'idle';
+                const widget = window.jupyterapp?.shell.currentWidget;
+                const kernel = widget?.sessionContext?.session?.kernel;
+                return widget?.context?.isReady && document.querySelector('.jp-Notebook .jp-Cell')
+                    && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
             }"""
         )
+
+    def wait_until(self, condition: str, argument: object = None, timeout: float = 120) -> None:
+        """Wait until a function of JavaScript returns a true value. ``timeout`` is in seconds.
+
+        Playwright would call the function in each frame, and the browser would draw each frame for that.
+        """
+        self.raw.wait_for_function(condition, arg=argument, polling=40, timeout=timeout * 1000)
 
     def command(self, name: str, args: dict[str, Any] | None = None) -> None:
         """Execute a command of the front end, and wait until it is done."""
@@ -228,9 +252,26 @@ class Page:
     def start_all(self) -> None:
         """Run all cells. Do not wait for them."""
         self.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
-        self.raw.wait_for_function(
-            "() => document.querySelector('.jp-CodeCell .jp-InputPrompt')?.textContent !== '[ ]:'"
+        self.wait_until("() => document.querySelector('.jp-CodeCell .jp-InputPrompt')?.textContent !== '[ ]:'")
+
+    def watch_growth(self) -> None:
+        """Note each length of the second cell's output while its live view grows, from now on."""
+        self.raw.evaluate(
+            """() => {
+                window.grown = [];
+                const cell = document.querySelectorAll('.jp-CodeCell')[1];
+                new MutationObserver(() => {
+                    if (!cell.querySelector('.nbchat-live')) return;
+                    const length = cell.querySelector('.jp-OutputArea').textContent.length;
+                    if (length > (window.grown.at(-1) ?? 0)) window.grown.push(length);
+                }).observe(cell, {subtree: true, childList: true, characterData: true});
+            }"""
         )
+
+    def growth(self) -> list[int]:
+        """Return the lengths that ``watch_growth`` noted, each greater than the one before."""
+        lengths: list[int] = self.raw.evaluate("window.grown")
+        return lengths
 
     def start_next(self) -> None:
         """Run the selected cell and select the next one. Do not wait for the cell."""
@@ -243,13 +284,13 @@ class Page:
 
     def wait_idle(self, timeout: float = 120) -> None:
         """Wait until no cell runs, the kernel is idle, and formulas and frames are drawn. ``timeout`` is in seconds."""
-        self.raw.wait_for_function(
+        self.wait_until(
             """() => {
                 const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
                 const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel;
                 return kernel?.status === 'idle' && prompts.every(prompt => prompt.textContent !== '[*]:');
             }""",
-            timeout=timeout * 1000,
+            timeout=timeout,
         )
         self.settle()
 
@@ -322,6 +363,22 @@ def write_untrusted(notebook: nbformat.NotebookNode, path: Path) -> None:
         cell.source += "\n# not signed by anyone"
         cell.metadata.pop("trusted", None)
     nbformat.write(notebook, path)
+
+
+def without_questions(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return outputs without the questions and answers of ``input()``, and the texts of one stream joined.
+
+    The kernel may send one print in two messages.
+    """
+    kept: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if output.get("name") == "stdin":
+            continue
+        if kept and output.output_type == "stream" and kept[-1].get("name") == output.name:
+            kept[-1] = nbformat.from_dict({**kept[-1], "text": kept[-1].text + output.text})
+        else:
+            kept.append(output)
+    return kept
 
 
 def notebook_outputs(notebook: nbformat.NotebookNode) -> Iterable[nbformat.NotebookNode]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import axe_playwright_python
 import pytest
-from answers import SETUP, started, wait_for
-from harness import JupyterServer, Page, open_page
-from playwright.sync_api import Browser
+from answers import SETUP, finish, started, wait_for
+from harness import VIEWPORT, JupyterServer, Page
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 #: An answer with all its parts, which waits before it ends.
@@ -38,27 +36,18 @@ view.feed(BlockStart(2, TextBlock("")))
 view.feed(OutputText(2, TEXT))
 view.feed(BlockStop(2, blocks[2]))
 view.feed(Notice("waiting for a moment"))
-while not DONE():
-    time.sleep(0.1)
+hold()
 result = OpaqueBlock({"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "3 it is"}]})
 messages = (Message.of("user", "hi"), Message("assistant", blocks), Message("user", (result,)))
 view.settle(Response(text=TEXT, blocks=blocks, messages=messages, status="interrupted"))
 """
 
 
-@pytest.fixture(scope="module")
-def tall_desk(server: JupyterServer, browser: Browser) -> Iterator[Page]:
-    """Yield a page that is high enough for the whole notebook, because axe-core ignores hidden parts."""
-    with open_page(server, browser, viewport={"width": 1300, "height": 2600}) as page:
-        yield page
-
-
 @pytest.fixture
-def tall(tall_desk: Page) -> Iterator[Page]:
-    """Yield that page, without an open notebook."""
-    yield tall_desk
-    tall_desk.clear()
-    tall_desk.server.shut_kernels()
+def tall(page: Page) -> Page:
+    """Return the page, high enough for the whole notebook, because axe-core ignores hidden parts."""
+    page.raw.set_viewport_size({**VIEWPORT, "height": 2600})
+    return page
 
 
 def findings(page: Page, selector: str) -> list[str]:
@@ -66,9 +55,14 @@ def findings(page: Page, selector: str) -> list[str]:
     if not page.raw.evaluate("!!window.axe"):
         page.raw.evaluate(AXE)
     # JupyterLab's body has no height and hides overflow, so axe-core would take the whole page for invisible.
-    page.raw.evaluate("Object.assign(document.body.style, {height: '100vh', overflow: 'visible'})")
     found: dict[str, Any] = page.raw.evaluate(
-        "selector => axe.run(selector, {resultTypes: ['violations', 'passes']})", selector
+        """async selector => {
+            Object.assign(document.body.style, {height: '100vh', overflow: 'visible'});
+            const found = await axe.run(selector, {resultTypes: ['violations', 'passes']});
+            Object.assign(document.body.style, {height: '', overflow: ''});
+            return found;
+        }""",
+        selector,
     )
     assert {"color-contrast"} <= {rule["id"] for rule in found["passes"] + found["violations"]}, "nothing was looked at"
     return [
@@ -96,15 +90,12 @@ def summaries_by_keyboard(page: Page) -> list[str]:
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_axe_finds_nothing_serious_in_the_live_and_the_final_view(server: JupyterServer, tall: Page, theme: str):
     """axe-core checks contrast, names and structure, both while the answer arrives and in the final output."""
-    page, flag = tall, server.root / "done"
-    flag.unlink(missing_ok=True)
-    slug = theme.split()[-1].lower()
-    done = f"DONE = lambda: __import__('os').path.exists({str(flag)!r})\n"
-    started(server, page, f"axe-{slug}.ipynb", done + ASK)
+    page, slug = tall, theme.split()[-1].lower()
+    started(server, page, f"axe-{slug}.ipynb", ASK)
     page.command("apputils:change-theme", {"theme": theme})
     wait_for(page, "The last paragraph")
     wait_for(page, "waiting for a moment")
-    page.raw.wait_for_timeout(500)
+    page.settle()
     assert findings(page, ".nbchat-live") == []
     assert summaries_by_keyboard(page) == ["Thinking", "Tool call: add(a=1, b=2)"]
     wait_for(page, "3 it is")
@@ -112,9 +103,7 @@ def test_axe_finds_nothing_serious_in_the_live_and_the_final_view(server: Jupyte
     page.screenshot(f"accessible-live-{slug}")
     announced = page.raw.locator(".nbchat-live [aria-live=polite]").all_inner_texts()
     assert any("A heading first" in text for text in announced)
-    flag.touch()
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
-    page.wait_idle()
+    finish(server, page)
     assert findings(page, ".nbchat") == []
     assert len(summaries_by_keyboard(page)) == 2
     assert findings(page, ".nbchat") == []

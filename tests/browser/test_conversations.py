@@ -42,9 +42,14 @@ def edit(page: Page, cell: int, text: str) -> None:
 
 def run_cell(page: Page, cell: int) -> None:
     """Press Shift+Enter in a cell, and wait for its answer."""
+    prompt = page.raw.locator(".jp-CodeCell .jp-InputPrompt").nth(cell)
+    before = prompt.inner_text()
     page.raw.locator(".jp-CodeCell .cm-content").nth(cell).click()
     page.raw.keyboard.press("Shift+Enter")
-    page.raw.wait_for_timeout(100)
+    page.wait_until(
+        "([cell, before]) => document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[cell].textContent !== before",
+        [cell, before],
+    )
     page.wait_idle()
 
 

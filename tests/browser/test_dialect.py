@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from answers import look, started, wait_for
+from answers import finish, look, started, wait_for
 from harness import JupyterServer, Page
 
 TEXT = r"""The README:
@@ -52,17 +52,16 @@ COUNTS = """() => {
 def test_an_answer_means_the_same_live_and_finished(server: JupyterServer, page: Page) -> None:
     """A document in a fence is one block all the time, and dollars are typeset only in formulas."""
     page.raw.set_viewport_size({"width": 1300, "height": 1500})
-    started(server, page, "dialect.ipynb", f"r = ask(slowly({{'text': {TEXT!r}}}, delay=0.01, rest=4))")
+    started(server, page, "dialect.ipynb", f"r = ask(slowly({{'text': {TEXT!r}}}, delay=0.01, held=True))")
     wait_for(page, "## Use in the document")
     page.screenshot("dialect-arriving")
     arriving: dict[str, Any] = page.raw.evaluate(COUNTS)
     assert (arriving["blocks"], arriving["headings"]) == (1, 0)
     wait_for(page, "The last words.")
-    page.raw.wait_for_function("() => document.querySelectorAll('.jp-OutputArea mjx-container').length >= 9")
+    page.wait_until("() => document.querySelectorAll('.jp-OutputArea mjx-container').length >= 9")
     page.screenshot("dialect-live")
     live: dict[str, Any] = page.raw.evaluate(COUNTS)
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
-    page.wait_idle()
+    finish(server, page)
     page.screenshot("dialect-final")
     final: dict[str, Any] = page.raw.evaluate(COUNTS)
     assert live == final

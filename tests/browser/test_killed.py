@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-from collections.abc import Iterator
 
 import nbformat
 import pytest
-from harness import LIKE_A_PERSON, ROOT, FrontEnd, JupyterServer, Page, open_page
-from playwright.sync_api import Browser
+from harness import FrontEnd, Page
 
 TEXT = """# A heading first
 
@@ -47,51 +44,38 @@ open("pid", "w").write(str(os.getpid()))
 ASK = "%%claude --tools look\nTell me more."
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
-    """Yield a server that has the extension as the wheel installs it, and whose kernels know of no test."""
-    root = tmp_path_factory.mktemp("killed")
-    home = root.parent / f"{root.name}-jupyter"
-    shutil.copytree(ROOT / "labextension", home / "data" / "labextensions" / "nbchat-prompts")
-    server = JupyterServer(root, {**LIKE_A_PERSON, "NBCHAT_JOURNAL": "0"})
-    yield server
-    server.stop()
-
-
 def kill_in_mid_answer(page: Page, name: str, front_end: FrontEnd) -> None:
-    """Kill the kernel when the list of the answer has arrived, and wait until the front end knows."""
+    """Kill the kernel when the list of the answer has arrived."""
     page.server.write(name, SETUP, ASK)
     page.open(name, front_end)
     page.start_all()
-    page.raw.wait_for_function(
-        "() => document.querySelector('.nbchat-live')?.innerText.includes('More words follow')", timeout=60_000
-    )
+    page.wait_until("() => document.querySelector('.nbchat-live')?.innerText.includes('More words follow')")
     os.kill(int((page.server.root / "pid").read_text()), signal.SIGKILL)
-    page.raw.wait_for_selector(".nbchat-live", state="detached", timeout=60_000)
-    page.settle(1)
 
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
-def test_what_had_arrived_stays(killed: JupyterServer, browser: Browser, front_end: FrontEnd) -> None:
+def test_what_had_arrived_stays(page: Page, front_end: FrontEnd) -> None:
     """The text stands on the page, in the saved notebook and after a reload, without a widget and without an icon."""
     name = f"killed-{front_end}.ipynb"
-    with open_page(killed, browser) as page:
-        kill_in_mid_answer(page, name, front_end)
-        page.screenshot(f"killed-{front_end}-1-page")
-        saved = page.save()
-        page.reload()
-        page.settle(3)
-        page.screenshot(f"killed-{front_end}-2-reloaded")
-        shown = page.raw.locator(".nbchat").inner_text()
-        for part in ("A heading first", "The cost is $5, and", "return a + b", "More words follow.", "broke off"):
-            assert part in shown, part
-        heads = page.raw.locator(".nbchat details > summary").all_inner_texts()
-        assert heads == ["Thinking", "Tool call: look(place='$1 <b>$2')"]
-        assert page.raw.locator(".nbchat details em").text_content() == "think"
-        assert page.raw.locator(".nbchat table td").all_inner_texts() == ["1", "2"]
-        assert page.raw.locator(".nbchat li").count() == 2
-        assert page.raw.locator(".nbchat mjx-container").count() == 1
-        assert page.raw.locator(".jupyter-widgets, .jupyter-widgets-disconnected").count() == 0
+    kill_in_mid_answer(page, name, front_end)
+    page.raw.wait_for_selector(".nbchat-live", state="detached", timeout=60_000)
+    page.settle()
+    page.screenshot(f"killed-{front_end}-1-page")
+    saved = page.save()
+    page.reload()
+    page.raw.wait_for_selector(".nbchat mjx-container", state="attached")
+    page.settle()
+    page.screenshot(f"killed-{front_end}-2-reloaded")
+    shown = page.raw.locator(".nbchat").inner_text()
+    for part in ("A heading first", "The cost is $5, and", "return a + b", "More words follow.", "broke off"):
+        assert part in shown, part
+    heads = page.raw.locator(".nbchat details > summary").all_inner_texts()
+    assert heads == ["Thinking", "Tool call: look(place='$1 <b>$2')"]
+    assert page.raw.locator(".nbchat details em").text_content() == "think"
+    assert page.raw.locator(".nbchat table td").all_inner_texts() == ["1", "2"]
+    assert page.raw.locator(".nbchat li").count() == 2
+    assert page.raw.locator(".nbchat mjx-container").count() == 1
+    assert page.raw.locator(".jupyter-widgets, .jupyter-widgets-disconnected").count() == 0
     (output,) = saved.cells[1].outputs
     assert sorted(output.data) == ["text/html", "text/plain"]
     assert output.metadata == {"nbchat": {"status": "incomplete"}}
@@ -105,16 +89,10 @@ def test_what_had_arrived_stays(killed: JupyterServer, browser: Browser, front_e
     assert "widget" not in nbformat.writes(saved)
 
 
-def test_without_the_extension_no_icon_is_shown(persons_page: Page) -> None:
+def test_without_the_extension_no_icon_is_shown(plain_page: Page) -> None:
     """Where the wheel is not beside JupyterLab, the page still shows the text without the icons of dead widgets."""
-    page = persons_page
-    page.server.write("plain.ipynb", SETUP, ASK)
-    page.open("plain.ipynb", "lab")
-    page.start_all()
-    page.raw.wait_for_function(
-        "() => document.querySelector('.nbchat-live')?.innerText.includes('More words follow')", timeout=60_000
-    )
-    os.kill(int((page.server.root / "pid").read_text()), signal.SIGKILL)
+    page = plain_page
+    kill_in_mid_answer(page, "plain.ipynb", "lab")
     page.raw.wait_for_selector(".jupyter-widgets-disconnected", state="attached", timeout=60_000)
     page.screenshot("killed-plain")
     icons = page.raw.evaluate(

@@ -52,18 +52,6 @@ SAYS = """() => {
 }"""
 
 
-@pytest.fixture
-def person(persons_server: JupyterServer) -> JupyterServer:
-    """Return a server whose kernels do not know that a test runs them."""
-    return persons_server
-
-
-@pytest.fixture
-def mine(persons_page: Page) -> Page:
-    """Return a page of that server."""
-    return persons_page
-
-
 def says(page: Page) -> str:
     page.settle(1)
     said: str = page.raw.evaluate(SAYS)
@@ -82,10 +70,10 @@ def streamed(page: Page, name: str, front_end: FrontEnd) -> nbformat.NotebookNod
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
 def test_the_answer_stays_after_reload_restart_and_reopening(
-    person: JupyterServer, mine: Page, front_end: FrontEnd
+    server: JupyterServer, page: Page, front_end: FrontEnd
 ) -> None:
     """The answer stays after a reload, a kernel restart, reopening, and opening by a user who does not trust it."""
-    page, name = mine, f"stays-{front_end}.ipynb"
+    name = f"stays-{front_end}.ipynb"
     saved = streamed(page, name, front_end)
     said = says(page)
     for part in (*PARTS, "costs $5 and not $6"):
@@ -99,10 +87,10 @@ def test_the_answer_stays_after_reload_restart_and_reopening(
     page.raw.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
     page.wait_idle()
     assert says(page) == said
-    person.shut_kernels()
+    server.shut_kernels()
     page.open(name, front_end)
     assert says(page) == said
-    write_untrusted(saved, person.root / f"untrusted-{name}")
+    write_untrusted(saved, server.root / f"untrusted-{name}")
     page.open(f"untrusted-{name}", front_end)
     assert page.raw.evaluate("window.jupyterapp.shell.currentWidget.content.model.cells.get(1).trusted") is False
     assert says(page) == said
@@ -110,15 +98,15 @@ def test_the_answer_stays_after_reload_restart_and_reopening(
     assert page.dialogs == []
 
 
-def test_other_formats_contain_the_answer(person: JupyterServer, mine: Page, browser: Browser, tmp_path: Path) -> None:
+def test_other_formats_contain_the_answer(server: JupyterServer, page: Page, browser: Browser, tmp_path: Path) -> None:
     """nbconvert writes a page that needs no script, Markdown with the answer as one block of HTML, and LaTeX."""
-    path = person.root / "convert.ipynb"
-    streamed(mine, path.name, "lab")
+    path = server.root / "convert.ipynb"
+    streamed(page, path.name, "lab")
     exported = converted(path, "html", tmp_path)
     context = browser.new_context(java_script_enabled=False, viewport={"width": 1000, "height": 2000}, offline=True)
-    page = context.new_page()
-    page.goto(exported.as_uri(), wait_until="domcontentloaded")
-    answer = page.locator(".nbchat")
+    tab = context.new_page()
+    tab.goto(exported.as_uri(), wait_until="domcontentloaded")
+    answer = tab.locator(".nbchat")
     assert "Let me think." not in answer.inner_text()
     for fold in answer.locator("summary").all():
         fold.click()
@@ -149,25 +137,24 @@ def test_other_formats_contain_the_answer(person: JupyterServer, mine: Page, bro
     assert "<details" not in latex
 
 
-def test_a_streamed_answer_passes_strict_nbval_twice(mine: Page) -> None:
+def test_a_streamed_answer_passes_strict_nbval_twice(page: Page) -> None:
     """A notebook that was run live and saved by JupyterLab passes nbval, which compares each output."""
-    streamed(mine, "nbval.ipynb", "lab")
-    home = mine.server.root / "home"
+    streamed(page, "nbval.ipynb", "lab")
+    home = page.server.root / "home"
     command = [sys.executable, "-m", "pytest", "--nbval", "nbval.ipynb", "-q", "-p", "no:cacheprovider"]
     for _ in range(2):
         done = subprocess.run(
-            command, cwd=mine.server.root, env=environment(home), capture_output=True, text=True, timeout=120
+            command, cwd=page.server.root, env=environment(home), capture_output=True, text=True, timeout=120
         )
         assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("front_end", ["lab", "notebook"])
 def test_show_displays_an_answer_whose_page_was_reloaded(
-    person: JupyterServer, mine: Page, front_end: FrontEnd
+    server: JupyterServer, page: Page, front_end: FrontEnd
 ) -> None:
     """``%nbchat show`` displays the answer that the kernel kept when the page was reloaded during the answer."""
-    page = mine
-    person.write(f"reload-{front_end}.ipynb", SETUP, ASK, "%nbchat show")
+    server.write(f"reload-{front_end}.ipynb", SETUP, ASK, "%nbchat show")
     page.open(f"reload-{front_end}.ipynb", front_end)
     for _ in range(2):
         page.start_next()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from answers import LOOK, SETUP, TEXT, look, started, wait_for
+from answers import LOOK, SETUP, TEXT, finish, look, release, started, wait_for
 from harness import FrontEnd, JupyterServer, Page, notebook_outputs
 
 
@@ -16,19 +16,14 @@ def test_the_answer_grows_and_its_final_output_is_there_after_a_reload(
 ):
     """The answer grows in more than three steps. Then it is one plain output, in the file and after a reload."""
     name = f"live-{front_end}.ipynb"
-    started(
-        server, page, name, "r = ask(slowly({'thinking': 'Let me see. ' * 9}, {'text': TEXT}))", front_end=front_end
-    )
-    page.raw.wait_for_selector(".nbchat-live", state="attached", timeout=20_000)
-    lengths, pictured = set(), False
-    while (seen := look(page))["live"]:
-        lengths.add(len(seen["text"]))
-        if not pictured and "nested" in seen["text"]:
-            pictured = bool(page.screenshot(f"live-{front_end}"))
-        page.raw.wait_for_timeout(50)
-    page.wait_idle()
+    answer = "slowly({'thinking': 'Let me see. ' * 9}, {'text': TEXT}, held=True)"
+    started(server, page, name, f"r = ask({answer})", front_end=front_end)
+    wait_for(page, "nested")
+    page.screenshot(f"live-{front_end}")
+    wait_for(page, "not $6.")
+    assert len(page.growth()) > 6
+    finish(server, page)
     page.screenshot(f"final-{front_end}")
-    assert len(lengths) > 6
     for _ in range(2):
         seen = look(page)
         assert (seen["live"], seen["answer"]) == (False, True)
@@ -68,13 +63,13 @@ def test_the_swap_moves_nothing_and_shows_no_blank_frame(
 ):
     """In each frame of the swap, every part is within 4 pixels of its place, and the text is there."""
     name = f"swap-{front_end}{'-fresh' * (ask == FRESH)}.ipynb"
-    answer = "slowly({'thinking': 'Hm. ' * 9}, {'text': TEXT}, delay=0.01, rest=4)"
+    answer = "slowly({'thinking': 'Hm. ' * 9}, {'text': TEXT}, delay=0.01, held=True)"
     started(server, page, name, ask.replace("{answer}", answer), front_end=front_end)
     wait_for(page, "not $6.")
-    page.raw.wait_for_timeout(800)  # the last characters are shown, and no more will come
+    page.settle()  # the last characters are shown, and no more will come
     page.raw.evaluate(FRAMES)
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
-    page.wait_idle()
+    page.wait_until("() => window.frames_seen.some(frame => frame?.live)")
+    finish(server, page)
     frames = [frame for frame in page.raw.evaluate("window.frames_seen") if frame]
     assert {frame["live"] for frame in frames} == {True, False}
     first = next(frame for frame in frames if frame["live"])
@@ -89,12 +84,11 @@ def test_the_swap_moves_nothing_and_shows_no_blank_frame(
     assert output.metadata["nbchat"]["status"] == "complete"
 
 
-def around_the_swap(page: Page, name: str, measure: Callable[[], Any]) -> tuple[Any, Any]:
+def around_the_swap(server: JupyterServer, page: Page, name: str, measure: Callable[[], Any]) -> tuple[Any, Any]:
     """Measure the live answer and the final output that replaces it, with a screenshot of each."""
     page.screenshot(f"live-{name}")
     before = measure()
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
-    page.wait_idle()
+    finish(server, page)
     page.screenshot(f"final-{name}")
     return before, measure()
 
@@ -103,8 +97,9 @@ def test_cuts_in_long_code_are_invisible(server: JupyterServer, page: Page):
     """Long code is in several widgets while it grows. The cuts are invisible, and the swap moves nothing."""
     code = "".join(f"value_{number} = compute({number})  # number {number}\n" for number in range(120))
     text = f"Before.\n\n```python\n{code}```\n\nAfter it.\n"
-    started(server, page, "code.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=4))")
+    started(server, page, "code.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.01, held=True))")
     wait_for(page, "After it.")
+    page.settle()
     assert page.raw.locator(".nbchat-live .nbchat-went-on").count() >= 2
     seams = """() => [...document.querySelectorAll('.nbchat-went-on > pre')].map(later => {
         const all = [...document.querySelectorAll('.nbchat-live pre')];
@@ -112,7 +107,7 @@ def test_cuts_in_long_code_are_invisible(server: JupyterServer, page: Page):
         return later.getBoundingClientRect().top - earlier.getBoundingClientRect().bottom;
     })"""
     assert max(map(abs, page.raw.evaluate(seams))) < 1
-    before, after = around_the_swap(page, "long-code", lambda: look(page))
+    before, after = around_the_swap(server, page, "long-code", lambda: look(page))
     assert abs(after["output"][3] - before["output"][3]) <= 4
     assert max(abs(now - then) for now, then in zip(after["parts"][-1][1:], before["parts"][-1][1:], strict=True)) <= 4
 
@@ -121,15 +116,16 @@ def test_cuts_in_a_long_table_are_invisible(server: JupyterServer, page: Page):
     """A table in several widgets looks like one table: widths, stripes and lines. The swap moves nothing."""
     rows = "".join(f"| row {number} {'x' * (number % 7)} | {number} | `v{number}` |\n" for number in range(90))
     text = f"Before.\n\n| a name | value | code |\n|--------|------:|------|\n{rows}\n## After it\n"
-    started(server, page, "table.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=4))")
+    started(server, page, "table.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.01, held=True))")
     wait_for(page, "After it")
+    page.settle()
     assert page.raw.locator(".nbchat-live table.nbchat-went-on").count() >= 2
     cells = """() => [...document.querySelectorAll('.jp-CodeCell')[1].querySelectorAll('td, th, h2')].map(cell => {
         const {x, y, width, height} = cell.getBoundingClientRect();
         const row = cell.closest('tr') ?? cell;
         return [[x, y, width, height], getComputedStyle(row).backgroundColor, getComputedStyle(cell).fontSize];
     })"""
-    before, after = around_the_swap(page, "long-table", lambda: page.raw.evaluate(cells))
+    before, after = around_the_swap(server, page, "long-table", lambda: page.raw.evaluate(cells))
     assert len(after) == len(before) == 91 * 3 + 1
     for (place, *look_then), (now, *look_now) in zip(before, after, strict=True):
         assert max(abs(one - other) for one, other in zip(place, now, strict=True)) <= 4, (place, now)
@@ -141,16 +137,18 @@ def test_cuts_in_a_long_list_are_invisible(server: JupyterServer, page: Page, bl
     """A list in several widgets looks like one list, with its numbers, also if its last item makes it loose."""
     items = "".join(f"{number}. item {'x' * (number % 7)}\n    - one of its own\n" for number in range(1, 90))
     text = f"Before.\n\n{items}{blank}90. the last\n\n## After it\n"
-    started(server, page, "list.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.02, rest=6))")
+    started(server, page, "list.ipynb", f"r = ask(slowly({{'text': {text!r}}}, piece=20, delay=0.01, held=True))")
     wait_for(page, "After it")
-    page.raw.wait_for_timeout(3_000 if blank else 0)  # the pieces that became loose
+    if blank:  # the pieces before the last one become loose
+        loose = "[...document.querySelectorAll('.nbchat-live ol > li')].every(item => item.querySelector(':scope > p'))"
+        page.wait_until(f"() => {loose}")
     assert page.raw.locator(".nbchat-live ol.nbchat-went-on").count() >= 2
     rectangles = """() => [...document.querySelectorAll('.jp-CodeCell')[1].querySelectorAll('li, h2')].map(item => {
         const {x, y, width, height} = item.getBoundingClientRect();
         return [x, y, width, height];
     })"""
     name = f"long-list{'-loose' * bool(blank)}"
-    before, after = around_the_swap(page, name, lambda: page.raw.evaluate(rectangles))
+    before, after = around_the_swap(server, page, name, lambda: page.raw.evaluate(rectangles))
     assert len(after) == len(before) == 89 * 2 + 2
     for place, now in zip(before, after, strict=True):
         assert max(abs(one - other) for one, other in zip(place, now, strict=True)) <= 4, (place, now)
@@ -158,7 +156,7 @@ def test_cuts_in_a_long_list_are_invisible(server: JupyterServer, page: Page, bl
 
 def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServer, page: Page):
     """A selection in a finished part stays while the answer grows, so that the user can read and copy."""
-    started(server, page, "selection.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")
+    started(server, page, "selection.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.03, held=True))")
     wait_for(page, "one\n")
     select = """() => {
         const part = [...document.querySelectorAll('.nbchat-live p')].find(p => p.innerText.startsWith('Some text'));
@@ -174,21 +172,19 @@ def test_selected_text_stays_selected_while_the_answer_grows(server: JupyterServ
 
 def test_a_fold_that_was_opened_stays_open_while_it_grows(server: JupyterServer, page: Page):
     """A fold that the keyboard opened stays open while its thinking grows. A closed fold has one line."""
-    started(
-        server, page, "fold.ipynb", "r = ask(slowly({'thinking': 'Let me think. ' * 40}, {'text': TEXT}, delay=0.05))"
-    )
+    # It thinks for longer than the test takes.
+    started(server, page, "fold.ipynb", "r = ask(slowly({'thinking': 'Let me think. ' * 4000}, {'text': TEXT}))")
     page.raw.wait_for_selector(".nbchat-live summary")
-    page.raw.wait_for_timeout(500)
+    page.raw.wait_for_timeout(300)
     assert "Let me think." not in look(page)["text"]
     page.raw.focus(".nbchat-live summary")
     page.raw.keyboard.press("Enter")
     wait_for(page, "Let me think.")
-    before = len(look(page)["text"])
-    page.raw.wait_for_timeout(1000)
-    assert len(look(page)["text"]) > before
+    length = "document.querySelector('.nbchat-live').innerText.length"
+    page.wait_until(f"before => {length} > before", page.raw.evaluate(length) + 100)
     page.screenshot("live-thinking-open")
     page.raw.keyboard.press("Enter")
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live').innerText.includes('Let me think')")
+    page.wait_until("() => !document.querySelector('.nbchat-live').innerText.includes('Let me think')")
 
 
 def test_a_tool_call_shows_its_arguments_as_they_arrive_and_its_result(server: JupyterServer, page: Page):
@@ -207,14 +203,13 @@ view = views(get_ipython(), cell_id="x", environ={{}})[0]
 view.begin(REQUEST)
 view.feed(BlockStart(0, ToolUseBlock("t1", "add", {{}})))
 for letter in '{{"a": 1, "b": 2}}':
-    view.feed(ToolInput(0, letter)); time.sleep(0.1)
-while not os.path.exists("opened"):
-    view.feed(ToolInput(0, " ")); time.sleep(0.1)
+    view.feed(ToolInput(0, letter)); time.sleep(0.02)
+    if letter == ",":
+        hold("arguments")
 view.feed(BlockStop(0, ToolUseBlock("t1", "add", {{"a": 1, "b": 2}})))
 result = add(1, 2)
 view.feed(ToolResult("t1", (TextBlock(str(result) + " it is"),)))
-while not os.path.exists("closed"):
-    time.sleep(0.1)
+hold()
 from nbchat.core.response import Response
 blocks = (ToolUseBlock("t1", "add", {{"a": 1, "b": 2}}), TextBlock("It is 3."))
 view.settle(Response(text="It is 3.", blocks=blocks))
@@ -225,10 +220,8 @@ view.settle(Response(text="It is 3.", blocks=blocks))
     wait_for(page, '{"a": 1')
     # The head says what is called when the arguments are whole. The fold is open all the time.
     fold = page.raw.query_selector(".nbchat-live details")
-    (server.root / "opened").touch()
-    page.raw.wait_for_function(
-        "() => document.querySelector('.nbchat-live .nbchat-head')?.textContent.includes('add(a=1, b=2)')"
-    )
+    release(server, "arguments")
+    page.wait_until("() => document.querySelector('.nbchat-live .nbchat-head')?.textContent.includes('add(a=1, b=2)')")
     assert fold.evaluate("fold => fold.isConnected && fold.open")
     wait_for(page, "3 it is")
     page.screenshot("live-tool-open")
@@ -237,19 +230,17 @@ view.settle(Response(text="It is 3.", blocks=blocks))
     page.raw.mouse.click(end["x"] + end["width"] - 2, end["y"] + end["height"] / 2)
     page.raw.wait_for_selector(".nbchat-live details:not([open])")
     assert "3 it is" not in look(page)["text"]
-    (server.root / "closed").touch()
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
-    page.wait_idle()
+    finish(server, page)
     assert "It is 3." in page.outputs()[0]
     assert "adding 1 2" in page.outputs()[1]
 
 
 def test_the_stop_button_keeps_what_arrived(server: JupyterServer, page: Page):
     """The partial answer stays, with a marker, and the cell fails."""
-    started(server, page, "stop.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.05))")
+    started(server, page, "stop.ipynb", "r = ask(slowly({'text': TEXT}, delay=0.03, held=True))")
     wait_for(page, "one\n")
     page.raw.evaluate("() => { void window.jupyterapp.commands.execute('notebook:interrupt-kernel'); }")
-    page.raw.wait_for_function("() => !document.querySelector('.nbchat-live')")
+    page.wait_until("() => !document.querySelector('.nbchat-live')")
     page.wait_idle()
     page.screenshot("stopped")
     saved = page.save()
@@ -261,10 +252,10 @@ def test_the_stop_button_keeps_what_arrived(server: JupyterServer, page: Page):
 
 def test_an_error_after_a_wait_leaves_only_the_error(server: JupyterServer, page: Page):
     """The box of a slow answer is removed when an error arrives."""
-    late = "def late():\n    time.sleep(1)\n    raise nbchat.errors.OverloadedError('no room')\n    yield"
+    late = "def late():\n    hold()\n    raise nbchat.errors.OverloadedError('no room')\n    yield"
     started(server, page, "late.ipynb", f"{late}\nr = ask(late())")
     wait_for(page, "waiting for the first word")
-    page.wait_idle()
+    finish(server, page)
     page.screenshot("error-after-wait")
     measure = "outputs => outputs.map(output => output.getBoundingClientRect().height)"
     heights = page.raw.locator(".jp-OutputArea-child").evaluate_all(measure)

@@ -7,15 +7,13 @@ Usage: ``python -m tests.engines.make_environment``
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tomllib
-import venv
-from pathlib import Path
 
-__all__ = ["PYTHON", "make"]
+from tests.support.environments import ROOT, make_once, uv
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["PYTHON", "ROOT", "make"]
+
 FOLDER = ROOT / "build" / "engines"
 PYTHON = FOLDER / "bin" / "python"
 #: The extras of pyproject.toml for the engines that run here. Daft and Spark are documented.
@@ -27,12 +25,12 @@ def make() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     needed = [*project["dependencies"], *(library for engine in ENGINES for library in extras[engine])]
-    stamp, wanted = FOLDER / "requirements.txt", "\n".join([*needed, *map(str, sys.version_info[:2])])
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return
-    venv.create(FOLDER, with_pip=True, clear=True)
-    subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", *needed], check=True)
-    stamp.write_text(wanted, encoding="utf-8")
+
+    def install() -> None:
+        uv("venv", "--quiet", "--clear", "--python", sys.executable, FOLDER)
+        uv("pip", "install", "--quiet", "--python", PYTHON, *needed)
+
+    make_once(FOLDER, "\n".join([*needed, sys.version]), install)
 
 
 if __name__ == "__main__":

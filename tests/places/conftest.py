@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.places.harness import PlaceKernel, kernel_in
 from tests.places.make_environments import PLACES, make
+
+
+class _ByPlace(LoadScopeScheduling):
+    """Gives all tests of a place to one process, which starts one kernel, and all tests of another file to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return next((name for name in PLACES if re.search(rf"\[{name}\b", test)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByPlace:
+    """Let several processes run this ring, each of them whole places."""
+    return _ByPlace(config, log)
 
 
 @pytest.fixture(scope="session", params=list(PLACES))

@@ -3,6 +3,7 @@
 - ``colab``: the frozen set of Google Colab (``colab.txt``), then nbchat as a user adds it.
 - ``oldest``: the oldest versions that pyproject.toml allows of every dependency and of every extra.
 - ``newest``: the newest versions of the same.
+- ``marimo`` and ``pyodide``: what their tests need.
 
 An environment is made again only if its requirements, those of nbchat, or its Python changed.
 
@@ -11,23 +12,21 @@ Usage: ``python -m tests.places.make_environments [NAME …]``
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-__all__ = ["PLACES", "Place", "interpreter", "make", "make_pyodide", "oldest"]
+from tests.support.environments import ROOT, make_once, uv
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["MARIMO", "PLACES", "Place", "interpreter", "make", "make_marimo", "make_pyodide", "oldest"]
+
 HERE = Path(__file__).parent
 ENVIRONMENTS = ROOT / "build" / "places"
 #: The extras of the places `oldest` and `newest`.
@@ -121,34 +120,16 @@ def _installed(minor: int) -> Iterator[str]:
             yield path
 
 
-@cache
-def _uv() -> str:
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if found is None:
-        raise SystemExit("uv is missing: pip install uv")
-    return found
-
-
-def uv(*words: str | Path, **more: str) -> str:
-    """Run uv and return what it printed. Raises SystemExit with its own message if it fails."""
-    done = subprocess.run([_uv(), *map(str, words)], capture_output=True, text=True, cwd=ROOT, env=os.environ | more)
-    if done.returncode:
-        raise SystemExit(f"uv {' '.join(map(str, words))} failed:\n{done.stderr}")
-    return done.stdout
-
-
 def make(place: Place) -> float:
     """Make an environment if there is none with these requirements, and return the seconds that it took."""
-    began = time.monotonic()
     lines = oldest() if place.is_oldest else []
     python = interpreter(place.pythons)
     project = json.dumps(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"])
-    parts = [python, project, (HERE / place.kernel).read_text(), *lines, *EXTRAS]
-    stamp = hashlib.sha256("\n".join((*parts, Path(__file__).read_text())).encode()).hexdigest()
-    stamp_file = place.folder / ".stamp"
-    if stamp_file.is_file() and stamp_file.read_text() == stamp:
-        return 0.0
+    parts = [python, project, (HERE / place.kernel).read_text(), *lines, *EXTRAS, Path(__file__).read_text()]
+    return make_once(place.folder, "\n".join(parts), lambda: _install(place, python, lines))
+
+
+def _install(place: Place, python: str, lines: Sequence[str]) -> None:
     uv("venv", "--quiet", "--clear", "--python", python, place.folder)
     install = ("pip", "install", "--quiet", "--python", place.python, "--only-binary", ":all:")
     uv(*install, *lines, "-r", HERE / place.kernel)
@@ -161,33 +142,39 @@ def make(place: Place) -> float:
     after = uv("pip", "freeze", "--python", place.python)
     (place.folder / "before.txt").write_text(before)
     (place.folder / "after.txt").write_text(after)
-    stamp_file.write_text(stamp)
-    return time.monotonic() - began
+
+
+#: marimo's own command, in an environment with marimo and nbchat.
+MARIMO = ENVIRONMENTS / "marimo" / "bin" / "marimo"
+
+
+def make_marimo() -> None:
+    """Make the environment of marimo if there is none."""
+    folder = ENVIRONMENTS / "marimo"
+
+    def install() -> None:
+        uv("venv", "--quiet", "--clear", "--python", sys.executable, folder)
+        uv("pip", "install", "--quiet", "--python", folder / "bin" / "python", "marimo", "--editable", ".")
+
+    make_once(folder, (ROOT / "pyproject.toml").read_text() + sys.version, install)
 
 
 def make_pyodide() -> Path | None:
     """Install Pyodide from npm if it is not there, and return its node_modules, or None where that is not possible."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    folder = ENVIRONMENTS / "pyodide"
-    modules = folder / "node_modules"
-    package = modules / "pyodide" / "package.json"
-    if npm is None or node is None:
+    npm, folder = shutil.which("npm"), ENVIRONMENTS / "pyodide"
+    if npm is None or shutil.which("node") is None:
         return None
-    if not package.is_file() or f'"{PYODIDE}"' not in package.read_text():
+    install = [npm, "install", "--no-save", "--no-audit", "--no-fund", "--prefix", folder, f"pyodide@{PYODIDE}"]
+
+    def run_npm() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        install = [
-            npm,
-            "install",
-            "--no-save",
-            "--no-audit",
-            "--no-fund",
-            "--prefix",
-            str(folder),
-            f"pyodide@{PYODIDE}",
-        ]
-        if subprocess.run(install, capture_output=True, check=False, cwd=folder).returncode:
-            return None
-    return modules
+        subprocess.run(install, capture_output=True, check=True, cwd=folder)
+
+    try:
+        make_once(folder, PYODIDE, run_npm)
+    except subprocess.CalledProcessError:
+        return None
+    return folder / "node_modules"
 
 
 def main(names: Sequence[str]) -> None:

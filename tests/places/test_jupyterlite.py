@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.server import serving, streaming, text_events
+from tests.support.server import Received, Wire, serving, streaming, text_events
 
 ROOT = Path(__file__).parents[2]
 WORDS = [f"word{number} " for number in range(60)]
@@ -25,7 +26,13 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     keep = {
         name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "NBCHAT_", "PYTEST_"))
     }
-    with serving(streaming(text_events(WORDS), PAUSE_S)) as server:
+    stream, ends = streaming(text_events(WORDS), PAUSE_S), []
+
+    def answer(wire: Wire, request: Received) -> None:
+        stream(wire, request)
+        ends.append(time.monotonic())
+
+    with serving(answer) as server:
         variables = {"NBCHAT_ENDPOINT": server.url, "NBCHAT_MODEL": "asked", "IPYTHONDIR": str(home)}
         sources = [
             "%load_ext nbchat",
@@ -39,13 +46,14 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
             env=keep | variables | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             cwd=home,
         )
         assert done.returncode == 0, done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
         assert server.requests[-1].body["messages"][0]["content"] == "hi"
     assert not (home / "~").exists()
+    found[1]["end"], found[3]["end"] = ends[0], ends[-1]
     return found
 
 
@@ -64,7 +72,7 @@ def test_the_cell_streams(cells: list[dict[str, Any]], number: int):
     lengths = [len(value) for _, value in growing]
     assert len(set(lengths)) >= 3  # more on a machine that is not busy
     assert lengths == sorted(lengths)
-    assert growing[-1][0] - growing[0][0] > len(WORDS) * PAUSE_S / 2
+    assert growing[0][0] < cell["end"], "the first words were shown before the server sent the last one"
     box, final = cell["shown"]
     assert "application/vnd.jupyter.widget-view+json" in box["data"]
     assert (final["update"], sorted(final["data"])) == (True, ["text/html", "text/plain"])

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import socket
 import subprocess
-import sys
 import urllib.request
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import LIKE_A_PERSON, ROOT, launch_chromium
+from harness import LIKE_A_PERSON, launch_chromium
 from playwright.sync_api import Page, sync_playwright
 
+from tests.places.make_environments import MARIMO, make_marimo
 from tests.support.waiting import wait_for
-
-ENVIRONMENT = ROOT / "build" / "places" / "marimo"
-BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
 NOTEBOOK = '''
 import marimo
@@ -73,32 +68,21 @@ if __name__ == "__main__":
 '''
 
 
-@pytest.fixture(scope="module")
-def marimo() -> Path:
-    """Return the marimo of an environment with nbchat, which is made again if pyproject.toml changed."""
-    stamp = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
-    if not (ENVIRONMENT / ".stamp").is_file() or (ENVIRONMENT / ".stamp").read_text() != stamp:
-        venv.create(ENVIRONMENT, with_pip=True, clear=True)
-        pip = [str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "marimo", "--editable", str(ROOT)], check=True)
-        (ENVIRONMENT / ".stamp").write_text(stamp)
-    return BIN / "marimo"
-
-
 @pytest.fixture
-def page(marimo: Path, tmp_path: Path) -> Iterator[Page]:
+def page(tmp_path: Path) -> Iterator[Page]:
     """Yield the page of the notebook, which runs its cells now."""
+    make_marimo()
     (tmp_path / "notebook.py").write_text(NOTEBOOK)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     host, port = address.split(":")
-    command = [marimo, "-q", "run", "notebook.py", "--headless", "--no-token", "--host", host, "--port", port]
+    command = [MARIMO, "-q", "run", "notebook.py", "--headless", "--no-token", "--host", host, "--port", port]
     env = {**os.environ, **LIKE_A_PERSON, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
     env.pop("PYTHONPATH", None)
     server = subprocess.Popen(command, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL)
     try:
-        wait_for(lambda: _answers(f"http://{address}/health"), seconds=60)
+        wait_for(lambda: _answers(f"http://{address}/health"), seconds=180)
         with sync_playwright() as playwright:
             browser = launch_chromium(playwright)
             page = browser.new_page(viewport={"width": 1000, "height": 900})
@@ -108,7 +92,7 @@ def page(marimo: Path, tmp_path: Path) -> Iterator[Page]:
             browser.close()
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def _answers(url: str) -> bool:

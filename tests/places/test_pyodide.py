@@ -51,7 +51,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         [node, "-e", RUN, str(ROOT), sysconfig.get_paths()["purelib"], str(program)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
         cwd=Path(modules).parent,
     )
     assert done.returncode == 0, done.stderr
