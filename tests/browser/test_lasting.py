@@ -144,7 +144,7 @@ def test_a_streamed_answer_passes_strict_nbval_twice(page: Page) -> None:
     command = [sys.executable, "-m", "pytest", "--nbval", "nbval.ipynb", "-q", "-p", "no:cacheprovider"]
     for _ in range(2):
         done = subprocess.run(
-            command, cwd=page.server.root, env=environment(home), capture_output=True, text=True, timeout=120
+            command, cwd=page.server.root, env=environment(home), capture_output=True, text=True, timeout=300
         )
         assert "3 passed" in done.stdout, done.stdout + done.stderr
 

@@ -39,7 +39,7 @@ def test_an_engine_asks_each_row_once_also_after_a_worker_is_killed(engine, tmp_
     with serving(labelled) as server:
         done = subprocess.run(
             [PYTHON, script, engine, server.url, tmp_path],
-            env=environment, capture_output=True, text=True, timeout=200, check=False,
+            env=environment, capture_output=True, text=True, timeout=400, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3_000:]
         made = json.loads(done.stdout.strip().splitlines()[-1])
