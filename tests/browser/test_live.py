@@ -204,8 +204,8 @@ view.begin(REQUEST)
 view.feed(BlockStart(0, ToolUseBlock("t1", "add", {{}})))
 for letter in '{{"a": 1, "b": 2}}':
     view.feed(ToolInput(0, letter)); time.sleep(0.02)
-    if letter == ",":
-        hold("arguments")
+while not os.path.exists("arguments"):
+    view.feed(ToolInput(0, " ")); time.sleep(0.05)
 view.feed(BlockStop(0, ToolUseBlock("t1", "add", {{"a": 1, "b": 2}})))
 result = add(1, 2)
 view.feed(ToolResult("t1", (TextBlock(str(result) + " it is"),)))
