@@ -11,8 +11,9 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-# How many processes run a ring. WORKERS=auto takes all cores.
+# How many processes run a ring. WORKERS=auto takes all cores. Some rings mostly wait, for servers, kernels and pages.
 WORKERS ?= 2
+WAITING ?= 3
 # The tests start hundreds of kernels, which would compile nbchat again each time if this variable were set.
 export PYTHONDONTWRITEBYTECODE :=
 # Each stamp file marks one set of installed packages. A change of pyproject.toml installs them again.
@@ -71,17 +72,16 @@ $(1): $(TEST)
 endef
 ring = $(eval $(call add-ring,$(1),$(2)))
 
-$(call ring,unit,-n $(WORKERS) tests/unit tests/test_architecture.py)
-$(call ring,contract,-n $(WORKERS) tests/contract)
+$(call ring,unit,-n $(WORKERS) --dist worksteal tests/unit tests/test_architecture.py)
+$(call ring,contract,-n $(WAITING) --dist worksteal tests/contract)
 $(call ring,doctests,-n $(WORKERS) --doctest-modules nbchat)
 $(call ring,examples,-n $(WORKERS) --dist loadfile tests/examples)
-$(call ring,faults,-n $(WORKERS) --dist loadfile tests/faults)
-$(call ring,kernel,-n $(WORKERS) --dist loadfile tests/kernel)
+$(call ring,faults,-n $(WAITING) --dist worksteal tests/faults)
+$(call ring,kernel,-n $(WAITING) --dist loadfile tests/kernel)
 $(call ring,notebooks,-n $(WORKERS) tests/notebooks)
-# These mostly wait: for kernels, clusters and pages. So they take more processes than there are cores.
-$(call ring,places,-n 3 tests/places)
-$(call ring,engines,-n 3 tests/engines)
-$(call ring,browser,-n 3 --maxschedchunk 1 tests/browser)
+$(call ring,places,-n $(WAITING) tests/places)
+$(call ring,engines,-n $(WAITING) tests/engines)
+$(call ring,browser,-n $(WAITING) --maxschedchunk 1 tests/browser)
 
 # Properties try fewer examples here than in `make test`.
 check: lint
