@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbchat.options import Options
+from nbchat.rows.event_loop import fast_loop
 from nbchat.rows.lazy_door import LazyDoor
 from nbchat.rows.pace import Pace
 from nbchat.rows.sender import Sender
@@ -49,7 +50,7 @@ class Worker:
         """Return the event loop. Its thread is started with the first use, and ends with the process."""
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = (fast_loop() or asyncio.new_event_loop)()
                 threading.Thread(target=self._loop.run_forever, name="nbchat-worker", daemon=True).start()
             return self._loop
 
