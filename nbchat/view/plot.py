@@ -16,6 +16,7 @@ from typing import NamedTuple
 from nbchat.core.entries import Total
 from nbchat.core.money import dollars
 from nbchat.core.plural import counted
+from nbchat.view.screen import wrapped
 from nbchat.view.tables import OUTER_TAG
 from nbchat.view.usage import one_line
 
@@ -39,7 +40,7 @@ class _Bar(NamedTuple):
     unknown: int
 
 
-def usage_plot(totals: Iterable[Total], *, title: str = "Cost by day") -> dict[str, str]:
+def usage_plot(totals: Iterable[Total], *, title: str = "Cost by day", width: int | None = None) -> dict[str, str]:
     """Return a mimebundle with one bar for each day; {} if no cost is known, and the caption alone if all are 0.
 
     A dashed top marks a bar whose day has requests of unknown cost: the bar should be higher.
@@ -48,6 +49,7 @@ def usage_plot(totals: Iterable[Total], *, title: str = "Cost by day") -> dict[s
         totals: the sums by ``day``; days without requests are filled in. Totals by something else
             are drawn in their order.
         title: the beginning of the caption.
+        width: the width of the screen in characters, for the plain text. None is a notebook.
     """
     totals = list(totals)
     if totals and all(total.unknown == total.requests for total in totals):
@@ -56,7 +58,7 @@ def usage_plot(totals: Iterable[Total], *, title: str = "Cost by day") -> dict[s
     highest = max((bar.cost for bar in bars), default=0.0)
     caption = _caption(title, bars)
     return {
-        "text/plain": _plain_plot(caption, bars if highest else [], highest),
+        "text/plain": _plain_plot(caption, bars if highest else [], highest, width),
         "text/html": OUTER_TAG + _html_plot(caption, bars if highest else [], highest) + "</div>",
     }
 
@@ -118,18 +120,19 @@ def _html_plot(caption: str, bars: list[_Bar], highest: float) -> str:
     )
 
 
-def _plain_plot(caption: str, bars: list[_Bar], highest: float) -> str:
+def _plain_plot(caption: str, bars: list[_Bar], highest: float, width: int | None) -> str:
     if not bars:
-        return caption
-    width = max(len(bar.name) for bar in bars)
-    lines = [caption]
+        return wrapped(caption, width)
+    names = max(len(bar.name) for bar in bars)
+    longest = BAR_CHARACTERS if width is None else max(1, min(BAR_CHARACTERS, width - names - 13))
+    lines = [wrapped(caption, width)]
     for name, cost, _, unknown in bars:
-        blocks = _blocks(cost / highest if highest else 0.0)
-        lines.append(f"{name.ljust(width)}  {dollars(cost):>9}{'+' if unknown else ' '} {blocks}".rstrip())
+        blocks = _blocks(cost / highest if highest else 0.0, longest)
+        lines.append(f"{name.ljust(names)}  {dollars(cost):>9}{'+' if unknown else ' '} {blocks}".rstrip())
     return "\n".join(lines)
 
 
-def _blocks(share: float) -> str:
+def _blocks(share: float, longest: int) -> str:
     """Return a bar of block characters, exact to an eighth of a character."""
-    eighths = max(round(share * BAR_CHARACTERS * 8), 1 if share else 0)
+    eighths = max(round(share * longest * 8), 1 if share else 0)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

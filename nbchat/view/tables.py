@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from html import escape
+from itertools import zip_longest
 
 from nbchat.core.visible import visible_line
+from nbchat.view.screen import fitted_widths, labelled_lines, width_of, wrapped, wrapped_lines
 
 __all__ = ["OUTER_TAG", "html_table", "table_bundle", "text_table"]
 
@@ -20,9 +22,14 @@ def text_table(
     *,
     totals: Iterable[Sequence[str]] = (),
     left_columns: int | None = None,
+    prose_columns: Collection[int] = (),
     ruled: bool = False,
+    width: int | None = None,
 ) -> str:
     """Return a table as lines of text, each column as wide as its widest cell.
+
+    On a screen that is narrower, cells wrap between words. On a screen that is narrower than the widest
+    words of all columns, each cell has a line of its own, after the name of its column.
 
     Hidden characters and newlines in cells are escaped, because servers and endpoints wrote some of them.
 
@@ -32,7 +39,9 @@ def text_table(
         totals: rows below the others, under a line of their own.
         left_columns: the number of columns that are aligned to the left. The rest are numbers, and
             are aligned to the right. None aligns all of them to the left.
+        prose_columns: the columns that stay wide enough for some words.
         ruled: draw a line under the head.
+        width: the width of the screen in characters. None is a screen without an end.
 
     >>> print(text_table(["model", "requests"], [["a", "5"], ["b", "12"]], left_columns=1))
     model  requests
@@ -40,19 +49,31 @@ def text_table(
     b            12
     """
     body, foot = ([list(map(_one_line, cells)) for cells in group] for group in (rows, totals))
-    widths = [max(map(len, column)) for column in zip(head, *body, *foot, strict=True)]
-    left = len(widths) if left_columns is None else left_columns
-
-    def line(cells: Sequence[str]) -> str:
-        aligned = (
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join(aligned).rstrip()
-
+    columns = list(zip(head, *body, *foot, strict=True))
+    left = len(columns) if left_columns is None else left_columns
+    widths: list[int] | None = [max(map(width_of, column)) for column in columns]
+    if width is not None:
+        numbers = range(left, len(columns))
+        widths = fitted_widths(columns, width, numbers=numbers, prose=prose_columns)
+    if widths is None:
+        return "\n".join(labelled_lines(head, [*body, *foot], width or 0))
     rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    lines = [line(head), *([rule] if ruled else []), *map(line, body)]
-    return "\n".join(lines + ([rule, *map(line, foot)] if foot else []))
+    lines = [*_row_lines(head, widths, left), *([rule] if ruled else [])]
+    lines += [line for cells in body for line in _row_lines(cells, widths, left)]
+    if foot:
+        lines += [rule, *(line for cells in foot for line in _row_lines(cells, widths, left))]
+    return "\n".join(lines)
+
+
+def _row_lines(cells: Sequence[str], widths: Sequence[int], left: int) -> Iterator[str]:
+    """Yield the lines of a row. A cell that is wider than its column wraps."""
+    parts = [wrapped_lines(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    for pieces in zip_longest(*parts, fillvalue=""):
+        aligned = []
+        for column, (piece, width) in enumerate(zip(pieces, widths, strict=True)):
+            blanks = " " * (width - width_of(piece))
+            aligned.append(piece + blanks if column < left else blanks + piece)
+        yield "  ".join(aligned).rstrip()
 
 
 def _one_line(cell: str) -> str:
@@ -99,6 +120,7 @@ def table_bundle(
     left_columns: int | None = None,
     prose_columns: Collection[int] = (),
     below: Sequence[str] = (),
+    width: int | None = None,
 ) -> dict[str, str]:
     """Return a table as a mimebundle: an output of a cell that is not an answer.
 
@@ -111,8 +133,9 @@ def table_bundle(
         totals: rows below the others.
         left_columns: the number of columns of names, which are aligned to the left. The rest are numbers. None
             aligns all to the left.
-        prose_columns: the columns that may wrap, between words. No other column wraps.
+        prose_columns: the columns that may wrap in a notebook, between words. No other column wraps there.
         below: lines of text below the table.
+        width: the width of the screen in characters, for the plain text. None is a notebook.
     """
     left = len(head) if left_columns is None else left_columns
     sides = ["left" if column < left else "right" for column in range(len(head))]
@@ -143,9 +166,12 @@ def table_bundle(
         caption=f'<caption style="text-align: left">{escape(title)}</caption>',
         totals=[row(cells, bold=True) for cells in totals],
     )
-    text = text_table(head, body, totals=totals, left_columns=left, ruled=True)
+    text = text_table(
+        head, body, totals=totals, left_columns=left, prose_columns=prose_columns, ruled=True, width=width
+    )
+    apart = [""] if below and "\n\n" in text else []  # blank lines separate the rows of a table for a narrow screen
     paragraphs = "".join(f"<p>{escape(line)}</p>" for line in below)
     return {
-        "text/plain": "\n".join([title, text, *below]),
+        "text/plain": "\n".join([wrapped(title, width), text, *apart, *(wrapped(line, width) for line in below)]),
         "text/html": f'{OUTER_TAG}<div style="overflow-x: auto">{table}</div>{paragraphs}</div>',
     }

@@ -17,6 +17,7 @@ from nbchat.core.money import cache_effect, dollars
 from nbchat.core.plural import counted
 from nbchat.core.usage import Usage
 from nbchat.core.visible import visible
+from nbchat.view.screen import wrapped
 from nbchat.view.tables import OUTER_TAG, table_bundle
 
 if TYPE_CHECKING:
@@ -30,31 +31,34 @@ MAX_NAME_CHARACTERS = 60
 MAX_UNPRICED_MODELS = 3
 
 
-def usage_table(totals: Iterable[Total], by: str | Sequence[str] = "day", *, title: str = "Usage") -> dict[str, str]:
+def usage_table(
+    totals: Iterable[Total], by: str | Sequence[str] = "day", *, title: str = "Usage", width: int | None = None
+) -> dict[str, str]:
     """Return a mimebundle with one row for each total, and with their sum if there are several.
 
     Args:
         totals: the sums of the ledger.
         by: the name of each part of ``Total.group``. These names become the first columns.
         title: the caption of the table.
+        width: the width of the screen in characters. None is a notebook, here and below.
     """
     totals = list(totals)
     names, title = (by,) if isinstance(by, str) else tuple(by), one_line(title)
     if not totals:
-        return _paragraph(f"{title}: nothing yet")
+        return _paragraph(f"{title}: nothing yet", width)
     columns = _columns(totals)
     head = [*(name.capitalize() for name in names), *(name for name, _ in columns)]
     body = [_cells(total, columns) for total in totals]
     foot = [_cells(_sum(totals, len(names)), columns)] if len(totals) > 1 else []
-    return table_bundle(title, head, body, totals=foot, left_columns=len(names))
+    return table_bundle(title, head, body, totals=foot, left_columns=len(names), width=width)
 
 
-def run_table(entries: Iterable[Entry]) -> dict[str, str]:
+def run_table(entries: Iterable[Entry], *, width: int | None = None) -> dict[str, str]:
     """Return a mimebundle with one row for each request of a run: sent or replayed, what it cost or saved."""
     entries = list(entries)
     title = run_line(entries)
     if not entries:
-        return _paragraph(title)
+        return _paragraph(title, width)
     caches = any(entry.cache_saved for entry in entries)
     head = ["Request", "Answer", "Chat", "Model", "Input", "Output", "Cost", *["Cache saved"] * caches, "Saved"]
     body = [
@@ -71,14 +75,15 @@ def run_table(entries: Iterable[Entry]) -> dict[str, str]:
         ]
         for number, entry in enumerate(entries, 1)
     ]
-    return table_bundle(title, head, body, left_columns=4)
+    return table_bundle(title, head, body, left_columns=4, width=width)
 
 
-def unknown_costs(by_model: Iterable[Total]) -> dict[str, str]:
+def unknown_costs(by_model: Iterable[Total], *, width: int | None = None) -> dict[str, str]:
     """Return a mimebundle that says how many costs are unknown, and how to set prices; {} if all are known.
 
     Args:
         by_model: the sums by model.
+        width: the width of the screen in characters. None is a notebook.
     """
     totals = list(by_model)
     unknown, requests = sum(total.unknown for total in totals), sum(total.requests for total in totals)
@@ -89,9 +94,10 @@ def unknown_costs(by_model: Iterable[Total]) -> dict[str, str]:
     unpriced = [total.group[0] for total in totals if total.unknown == total.requests]
     if unpriced:
         prices = {model: {"input": 3, "output": 15} for model in unpriced[:MAX_UNPRICED_MODELS]}
-        # repr: a person copies this line into a cell
-        text += f"; set prices so, in dollars per million tokens: {how_to_set('prices', repr(prices))}"
-    return _paragraph(visible(text))
+        text += "; set prices so, in dollars per million tokens:"
+        # repr: a person copies this line into a cell. In a terminal it is a line of its own.
+        text += f" {how_to_set('prices', repr(prices))}" if width is None else f"\n%config Nbchat.prices = {prices!r}"
+    return _paragraph(visible(text), width)
 
 
 def run_line(entries: Iterable[Entry]) -> str:
@@ -261,5 +267,5 @@ def _sum(totals: list[Total], keys: int) -> Total:
 # --- mimebundles ----------------------------------------------------------------------------------
 
 
-def _paragraph(text: str) -> dict[str, str]:
-    return {"text/plain": text, "text/html": f"{OUTER_TAG}<p>{escape(text)}</p></div>"}
+def _paragraph(text: str, width: int | None = None) -> dict[str, str]:
+    return {"text/plain": wrapped(text, width), "text/html": f"{OUTER_TAG}<p>{escape(text)}</p></div>"}

@@ -16,11 +16,13 @@ def list_approvals(call: Call) -> None:
     """Print the names of the tools, one on each line."""
     names = list(call.session.approved)
     if not names:
-        print("no tool is allowed always; the answer a to a question allows one until its server or function changes")
+        call.print(
+            "no tool is allowed always; the answer a to a question allows one until its server or function changes"
+        )
         return
-    print("allowed always, until %nbchat approvals clear:")
+    call.print("allowed always, until %nbchat approvals clear:")
     for name in names:
-        print(f"  {visible_line(name, strict=True)}")
+        call.print(f"  {visible_line(name, strict=True)}")
 
 
 @command("approvals clear", "ask again for all tools, or for the tool NAME", Argument("name", "NAME"))
@@ -30,7 +32,7 @@ def clear(call: Call, name: str | None) -> None:
     if name is None:
         number = len(approved)
         approved.clear()
-        print(f"{counted(number, 'approval')} taken back; each tool is asked for again")
+        call.print(f"{counted(number, 'approval')} taken back; each tool is asked for again")
         return
     names = list(approved)
     if not approved.discard(name):
@@ -38,7 +40,7 @@ def clear(call: Call, name: str | None) -> None:
             f"%nbchat approvals clear {name}: this tool is not allowed always",
             nearest(name, names) or "%nbchat approvals lists the tools that are.",
         )
-    print(f"the approval of {visible_line(name, strict=True)} is taken back; the tool is asked for again")
+    call.print(f"the approval of {visible_line(name, strict=True)} is taken back; the tool is asked for again")
 
 
 approvals = Group(

@@ -19,7 +19,7 @@ def batches(call: Call) -> None:
 
     records = all_batches()
     if not records:
-        print("no batches were sent from here; --via batches sends rows in batches")
+        call.print("no batches were sent from here; --via batches sends rows in batches")
         return
     waiting = sum(record.state == "open" for record in records)
     rows = [
@@ -35,4 +35,4 @@ def batches(call: Call) -> None:
     ]
     below = [f"{counted(waiting, 'batch')} open: nbchat.attach(id) waits for the answers"] if waiting else []
     head = ["id", "sent", "state", "model", "endpoint", "requests"]
-    publish(table_bundle("Batches", head, rows, left_columns=5, below=below))
+    publish(table_bundle("Batches", head, rows, left_columns=5, below=below, width=call.width))

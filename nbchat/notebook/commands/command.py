@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from nbchat.core.errors import OptionError, nearest
 from nbchat.notebook.commands.arguments import Argument, Reading
+from nbchat.notebook.place import in_kernel
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -27,6 +30,19 @@ class Call:
     name: str
     session: Session
     shell: InteractiveShell
+
+    @property
+    def width(self) -> int | None:
+        """The width of the screen in characters if this is a terminal, or None in a notebook and in a pipe."""
+        if in_kernel(self.shell) or not sys.stdout.isatty():
+            return None
+        return shutil.get_terminal_size().columns
+
+    def print(self, text: str) -> None:
+        """Print lines of text, which break between words in a terminal."""
+        from nbchat.view.screen import wrapped
+
+        print(wrapped(text, self.width))
 
 
 @dataclass(frozen=True, slots=True)

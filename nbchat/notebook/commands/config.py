@@ -18,4 +18,4 @@ def config(call: Call) -> None:
         (name, repr(mask(value, name)), settings.sources.get(name, "default"))
         for name, value in sorted(settings.settings().items())
     ]
-    print(text_table(("setting", "value", "from"), rows))
+    print(text_table(("setting", "value", "from"), rows, width=call.width))

@@ -15,7 +15,7 @@ def endpoints(call: Call) -> None:
     known = call.session.endpoints
     try:
         answering = known.find(call.session.options({}))
-        print(visible(f"{answering.name} answers, with {answering.model}"))
+        call.print(visible(f"{answering.name} answers, with {answering.model}"))
     except NbchatError as error:
-        print(f"none answers: {error.message}\n{error.hint}")
-    print("known: " + ", ".join(known.names()) + ", or any base URL; name one with --endpoint")
+        call.print(f"none answers: {error.message}\n{error.hint}")
+    call.print("known: " + ", ".join(known.names()) + ", or any base URL; name one with --endpoint")

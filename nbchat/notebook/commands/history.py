@@ -36,11 +36,11 @@ def history(call: Call, chat: str | None) -> None:
 
     conversation = conversation_of(call, chat)
     if not len(conversation):
-        print(f"the conversation {conversation.name!r} has no turns")
+        call.print(f"the conversation {conversation.name!r} has no turns")
         return
     order = call.session.host.cell_order()
     conversation.arrange(order)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             str(number),
             _cell(turn.key, call),
@@ -52,8 +52,11 @@ def history(call: Call, chat: str | None) -> None:
         for number, turn in enumerate(conversation.turns, 1)
     ]
     title = f"{counted(len(rows), 'turn')} of the conversation {storable(conversation.name)!r}"
-    head = ("turn", "cell", "model", "tokens", "state", "prompt")
-    publish(table_bundle(title, head, rows, prose_columns=(5,), below=_remarks(conversation.turns, order, call)))
+    head: tuple[str, ...] = ("turn", "cell", "model", "tokens", "state", "prompt")
+    below = _remarks(conversation.turns, order, call)
+    if not any(turn.key for turn in conversation.turns):  # a terminal does not tell its cells
+        head, rows = (head[0], *head[2:]), [(row[0], *row[2:]) for row in rows]
+    publish(table_bundle(title, head, rows, prose_columns=(len(head) - 1,), below=below, width=call.width))
 
 
 def own_words(text: str) -> str:
@@ -94,6 +97,8 @@ def _remarks(turns: Sequence[Turn], order: CellOrder, call: Call) -> list[str]:
     if len(turns) < 2:
         return remarks
     unplaced = [turn for turn in turns if not order.is_deleted(turn.key) and not order.has_place(turn.key)]
+    if not any(turn.key for turn in turns):  # in a terminal, whose order is no question
+        return remarks
     if not order.places:
         remarks.append(
             "The turns are in the order in which their cells ran first: the order of the notebook is not known here."

@@ -28,8 +28,8 @@ def add(call: Call, approve: str | None, headers: tuple[str, ...], name: str, ta
     tools = call.session.mcp.add(name, target[0] if is_url else target, headers=fields, approve=approve)
     # The server wrote the names of its tools.
     tools = tuple(map(visible_line, tools))
-    print(f"{name} offers {counted(len(tools), 'tool')}{':' if tools else ''} {', '.join(tools)}".rstrip())
-    print(f"Let Claude use them with --tools {name}" + (f", or one with --tools {tools[0]}." if tools else "."))
+    call.print(f"{name} offers {counted(len(tools), 'tool')}{':' if tools else ''} {', '.join(tools)}".rstrip())
+    call.print(f"Let Claude use them with --tools {name}" + (f", or one with --tools {tools[0]}." if tools else "."))
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -50,7 +50,7 @@ def list_servers(call: Call) -> None:
 
     servers = call.session.mcp.list()
     if not servers:
-        print("there are no MCP servers; %nbchat mcp add NAME command… (or a URL) adds one")
+        call.print("there are no MCP servers; %nbchat mcp add NAME command… (or a URL) adds one")
         return
     rows: list[tuple[str, ...]] = []
     for server in servers:
@@ -59,14 +59,14 @@ def list_servers(call: Call) -> None:
         columns = ((server.name, state, server.target), *[("", "", "")] * (len(server.tools) - 1))
         rows += [(tool, *about) for tool, about in zip(server.tools or ("-",), columns, strict=True)]
     title = f"{counted(len(servers), 'MCP server')}, for --tools SERVER or --tools TOOL"
-    publish(table_bundle(title, ("tool", "server", "state", "target"), rows, prose_columns=(2, 3)))
+    publish(table_bundle(title, ("tool", "server", "state", "target"), rows, prose_columns=(2, 3), width=call.width))
 
 
 @command("mcp remove", "stop a server", Argument("name", "NAME", completes="servers", required=True))
 def remove(call: Call, name: str) -> None:
     """Stop a server and forget it."""
     call.session.mcp.remove(name)
-    print(f"the MCP server {name} is stopped and forgotten")
+    call.print(f"the MCP server {name} is stopped and forgotten")
 
 
 mcp = Group("mcp", "tools of MCP servers, for --tools NAME or NAME.TOOL", (add, list_servers, remove), list_servers)

@@ -32,7 +32,7 @@ def models(call: Call, endpoint: str | None) -> None:
         sizes = [f"{size:,}" if size else "?" for size in (context, output)]
         price = _price(call, chosen, model.get("id", ""))
         rows.append((model.get("id", "?"), *sizes, price, _capabilities(model)))
-    print(text_table(("model", "context", "output", "$ in / out a million", "can"), rows))
+    print(text_table(("model", "context", "output", "$ in / out a million", "can"), rows, width=call.width))
 
 
 def _price(call: Call, endpoint: Endpoint, model: str) -> str:

@@ -34,7 +34,11 @@ def recover(call: Call, name: str | None) -> None:
         if not damaged:
             print("nothing to recover: no kernel was killed in the middle of an answer")
     elif name is None:
-        print(text_table(("name", "asked", "notebook", "characters", "prompt"), map(_row, entries.values())))
+        print(
+            text_table(
+                ("name", "asked", "notebook", "characters", "prompt"), map(_row, entries.values()), width=call.width
+            )
+        )
         print("%nbchat recover NAME brings one back as _claude")
     elif name not in entries:
         raise InputError(

@@ -34,10 +34,10 @@ def usage(call: Call, period: str, by: str | None, csv: str | None) -> None:
     accounting, ledger = call.session.accounting, call.session.accounting.ledger
     if period == "run" and not csv:
         if by is None:
-            table = run_table(accounting.run)
+            table = run_table(accounting.run, width=call.width)
         else:
-            table = usage_table(totals_of(accounting.run, by), by, title=f"Usage by {by}, this run")
-        publish(joined(table, unknown_costs(totals_of(accounting.run, "model"))))
+            table = usage_table(totals_of(accounting.run, by), by, title=f"Usage by {by}, this run", width=call.width)
+        publish(joined(table, unknown_costs(totals_of(accounting.run, "model"), width=call.width)))
         return
     since = accounting.began if period == "run" else start_of(period, time.time())
     if csv:
@@ -45,13 +45,13 @@ def usage(call: Call, period: str, by: str | None, csv: str | None) -> None:
         print(f"{counted(rows, 'request')} {'is' if rows == 1 else 'are'} in {visible(csv)}")
         return
     if accounting.run:
-        print(run_line(accounting.run))
+        call.print(run_line(accounting.run))
     title = {"all": "all time", "today": "today"}.get(period, f"this {period}")
     by = by or "model"
     publish(
         joined(
-            usage_plot(ledger.totals("day", since), title=f"Cost by day, {title}"),
-            usage_table(ledger.totals(by, since), by, title=f"Usage by {by}, {title}"),
-            unknown_costs(ledger.totals("model", since)),
+            usage_plot(ledger.totals("day", since), title=f"Cost by day, {title}", width=call.width),
+            usage_table(ledger.totals(by, since), by, title=f"Usage by {by}, {title}", width=call.width),
+            unknown_costs(ledger.totals("model", since), width=call.width),
         )
     )
