@@ -144,7 +144,8 @@ class WidgetBox:
             The widget of the text that :meth:`set_more` adds to the head, and the column inside the fold.
         """
         more = self._html("")
-        line = self.box((self._html(details(head, "", open)), more), ("nbchat-head",))
+        # A line break at the end would be a blank between the name of a call and its arguments.
+        line = self.box((self._html(details(head, "", open).rstrip()), more), ("nbchat-head",))
         box = self.box((line,), ("nbchat-fold",))
         self.column.put(box)
         return more, Column(self, box)
