@@ -193,7 +193,7 @@ class Nbchat(Configurable):
         for key in keys:
             if key not in self.class_trait_names(config=True):
                 raise OptionError(
-                    f"c.Nbchat.{key}: unknown setting",
+                    f"Nbchat.{key}: unknown setting",
                     nearest(key, self.class_trait_names(config=True)) or "%nbchat config lists them.",
                 )
 

@@ -57,7 +57,7 @@ class Options:
         metavar="NAME",
         default=None,
         completes="endpoints",
-        help="who answers: anthropic, bedrock, vertex, foundry, local, a name from c.Nbchat.endpoints, or a base URL",
+        help="who answers: anthropic, bedrock, vertex, foundry, local, a name from Nbchat.endpoints, or a base URL",
     )
     # The size and the form of the answer
     max_tokens: int = option(

@@ -51,7 +51,7 @@ class EndpointSettings:
         """
         if described is None or isinstance(described, str):
             return cls(name, described)
-        where = f"c.Nbchat.endpoints[{name!r}]"
+        where = f"Nbchat.endpoints[{name!r}]"
         if not isinstance(described, Mapping):
             raise OptionError(
                 f"{where} is a {type(described).__name__}",

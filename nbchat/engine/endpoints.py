@@ -85,7 +85,7 @@ class Endpoints:
         if options.endpoint == LOCAL and not isinstance(self._config.endpoints.get(LOCAL), Transport):
             if LOCAL in self._config.endpoints:
                 raise OptionError(
-                    "c.Nbchat.endpoints['local']: this name belongs to the embedded model",
+                    "Nbchat.endpoints['local']: this name belongs to the embedded model",
                     "Give the endpoint another name.",
                 )
             return self._local(options)

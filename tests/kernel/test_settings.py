@@ -13,7 +13,7 @@ def test_config_names_the_nearest_setting(tmp_path: Path):
         kernel.run("%load_ext nbchat")
         for _ in range(2):
             cell = kernel.finish(kernel.start("%config Nbchat.modle = 'x'"))
-            assert "c.Nbchat.modle" in cell.everything()
+            assert "Nbchat.modle" in cell.everything()
             assert "Did you mean model?" in cell.everything()
         wrong = kernel.finish(kernel.start("%config Nbchat.effort = 'hihg'"))
         assert "hihg" in wrong.everything()

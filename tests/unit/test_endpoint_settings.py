@@ -73,7 +73,7 @@ def test_a_transport_may_take_any_name():
 def test_a_wrong_description_is_refused_without_its_values(described: Any, said: str):
     with pytest.raises(OptionError) as caught:
         found({"lab": described}, endpoint="lab")
-    assert "c.Nbchat.endpoints['lab']" in caught.value.message
+    assert "Nbchat.endpoints['lab']" in caught.value.message
     assert said in caught.value.message
     assert "s3cr3t" not in str(caught.value)
 
