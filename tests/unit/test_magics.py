@@ -20,6 +20,8 @@ from nbchat.core.errors import OptionError
 from nbchat.notebook.host import ShellHost
 from nbchat.notebook.magics import install, uninstall
 from nbchat.notebook.prompts import keep_prompts
+from tests.kernel.test_cell import answer
+from tests.support.server import serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -279,6 +281,33 @@ def test_ask_is_of_the_notebook_from_loading_on(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "Mine.\n"), done.stderr
+
+
+def test_the_budget_of_the_notebook_holds_for_ask(tmp_path: Path):
+    """``nbchat.ask`` in a loop stops before the budget that ``%config`` sets is exceeded, before any magic has run."""
+    with serving(answer) as server:
+        code = (
+            "from IPython.core.interactiveshell import InteractiveShell\n"
+            "shell = InteractiveShell.instance()\n"
+            "import nbchat\n"
+            "shell.run_line_magic('load_ext', 'nbchat')\n"
+            f"shell.run_line_magic('config', 'Nbchat.endpoint = \"{server.url}\"')\n"
+            "shell.run_line_magic('config', 'Nbchat.model = \"vendor-x\"')\n"
+            'shell.run_line_magic(\'config\', \'Nbchat.prices = {"vendor-x": {"input": 1000, "output": 1000}}\')\n'
+            "shell.run_line_magic('config', 'Nbchat.budget = 0.25')\n"
+            "costs = []\n"
+            "try:\n"
+            "    for _ in range(100):\n"
+            "        costs.append(nbchat.ask('hello', max_tokens=50).cost)\n"
+            "except nbchat.errors.BudgetError as error:\n"
+            "    assert 0 < sum(costs) < 0.25, costs\n"
+            "    print(len(costs), abs(error.spent - sum(costs)) < 1e-9)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        sent = [request for request in server.requests if not request.path.endswith("/count_tokens")]
+    assert done.returncode == 0, done.stderr
+    assert 1 < len(sent) < 100
+    assert done.stdout == f"{len(sent)} True\n"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -170,6 +171,28 @@ def test_an_option_that_the_embedded_model_ignores_is_named(given: dict[str, Any
     prepared = session.prepare("Hi", session.options(given))
     assert prepared.draft.notes == (() if said is None else (f"SmolLM2-135M-Instruct {said}",))
     assert "thinking" not in prepared.request.params
+
+
+@pytest.mark.parametrize("name", ["run", "tools", "thinking", "effort"])
+def test_each_option_without_an_effect_is_said_alone(name: str):
+    """Also ``--run``, which only a notebook has."""
+    session = Session("local")
+    options = replace(session.options({}), **{name: True})
+    said = session.endpoints.find(options).ignored(options)
+    assert said == f"SmolLM2-135M-Instruct ignores --{name}"
+
+
+@pytest.mark.parametrize("name", ["web_search", "web_fetch", "code_execution"])
+def test_a_tool_of_the_service_is_refused_by_the_embedded_model(name: str):
+    """An answer without the search that was asked for would be a wrong answer. The error names the option."""
+    session = Session("local")
+    with pytest.raises(InputError) as refused:
+        session.prepare("Hi", session.options({name: True}))
+    flag = "--" + name.replace("_", "-")
+    assert str(refused.value).splitlines() == [
+        f"{flag}: the endpoint 'local' does not run this tool",
+        f"Leave out {flag}, or name another endpoint with --endpoint.",
+    ]
 
 
 def test_a_script_is_told_once_on_standard_error(
