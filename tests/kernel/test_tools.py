@@ -274,6 +274,21 @@ _ = script(calls[1], "1", calls[2], "2", calls[3], "3", calls[4], "4")"""
     assert "no tool is allowed always" in kernel.run("%nbchat approvals").stdout
 
 
+@pytest.mark.parametrize("taken_back", ["%nbchat reset", "%nbchat approvals clear", "%config Nbchat.approve = 'ask'"])
+def test_always_is_taken_back(kernel: Kernel, taken_back: str):
+    """What is asked for now wins over what was said before."""
+    calls = [{"tool": "run_python", "input": {"code": f"taken = {number}"}} for number in range(3)]
+    kernel.run(f'_ = script({calls[0]}, "1", {calls[1]}, "2", {calls[2]}, "3")')
+    try:
+        assert len(kernel.run("%%claude --run\ngo", answers=["always"]).questions) == 1
+        assert kernel.run("%%claude --run\ngo on").questions == []
+        kernel.run(taken_back)
+        assert len(kernel.run("%%claude --run\ngo on", answers=["n"]).questions) == 1
+        assert kernel.value("taken") == 1
+    finally:
+        kernel.run("%config Nbchat.approve = None\n%nbchat approvals clear\n%nbchat reset")
+
+
 @LIVE_AND_NOT
 def test_where_nobody_can_answer_the_answer_is_no(kernel: Kernel, cell_id: str | None):
     """The user learns how to allow it, Claude learns that it did not run, and the turn ends in text."""
