@@ -54,7 +54,7 @@ STYLE = """<style>
 }
 .nbchat-live .nbchat-fold:not(:has(> :first-child details[open])) > :not(:first-child) { display: none; }
 .nbchat-live .nbchat-head { position: relative; }
-.nbchat-live .nbchat-head details { display: inline-block; vertical-align: top; }
+.nbchat-live .nbchat-head:has(span) details { display: inline-block; vertical-align: top; }
 .nbchat-live .nbchat-head summary::after { content: ""; position: absolute; inset: 0; cursor: pointer; }
 .nbchat-live table { margin-left: 0; margin-right: 0; }
 code.nbchat-letters.nbchat-letters.nbchat-letters {
