@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import threading
 import time
 from collections.abc import Iterator
@@ -166,6 +167,15 @@ def test_lines_inside_a_string_are_not_prompts(kernel: Kernel, server: Server):
     cell = kernel.run('text = """\n%claude what is this?\nname = %claude Hello\n"""\nprint(text)')
     assert cell.stdout == "\n%claude what is this?\nname = %claude Hello\n\n"
     assert server.requests == []
+
+
+def test_a_forgotten_binding_is_said_beside_the_answer(kernel: Kernel):
+    """The hint is a note of the answer, so that it can be read when the answer is there, and later."""
+    hint = "'answer' is a part of the prompt; to bind the Response to a variable, write answer <<"
+    cell = kernel.run("%%claude answer\nHello")
+    assert hint in html.unescape(cell.answer.data["text/html"])
+    assert kernel.value("list(_claude.notes)") == [hint]
+    assert kernel.value("'answer' in globals()") is False
 
 
 def test_a_cell_that_runs_again_replaces_its_turn(kernel: Kernel, server: Server):

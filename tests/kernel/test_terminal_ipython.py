@@ -103,6 +103,21 @@ def test_ctrl_c_keeps_what_arrived(terminal: Terminal, prompt: str, when: str):
     assert "'interrupted'" in terminal.run("_claude.status")
 
 
+@pytest.mark.parametrize("columns", [80, 60])
+def test_tables_fit_the_terminal(terminal: Terminal, columns: int):
+    """The width is that of the terminal now. A prompt of several lines breaks between its words."""
+    prompt = "Which words of this rather long question would a terminal of sixty or eighty columns break in the middle?"
+    terminal.run(f"%claude {prompt}")
+    terminal.run(f"import os; os.environ['COLUMNS'] = '{columns}'")
+    for command in ("history", "usage run", "endpoints", "config"):
+        shown = plain(terminal.run(f"%nbchat {command}")).replace("\r", "").split("\n")[1:]
+        assert [line for line in shown if len(line) > columns and " " in line.strip() and line[0] != "%"] == []
+        if command == "history":
+            assert set(prompt.split()) <= set(" ".join(shown).split())
+            assert "cell" not in " ".join(shown).split()
+    terminal.run("os.environ['COLUMNS'] = '80'")
+
+
 def test_an_error_is_two_lines(terminal: Terminal):
     """The lines say what happened and what to do."""
     shown = plain(terminal.run("%claude --modle x hi"))
