@@ -39,12 +39,12 @@ display(HTML("<p>the end of " + "the corpus</p>"))
 SAFE = """
 from nbchat.core.messages import TextBlock, ThinkingBlock, ToolUseBlock
 from nbchat.core.response import Response
-from nbchat.view.html.render import render_response
+from nbchat.view.final import render
 def show(name, text):
     cited = {"type": "web_search_result_location", "url": text, "title": text, "cited_text": text}
     call = ToolUseBlock("id", text, {"code": text})
     response = Response(text=text, blocks=(ThinkingBlock(text), call, TextBlock(text, (cited,))))
-    display(render_response(response), raw=True)
+    display(render(response), raw=True)
 """
 PLAIN = """
 def show(name, text):
