@@ -46,9 +46,7 @@ def wrapped(text: str, width: int | None) -> str:
     if width is None:
         return text
     return "\n".join(
-        piece
-        for line in text.split("\n")
-        for piece in ([line] if line.lstrip().startswith("%") else wrapped_lines(line, width))
+        piece for line in text.split("\n") for piece in ([line] if line.startswith("%") else wrapped_lines(line, width))
     )
 
 

@@ -128,7 +128,10 @@ def busy_session(monkeypatch: pytest.MonkeyPatch) -> Session:
 @pytest.mark.parametrize("width", [80, 60, 30])
 @pytest.mark.parametrize(
     "line",
-    ["history", "usage", "usage run", "usage run by model", "mcp list", "approvals", "batches", "endpoints", "config"],
+    [
+        *("history", "usage", "usage run", "usage run by model", "mcp list", "approvals", "batches", "endpoints"),
+        *("config", "", "mcp --help", "cassette", "system", "forget deleted"),
+    ],
 )
 def test_what_nbchat_prints_fits_a_terminal(line: str, width: int, busy_session, capsys, monkeypatch):
     """No line is wider than the screen, and all words are whole."""

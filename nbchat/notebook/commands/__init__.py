@@ -29,7 +29,7 @@ from nbchat.notebook.commands import (
     system,
     usage,
 )
-from nbchat.notebook.commands.command import Command, Group
+from nbchat.notebook.commands.command import Call, Command, Group
 from nbchat.notebook.commands.words import split_words
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ def run(line: str, session: Session, shell: InteractiveShell) -> None:
     """
     words = split_words(line)
     if words in ([], ["help"], ["--help"], ["-h"]):
-        print(help_text())
+        Call("", session, shell).print(help_text())
         return
     name, *rest = words[1:] if words[0] == "help" else words
     found = COMMANDS.get(name)
     if found is None:
         raise OptionError(f"%nbchat {name}: there is no such subcommand", nearest(name, COMMANDS) or help_text())
     if words[0] == "help" or rest in (["--help"], ["-h"]):
-        print(_help_of(found))
+        Call(name, session, shell).print(_help_of(found))
         return
     command, rest = found.find(rest)
     try:

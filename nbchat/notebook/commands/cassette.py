@@ -21,12 +21,14 @@ def cassette(call: Call, file: str | None, mode: str, speed: str) -> None:
     recording = call.session.recording
     if file == "off":
         recording.use_cassette(None)
-        print("no cassette: every request is sent")
+        call.print("no cassette: every request is sent")
     elif file:
         recording.use_cassette(file, mode, speed)
     elif recording.cassette is None:
-        print("no cassette is in use; %nbchat cassette FILE starts one")
+        call.print("no cassette is in use; %nbchat cassette FILE starts one")
     else:
         summary = recording.cassette.summary()
         done = ", ".join(f"{summary[name]} {name}" for name in ("replayed", "sent", "recorded", "missed"))
-        print(f"{visible(summary['file'])}, mode {summary['mode']}, {summary['recordings']} recordings; here: {done}")
+        call.print(
+            f"{visible(summary['file'])}, mode {summary['mode']}, {summary['recordings']} recordings; here: {done}"
+        )

@@ -31,7 +31,7 @@ def forget(call: Call, turn: str, chat: str | None) -> None:
     order = call.session.host.cell_order()
     conversation.arrange(order)  # the numbers are those that %nbchat history shows
     if turn == DELETED:
-        _forget_deleted(conversation, order)
+        _forget_deleted(call, conversation, order)
         return
     try:
         conversation.forget(int(turn))
@@ -40,20 +40,20 @@ def forget(call: Call, turn: str, chat: str | None) -> None:
         raise OptionError(
             f"%nbchat forget {turn}: {conversation.name!r} has {turns}", "%nbchat history shows them."
         ) from None
-    _say(f"turn {turn}", int(turn), conversation)
+    _say(call, f"turn {turn}", int(turn), conversation)
 
 
-def _forget_deleted(conversation: Conversation, order: CellOrder) -> None:
+def _forget_deleted(call: Call, conversation: Conversation, order: CellOrder) -> None:
     numbers = [number for number, turn in enumerate(conversation.turns, 1) if order.is_deleted(turn.key)]
     if not numbers:
-        print(f"{conversation.name!r} has no turn of a cell that is known to be deleted")
+        call.print(f"{conversation.name!r} has no turn of a cell that is known to be deleted")
         return
     for number in reversed(numbers):
         conversation.forget(number)
-    _say(counted(len(numbers), "turn"), numbers[0], conversation)
+    _say(call, counted(len(numbers), "turn"), numbers[0], conversation)
 
 
-def _say(forgotten: str, first: int, conversation: Conversation) -> None:
+def _say(call: Call, forgotten: str, first: int, conversation: Conversation) -> None:
     later = len(conversation) - first + 1
     after = f"; {counted(later, 'later turn')} {'is' if later == 1 else 'are'} stale" if later else ""
-    print(f"forgotten: {forgotten} of {conversation.name!r}{after}")
+    call.print(f"forgotten: {forgotten} of {conversation.name!r}{after}")

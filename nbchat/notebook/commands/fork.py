@@ -21,4 +21,4 @@ def fork(call: Call, new: str, chat: str | None) -> None:
             f"%nbchat fork {new}: there is a conversation of that name", "Choose another name, or reset it first."
         )
     call.session.conversations[new] = source.fork(new)
-    print(f"{new!r} begins with {counted(len(source), 'turn')} of {source.name!r}; use it with -c {new}")
+    call.print(f"{new!r} begins with {counted(len(source), 'turn')} of {source.name!r}; use it with -c {new}")

@@ -27,4 +27,4 @@ def load(call: Call, file: str, chat: str | None) -> None:
     replaced = len(call.session.conversations.get(loaded.name, ()))
     call.session.conversations[loaded.name] = loaded
     instead = f", which replace{'s' * (len(loaded) == 1)} the {replaced} it had" if replaced else ""
-    print(f"{loaded.name!r} has {counted(len(loaded), 'turn')}{instead}; use it with -c {loaded.name}")
+    call.print(f"{loaded.name!r} has {counted(len(loaded), 'turn')}{instead}; use it with -c {loaded.name}")

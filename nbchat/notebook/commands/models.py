@@ -24,7 +24,7 @@ def models(call: Call, endpoint: str | None) -> None:
     list_models = getattr(chosen.transport, "models", None)
     if list_models is None or chosen.window:
         window = f", with a context window of {chosen.window:,} tokens" if chosen.window else ""
-        print(visible(f"{chosen.name} serves {chosen.model}{window}"))
+        call.print(visible(f"{chosen.name} serves {chosen.model}{window}"))
         return
     rows = []
     for model in list_models():

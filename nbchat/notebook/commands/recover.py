@@ -29,17 +29,17 @@ def recover(call: Call, name: str | None) -> None:
         raise damaged[name]
     if name is None:
         for error in damaged.values():
-            print(f"{error.message}\n{error.hint}")
+            call.print(f"{error.message}\n{error.hint}")
     if not entries:
         if not damaged:
-            print("nothing to recover: no kernel was killed in the middle of an answer")
+            call.print("nothing to recover: no kernel was killed in the middle of an answer")
     elif name is None:
-        print(
+        call.print(
             text_table(
                 ("name", "asked", "notebook", "characters", "prompt"), map(_row, entries.values()), width=call.width
             )
         )
-        print("%nbchat recover NAME brings one back as _claude")
+        call.print("%nbchat recover NAME brings one back as _claude")
     elif name not in entries:
         raise InputError(
             f"%nbchat recover {name}: there is no such answer",

@@ -17,6 +17,6 @@ def reset(call: Call, chat: str | None) -> None:
     conversation.reset()
     approvals = len(call.session.approved)
     call.session.approved.clear()
-    print(f"the conversation {conversation.name!r} is empty now ({counted(turns, 'turn')} removed)")
+    call.print(f"the conversation {conversation.name!r} is empty now ({counted(turns, 'turn')} removed)")
     if approvals:
-        print(f"{counted(approvals, 'approval')} taken back; each tool is asked for again")
+        call.print(f"{counted(approvals, 'approval')} taken back; each tool is asked for again")

@@ -39,13 +39,13 @@ def resume(call: Call, file: str | None) -> None:
         ) from None
     saved = turns_of(cells, call.session)
     if not saved.by_chat:
-        print(f"{path.name} keeps no answer of a %%claude cell")
+        call.print(f"{path.name} keeps no answer of a %%claude cell")
     for chat, turns in saved.by_chat.items():
         _merge(call.session.conversation(chat), turns)
         at = time.strftime("%H:%M", time.localtime(path.stat().st_mtime))
-        print(f"{chat!r} goes on from {counted(len(turns), 'turn')} of {path.name}, as saved at {at}")
+        call.print(f"{chat!r} goes on from {counted(len(turns), 'turn')} of {path.name}, as saved at {at}")
     for remark in saved.remarks:
-        print(f"  {remark}")
+        call.print(f"  {remark}")
 
 
 def _this_notebook(call: Call) -> Path:

@@ -22,4 +22,4 @@ def save(call: Call, file: str, chat: str | None) -> None:
     except InputError as error:
         raise InputError(f"%nbchat save: {error.message}", error.hint) from None
     turns = len(conversation)
-    print(f"{counted(turns, 'turn')} of {conversation.name!r} {'is' if turns == 1 else 'are'} in {visible(file)}")
+    call.print(f"{counted(turns, 'turn')} of {conversation.name!r} {'is' if turns == 1 else 'are'} in {visible(file)}")

@@ -15,7 +15,7 @@ def system(call: Call) -> None:
 
     source = call.session.options({}).system
     if not source:
-        print("no system prompt is set; %config Nbchat.system = '…' sets one, -s gives one for a cell")
+        call.print("no system prompt is set; %config Nbchat.system = '…' sets one, -s gives one for a cell")
         return
     text = system_of(source, call.shell.user_ns) or ""
     print(visible(text if text == source else f"from {source}:\n{text}"))

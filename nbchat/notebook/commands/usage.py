@@ -42,7 +42,7 @@ def usage(call: Call, period: str, by: str | None, csv: str | None) -> None:
     since = accounting.began if period == "run" else start_of(period, time.time())
     if csv:
         rows = ledger.export_csv(csv, since)
-        print(f"{counted(rows, 'request')} {'is' if rows == 1 else 'are'} in {visible(csv)}")
+        call.print(f"{counted(rows, 'request')} {'is' if rows == 1 else 'are'} in {visible(csv)}")
         return
     if accounting.run:
         call.print(run_line(accounting.run))
