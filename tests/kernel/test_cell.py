@@ -547,7 +547,7 @@ def test_the_model_of_a_configuration_file_and_of_the_environment(server: Server
         ({"NBCHAT_MAX_TOKENS": "lots"}, "", "NBCHAT_MAX_TOKENS"),
         ({"NBCHAT_MAX_TOKENS": "-5"}, "", "NBCHAT_MAX_TOKENS"),
         ({}, "c.Nbchat.max_tokens = 'lots'", "max_tokens"),
-        ({}, "c.Nbchat.modle = 'x'", "c.Nbchat.modle"),
+        ({}, "c.Nbchat.modle = 'x'", "Nbchat.modle"),
     ],
 )
 def test_a_wrong_setting_is_reported_when_the_extension_loads(
