@@ -9,6 +9,8 @@ The rules:
 3. While no answer has come since a refusal, one request at a time asks if the service is back.
 4. A limit that the service reports as used up is respected before it refuses.
 5. ``concurrency``, ``rpm`` and ``tpm`` are never exceeded.
+6. Requests start evenly over the time that an answer takes. Requests that start together are answered together:
+   the service then sees bursts, and this side works and waits in turns instead of doing both at once.
 """
 
 from __future__ import annotations
@@ -28,6 +30,13 @@ GROWTH_S = 0.25
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 #: The longest pause that a run makes at the service's request, in seconds. A longer one stops the run.
 PATIENCE_S = 900.0
+#: The least time between two starts, as a share of the time that would keep the limit used. Below 1, so that a run
+#: catches up.
+SPACING = 0.75
+#: How many starts that are late may be made up for at once.
+LATE_STARTS = 4
+#: The weight of one answer in the average time of an answer.
+_NEWEST_SHARE = 1 / 16
 _SECONDS_PER_MINUTE = 60.0
 #: How much of a minute's limit may be used at once, as a share. Services count shorter times than a minute.
 _BURST_SHARE = 1 / 60
@@ -102,6 +111,8 @@ class Pace:
         #: How often the service refused a request, and how long the run paused, in seconds.
         self.refusals, self.paused_s = 0, 0.0
         self._answer_tokens = answer_tokens
+        #: How long an answer takes on average, in seconds; 0 before the first one. And when the next one may start.
+        self._took_s, self._next_at = 0.0, -math.inf
 
     def begin(self) -> None:
         """Take that the first request is sent now: the time before says nothing about the service."""
@@ -130,7 +141,7 @@ class Pace:
         if self.in_flight >= self.limit:
             # The limit also grows without an answer.
             return math.inf if self._limit >= self._most or self._probing else GROWTH_S
-        waits = [0.0]
+        waits = [0.0, self._next_at - now]
         if self._requests is not None:
             waits.append(self._requests.wait_s(1, now))
         if self._tokens is not None:
@@ -140,6 +151,8 @@ class Pace:
     def start(self, tokens: int) -> float:
         """Take that a request with so many tokens starts, and return the tokens that are reserved for it."""
         now = self._clock()
+        gap_s = SPACING * self._took_s / self.limit
+        self._next_at = max(self._next_at, now - LATE_STARTS * gap_s) + gap_s
         self.in_flight += 1
         reserved = tokens + self._answer_tokens
         if self._requests is not None:
@@ -148,16 +161,18 @@ class Pace:
             self._tokens.use(reserved, now)
         return reserved
 
-    def end(self, reserved: float, used: tuple[int, int] | None = None) -> None:
+    def end(self, reserved: float, used: tuple[int, int] | None = None, *, took_s: float = 0.0) -> None:
         """Take that a request is no longer in flight.
 
         Args:
             reserved: the tokens that :meth:`start` returned.
             used: the tokens of its prompt and of its answer; None if there was no answer.
+            took_s: how long the answer took, in seconds.
         """
         self.in_flight -= 1
         if used is None:
             return
+        self._took_s += (took_s - self._took_s) * (_NEWEST_SHARE if self._took_s else 1.0)
         if self._tokens is not None:
             self._tokens.use(sum(used) - reserved, self._clock())
             # The longest answer so far, so that the limit also holds if all answers are as long.

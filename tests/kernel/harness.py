@@ -257,8 +257,13 @@ class Kernel:
         fails: bool = False,
         answers: Sequence[str] | None = None,
     ) -> Cell:
-        """Run a cell to its end, and check that the cell failed if and only if ``fails`` is true."""
+        """Run a cell to its end, and check that the cell failed if and only if ``fails`` is true.
+
+        A kernel aborts the cells that arrive right after an error, so such a cell is sent again.
+        """
         cell = self.finish(self.start(code, cell_id, answers=answers))
+        while cell.reply["status"] == "aborted":
+            cell = self.finish(self.start(code, cell_id, answers=answers))
         assert (cell.reply["status"] == "error") == fails, cell.reply
         return cell
 

@@ -75,7 +75,7 @@ def test_the_cell_streams(cells: list[dict[str, Any]], number: int):
     assert growing[0][0] < cell["end"], "the first words were shown before the server sent the last one"
     box, final = cell["shown"]
     assert "application/vnd.jupyter.widget-view+json" in box["data"]
-    assert (final["update"], sorted(final["data"])) == (True, ["text/html", "text/plain"])
+    assert (final["update"], sorted(final["data"])) == (True, ["text/html", "text/latex", "text/plain"])
     assert final["data"]["text/plain"] == "".join(WORDS)
     assert final["metadata"]["nbchat"]["status"] == "complete"
 

@@ -619,6 +619,26 @@ def test_a_pace_grows_with_answers_and_with_time_and_halves_once_for_one_refusal
     assert pace.in_flight == FIRST_IN_FLIGHT
 
 
+def test_requests_start_evenly_over_the_time_of_an_answer():
+    """Answers that come together are not asked again together."""
+    clock = Clock()
+    pace = Pace(FIRST_IN_FLIGHT, clock=clock)
+    for _ in range(FIRST_IN_FLIGHT):
+        assert pace.wait_s(1) == 0, "before the first answer nothing is known"
+        pace.start(1)
+    clock.now += 3.2
+    for _ in range(FIRST_IN_FLIGHT):
+        pace.end(1, (1, 1), took_s=3.2)
+    starts = []
+    while pace.in_flight < FIRST_IN_FLIGHT:
+        clock.now += pace.wait_s(1)
+        starts.append(clock.now)
+        pace.start(1)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
+    assert max(gaps) == pytest.approx(0.075)
+    assert gaps.count(0.0) < 6, "some late starts are made up for"
+
+
 def test_after_a_refusal_without_a_time_one_request_asks_if_the_service_is_back():
     clock = Clock()
     pace = Pace(64, clock=clock)
