@@ -10,7 +10,8 @@ The rules:
 4. A limit that the service reports as used up is respected before it refuses.
 5. ``concurrency``, ``rpm`` and ``tpm`` are never exceeded.
 6. Requests start evenly over the time that an answer takes. Requests that start together are answered together:
-   the service then sees bursts, and this side works and waits in turns instead of doing both at once.
+   the service then sees bursts, and this side works and waits in turns instead of doing both at once. This ends with
+   the first refusal: what is refused should be refused together, and share one pause.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Pace:
     def start(self, tokens: int) -> float:
         """Take that a request with so many tokens starts, and return the tokens that are reserved for it."""
         now = self._clock()
-        gap_s = SPACING * self._took_s / self.limit
+        gap_s = 0.0 if self.refusals else SPACING * self._took_s / self.limit
         self._next_at = max(self._next_at, now - LATE_STARTS * gap_s) + gap_s
         self.in_flight += 1
         reserved = tokens + self._answer_tokens
@@ -189,6 +190,7 @@ class Pace:
         """
         now = self._clock()
         self.refusals += 1
+        self._next_at = -math.inf  # rule 6
         # Requests that were in flight together are refused together: that is one refusal, and not sixty.
         if started_at >= self._refused_at:
             self._limit = max(1.0, self._limit / 2)

@@ -7,6 +7,7 @@ rows of the ledger to disk in transactions; only then does it count a row as end
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import math
 import threading
@@ -52,7 +53,7 @@ class _Pacing:
     """The pacer of one request (:class:`nbchat.core.pacing.Pacer`), which speaks for the whole run."""
 
     sender: Sender
-    started_s: float
+    started_s: float  # of the last attempt: pauses are no part of the answer's time
     retries: int = 0
 
     def note(self, headers: Mapping[str, str]) -> None:
@@ -186,10 +187,8 @@ class Sender:
     def _signal(self) -> None:
         loop, wake = self._loop, self._wake
         if loop is not None and wake is not None:
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(wake.set)
-            except RuntimeError:  # the loop has ended
-                return
 
     # In the thread of the sender
 
@@ -318,29 +317,30 @@ class Sender:
         self, row: PlannedRow, request: Request, door: AsyncDoor, reserved: float, reserved_cost: float
     ) -> None:
         """Ask for one row."""
-        started_s = time.monotonic()
+        pacing = _Pacing(self, time.monotonic())
         used: tuple[int, int] | None = None
-        result, failure = None, None
+        result = failure = None
         try:
-            result, failure = await self._answer(row, request, door)
+            result, failure = await self._answer(row, request, door, pacing)
             if result.ok or result.usage.total_tokens:
                 used = (result.usage.prompt_tokens, result.usage.output_tokens)
         finally:
-            self.pace.end(reserved, used, took_s=time.monotonic() - started_s)
+            self.pace.end(reserved, used, took_s=time.monotonic() - pacing.started_s)
             if self.budget is not None:
                 self.budget.release(reserved_cost, result.cost if result is not None else None)
             self._first_alone = False
         if result is not None:
             self._end(result, failure)
 
-    async def _answer(self, row: PlannedRow, request: Request, door: AsyncDoor) -> tuple[Result, NbchatError | None]:
+    async def _answer(
+        self, row: PlannedRow, request: Request, door: AsyncDoor, pacing: _Pacing
+    ) -> tuple[Result, NbchatError | None]:
         endpoint, accounting = self.plan.prepared.endpoint, self.session.accounting
         kept = record_kept_answer(self.session.recording, self.store, request, endpoint)
         if kept is not None:
             return kept, None
         turn = self.plan.turn(request, time.monotonic)
         account = accounting.account(endpoint, "", self.cell, write=self._entries.append)
-        pacing = _Pacing(self, time.monotonic())
         driver = AsyncDriver(door, endpoint.name, self.session.recording, account, pacer=pacing)
         failure: BaseException | None = None
         try:
