@@ -97,7 +97,7 @@ def _remarks(turns: Sequence[Turn], order: CellOrder, call: Call) -> list[str]:
     if len(turns) < 2:
         return remarks
     unplaced = [turn for turn in turns if not order.is_deleted(turn.key) and not order.has_place(turn.key)]
-    if not any(turn.key for turn in turns):  # in a terminal, whose order is no question
+    if not any(turn.key for turn in turns):  # a terminal has no cells that could stand in another order
         return remarks
     if not order.places:
         remarks.append(
