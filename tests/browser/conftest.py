@@ -67,9 +67,8 @@ def new_page(server: JupyterServer, browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def plain_page(server: JupyterServer, new_page: Page) -> Iterator[Page]:
-    """Yield a page of its own, where nbchat's extension is not installed beside JupyterLab."""
-    extension = extension_of(server.root)
-    aside = extension.rename(server.root.parent / "nbchat-prompts-aside")
-    yield new_page
-    aside.rename(extension)
+def plain_page(new_page: Page) -> Page:
+    """Return a page of its own that cannot load nbchat's extension, as if it were not installed beside JupyterLab."""
+    # The folder cannot be moved aside: an installation has one of its own, beside that of the tests.
+    new_page.raw.route("**/extensions/nbchat-prompts/**", lambda route: route.abort())
+    return new_page
