@@ -140,7 +140,7 @@ class NotebookView:
         left = [] if left_s is None else [f"about {duration(left_s)} left"]
         ended = round(counts.ended * counts.read / counts.distinct) if counts.distinct else 0
         line = visible_line(" · ".join([f"{ended:,}{of} {rows}", *counts.parts(now_s), *left]), 1_000)
-        # A dollar sign is no formula.
+        # OUTER_TAG keeps MathJax from reading two amounts in dollars as a formula.
         return {"text/html": f'{OUTER_TAG}<span role="status">{escape(line)}</span></div>', "text/plain": line}
 
     def _publish(self, bundle: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:

@@ -53,7 +53,7 @@ class _Pacing:
     """The pacer of one request (:class:`nbchat.core.pacing.Pacer`), which speaks for the whole run."""
 
     sender: Sender
-    started_s: float  # of the last attempt: pauses are no part of the answer's time
+    started_s: float  # when the last attempt began, after any pauses
     retries: int = 0
 
     def note(self, headers: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong with a template over rows: the same error as in a cell, with a hint that knows the columns."""
+"""Errors in a template over rows: those of a cell, with hints that name the columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all runs of one process of an engine share: an event loop with its connections, and the limits.
+"""The event loop, the connections and the limits that all runs in one process of an engine share.
 
 An asynchronous actor works on several parts at once. Each part is a run, and together they must not exceed the share of
 the limits that the worker has. One client for each part would open its connections again and again.

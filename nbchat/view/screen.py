@@ -73,7 +73,7 @@ def narrowest(cell: str) -> int:
 def fitted_widths(
     columns: Sequence[Sequence[str]], width: int, *, numbers: Collection[int], prose: Collection[int]
 ) -> list[int] | None:
-    """Return the widths of the columns of a table that fits the screen, or None if there is no such table.
+    """Return the widths of the columns of a table that fits the screen, or None if no table fits.
 
     The widest columns become narrower first. No column is narrower than its widest word.
 

@@ -276,7 +276,7 @@ _ = script(calls[1], "1", calls[2], "2", calls[3], "3", calls[4], "4")"""
 
 @pytest.mark.parametrize("taken_back", ["%nbchat reset", "%nbchat approvals clear", "%config Nbchat.approve = 'ask'"])
 def test_always_is_taken_back(kernel: Kernel, taken_back: str):
-    """What is asked for now wins over what was said before."""
+    """A later setting replaces an earlier "always"."""
     calls = [{"tool": "run_python", "input": {"code": f"taken = {number}"}} for number in range(3)]
     kernel.run(f'_ = script({calls[0]}, "1", {calls[1]}, "2", {calls[2]}, "3")')
     try:

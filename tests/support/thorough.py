@@ -1,4 +1,4 @@
-"""How much of a large matrix runs: a part of it in each run, and all of it with the variable THOROUGH=1."""
+"""Choose the cases of a large matrix that run: a part by default, all with the variable THOROUGH=1."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _list(element: _Element, depth: int) -> str:
     number = int(start[1]) if start else 1
     items: list[str] = []
     for item in _elements(element):
-        # The label of the list would be a letter on the second level, and there is no letter 27.
+        # LaTeX labels the second level with the letters a to z, and fails at item 27.
         label = f"[{{{number}.}}]" if element.tag == "ol" else "{}"
         number += 1
         content = _flow(item.children, depth + 1)

@@ -1,4 +1,4 @@
-"""Let jsonschema do without its grammar for addresses with letters outside of ASCII.
+"""Replace the grammar that jsonschema loads for international addresses.
 
 jsonschema, which checks schemas and notebooks, builds the grammar in each process when it is imported. That takes a
 second or two, and no test needs it. jsonschema works without this optional module.
