@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support import quick_kernels
 from tests.support.thorough import THOROUGH
 
 # Hypothesis fails a test whose example takes more than 200 ms, which says more about a busy machine than about nbchat.
@@ -28,6 +29,12 @@ def _examples(own: int) -> int:
     if os.environ.get("QUICK"):
         return min(own, QUICK_EXAMPLES)
     return min(own, max(QUICK_EXAMPLES, round(own * USUAL_PART)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Offer quick kernels, once for all processes of pytest."""
+    if not hasattr(config, "workerinput"):
+        quick_kernels.offer()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

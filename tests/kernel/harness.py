@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,6 @@ from typing import Any
 import nbformat
 import zmq
 from jupyter_client import BlockingKernelClient, KernelManager
-from jupyter_client.manager import start_new_kernel
 
 ROOT = Path(__file__).parents[2]
 #: The modules of the tests, and one that makes the import of jsonschema quick.
@@ -162,8 +162,8 @@ class Kernel:
     @property
     def pid(self) -> int:
         """Return the process id of the kernel."""
-        pid: int = self.manager.provisioner.pid  # type: ignore[union-attr]
-        return pid
+        own = Path(self.manager.connection_file + ".pid")  # a quick kernel is not the process that Jupyter started
+        return int(own.read_text()) if own.exists() else self.manager.provisioner.pid  # type: ignore[union-attr, no-any-return]
 
     def start(
         self,
@@ -288,11 +288,16 @@ def table_of(cell: Cell) -> list[list[str]]:
 @contextlib.contextmanager
 def kernel_of(home: Path, **variables: str) -> Iterator[Kernel]:
     """Start a kernel in the folder ``home`` with these environment variables, and end it."""
-    manager, client = start_new_kernel(
-        kernel_name="python3", startup_timeout=START_TIMEOUT_S, env=environment(home, **variables), cwd=str(home)
-    )
-    try:
-        yield Kernel(manager, client)
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    with tempfile.TemporaryDirectory(prefix="kernel-") as folder:
+        manager = KernelManager(kernel_name="python3", connection_file=f"{folder}/kernel.json")
+        # Not TCP: another process could take a port that was chosen before the kernel can listen there.
+        manager.transport = "ipc"
+        manager.start_kernel(env=environment(home, **variables), cwd=str(home))
+        client = manager.blocking_client()
+        try:
+            client.start_channels()
+            client.wait_for_ready(timeout=START_TIMEOUT_S)
+            yield Kernel(manager, client)
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.harness import Cell, Kernel, kernel_of
+from tests.support.quick_kernels import FRESH
 from tests.support.server import Received, Server, Wire, message, serving, start, text_delta, text_events
 
 HOSTILE = """<script>alert(1)</script> <img src=x onerror=alert(2)> <b onclick=alert(3)>bold</b>
@@ -515,7 +516,7 @@ def test_reloading_keeps_conversations_and_unloading_removes_the_magics(kernel: 
 
 def test_a_first_cell_before_the_preload_is_done(server: Server, tmp_path: Path):
     """A cell with %load_ext and the first prompt works before the imports in the background are done."""
-    with kernel_of(tmp_path, NBCHAT_ENDPOINT=server.url) as kernel:
+    with kernel_of(tmp_path, NBCHAT_ENDPOINT=server.url, **{FRESH: "1"}) as kernel:
         cell = kernel.run("%load_ext nbchat\n%claude Hello")
         assert "Hello" in cell.answer.data["text/plain"]
 
