@@ -11,9 +11,11 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-# How many processes run a ring. WORKERS=auto takes all cores. Some rings mostly wait, for servers, kernels and pages.
+# How many processes run a ring, and how many rings `make test` runs at a time: a ring that waits for servers, kernels
+# and pages leaves room for another one. A make that can do so prints what each of them says in one piece.
 WORKERS ?= 2
-WAITING ?= 3
+AT_ONCE ?= 2
+SIDE_BY_SIDE = --no-print-directory --jobs=$(AT_ONCE) $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 # The tests start hundreds of kernels, which would compile nbchat again each time if this variable were set.
 export PYTHONDONTWRITEBYTECODE :=
 # Each stamp file marks one set of installed packages. A change of pyproject.toml installs them again.
@@ -62,45 +64,45 @@ demo: $(BASE)
 lab: $(BASE)
 	$(VENV)/bin/jupyter lab --notebook-dir=notebooks
 
-# The rings of tests, the fast ones first. `make test` runs them in this order, and `make NAME` runs one.
+# The rings of tests, the fast ones first, except that the browser needs the most time and so begins early.
+# `make test` begins them in this order, and `make NAME` runs one.
 # $(call ring,NAME,ARGUMENTS OF PYTEST) adds a ring.
 define add-ring
 RINGS += $(1)
 .PHONY: $(1)
 $(1): $(TEST)
-	$(PY) -m pytest $(2)
+	$(PY) -m pytest -n $(WORKERS) $(2)
 endef
 ring = $(eval $(call add-ring,$(1),$(2)))
 
-$(call ring,unit,-n $(WORKERS) --dist worksteal tests/unit tests/test_architecture.py)
-$(call ring,contract,-n $(WAITING) --dist worksteal tests/contract)
-$(call ring,doctests,-n $(WORKERS) --doctest-modules nbchat)
-$(call ring,examples,-n $(WORKERS) --dist loadfile tests/examples)
-$(call ring,faults,-n $(WAITING) --dist worksteal tests/faults)
-$(call ring,kernel,-n $(WAITING) --dist loadfile tests/kernel)
-$(call ring,notebooks,-n $(WORKERS) tests/notebooks)
-$(call ring,places,-n $(WAITING) tests/places)
-$(call ring,engines,-n $(WAITING) tests/engines)
-$(call ring,browser,-n $(WAITING) --maxschedchunk 1 tests/browser)
+$(call ring,unit,--dist worksteal tests/unit tests/test_architecture.py)
+$(call ring,contract,--dist worksteal tests/contract)
+$(call ring,doctests,--doctest-modules nbchat)
+$(call ring,examples,--dist loadfile tests/examples)
+$(call ring,browser,--maxschedchunk 1 tests/browser)
+$(call ring,faults,--dist worksteal tests/faults)
+$(call ring,kernel,--dist loadfile tests/kernel)
+$(call ring,notebooks,tests/notebooks)
+$(call ring,places,tests/places)
+$(call ring,engines,tests/engines)
 
 # Properties try fewer examples here than in `make test`.
-check: lint
-	QUICK=1 $(MAKE) --no-print-directory unit
+check: $(TEST)
+	@QUICK=1 $(MAKE) $(SIDE_BY_SIDE) $(LINT) unit
 
 # The environments of places and engines are made while the first rings run. A ring that needs one waits for it.
-test: lint
-	@mkdir -p build; $(PY) -m tests.support.environments > build/environments.log 2>&1 & \
-	for ring in $(RINGS); do echo "== $$ring"; $(MAKE) --no-print-directory $$ring || exit 1; done
-	@$(MAKE) --no-print-directory docs
+test: $(TEST) $(DOCS)
+	@mkdir -p build; $(PY) -m tests.support.environments > build/environments.log 2>&1 &
+	@$(MAKE) $(SIDE_BY_SIDE) $(LINT) $(RINGS) docs
 
 CODE := nbchat tests bench docs/*.py conftest.py
 
-# Side by side. A make that can do so prints what each one says in one piece.
-lint: $(TEST)
-	@$(MAKE) --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) \
-	  lint-types lint-imports lint-style
+LINT := lint-types lint-imports lint-style
 
-.PHONY: lint-types lint-imports lint-style
+lint: $(TEST)
+	@$(MAKE) $(SIDE_BY_SIDE) $(LINT)
+
+.PHONY: $(LINT)
 lint-types:
 	$(PY) -m mypy
 lint-imports:

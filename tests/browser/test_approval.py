@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from harness import FrontEnd, Page, without_questions
 
+from tests.support.thorough import THOROUGH
+
 SETUP = """
 %load_ext nbchat
 import nbchat
@@ -60,8 +62,11 @@ def question(page: Page) -> str:
     return page.raw.locator(".jp-Stdin-prompt").last.inner_text()
 
 
-@pytest.mark.parametrize("front_end", ["lab", "notebook"])
-@pytest.mark.parametrize("theme", ["Light", "Dark"])
+#: Each front end in one theme. THOROUGH=1 runs all pairs.
+PAIRS = [("lab", "Light"), ("notebook", "Dark"), *[("lab", "Dark"), ("notebook", "Light")] * THOROUGH]
+
+
+@pytest.mark.parametrize(("front_end", "theme"), PAIRS)
 def test_the_code_is_there_once_and_what_ran_stays(page: Page, front_end: FrontEnd, theme: str) -> None:
     """The question is in sight under the card. After an edit, the card has the code that ran and who allowed it."""
     name = f"approval-{front_end}-{theme}"
