@@ -25,6 +25,7 @@ app = marimo.App()
 
 @app.cell
 def _():
+    import contextlib, os, time
     import nbchat
 
     ANSWER = r"""# Title
@@ -40,8 +41,24 @@ $$\\int_0^1 x\\,dx$$
 
 The end.
 """
-    script = nbchat.ScriptedTransport(ANSWER, repeat=True, delay=0.1)
-    nbchat.use_session(nbchat.Session(script))
+
+    class Held(nbchat.ScriptedTransport):
+        "Sends the beginning and the end of an answer when the test has made a file."
+
+        @contextlib.contextmanager
+        def stream(self, request):
+            with super().stream(request) as events:
+                yield self.held(events)
+
+        def held(self, events):
+            text = ""
+            for event in events:
+                while not os.path.exists("end" if "dx" in text else "begin"):
+                    time.sleep(0.02)
+                yield event
+                text += event.get("delta", {}).get("text", "")
+
+    nbchat.use_session(nbchat.Session(Held(ANSWER, repeat=True, delay=0.02)))
     return (nbchat,)
 
 
@@ -103,13 +120,15 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_an_answer_arrives_live_and_stays_safe(page: Page):
+def test_an_answer_arrives_live_and_stays_safe(page: Page, tmp_path: Path):
     """The cell shows the answer as it grows. In the end it shows the Response, and a cell without one shows nothing."""
     page.get_by_text("waiting for the first word").wait_for()
+    (tmp_path / "begin").touch()
     answer = page.locator(".nbchat")
     answer.get_by_text("A formula").first.wait_for()
     assert "The end." not in answer.inner_text(), "the first picture came while the answer arrived"
     assert re.search(r"scripted · \d+ s · ~\d+ tokens", answer.inner_text())
+    (tmp_path / "end").touch()
 
     page.get_by_text("the other one: complete").wait_for()
     assert answer.count() == 1, "the answer that is only assigned was cleared"
