@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 #: The most examples of a property in `make check`, which a person runs often.
 QUICK_EXAMPLES = 25
 #: The part of the examples of each property that `make test` tries. THOROUGH=1 tries all of them.
-USUAL_PART = 1 / 3
+USUAL_PART = 1 / 4
 
 
 def _examples(own: int) -> int:

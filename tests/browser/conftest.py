@@ -21,7 +21,8 @@ from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 def browser() -> Iterator[Browser]:
     """Yield a running Chromium."""
     with sync_playwright() as playwright:
-        browser = launch_chromium(playwright)
+        # A page does not live long enough for the best machine code.
+        browser = launch_chromium(playwright, "--js-flags=--no-opt")
         yield browser
         browser.close()
 

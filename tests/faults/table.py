@@ -18,7 +18,7 @@ from tests.faults.history import problems_of
 from tests.faults.state import REFUSED
 from tests.support.server import Received, Wire, serving, streaming
 
-__all__ = ["FAULTS", "Asked", "Case", "case_of", "cases", "fault_server", "some_cases"]
+__all__ = ["FAULTS", "Asked", "Case", "case_of", "cases", "fault_server", "half_of_the_cases", "some_cases"]
 
 
 def _right(wire: Wire, mode: str, kind: str) -> None:
@@ -75,6 +75,16 @@ def cases() -> list[Case]:
 def some_cases() -> list[Case]:
     """Return one case of each fault. The modes and the kinds of answers take turns."""
     return [Case(number, *(chosen := fault.cases())[number % len(chosen)]) for number, fault in enumerate(FAULTS)]
+
+
+def half_of_the_cases() -> list[Case]:
+    """Return two cases of each fault that has four: both modes and both kinds of answers, in pairs that take turns."""
+    chosen = []
+    for number, fault in enumerate(FAULTS):
+        own = fault.cases()
+        pairs = own if len(own) < 4 else [own[0], own[3]] if number % 2 else [own[1], own[2]]
+        chosen += [Case(number, *case) for case in pairs]
+    return chosen
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Every fault, in cells of one real kernel: what a front end gets, and what is left in the kernel.
 
-test_in_python.py has each fault in each mode and kind of answer. Here, each fault is in one of them, unless THOROUGH=1.
+Each fault is in one of its modes and kinds of answer, unless THOROUGH=1. test_in_python.py has more of them.
 """
 
 from __future__ import annotations
