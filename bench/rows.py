@@ -17,6 +17,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 
 MODEL = "claude-sonnet-5-5"
 ANSWER = '{"label": "positive"}'
@@ -196,21 +197,18 @@ def by_chatlas(url: str, count: int, concurrency: int) -> int:
 # Measuring -------------------------------------------------------------------------------------
 
 
-def measured(work: object) -> dict[str, float]:
-    """Run work in a child process, and return its seconds, its CPU seconds, its memory in MB and its result."""
+def measured(work: object, first: object = None) -> dict[str, float]:
+    """Run work in a child process, and return its seconds, its CPU seconds, its memory in MB and its result.
+
+    ``first`` is done before that: each contestant loads its parts with its first request.
+    """
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
-        folder = tempfile.mkdtemp()
-        os.environ |= {"XDG_STATE_HOME": folder, "XDG_DATA_HOME": folder, "NBCHAT_JOURNAL": "false"}
-        import anthropic
-
-        import nbchat
-
-        # Both load their parts with the first use. In a notebook that is over before the first cell.
-        assert anthropic.AsyncAnthropic(api_key="none").messages.create
-        assert nbchat.Session
-        assert nbchat.ask_each
-
+        os.environ["NBCHAT_JOURNAL"] = "false"
+        if first is not None:
+            _use_empty_folder()
+            first()
+        _use_empty_folder()
         before = resource.getrusage(resource.RUSAGE_SELF)
         began = time.perf_counter()
         result = work()
@@ -231,6 +229,10 @@ def measured(work: object) -> dict[str, float]:
     return json.loads(text)
 
 
+def _use_empty_folder() -> None:
+    os.environ |= dict.fromkeys(("XDG_STATE_HOME", "XDG_DATA_HOME"), tempfile.mkdtemp())
+
+
 def show(name: str, figures: dict[str, float], ideal: float, cpu: float | None = None) -> None:
     """Print one line of figures."""
     cpu_ratio = "" if cpu is None else f", {figures['cpu'] / cpu:.2f} × the SDK's CPU"
@@ -244,14 +246,15 @@ def speed(count: int, delay: float, concurrency: int) -> None:
     """Compare nbchat with the ideal and with the SDK."""
     ideal = count / concurrency * delay
     print(f"{count:,} rows of {delay} s, {concurrency} in flight; ideal {ideal:.2f} s")
-    with serving(delay=delay) as url:
-        sdk = measured(lambda: by_sdk(url, count, concurrency))
-    show("SDK + semaphore", sdk, ideal)
-    with serving(delay=delay) as url:
-        show("nbchat", measured(lambda: by_nbchat(url, count, concurrency)), ideal, sdk["cpu"])
-    if os.environ.get("CHATLAS"):
-        with serving(delay=delay) as url:
-            show("chatlas", measured(lambda: by_chatlas(url, count, concurrency)), ideal, sdk["cpu"])
+    contestants = {"SDK + semaphore": by_sdk, "nbchat": by_nbchat, "chatlas": by_chatlas}
+    sdk_cpu = None
+    for name, work in contestants.items():
+        if name == "chatlas" and not os.environ.get("CHATLAS"):
+            continue
+        with serving(delay=0.0) as quick, serving(delay=delay) as url:
+            figures = measured(partial(work, url, count, concurrency), partial(work, quick, 1, 1))
+        show(name, figures, ideal, sdk_cpu)
+        sdk_cpu = sdk_cpu or figures["cpu"]
 
 
 def faults(count: int) -> None:

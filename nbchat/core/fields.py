@@ -55,7 +55,9 @@ def storable_value(value: T) -> T:
     >>> storable_value({"city": ["Oslo", chr(0xD83D)]}) == {"city": ["Oslo", chr(0xFFFD)]}
     True
     """
-    if _are_encodable(value):
+    kind = type(value)
+    # Most values are numbers and short texts.
+    if kind is int or (kind is str and value.isascii()) or _are_encodable(value):  # type: ignore[attr-defined]
         return value
     try:
         return cast(T, _storable(value))

@@ -76,11 +76,15 @@ class Usage:
         # Gateways leave fields out, send null, or put something else into them. A request must not
         # fail because of its bill, so whatever is not a count is 0, and only null is 0 for certain.
         usage = usage if isinstance(usage, Mapping) else {}
-        is_uncertain = False
+        is_uncertain = _is_credited(usage)
 
-        def count(source: Any, key: str) -> int:
+        def part(key: str) -> Mapping[str, Any]:
+            value = usage.get(key)
+            return value if value is not None and isinstance(value, Mapping) else {}
+
+        def count(source: Mapping[str, Any], key: str) -> int:
             nonlocal is_uncertain
-            value = source.get(key) if isinstance(source, Mapping) else None
+            value = source.get(key)
             # In Python, True is an int: 1.
             if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS:
                 return value
@@ -90,20 +94,23 @@ class Usage:
         def word(key: str) -> str | None:
             return storable(value) if isinstance(value := usage.get(key), str) else None
 
+        counts: dict[str, Any] = {
+            "input_tokens": count(usage, "input_tokens"),
+            "output_tokens": count(usage, "output_tokens"),
+            "cache_creation_input_tokens": count(usage, "cache_creation_input_tokens"),
+            "cache_read_input_tokens": count(usage, "cache_read_input_tokens"),
+            "cache_creation_1h_input_tokens": count(part("cache_creation"), "ephemeral_1h_input_tokens"),
+            "thinking_tokens": count(part("output_tokens_details"), "thinking_tokens"),
+            "web_search_requests": count(part("server_tool_use"), "web_search_requests"),
+            "web_fetch_requests": count(part("server_tool_use"), "web_fetch_requests"),
+        }
         counted = cls(
-            input_tokens=count(usage, "input_tokens"),
-            output_tokens=count(usage, "output_tokens"),
-            cache_creation_input_tokens=count(usage, "cache_creation_input_tokens"),
-            cache_read_input_tokens=count(usage, "cache_read_input_tokens"),
-            cache_creation_1h_input_tokens=count(usage.get("cache_creation"), "ephemeral_1h_input_tokens"),
-            thinking_tokens=count(usage.get("output_tokens_details"), "thinking_tokens"),
-            web_search_requests=count(usage.get("server_tool_use"), "web_search_requests"),
-            web_fetch_requests=count(usage.get("server_tool_use"), "web_fetch_requests"),
+            **counts,
             service_tier=word("service_tier"),
             speed=word("speed"),
             inference_geo=word("inference_geo"),
+            uncertain=is_uncertain,
         )
-        counted = replace(counted, uncertain=is_uncertain or _is_credited(usage))
         entries = usage.get("iterations")
         return _iterated(counted, entries) if isinstance(entries, list | tuple) and entries else counted
 

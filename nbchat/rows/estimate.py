@@ -14,7 +14,7 @@ from nbchat.core.visible import visible
 from nbchat.engine.session import Session
 from nbchat.rows.plan import Plan
 
-__all__ = ["Estimate", "answer_tokens", "estimate"]
+__all__ = ["Estimate", "answer_tokens", "counted_tokens", "estimate", "load_prices"]
 
 #: How many tokens a text answer has, and how many each field of a typed one, where nothing was measured.
 _TEXT_TOKENS, _FIELD_TOKENS = 250, 16
@@ -111,3 +111,15 @@ def estimate(
     return Estimate(
         rows, distinct, finished, tokens, answer, cost(answer), cost(request.max_tokens), body, measured=bool(sent)
     )
+
+
+def counted_tokens(session: Session, plan: Plan, tokens: int) -> int:
+    """Return estimated tokens, corrected by what the endpoint counts for the first row."""
+    count = session.count(plan.prepared.request, plan.prepared.endpoint)
+    return round(tokens * count.tokens / plan.first_tokens) if count.exact and plan.first_tokens else tokens
+
+
+def load_prices(session: Session, plan: Plan) -> None:
+    """Load the list prices, which takes a tenth of a second, if the run needs them."""
+    asked = plan.prepared
+    session.accounting.cost(Usage(input_tokens=1, output_tokens=1), asked.endpoint, asked.request.model)

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 __all__ = ["Pace", "Rate"]
 
 #: How many requests a run begins with.
-FIRST_IN_FLIGHT = 32
+FIRST_IN_FLIGHT = 64
 #: After so long without a refusal, the limit doubles, in seconds.
 GROWTH_S = 0.25
 #: The pauses that a run makes if the service does not say how long, in seconds.

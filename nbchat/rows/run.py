@@ -26,7 +26,8 @@ from nbchat.rows.batch_records import BatchRecords
 from nbchat.rows.batches import BATCHES, BatchSender, batch_options
 from nbchat.rows.budget import Budget
 from nbchat.rows.counts import Counts
-from nbchat.rows.estimate import Estimate, answer_tokens, estimate
+from nbchat.rows.estimate import Estimate, answer_tokens, counted_tokens, estimate, load_prices
+from nbchat.rows.event_loop import few_collections
 from nbchat.rows.frames import read_frame
 from nbchat.rows.job import Job, RowsView, Status, Task
 from nbchat.rows.pace import Pace
@@ -50,6 +51,7 @@ ESTIMATED_ROWS = 200
 _ROOM = 2
 
 
+@few_collections()
 def ask_each(
     session: Session,
     data: Any,
@@ -203,7 +205,7 @@ def _dry_run(job: Job) -> Estimate:
 
 
 def _estimate(job: Job, plan: Plan, counts: Counts, reader: _Reader) -> Estimate:
-    tokens = _counted(job.session, plan, reader.tokens)
+    tokens = counted_tokens(job.session, plan, reader.tokens)
     distinct = counts.distinct - counts.failed
     return estimate(
         job.session,
@@ -218,12 +220,7 @@ def _estimate(job: Job, plan: Plan, counts: Counts, reader: _Reader) -> Estimate
     )
 
 
-def _counted(session: Session, plan: Plan, tokens: int) -> int:
-    """Return estimated tokens, corrected by what the endpoint counts for the first row."""
-    count = session.count(plan.prepared.request, plan.prepared.endpoint)
-    return round(tokens * count.tokens / plan.first_tokens) if count.exact and plan.first_tokens else tokens
-
-
+@few_collections()
 def run(job: Job) -> Job:
     """Run a job, or go on with it. Raises as :func:`ask_each` does."""
     job.begin()
@@ -324,6 +321,7 @@ def _send(job: Job, reader: _Reader, sender: Sender | BatchSender) -> None:
         for planned in reader.chunks():
             if not sender.put(planned, room, tick, TICK_S):
                 break
+            load_prices(job.session, sender.plan)  # while the first requests are on their way, not when answers come
         sender.finish(tick, TICK_S)
         job.counts.note = ""
     except BaseException:  # an interrupt, or a fault in an iterator of the user

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from nbchat.core.entries import Entry
 from nbchat.core.errors import (
     AnswerError,
     NbchatError,
-    OverloadedError,
-    RateLimitError,
     TransportError,
 )
 from nbchat.core.request import Request
@@ -38,6 +35,7 @@ from nbchat.rows.lazy_door import LazyDoor
 from nbchat.rows.pace import PATIENCE_S, Pace
 from nbchat.rows.plan import Plan, PlannedRow
 from nbchat.rows.result import Result
+from nbchat.rows.row_pacer import RowPacer
 from nbchat.rows.store import Store
 
 __all__ = ["Sender"]
@@ -48,29 +46,14 @@ FLUSH_S = 0.05
 GRACE_S = 2.0
 
 
-@dataclass(slots=True)
-class _Pacing:
-    """The pacer of one request (:class:`nbchat.core.pacing.Pacer`), which speaks for the whole run."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A row that is sent: with its request, and the tokens and the dollars that are reserved for it."""
 
-    sender: Sender
-    started_s: float  # when the last attempt began, after any pauses
-    retries: int = 0
-
-    def note(self, headers: Mapping[str, str]) -> None:
-        self.sender.pace.note(headers)
-
-    async def wait(self, failure: NbchatError, attempt: int, wait_s: float | None) -> bool:
-        asked_s = getattr(failure, "retry_after", None)
-        busy = isinstance(failure, RateLimitError) or (
-            isinstance(failure, OverloadedError) and getattr(failure, "status", None) in (429, 503, 529, 200, None)
-        )
-        if busy and (wait_s is not None or (asked_s or 0) > 0):
-            return await self.sender.pause(self, failure, asked_s)
-        if wait_s is None or self.retries >= self.sender.max_retries or self.sender.is_stopping:
-            return False
-        self.retries += 1
-        await asyncio.sleep(wait_s)
-        return True
+    row: PlannedRow
+    request: Request
+    reserved: float
+    cost: float
 
 
 @dataclass(slots=True)
@@ -108,6 +91,7 @@ class Sender:
     _wake: asyncio.Event | None = None
     _thread: threading.Thread | None = None
     _changed: threading.Condition = field(default_factory=threading.Condition)
+    _room: int = 0  # `put` waits until fewer rows than this wait
     _no_more: bool = False
     _cancelled: bool = False
     _over: bool = False
@@ -144,6 +128,7 @@ class Sender:
             with self._changed:
                 if self._over or self.stopped_by is not None:
                     return False
+                self._room = room
                 if len(self._waiting) < room:
                     return True
                 self._changed.wait(tick_s)
@@ -194,14 +179,11 @@ class Sender:
 
     def _run(self) -> None:
         try:
-            # A collection of garbage looks at everything in the kernel, and holds up all that is in flight for 0.2 s.
-            gc.freeze()
             with asyncio.Runner(loop_factory=fast_loop()) as runner:
                 runner.run(self._main())
         except BaseException as error:
             self._crash = error
         finally:
-            gc.unfreeze()
             with self._changed:
                 self._over = True
                 self._changed.notify_all()
@@ -215,23 +197,10 @@ class Sender:
         flusher.add_done_callback(self._done)
         try:
             while await self._next_is_due():
-                if not self._waiting:
-                    continue
-                row = self._waiting.popleft()
-                with self._changed:
-                    self._changed.notify_all()
-                try:
-                    request = self.plan.request(row)
-                    free = self.budget is None or self.session.recording.replays(request)
-                    reserved_cost = 0.0 if free or self.budget is None else self.budget.reserve(row.tokens)
-                except NbchatError as failure:
-                    self._end(Result.failed(row.digest, failure), failure)
-                    continue
-                reserved = self.pace.start(row.tokens)
-                asked = self._ask(row, request, door, reserved, reserved_cost)
-                task = asyncio.ensure_future(asked)
-                self._tasks.add(task)
-                task.add_done_callback(self._done)
+                if (begun := self._begin()) is not None:
+                    task = asyncio.ensure_future(self._ask(begun, door))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._done)
             await self._end_tasks()
         finally:
             self._is_ending = True
@@ -253,21 +222,37 @@ class Sender:
         assert self._wake is not None
         while not (self.is_stopping or self.stopped_by is not None):
             self._wake.clear()
-            if not self._waiting:
-                if self._no_more:
-                    return False
-                wait_s = math.inf
-            elif self._first_alone and self._tasks:
-                wait_s = math.inf
-            else:
-                row = self._waiting[0]
-                wait_s = self.pace.wait_s(row.tokens)
-                if self.budget is not None and self._tasks and not self.budget.allows(row.tokens):
-                    wait_s = math.inf  # what is in flight may cost less than it could
-                if wait_s <= 0:
-                    return True
+            if not self._waiting and self._no_more:
+                return False
+            if (wait_s := self._wait_s()) <= 0:
+                return True
             await self._woken(wait_s)
         return False
+
+    def _wait_s(self) -> float:
+        """Return how long to wait before the next row may be sent, in seconds. Infinite: until something happens."""
+        if not self._waiting or (self._first_alone and self._tasks):
+            return math.inf
+        tokens = self._waiting[0].tokens
+        if self.budget is not None and self._tasks and not self.budget.allows(tokens):
+            return math.inf  # what is in flight may cost less than it could
+        return self.pace.wait_s(tokens)
+
+    def _begin(self) -> _Begun | None:
+        """Take the next row, and return what is sent for it; None if it fails before that."""
+        row = self._waiting.popleft()
+        if len(self._waiting) < self._room:
+            self._room = 0  # one call of `put` waits, and is told once
+            with self._changed:
+                self._changed.notify_all()
+        try:
+            request = self.plan.request(row)
+            free = self.budget is None or self.session.recording.replays(request)
+            cost = 0.0 if free or self.budget is None else self.budget.reserve(row.tokens)
+        except NbchatError as failure:
+            self._end(Result.failed(row.digest, failure), failure)
+            return None
+        return _Begun(row, request, self.pace.start(row.tokens), cost)
 
     async def _woken(self, wait_s: float) -> None:
         assert self._wake is not None
@@ -295,7 +280,7 @@ class Sender:
             if not self._cancelled and self._tasks:
                 await self._woken(0.1)
 
-    async def pause(self, pacing: _Pacing, failure: NbchatError, asked_s: float | None) -> bool:
+    async def pause(self, pacing: RowPacer, failure: NbchatError, asked_s: float | None) -> bool:
         """Pause the run because the service refused a request, and return True if the request may be sent again."""
         pause_s = self.pace.refuse(pacing.started_s, asked_s)
         self.counts.paused_s = self.pace.paused_s
@@ -313,27 +298,33 @@ class Sender:
         pacing.started_s = time.monotonic()
         return True
 
-    async def _ask(
-        self, row: PlannedRow, request: Request, door: AsyncDoor, reserved: float, reserved_cost: float
-    ) -> None:
-        """Ask for one row."""
-        pacing = _Pacing(self, time.monotonic())
+    async def _ask(self, begun: _Begun | None, door: AsyncDoor) -> None:
+        """Ask for a row, and then for the next one if it may be sent at once."""
+        while begun is not None:
+            await self._ask_one(begun, door)
+            stopped = self.is_stopping or self.stopped_by is not None
+            begun = self._begin() if not stopped and self._wait_s() <= 0 else None
+            if self.pace.in_flight < self.pace.limit and self._wake is not None:
+                self._wake.set()  # there is room for more: the limit grew, or the first row is no longer alone
+
+    async def _ask_one(self, begun: _Begun, door: AsyncDoor) -> None:
+        pacing = RowPacer(self, time.monotonic())
         used: tuple[int, int] | None = None
         result = failure = None
         try:
-            result, failure = await self._answer(row, request, door, pacing)
+            result, failure = await self._answer(begun.row, begun.request, door, pacing)
             if result.ok or result.usage.total_tokens:
                 used = (result.usage.prompt_tokens, result.usage.output_tokens)
         finally:
-            self.pace.end(reserved, used, took_s=time.monotonic() - pacing.started_s)
+            self.pace.end(begun.reserved, used, took_s=time.monotonic() - pacing.started_s)
             if self.budget is not None:
-                self.budget.release(reserved_cost, result.cost if result is not None else None)
+                self.budget.release(begun.cost, result.cost if result is not None else None)
             self._first_alone = False
         if result is not None:
             self._end(result, failure)
 
     async def _answer(
-        self, row: PlannedRow, request: Request, door: AsyncDoor, pacing: _Pacing
+        self, row: PlannedRow, request: Request, door: AsyncDoor, pacing: RowPacer
     ) -> tuple[Result, NbchatError | None]:
         endpoint, accounting = self.plan.prepared.endpoint, self.session.accounting
         kept = record_kept_answer(self.session.recording, self.store, request, endpoint)

@@ -161,15 +161,12 @@ def _list_price(
         model = model.removesuffix(PLATFORMS[endpoint].fast_suffix)
     context = {"speed": "fast"} if fast else None
     used = genai_prices.Usage(**counts)
-    if endpoint in PLATFORMS:
-        provider = PLATFORMS[endpoint].price_provider
-        found = genai_prices.calc_price(
-            used, model, provider_id=provider, genai_request_timestamp=at, price_context=context
-        )
-    else:
-        found = genai_prices.calc_price(
-            used, model, provider_api_url=endpoint, genai_request_timestamp=at, price_context=context
-        )
+    known = endpoint in PLATFORMS
+    who = {"provider_id": PLATFORMS[endpoint].price_provider} if known else {"provider_api_url": endpoint}
+    try:
+        found = genai_prices.calc_price(used, model, **who, genai_request_timestamp=at, price_context=context)
+    except LookupError:  # a provider or a model without a list price, which is kept for the minute, too
+        return None
     prices = found.model_price
     if any(getattr(prices, key.replace("_tokens", "_mtok")) is None for key in (*counts, "input_tokens")):
         return None  # rule 2: genai-prices would charge these tokens as ordinary input

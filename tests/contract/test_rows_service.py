@@ -19,6 +19,7 @@ from nbchat.core.errors import AuthError, ConnectionFailed
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
 from nbchat.rows import engines
+from nbchat.rows.pace import FIRST_IN_FLIGHT
 from nbchat.rows.run import ask_each
 from nbchat.rows.store import Store
 from nbchat.rows.worker import Worker
@@ -168,9 +169,9 @@ def test_a_key_is_in_no_row_and_in_no_error():
     assert KEY not in str(list(job.frame))
     with serving(lambda wire, request: error(wire, "401 Unauthorized", "authentication_error")) as server:
         with pytest.raises(AuthError) as stopped:
-            run(server.url, NUMBERS)
+            run(server.url, [f"row {number}" for number in range(500)])
         assert KEY not in str(stopped.value)
-        assert len(server.requests) <= 32
+        assert len(server.requests) <= FIRST_IN_FLIGHT
         assert stopped.value.__context__ is None or KEY not in str(stopped.value.__context__)
 
 

@@ -27,7 +27,7 @@ from nbchat.core.errors import (
 from nbchat.core.request import Request
 from nbchat.rows.counts import Counts
 from nbchat.rows.frames import read_frame
-from nbchat.rows.pace import FIRST_IN_FLIGHT, Pace, Rate
+from nbchat.rows.pace import FIRST_IN_FLIGHT, SPACING, Pace, Rate
 from nbchat.rows.plan import Plan, row_options
 from nbchat.rows.result import Result
 from nbchat.rows.run import ask_each
@@ -602,7 +602,7 @@ def test_a_rate_is_never_exceeded_in_any_minute(per_minute):
 
 def test_a_pace_grows_with_answers_and_with_time_and_halves_once_for_one_refusal():
     clock = Clock()
-    pace = Pace(100, clock=clock)
+    pace = Pace(1_000, clock=clock)
     assert pace.limit == FIRST_IN_FLIGHT
     for _ in range(FIRST_IN_FLIGHT):
         pace.start(10)
@@ -635,7 +635,7 @@ def test_requests_start_evenly_over_the_time_of_an_answer():
         starts.append(clock.now)
         pace.start(1)
     gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
-    assert max(gaps) == pytest.approx(0.075)
+    assert max(gaps) == pytest.approx(SPACING * 3.2 / FIRST_IN_FLIGHT)
     assert gaps.count(0.0) < 6, "some late starts are made up for"
 
 

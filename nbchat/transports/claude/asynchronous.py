@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbchat.core.errors import NOT_CONNECTED, NbchatError, TransportError
@@ -23,6 +23,7 @@ from nbchat.transports.error_mapping import NothingCame, explain
 
 if TYPE_CHECKING:
     from nbchat.transports.claude.client import AsyncSdkClient
+    from nbchat.transports.claude.short_way import ShortWay
 
 __all__ = ["AsyncDoor"]
 
@@ -40,6 +41,7 @@ class AsyncDoor:
     def __init__(self, endpoint: str, client: AsyncSdkClient, *, idle_timeout: float, max_retries: int) -> None:
         self._endpoint, self._client = endpoint, client
         self._idle_timeout, self._max_retries = idle_timeout, max_retries
+        self._short_way = _short_way(client)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -59,7 +61,9 @@ class AsyncDoor:
         pacer = pacer if pacer is not None else _Patient(self._max_retries)
         number = 0
         while True:
-            attempt = AsyncAttempt(self._client, request, self._endpoint, self._idle_timeout, pacer)
+            attempt = AsyncAttempt(
+                self._client, request, self._endpoint, self._idle_timeout, pacer, short_way=self._short_way
+            )
             # As in the synchronous door, an error after the first event is raised by the attempt itself.
             async for event in attempt.events():
                 yield event
@@ -77,6 +81,15 @@ class AsyncDoor:
             yield {"type": "notice", "text": failure.message, "failed": failed}
             yield {"type": "notice", "text": ""}
             number += 1
+
+
+def _short_way(client: AsyncSdkClient) -> ShortWay | None:
+    """Return the short way of a client, or None if it has none."""
+    try:
+        from nbchat.transports.claude.short_way import ShortWay
+    except ImportError:  # aiohttp is not installed, or the SDK is made in another way
+        return None
+    return ShortWay.of(client)
 
 
 class _Patient:
@@ -99,10 +112,17 @@ class AsyncAttempt(Sending):
     """One attempt to get an answer. After :meth:`events`, ``error`` is an error that may be retried, or None."""
 
     def __init__(
-        self, client: AsyncSdkClient, request: Request, endpoint: str, idle_timeout_s: float, pacer: Pacer
+        self,
+        client: AsyncSdkClient,
+        request: Request,
+        endpoint: str,
+        idle_timeout_s: float,
+        pacer: Pacer,
+        *,
+        short_way: ShortWay | None,
     ) -> None:
         super().__init__(client, request, endpoint=endpoint, idle_timeout_s=idle_timeout_s)
-        self._client, self._pacer = client, pacer
+        self._client, self._pacer, self._short_way = client, pacer, short_way
         self.error: Exception | None = None
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
@@ -127,6 +147,14 @@ class AsyncAttempt(Sending):
             error = None  # %debug shows the names of this frame
 
     async def _unstreamed(self) -> AsyncGenerator[dict[str, Any], None]:
+        if (short := self._short_way) is not None:
+            body, betas = self._body_and_betas()
+            answer = await self._within(lambda: short.send({**body, "stream": False}, betas, self._deadline))
+            if answer is not None:
+                self._note(answer.headers)
+                for event in self._whole(answer.body, answer.headers):
+                    yield event
+                return
         messages = self._client.messages
         # Of the raw response, because the SDK's classes would only be taken apart again.
         create, arguments = messages.with_raw_response.create, self._arguments(messages.create, read_s=None)
@@ -161,9 +189,9 @@ class AsyncAttempt(Sending):
             if not self._started:
                 raise NothingCame(headers.get("content-type", ""))
 
-    def _note(self, headers: Any) -> None:
-        # Each look-up of a name in these headers takes microseconds, and most servers send no limits.
-        if any(b"ratelimit" in name.lower() for name, _ in headers.raw):
+    def _note(self, headers: Mapping[str, str]) -> None:
+        # Each look-up of a name takes microseconds, and most servers send no limits.
+        if any("ratelimit" in name.lower() for name in headers):
             self._pacer.note(headers)
 
     async def _within(self, call: Callable[[], Any]) -> Any:

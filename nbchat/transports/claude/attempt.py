@@ -99,6 +99,15 @@ class Sending:
             event = with_request_id(event, headers.get("request-id"))
         return event
 
+    def _body_and_betas(self) -> tuple[dict[str, Any], list[str]]:
+        """Return the fields of the API, and all betas of the request if it has some of its own."""
+        body = self._request.body()
+        betas = body.pop("betas") if body.get("betas") else []
+        if self._request.file_ids:
+            betas = [*betas, FILES_BETA]
+        # A header of one request replaces the client's own header of that name.
+        return body, list(dict.fromkeys((*self._betas, *betas))) if betas else []
+
     def _arguments(self, method: Callable[..., object], *, read_s: float | None) -> dict[str, Any]:
         """Return the arguments for ``messages.create``.
 
@@ -106,13 +115,7 @@ class Sending:
             method: ``messages.create`` of the client.
             read_s: how long the SDK may wait for a piece of the answer, in seconds; None if the caller keeps the limit.
         """
-        body = self._request.body()
-        betas = body.pop("betas") if body.get("betas") else []
-        if self._request.file_ids:
-            betas = [*betas, FILES_BETA]
-        if betas:
-            # A header of one request replaces the client's own header of that name.
-            betas = list(dict.fromkeys((*self._betas, *betas)))
+        body, betas = self._body_and_betas()
         fields = fields_for(method, body)
         rest = {name: value for name, value in body.items() if name not in fields}
         return {

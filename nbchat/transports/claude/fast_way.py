@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -18,6 +18,7 @@ from aiohttp import SocketFactoryType  # an older aiohttp has no place for the o
 
 # The class that the SDK's `DefaultAioHttpClient` uses. That client has no argument for certificates alone.
 from anthropic._vendor.httpx_aiohttp import AiohttpTransport
+from anthropic._vendor.httpx_aiohttp.transport import map_aiohttp_exceptions
 
 from nbchat.transports.claude.deadline import current
 
@@ -54,6 +55,23 @@ class FastWay(AiohttpTransport):
             )
 
         super().__init__(verify=context, client=make_session)
+
+    @contextlib.asynccontextmanager
+    async def post(
+        self, url: str, data: bytes, headers: Mapping[str, str], limits: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request, and yield its answer before the body is read. The errors are those of httpx2.
+
+        Raises:
+            httpx2.TransportError: there was no answer, or it broke off.
+        """
+        if not isinstance(self.client, aiohttp.ClientSession):
+            self.client = self.get_client()
+        with _named(), map_aiohttp_exceptions():
+            async with self.client.post(
+                url, data=data, headers=headers, allow_redirects=False, auto_decompress=False, timeout=limits
+            ) as answer:
+                yield answer
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request.

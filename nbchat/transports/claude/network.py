@@ -17,7 +17,7 @@ import threading
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2
 
@@ -26,6 +26,9 @@ from nbchat.core.errors import InputError, keep_secret
 from nbchat.transports.claude.connections import limit_transport
 from nbchat.transports.claude.deadline import Deadline, current
 from nbchat.transports.error_mapping import mark_proxy
+
+if TYPE_CHECKING:
+    from nbchat.transports.claude.fast_way import FastWay
 
 __all__ = ["AsyncRoutes", "Routes", "is_loopback"]
 
@@ -124,15 +127,15 @@ class AsyncRoutes(httpx2.AsyncBaseTransport):
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._made: list[httpx2.AsyncBaseTransport] = []
         #: For each way without a proxy, its fast way.
-        self._fast: dict[str, httpx2.AsyncBaseTransport | None] = {}
+        self._fast: dict[str, FastWay | None] = {}
         #: The pools without a request in flight, by the name of the way.
         self._free: dict[str, list[httpx2.AsyncHTTPTransport]] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request. Raises as :meth:`Routes.handle_request` does."""
-        way, proxy = self._ways.of(request.url)
-        if proxy is None and (fast := self._fast_way(way)) is not None:
+        if (fast := self.fast_way(request.url)) is not None:
             return await fast.handle_async_request(request)
+        way, proxy = self._ways.of(request.url)
         free = self._free.setdefault(way, [])
         deadline = current()
         if free:
@@ -154,8 +157,11 @@ class AsyncRoutes(httpx2.AsyncBaseTransport):
         response.stream = _PooledBody(response.stream, lambda: free.append(pool))  # type: ignore[arg-type]
         return response
 
-    def _fast_way(self, way: str) -> httpx2.AsyncBaseTransport | None:
-        """Return the transport of aiohttp for a way; None if aiohttp is not installed, or is too old."""
+    def fast_way(self, url: httpx2.URL) -> FastWay | None:
+        """Return the transport of aiohttp for an address; None through a proxy, or if aiohttp is missing or too old."""
+        way, proxy = self._ways.of(url)
+        if proxy is not None:
+            return None
         if way not in self._fast:
             try:
                 from nbchat.transports.claude.fast_way import FastWay
