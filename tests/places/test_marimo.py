@@ -53,8 +53,12 @@ The end.
         def held(self, events):
             text = ""
             for event in events:
-                while not os.path.exists("end" if "dx" in text else "begin"):
+                while not os.path.exists("begin"):
                     time.sleep(0.02)
+                while "dx" in text and not os.path.exists("end"):
+                    time.sleep(0.1)
+                    # marimo draws what arrives when something arrives.
+                    yield {**event, "delta": {"type": "text_delta", "text": " "}}
                 yield event
                 text += event.get("delta", {}).get("text", "")
 
