@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 
 __all__ = ["Pace", "Rate"]
 
-#: How many requests a run begins with.
+#: How many requests a run begins with, at most.
 FIRST_IN_FLIGHT = 64
 #: After so long without a refusal, the limit doubles, in seconds.
 GROWTH_S = 0.25

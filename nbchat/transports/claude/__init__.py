@@ -8,8 +8,11 @@ The SDK leaves five things to its caller, and each has its module here:
 *deadline*     says until when the next content must have arrived.
 *retries*      decides if a failed attempt is repeated, and shows the wait before that.
 
-For many requests at once there are *asynchronous*, which waits for them in an event loop, *fast_way*, which are aiohttp's
-connections, and *short_way*, which sends a request there without asking the SDK again about what all of them share.
+For many requests at once:
+
+*asynchronous* waits for them in an event loop.
+*fast_way*     has the connections of aiohttp.
+*short_way*    sends a request there, without asking the SDK again about what all requests share.
 
 :class:`ClaudeTransport` puts them together. Importing this package does not load the SDK.
 """
