@@ -305,7 +305,7 @@ class Sender:
             stopped = self.is_stopping or self.stopped_by is not None
             begun = self._begin() if not stopped and self._wait_s() <= 0 else None
             if self.pace.in_flight < self.pace.limit and self._wake is not None:
-                self._wake.set()  # there is room for more: the limit grew, or the first row is no longer alone
+                self._wake.set()  # there is room for more: the limit grew, or the first row has ended
 
     async def _ask_one(self, begun: _Begun, door: AsyncDoor) -> None:
         pacing = RowPacer(self, time.monotonic())

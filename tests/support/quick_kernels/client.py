@@ -1,4 +1,4 @@
-"""What Jupyter starts as a kernel: it asks the server for a fork that becomes the kernel, and ends with it."""
+"""Stand for a kernel: Jupyter starts this program, which asks the server for a fork, and ends when the fork ends."""
 
 from __future__ import annotations
 
