@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import math
 import threading
 import time
@@ -109,7 +110,9 @@ class Sender:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="nbchat-rows", daemon=True)
+        # With the context of the caller: spans of requests belong inside the span of the run.
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._run,), name="nbchat-rows", daemon=True)
         self._thread.start()
 
     def put(self, rows: list[PlannedRow], room: int, tick: Callable[[], None], tick_s: float) -> bool:

@@ -26,6 +26,7 @@ from nbchat import ScriptedTransport, Session
 from nbchat.core.chunks import StreamChunk
 from nbchat.core.errors import AnswerError, BadRequestError, StreamError
 from nbchat.core.response import Response
+from nbchat.rows.run import ask_each
 from nbchat.transports.claude import ClaudeTransport
 from tests.support import server as api
 
@@ -448,3 +449,22 @@ def test_a_langfuse_that_cannot_be_reached_does_not_cost_an_answer():
         OTEL_EXPORTER_OTLP_TIMEOUT="1",
     )
     assert said.startswith("fine")
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_run_over_rows_is_one_span_and_has_others_only_if_asked_for(exporter: InMemorySpanExporter, wanted: bool):
+    """The tokens of all rows are on the span of the run."""
+    with api.serving(answering()) as server:
+        session = Session(ClaudeTransport("test", base_url=server.url, api_key="none", max_retries=0))
+        session.config.row_spans = wanted
+        job = ask_each(session, ["a", "b", "c"], "Say {{ row }}", session.options({}))
+    found = exporter.get_finished_spans()
+    (run,) = [span for span in found if span.name == "invoke_agent nbchat"]
+    calls = [span for span in found if span.name == "anthropic.messages.create"]
+    assert job.status == "complete"
+    assert len(calls) == (3 if wanted else 0)
+    assert len(found) == 1 + len(calls)
+    assert all(call.parent is not None and call.parent.span_id == run.context.span_id for call in calls)
+    known = run.attributes or {}
+    assert (known["nbchat.rows"], known["nbchat.requests"]) == (3, 3)
+    assert (known["gen_ai.aggregated_usage.input_tokens"], known["gen_ai.aggregated_usage.output_tokens"]) == (30, 15)
