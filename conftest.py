@@ -45,6 +45,9 @@ def _own_environment(
     # Forget the keys of earlier tests, because messages lose them as words.
     monkeypatch.setattr(secrets, "_secrets", set())
     monkeypatch.setattr(secrets, "_short_secrets", set())
+    # What a test displays outside of a shell makes IPython create one, which later tests would find.
+    if "IPython" in sys.modules and not isinstance(request.node, pytest.DoctestItem):
+        sys.modules["IPython"].InteractiveShell.clear_instance()
     # The shells of doctests keep no history: its file would be gone at the end of the process.
     if isinstance(request.node, pytest.DoctestItem):
         monkeypatch.setattr("IPython.core.history.HistoryManager.enabled.default_value", False)
