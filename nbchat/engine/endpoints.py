@@ -36,7 +36,7 @@ __all__ = ["Endpoints"]
 
 #: Options that have no effect on the built-in model: its chat template has no place for the fields of the request.
 #: A model of the user's own may have a template that takes them.
-_IGNORED_BY_BUILT_IN = ("run", "tools", "thinking", "effort")
+_IGNORED_BY_BUILT_IN = ("run", "tools", "web_search", "web_fetch", "code_execution", "thinking", "effort")
 #: The longest answer of the embedded model by default. It takes seconds, and fits its context window.
 _LOCAL_MAX_TOKENS = 512
 

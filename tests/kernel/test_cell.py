@@ -38,7 +38,9 @@ def answer(wire: Wire, request: Received) -> None:
     if request.path.endswith("/count_tokens"):
         wire.json("200 OK", {"input_tokens": 123} if said != "uncounted" else {"what": "is this"})
         return
-    if said == "have no room":
+    if said.startswith("have no room"):
+        if said.endswith("after a while"):
+            time.sleep(1.0)
         wire.json("529 Overloaded", {"type": "error", "error": {"type": "overloaded_error", "message": "no room"}})
         return
     text = HOSTILE if said == "be hostile" else f"# You said\n\n{said}, **and** so on.\n"
@@ -284,7 +286,8 @@ def test_a_partial_answer_is_kept(kernel: Kernel, server: Server, cell_id: str |
 
 def test_a_failing_cell_stops_run_all(kernel: Kernel):
     """A failing cell cancels the cells in the queue."""
-    parents = [kernel.start("%%claude\nhave no room"), kernel.start("ran = True")]
+    # A kernel aborts what has arrived when the cell fails: the while is for the second cell to arrive.
+    parents = [kernel.start("%%claude\nhave no room after a while"), kernel.start("ran = True")]
     cells = [kernel.finish(parent) for parent in parents]
     assert [cell.reply["status"] for cell in cells] == ["error", "aborted"]
 
@@ -360,6 +363,7 @@ def test_an_interrupt_stops_run_all(kernel: Kernel, server: Server):
     parents = [kernel.start("%%claude\nflow"), kernel.start("ran = True")]
     while len(server.requests) == sent:
         time.sleep(0.01)
+    time.sleep(1.0)  # the second cell arrives
     kernel.interrupt()
     cells = [kernel.finish(parent) for parent in parents]
     assert [cell.reply["status"] for cell in cells] == ["error", "aborted"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,11 +184,22 @@ def test_each_option_without_an_effect_is_said_alone(name: str):
 
 
 @pytest.mark.parametrize("name", ["web_search", "web_fetch", "code_execution"])
-def test_a_tool_of_the_service_is_refused_by_the_embedded_model(name: str):
-    """An answer without the search that was asked for would be a wrong answer. The error names the option."""
+def test_a_tool_of_the_service_is_not_offered_to_the_embedded_model(name: str):
+    """The note names the option: without the search that was asked for, the answer is worth less."""
+    session = Session("local")
+    prepared = session.prepare("Hi", session.options({name: True}))
+    assert prepared.draft.notes == (f"SmolLM2-135M-Instruct ignores --{name.replace('_', '-')}",)
+    assert prepared.request.tools == ()
+
+
+@pytest.mark.parametrize("name", ["web_search", "web_fetch", "code_execution"])
+def test_a_tool_of_the_service_is_refused_by_a_model_of_the_users_own(name: str, tmp_path: Path):
+    """Such a model may call tools, but nothing runs those of the service. The error names the option."""
+    weights = tmp_path / "own.gguf"
+    weights.write_bytes(b"GGUF")
     session = Session("local")
     with pytest.raises(InputError) as refused:
-        session.prepare("Hi", session.options({name: True}))
+        session.prepare("Hi", session.options({name: True, "model": str(weights)}))
     flag = "--" + name.replace("_", "-")
     assert str(refused.value).splitlines() == [
         f"{flag}: the endpoint 'local' does not run this tool",
