@@ -7,10 +7,12 @@ slower, and the same to the caller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import atexit
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 from nbchat.core.errors import NbchatError, OverloadedError, RateLimitError
 from nbchat.core.pacing import Pacer
@@ -20,6 +22,8 @@ __all__ = ["AsyncDoor", "open_door", "shared_door"]
 
 #: How many requests a transport without a door of its own answers at once.
 THREADS = 32
+#: How long the end of Python waits for an event loop of another thread, in seconds.
+_EXIT_S = 1.0
 
 
 class AsyncDoor(Protocol):
@@ -56,17 +60,71 @@ def open_door(transport: Transport, *, has_spans: bool = False) -> AsyncDoor:
     return _ThreadDoor(transport)
 
 
-#: The doors that single requests share, by the event loop and the id of the transport.
-_doors: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, tuple[Transport, AsyncDoor]]] = WeakKeyDictionary()
-
-
 def shared_door(transport: Transport) -> AsyncDoor:
     """Return the door of a transport that all single requests in the event loop share, with its connections."""
-    doors = _doors.setdefault(asyncio.get_running_loop(), {})
-    if id(transport) not in doors:
-        # With the transport, so that its id does not become the id of another one.
-        doors[id(transport)] = (transport, open_door(transport))
-    return doors[id(transport)][1]
+    loop = asyncio.get_running_loop()
+    for other in [other for other in _doors if other.is_closed()]:
+        del _doors[other]
+    if loop not in _doors:
+        _doors[loop] = _SharedDoors(lambda: _doors.pop(loop, None))
+    return _doors[loop].of(transport)
+
+
+class _SharedDoors:
+    """The doors that single requests in one event loop share, by the id of the transport.
+
+    They are closed when the event loop ends, or else when Python does: a connection that nobody closes makes asyncio
+    complain on standard error.
+
+    Args:
+        closed: called when the doors have been closed.
+    """
+
+    def __init__(self, closed: Callable[[], object]) -> None:
+        self.process = os.getpid()
+        self._closed = closed
+        self._doors: dict[int, tuple[Transport, AsyncDoor]] = {}
+        # `asyncio.run` ends the generators that have begun.
+        self._end = self._closed_at_the_end()
+        with contextlib.suppress(StopIteration):
+            self._end.__anext__().send(None)
+
+    def of(self, transport: Transport) -> AsyncDoor:
+        """Return the door of a transport."""
+        if id(transport) not in self._doors:
+            # With the transport, so that its id does not become the id of another one.
+            self._doors[id(transport)] = (transport, open_door(transport))
+        return self._doors[id(transport)][1]
+
+    async def close(self) -> None:
+        """Close the doors."""
+        self._closed()
+        for _, door in self._doors.values():
+            await door.close()
+        self._doors.clear()
+
+    async def _closed_at_the_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.close()
+
+
+_doors: dict[asyncio.AbstractEventLoop, _SharedDoors] = {}
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    """Close the doors of the event loops that did not end: that of a kernel, or of a thread of our own."""
+    for loop, doors in list(_doors.items()):
+        # A fork has copies of the connections, which belong to its parent.
+        if loop.is_closed() or doors.process != os.getpid():
+            continue
+        with contextlib.suppress(Exception):
+            if loop.is_running():
+                asyncio.run_coroutine_threadsafe(doors.close(), loop).result(_EXIT_S)
+            else:
+                loop.run_until_complete(doors.close())
 
 
 class _ThreadDoor:
