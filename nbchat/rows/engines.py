@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -22,8 +22,9 @@ from nbchat.rows.answers import COST, ERROR, Answers
 from nbchat.rows.estimate import Estimate
 from nbchat.rows.frames import read_frame
 from nbchat.rows.plan import row_options
+from nbchat.rows.result import Result
 from nbchat.rows.run import ask_each
-from nbchat.rows.shards import ShardedStore, ShardRow, read_shards
+from nbchat.rows.shards import Shard, ShardedStore, read_shards
 from nbchat.rows.store import Store
 from nbchat.rows.worker import Worker
 from nbchat.tools.answer_type import AnswerType
@@ -126,7 +127,7 @@ class Each:
                 self.template,
                 options,
                 namespace=self.names,
-                store=_store(self.shards, session.endpoints.find(options).name),
+                store=_store(self.shards),
                 worker=worker,
             )
         except NbchatError as failure:
@@ -173,12 +174,12 @@ class RayEach:
 
 
 def merge(session: Session, shards: str | os.PathLike[str], *, store: Store | None = None) -> int:
-    """Take the results of all shards into the user's store and ledger, and return how many were new.
+    """Take what the workers wrote into the user's store and ledger, and return how many results were new.
 
     Afterwards :func:`nbchat.ask_each` with the same prompt and rows sends nothing that a worker has asked.
 
     Args:
-        session: its ledger gets a row for each new result.
+        session: its ledger gets a row for each request that a worker sent.
         shards: the folder.
         store: takes the results; None for the user's own file.
 
@@ -187,33 +188,36 @@ def merge(session: Session, shards: str | os.PathLike[str], *, store: Store | No
     """
     store = store or Store()
     count = 0
-    for rows in read_shards(shards):
-        kept = store.find(row.result.digest for row in rows)
-        new: dict[str, ShardRow] = {}
-        for row in rows:
-            digest = row.result.digest
-            before = new[digest].result if digest in new else kept.get(digest)
-            if before is None or (row.result.ok and not before.ok):
-                new[digest] = row
-        store.add(row.result for row in new.values())
-        session.accounting.write_all([_entry(session, row) for row in new.values()])
+    for shard in read_shards(shards):
+        kept = store.find(result.digest for result in shard.results)
+        new: dict[str, Result] = {}
+        for result in shard.results:
+            before = new.get(result.digest) or kept.get(result.digest)
+            if before is None or (result.ok and not before.ok):
+                new[result.digest] = result
+        store.add(new.values())
+        requests = _not_booked(shard, store)
+        session.accounting.write_all([replace(entry, notebook=session.accounting.notebook) for entry in requests])
         count += len(new)
     return count
 
 
-def _entry(session: Session, row: ShardRow) -> Entry:
-    result = row.result
-    return Entry(
-        at=row.at or time.time(),
-        endpoint=row.endpoint,
-        model=result.model,
-        notebook=session.accounting.notebook,
-        kind="answer" if result.ok else "failed",
-        status="complete" if result.ok else result.error_type,
-        usage=result.usage,
-        cost=result.cost,
-        digest=result.digest,
-    )
+def _not_booked(shard: Shard, store: Store) -> list[Entry]:
+    """Return the requests of a shard that no merge has booked, and note that they are booked now.
+
+    A worker only appends to its shard, so their number says which ones they are.
+    """
+    booked = 0
+
+    def note(connection: Any) -> None:
+        nonlocal booked
+        row = connection.execute("SELECT requests FROM booked_shards WHERE shard = ?", [shard.name]).fetchone()
+        booked = row[0] if row is not None else 0
+        most = max(booked, len(shard.requests))
+        connection.execute("INSERT OR REPLACE INTO booked_shards VALUES (?, ?)", [shard.name, most])
+
+    store.write_safely(note)  # another kernel may merge the same folder
+    return shard.requests[booked:]
 
 
 def _typed(frame: Any) -> Any:
@@ -224,12 +228,12 @@ def _typed(frame: Any) -> Any:
     return frame.astype(types)
 
 
-#: The session, the stores and the loop of this process, by its id, because a fork must not use them.
-_kept: dict[int, tuple[Session, dict[tuple[str | None, str], Store], Worker]] = {}
+#: The session, the stores by their folders, and the loop of this process, by its id: a fork must not use them.
+_kept: dict[int, tuple[Session, dict[str | None, Store], Worker]] = {}
 _lock = threading.Lock()
 
 
-def _of_process() -> tuple[Session, dict[tuple[str | None, str], Store], Worker]:
+def _of_process() -> tuple[Session, dict[str | None, Store], Worker]:
     with _lock:  # an asynchronous actor begins several parts at once
         if os.getpid() not in _kept:
             _kept.clear()
@@ -240,17 +244,17 @@ def _of_process() -> tuple[Session, dict[tuple[str | None, str], Store], Worker]
         return _kept[os.getpid()]
 
 
-def _store(shards: str | None, endpoint: str) -> Store:
+def _store(shards: str | None) -> Store:
     stores = _of_process()[1]
     with _lock:
-        if (shards, endpoint) not in stores:
+        if shards not in stores:
             try:
-                stores[shards, endpoint] = Store(":memory:") if shards is None else ShardedStore(shards, endpoint)
+                stores[shards] = Store(":memory:") if shards is None else ShardedStore(shards)
             except OSError as error:
                 raise InputError(
                     f"the folder {shards} of the shards cannot be used: {error.strerror}", "Give another folder."
                 ) from None
-        store = stores[shards, endpoint]
+        store = stores[shards]
     if isinstance(store, ShardedStore):
         store.refresh()
     return store

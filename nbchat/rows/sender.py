@@ -389,6 +389,9 @@ class Sender:
     def _write(self, results: list[Result], entries: list[Entry]) -> None:
         """Write to disk, then count."""
         self.store.add(results)
-        self.session.accounting.write_all(entries)
+        self._book(entries)
         for result in results:
             self.counts.take(result)
+
+    def _book(self, entries: list[Entry]) -> None:
+        self.session.accounting.write_all(entries)

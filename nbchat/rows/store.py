@@ -86,6 +86,13 @@ _MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX batch_requests_digest ON batch_requests (digest);
     """,
+    # How many requests of each shard are in the ledger (rows/engines.py).
+    """
+    CREATE TABLE booked_shards (
+        shard TEXT PRIMARY KEY,
+        requests INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 _COLUMNS = ("digest", "at", "ok", "text", "usage", "cost", "model", "error_type", "error", "message")
 

@@ -13,11 +13,13 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbchat.core.entries import Entry
 from nbchat.options import Options
 from nbchat.rows.event_loop import fast_loop
 from nbchat.rows.lazy_door import LazyDoor
 from nbchat.rows.pace import Pace
 from nbchat.rows.sender import Sender
+from nbchat.rows.shards import ShardedStore
 
 __all__ = ["Worker", "WorkerSender"]
 
@@ -94,6 +96,11 @@ class WorkerSender(Sender):
                 self._changed.wait()
         if self._crash is not None:
             raise self._crash
+
+    def _book(self, entries: list[Entry]) -> None:
+        # The user's own ledger is not on the worker's machine: `merge` takes the rows from the shard.
+        if isinstance(self.store, ShardedStore):
+            self.store.add_requests(entries)
 
     def _open(self) -> LazyDoor:
         return LazyDoor(self.plan.prepared.endpoint, self.has_spans, is_shared=True, opened=self.pace.begin)

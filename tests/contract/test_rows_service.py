@@ -8,13 +8,15 @@ import itertools
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 
 import pytest
 
-from nbchat import Session
+from nbchat import ScriptedTransport, Session
 from nbchat.core.errors import AuthError, ConnectionFailed
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
@@ -310,6 +312,66 @@ def test_the_parts_of_one_worker_share_its_limits_and_its_connections(monkeypatc
     assert [row["answer"] for part in [*parts, again] for row in part] == ["yes"] * 70
     assert most <= 4, "six parts at once, with the share of one worker"
     assert len({request.port for request in server.requests}) <= 4, "one client a process"
+
+
+def test_each_request_of_a_worker_is_booked_once(monkeypatch, tmp_path):
+    """Also one that failed and was sent again, one whose row failed, and those that came after a merge."""
+    met: Counter[str] = Counter()
+
+    def odd(wire: Wire, request: Received) -> None:
+        text = prompt_of(request)
+        met[text] += 1
+        if text == "busy" and met[text] == 1:
+            error(wire, "429 Too Many Requests", "rate_limit_error", retry_after="0")
+        elif text == "bad":
+            error(wire, "400 Bad Request", "invalid_request_error")
+        else:
+            answered(wire, request)
+
+    user = Session(ScriptedTransport(), notebook="driver.ipynb")
+    store, shards, loop = Store(":memory:"), tmp_path / "shards", Worker()
+
+    def merged() -> tuple[int, Counter[tuple[str, str, str]]]:
+        user.accounting.run.clear()
+        count = engines.merge(user, shards, store=store)
+        return count, Counter((entry.kind, entry.endpoint, entry.notebook) for entry in user.accounting.run)
+
+    with serving(odd) as server:
+        for part, new, kinds in [
+            (["a", "busy", "bad", "a"], 3, {"answer": 2, "retry": 1, "failed": 1}),
+            # Another process of the engine: it asks again what failed, and only that.
+            (["a", "bad", "c"], 1, {"answer": 1, "failed": 1}),
+        ]:
+            of_process = (session_of(server.url), {}, loop)
+            monkeypatch.setattr(engines, "_of_process", lambda made=of_process: made)
+            sent = len(server.requests)
+            engines.Each("{{ row }}", shards=shards)(part)
+            assert len(server.requests) - sent == sum(kinds.values())
+            assert merged() == (new, {(kind, "mine", "driver.ipynb"): count for kind, count in kinds.items()})
+            assert merged() == (0, {})
+
+
+ONE = "nbchat.aask('hi', endpoint=sys.argv[1], model='m')"
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        f"print(asyncio.run({ONE}))",
+        f"for _ in range(2): print(asyncio.run({ONE}))",
+        f"loop = asyncio.new_event_loop(); print(loop.run_until_complete({ONE}))",
+        f"threading.Thread(target=print, args=[asyncio.run({ONE})]).start()",
+        "print(nbchat.each('{{ row }}', endpoint=sys.argv[1], model='m')(['hi']))",
+    ],
+    ids=["run", "run twice", "an open loop", "a thread", "a worker"],
+)
+def test_the_end_of_a_program_is_silent(work: str):
+    """A connection that stays open at the end would make asyncio write `Unclosed client session`."""
+    with serving(answered) as server:
+        code = f"import asyncio, sys, threading, nbchat\n{work}"
+        done = subprocess.run([sys.executable, "-c", code, server.url], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "HI" in done.stdout
 
 
 @pytest.mark.parametrize("is_sent", [False, True])
