@@ -170,7 +170,8 @@ def ask_each(
     Args:
         rows_in: a pandas, polars or pyarrow table, a Series, a list of dicts or values, or any iterator.
         template: the prompt, with ``{{ … }}`` over the columns, ``row``, and the notebook's names.
-        rows: how many of the first rows are asked, as a sample. ``job.estimate`` then says what all would cost.
+        rows: how many of the first rows are asked, as a sample. ``job.estimate`` then says what all would cost; of an
+            iterator, what 1,000 rows like these would cost.
         cassette: a file that records the answers, and replays them without a network.
         progress: whether the progress and the first rows are shown.
         fresh: whether answers of earlier runs are ignored, and paid for again.

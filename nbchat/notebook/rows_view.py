@@ -198,9 +198,8 @@ def _first_rows(job: Job, rows: list[dict[str, Any]] | None = None) -> tuple[lis
 def _estimate_lines(job: Job) -> list[str]:
     if job.estimate is None:
         return []
-    return [
-        f"a sample of {counted(job.counts.read, 'row')}; job.estimate says what all {job.estimate.rows:,} would cost"
-    ]
+    rows = f"all {job.estimate.rows:,}" if job.task.total is not None else f"{job.estimate.rows:,} rows like these"
+    return [f"a sample of {counted(job.counts.read, 'row')}; job.estimate says what {rows} would cost"]
 
 
 def _cell(value: Any) -> str:

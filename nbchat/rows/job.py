@@ -61,7 +61,8 @@ class Task:
         carried: content before the prompt of each row.
         cell: the key of the cell.
         fresh: whether answers of earlier runs are ignored.
-        total: the number of rows of the whole frame, where the job is a sample of it.
+        is_sample: whether the frame is a sample of more rows.
+        total: the number of all rows; None if nobody knows it.
         waits: whether the run waits for its batches.
     """
 
@@ -72,6 +73,7 @@ class Task:
     carried: tuple[Carried, ...] = ()
     cell: str | None = None
     fresh: bool = False
+    is_sample: bool = False
     total: int | None = None
     waits: bool = True
 
@@ -83,7 +85,8 @@ class Job:
         status: ``complete``, ``interrupted``, ``stopped`` or ``waiting``.
         counts: how many rows and requests had which end.
         error: the error that stopped the run, or None.
-        estimate: what the whole frame will cost, if this job is a sample of it.
+        estimate: what all rows will cost, if this job is a sample of them. Where nobody knows their number, as for an
+            iterator, it is what 1,000 rows like these cost.
     """
 
     def __init__(

@@ -45,6 +45,8 @@ CHUNK_ROWS = 250
 TICK_S = 0.1
 #: A pause that is shown has at least so much time left, in seconds.
 _NOTED_PAUSE_S = 1.0
+#: An estimate is for so many rows where nobody knows how many there are.
+_UNCOUNTED_ROWS = 1_000
 #: How many rows an estimate reads.
 ESTIMATED_ROWS = 200
 #: How many rows wait to be sent, as a multiple of the requests in flight.
@@ -109,7 +111,7 @@ def ask_each(
     elif not waits:
         raise OptionError("wait: only a run through batches need not be waited for", "Add via='batches'.")
     names = session.host.namespace if namespace is None else namespace
-    task = Task(frame, template, options, names, tuple(carried), cell, fresh, total if rows is not None else None)
+    task = Task(frame, template, options, names, tuple(carried), cell, fresh, rows is not None, total)
     task = replace(task, options=replace(options_of_rows, budget=options.budget, dry_run=options.dry_run), waits=waits)
     job = Job(session, task, store or Store(warn=warn), view, run)
     job.owner, job.worker = owner, worker
@@ -260,7 +262,7 @@ def run(job: Job) -> Job:
         raise
     finally:
         job.owner.last_job = job
-        if task.total is not None:
+        if task.is_sample:
             job.estimate = _whole(job, plan, counts)
         if view is not None:
             view.settle(job)
@@ -372,8 +374,8 @@ def _likely(job: Job, plan: Plan) -> float | None:
 
 
 def _whole(job: Job, plan: Plan, counts: Counts) -> Estimate:
-    """Return the estimate of the whole frame from a sample of it."""
-    total = job.task.total or counts.read
+    """Return the estimate of all rows from a sample of them: of 1,000 rows where nobody knows how many there are."""
+    total, done = (job.task.total, counts.done) if job.task.total is not None else (_UNCOUNTED_ROWS, 0)
     scale = total / counts.read if counts.read else 0.0
     usage, answers = counts.usage, counts.sent
     if not job.is_streamed:  # answers of earlier runs say as much about the others
@@ -385,8 +387,8 @@ def _whole(job: Job, plan: Plan, counts: Counts) -> Estimate:
         plan,
         rows=total,
         distinct=round(counts.distinct * scale),
-        finished=counts.done,
-        tokens=round(tokens * (counts.distinct * scale - counts.done)),
+        finished=done,
+        tokens=round(tokens * (counts.distinct * scale - done)),
         usage=usage,
         sent=answers,
         tier=_tier(job),

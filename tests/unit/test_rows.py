@@ -501,6 +501,17 @@ def test_a_sample_says_what_all_rows_would_cost(store):
     assert job.estimate.likely == pytest.approx(9.0, rel=0.05)  # 90 rows are left
 
 
+def test_a_sample_of_an_iterator_says_what_a_thousand_rows_would_cost(store):
+    """Half of the rows are equal, so half as many requests are sent. That the sample is paid for says nothing."""
+    usage = {"usage": {"input_tokens": 1, "output_tokens": 100}}
+    rows = (str(number // 2) for number in itertools.count())
+    job = run(rows, "{{ row }}", store=store, rows=10, session=priced(["x", usage], repeat=True))
+    assert len(job.frame) == 10
+    assert (job.estimate.rows, job.estimate.distinct, job.estimate.finished) == (1_000, 500, 0)
+    assert job.estimate.measured
+    assert job.estimate.likely == pytest.approx(50.0, rel=0.05)
+
+
 @pytest.mark.parametrize("rows", [0, -3, True, "20", 2.5])
 def test_a_sample_has_at_least_one_row(rows, store):
     session = Session(ScriptedTransport())
