@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import sys
 from typing import Any
@@ -12,10 +11,8 @@ import pytest
 from nbchat.core.errors import NOT_CONNECTED, ConnectionFailed, NbchatError
 from nbchat.core.messages import Message
 from nbchat.core.request import Request
-from nbchat.transports.claude import ClaudeTransport
+from tests.support.async_client import KEY, ask
 from tests.support.server import Received, Wire, message, serving, streaming, text_events
-
-KEY = "sk-ant-api03-" + "k" * 40
 
 
 @pytest.fixture(params=["aiohttp", "httpx2"], autouse=True)
@@ -27,20 +24,9 @@ def library(request, monkeypatch):
 
 
 def events(url: str, *, stream: bool = False, key: str = KEY, times: int = 1) -> list[dict[str, Any]]:
-    """Ask through one asynchronous client, as often as asked to, and return the events of the last answer."""
-
-    async def ask() -> list[dict[str, Any]]:
-        transport = ClaudeTransport("mine", base_url=url, api_key=key, idle_timeout=2.0, max_retries=0)
-        door = transport.open_async()
-        request = Request("m", (Message.of("user", "Hello"),), max_tokens=100, stream=stream)
-        try:
-            for _ in range(times):
-                found = [event async for event in door.events(request)]
-        finally:
-            await door.close()
-        return found
-
-    return asyncio.run(ask())
+    """Ask through one asynchronous client, and return the events of the last answer."""
+    request = Request("m", (Message.of("user", "Hello"),), max_tokens=100, stream=stream)
+    return ask(url, request, times=times, key=key, idle_timeout=2.0)
 
 
 def failure(url: str, **options: Any) -> NbchatError:

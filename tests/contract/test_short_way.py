@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -13,9 +12,9 @@ from nbchat.core.request import Request
 from nbchat.transports.claude import ClaudeTransport
 from nbchat.transports.claude import short_way as module
 from nbchat.transports.claude.short_way import ShortWay
+from tests.support.async_client import KEY, ask
 from tests.support.server import Received, Wire, message, serving
 
-KEY = "sk-ant-api03-" + "k" * 40
 #: The SDK marks a request whose answer it does not read itself.
 ONLY_OF_THE_SDK = {"x-stainless-raw-response"}
 
@@ -32,22 +31,6 @@ def sent(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(ShortWay, "_answer", noted)
     return bodies
-
-
-def ask(url: str, request: Request, *, times: int = 1, name: str = "mine", **options: Any) -> list[dict[str, Any]]:
-    """Ask through one asynchronous client, and return the events of the last answer."""
-
-    async def work() -> list[dict[str, Any]]:
-        transport = ClaudeTransport(name, base_url=url, api_key=KEY, max_retries=0, **options)
-        door = transport.open_async()
-        try:
-            for _ in range(times):
-                found = [event async for event in door.events(request)]
-        finally:
-            await door.close()
-        return found
-
-    return asyncio.run(work())
 
 
 def hello(wire: Wire, request: Received) -> None:

@@ -133,9 +133,9 @@ class AsyncRoutes(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request. Raises as :meth:`Routes.handle_request` does."""
-        if (fast := self.fast_way(request.url)) is not None:
-            return await fast.handle_async_request(request)
         way, proxy = self._ways.of(request.url)
+        if (fast := self._fast_way(way, proxy)) is not None:
+            return await fast.handle_async_request(request)
         free = self._free.setdefault(way, [])
         deadline = current()
         if free:
@@ -159,7 +159,9 @@ class AsyncRoutes(httpx2.AsyncBaseTransport):
 
     def fast_way(self, url: httpx2.URL) -> FastWay | None:
         """Return the transport of aiohttp for an address; None through a proxy, or if aiohttp is missing or too old."""
-        way, proxy = self._ways.of(url)
+        return self._fast_way(*self._ways.of(url))
+
+    def _fast_way(self, way: str, proxy: _Proxy | None) -> FastWay | None:
         if proxy is not None:
             return None
         if way not in self._fast:
