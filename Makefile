@@ -15,6 +15,9 @@ PY     := $(VENV)/bin/python
 # and pages leaves room for another one. A make that can do so prints what each of them says in one piece.
 WORKERS ?= 2
 AT_ONCE ?= 2
+# A test that waits for servers, kernels or pages can fail because the machine is busy. It then runs once more, and the
+# summary names it. A fault fails twice.
+AGAIN ?= --reruns 1 -r R
 SIDE_BY_SIDE = --no-print-directory --jobs=$(AT_ONCE) $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 # The tests start hundreds of kernels, which would compile nbchat again each time if this variable were set.
 export PYTHONDONTWRITEBYTECODE :=
@@ -76,15 +79,15 @@ endef
 ring = $(eval $(call add-ring,$(1),$(2)))
 
 $(call ring,unit,--dist worksteal tests/unit tests/test_architecture.py)
-$(call ring,contract,--dist worksteal tests/contract)
+$(call ring,contract,$(AGAIN) --dist worksteal tests/contract)
 $(call ring,doctests,--doctest-modules nbchat)
 $(call ring,examples,--dist loadfile tests/examples)
-$(call ring,browser,--maxschedchunk 1 tests/browser)
-$(call ring,faults,--dist worksteal tests/faults)
-$(call ring,kernel,--dist loadfile tests/kernel)
-$(call ring,notebooks,tests/notebooks)
-$(call ring,places,tests/places)
-$(call ring,engines,tests/engines)
+$(call ring,browser,$(AGAIN) --maxschedchunk 1 tests/browser)
+$(call ring,faults,$(AGAIN) --dist worksteal tests/faults)
+$(call ring,kernel,$(AGAIN) --dist loadfile tests/kernel)
+$(call ring,notebooks,$(AGAIN) tests/notebooks)
+$(call ring,places,$(AGAIN) tests/places)
+$(call ring,engines,$(AGAIN) tests/engines)
 
 # Properties try fewer examples here than in `make test`.
 check: $(TEST)
