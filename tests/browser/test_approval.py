@@ -54,11 +54,15 @@ def wait_for_text(page: Page, text: str) -> None:
 
 def question(page: Page) -> str:
     """Return the question that waits, which must be in sight with the whole input."""
-    page.raw.locator(INPUT).last.wait_for()
-    assert page.raw.locator(INPUT).last.evaluate(
-        "e => { const box = e.getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight; }"
+    # JupyterLab scrolls to the input after it has drawn it.
+    page.wait_until(
+        """input => {
+            const box = [...document.querySelectorAll(input)].at(-1)?.getBoundingClientRect();
+            return box && box.top >= 0 && box.bottom <= innerHeight && box.width > 100;
+        }""",
+        INPUT,
+        timeout=30,
     )
-    assert page.raw.locator(INPUT).last.evaluate("e => e.getBoundingClientRect().width") > 100
     return page.raw.locator(".jp-Stdin-prompt").last.inner_text()
 
 
