@@ -69,7 +69,7 @@ def shown(kind: str, text: str, pieces: int) -> None:
         session.ask("go", sinks=[LiveView()])
 
 
-def cpu(run: Callable[[str, str, int], None], kind: str, text: str, pieces: int, times: int = 3) -> float:
+def cpu(run: Callable[[str, str, int], None], kind: str, text: str, pieces: int, times: int = 5) -> float:
     """Return the processor time in seconds, the shortest of several runs."""
     spent = []
     for _ in range(times):

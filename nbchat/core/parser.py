@@ -100,13 +100,13 @@ class _OpenBlock:
 
     @staticmethod
     def _finish_tool(data: dict[str, Any], joined: str) -> Block:
-        arguments: Any
         if joined.strip():
             arguments = read_arguments(joined)
         else:  # a tool without parameters has no deltas, or empty ones
-            arguments = data.get("input") or {}
+            given = data.get("input") or {}
+            arguments = given if isinstance(given, dict) and can_be_sent(given) else None
             joined = "…"  # shown for arguments that came with the block and cannot be used
-        if isinstance(arguments, dict) and can_be_sent(arguments):
+        if arguments is not None:
             return block_of({**data, "input": arguments})
         block = block_of({**data, "input": {}})
         return replace(block, partial_json=storable(joined)) if isinstance(block, ToolUseBlock) else block

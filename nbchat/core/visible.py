@@ -63,12 +63,19 @@ def visible(text: str, *, strict: bool = False) -> str:
     >>> visible("safe\x1b]0;title\x07, 👩‍🔬")
     'safe\\x1b]0;title\\x07, 👩‍🔬'
     """
-    if text.isascii() and text.isprintable():
+    if _shows_itself(text):
         return text
-    if strict:
-        return _PIECE.sub(lambda piece: "".join(map(_escape_strictly, piece[0])), text)
-    # A return before a newline moves the cursor to where the newline moves it anyway.
-    return _PIECE.sub(_escape_piece, text.replace("\r\n", "\n"))
+    if not strict:
+        # A return before a newline moves the cursor to where the newline moves it anyway.
+        text = text.replace("\r\n", "\n")
+    # To look at each character of a long answer takes seconds, and most lines have nothing to escape.
+    escape = _escape_piece_strictly if strict else _escape_piece
+    return "\n".join(line if _shows_itself(line) else _PIECE.sub(escape, line) for line in text.split("\n"))
+
+
+def _shows_itself(text: str) -> bool:
+    """Return True if no character of the text is escaped. False says nothing: a joiner in an emoji is not escaped."""
+    return text.replace("\n", "").replace("\t", "").isprintable() and (text.isascii() or not _BLANK.search(text))
 
 
 def visible_line(text: str, max_characters: int = 80, *, strict: bool = False) -> str:
@@ -115,6 +122,10 @@ def _escape_piece(piece: re.Match[str]) -> str:
     if piece[1] and not _is_hidden(piece[1][0]):
         return piece[1]
     return "".join(map(_escape, piece[0]))
+
+
+def _escape_piece_strictly(piece: re.Match[str]) -> str:
+    return "".join(map(_escape_strictly, piece[0]))
 
 
 def _escape(character: str) -> str:
