@@ -20,7 +20,7 @@ from nbchat.core.entries import COLUMNS, Entry
 from nbchat.core.errors import InputError
 from nbchat.rows.result import Result
 from nbchat.rows.store import Store
-from nbchat.store.entries import entry_of
+from nbchat.store.entries import cleaned, entry_of
 
 __all__ = ["Shard", "ShardedStore", "read_shards"]
 
@@ -54,7 +54,7 @@ class ShardedStore(Store):
     def add_requests(self, entries: Sequence[Entry]) -> None:
         """Append rows for the user's ledger, which is not on this machine."""
         if entries:
-            self._append({"request": entry.to_dict()} for entry in entries)
+            self._append({"request": cleaned(entry).to_dict()} for entry in entries)
 
     def _append(self, lines: Iterable[dict[str, Any]]) -> None:
         text = "".join(f"{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n" for line in lines)
