@@ -63,8 +63,9 @@ def open_door(transport: Transport, *, has_spans: bool = False) -> AsyncDoor:
 def shared_door(transport: Transport) -> AsyncDoor:
     """Return the door of a transport that all single requests in the event loop share, with its connections."""
     loop = asyncio.get_running_loop()
-    for other in [other for other in _doors if other.is_closed()]:
-        del _doors[other]
+    for other in list(_doors):  # threads have event loops of their own
+        if other.is_closed():
+            _doors.pop(other, None)
     if loop not in _doors:
         _doors[loop] = _SharedDoors(lambda: _doors.pop(loop, None))
     return _doors[loop].of(transport)
