@@ -78,7 +78,7 @@ class ShardedStore(Store):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What stands in a shard.
+    """The content of a shard.
 
     Attributes:
         name: the name of the file. No other shard has it.
