@@ -33,7 +33,7 @@ class AsyncDoor(Protocol):
         """Send the request and yield the events of the answer.
 
         Raises:
-            TransportError: there was no answer.
+            TransportError: the endpoint did not answer.
             StreamError: the answer broke off.
         """
         ...

@@ -34,8 +34,8 @@ from nbchat.transports.ways_out import ways_out
 __all__ = ["Endpoints"]
 
 
-#: Options that have no effect on the built-in model: its chat template has no place for the fields of the request.
-#: A model of the user's own may have a template that takes them.
+#: Options that have no effect on the built-in model: its chat template has no place for their fields, and nothing here
+#: runs the tools of the service. A model of the user's own may have a template that takes the fields.
 _IGNORED_BY_BUILT_IN = ("run", "tools", "web_search", "web_fetch", "code_execution", "thinking", "effort")
 #: The longest answer of the embedded model by default. It takes seconds, and fits its context window.
 _LOCAL_MAX_TOKENS = 512

@@ -36,10 +36,9 @@ def fit_endpoint(draft: Draft, endpoint: Endpoint, *, trim: bool = False) -> tup
     """
     if endpoint.max_tokens is not None:
         draft = replace(draft, max_tokens=endpoint.max_tokens)
-    if "thinking" in endpoint.ignores:
-        draft = replace(draft, thinks=False)
-    served = {name: settings for name, settings in draft.server_tools.items() if name not in endpoint.ignores}
-    draft = replace(draft, server_tools=served)
+    if endpoint.ignores:
+        tools = {name: settings for name, settings in draft.server_tools.items() if name not in endpoint.ignores}
+        draft = replace(draft, thinks=draft.thinks and "thinking" not in endpoint.ignores, server_tools=tools)
     request = request_to(draft, endpoint)
     if endpoint.window is None or draft.with_values_in is None:
         return draft, request

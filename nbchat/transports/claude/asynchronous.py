@@ -55,7 +55,7 @@ class AsyncDoor:
             pacer: decides on retries; None for the rule of a single request.
 
         Raises:
-            TransportError: there was no answer.
+            TransportError: the endpoint did not answer.
             StreamError: the answer broke off.
         """
         pacer = pacer if pacer is not None else _Patient(self._max_retries)

@@ -76,7 +76,7 @@ class Batches:
             betas: the betas that the requests need.
 
         Raises:
-            TransportError: there was no answer. :func:`was_refused` says if the batch can exist.
+            TransportError: the endpoint did not answer. :func:`was_refused` says if the batch can exist.
         """
         names = list(dict.fromkeys((*betas_of(self._client), *betas)))
         headers = {"anthropic-beta": ",".join(names)} if betas else None

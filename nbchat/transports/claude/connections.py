@@ -110,7 +110,7 @@ def _addresses(host: str, port: int, timeout_s: float | None) -> list[str]:
     An interrupt ends the wait, too.
 
     Raises:
-        ConnectTimeout: there was no answer in time.
+        ConnectTimeout: the system did not find the addresses in time.
         ConnectError: there is no such host.
     """
     limit_s = _limited(timeout_s, httpcore2.ConnectTimeout)

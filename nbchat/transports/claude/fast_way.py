@@ -63,7 +63,7 @@ class FastWay(AiohttpTransport):
         """Send a request, and yield its answer before the body is read. The errors are those of httpx2.
 
         Raises:
-            httpx2.TransportError: there was no answer, or it broke off.
+            httpx2.TransportError: the endpoint did not answer, or the connection was lost.
         """
         if not isinstance(self.client, aiohttp.ClientSession):
             self.client = self.get_client()
@@ -77,7 +77,7 @@ class FastWay(AiohttpTransport):
         """Send a request.
 
         Raises:
-            httpx2.TransportError: there was no answer.
+            httpx2.TransportError: the endpoint did not answer.
         """
         with _named():
             response = await super().handle_async_request(request)

@@ -84,7 +84,7 @@ class ShortWay:
             deadline: learns how far the answer has come.
 
         Raises:
-            anthropic.AnthropicError: there was no answer, or the status is an error.
+            anthropic.AnthropicError: the endpoint did not answer, or answered with an error.
         """
         if self._is_redirected:
             return None
