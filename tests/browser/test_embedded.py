@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from harness import Page, notebook_outputs
 
-ASK = "%%claude tips << --endpoint local --max-tokens 80\nGive three short tips for naming variables, as a list."
+#: Long enough for many steps on a machine that is busy with other work.
+ASK = "%%claude tips << --endpoint local --max-tokens 300\nGive ten tips for naming variables, as a list."
 
 
 def test_an_answer_of_the_embedded_model_grows_and_is_saved(page: Page) -> None:
@@ -15,7 +16,7 @@ def test_an_answer_of_the_embedded_model_grows_and_is_saved(page: Page) -> None:
     page.start_all()
     cell = page.raw.locator(".jp-CodeCell").nth(1)
     page.wait_idle(240)
-    assert len(page.growth()) >= 3, "the text grew"  # a busy machine draws few of the steps
+    assert len(page.growth()) >= 10, "the text grew"
     assert cell.locator(".nbchat-live").count() == 0
     final = cell.locator(".nbchat").inner_text()
     assert len(final) > 40
