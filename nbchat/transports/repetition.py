@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ MIN_CHARACTERS = 160
 MAX_PERIOD = 400
 #: The end of the answer is looked at again after this many characters.
 LOOK_EVERY_CHARACTERS = 32
+#: The number of an item of a list, at the beginning of its line.
+_ITEM_NUMBER = re.compile(r"^([ \t]*)\d{1,9}(?=[.)][ \t])", re.MULTILINE)
 
 
 def repeated_characters(text: str) -> int:
@@ -52,6 +55,8 @@ def repeated_characters(text: str) -> int:
 def until_repeated(events: Iterator[Mapping[str, Any]]) -> Generator[Mapping[str, Any], None, None]:
     """Yield the events of an answer, and end the answer once its text repeats itself.
 
+    A list whose items differ only in their numbers repeats itself too.
+
     The last events then say that the answer ended with the stop reason ``repetition``. The number of its
     tokens is the number of deltas, because llama.cpp sends a delta for each token.
     """
@@ -69,7 +74,7 @@ def until_repeated(events: Iterator[Mapping[str, Any]]) -> Generator[Mapping[str
         if unseen < LOOK_EVERY_CHARACTERS:
             continue
         unseen = 0
-        if repeated_characters(text):
+        if repeated_characters(_ITEM_NUMBER.sub(r"\1", text)):
             yield {"type": "content_block_stop", "index": event.get("index")}
             ending = {"stop_reason": REPETITION, "stop_sequence": None}
             yield {"type": "message_delta", "delta": ending, "usage": {"output_tokens": tokens}}

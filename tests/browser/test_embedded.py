@@ -5,12 +5,12 @@ from __future__ import annotations
 from harness import Page, notebook_outputs
 
 #: Long enough for many steps on a machine that is busy with other work.
-ASK = "%%claude tips << --endpoint local --max-tokens 300\nGive ten tips for naming variables, as a list."
+ASK = "%%claude story << --endpoint local --max-tokens 180\nTell me a long story about a lighthouse and its keeper."
 
 
 def test_an_answer_of_the_embedded_model_grows_and_is_saved(page: Page) -> None:
     """The text grows in at least three steps, ends as one static output, and is still there after save and reload."""
-    page.server.write("main.ipynb", "%load_ext nbchat", ASK, "tips.status, tips.model, tips.usage.output_tokens > 20")
+    page.server.write("main.ipynb", "%load_ext nbchat", ASK, "story.status, story.model, story.usage.output_tokens > 20")
     page.open("main.ipynb")
     page.watch_growth()
     page.start_all()

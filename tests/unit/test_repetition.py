@@ -70,6 +70,30 @@ def test_an_answer_is_stopped_soon_after_it_began_to_repeat():
     assert [message.role for message in transport.requests[1].messages] == ["user", "assistant", "user"]
 
 
+@pytest.mark.parametrize("item", ["{}. {}\n", "{}) {}\n", "   {}. {}\n\n", "{}. **{}**\n"])
+def test_a_list_that_only_counts_is_stopped(item: str):
+    """A small model goes on counting. Ten is longer than nine, so its items are not even equally long."""
+    listed = "".join(item.format(number, "Use a descriptive name.") for number in range(4, 200))
+    session = Session(Unrepeated(ScriptedTransport("1. Be consistent.\n" + listed, piece=4)))
+    response = session.ask("Tips?")
+    assert response.stop_reason == "repetition"
+    assert len(response.text) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"{n}. Read chapter {n * 3}, and do exercise {n}.\n" for n in range(1, 60)),
+        "".join(f"{n}.5 {n}.25\n" for n in range(100)),
+        "".join(f"{n} green bottles, hanging on the wall.\n" for n in range(99, 0, -1)),
+        "".join(f"Week {n}: three sets of ten.\n" for n in range(1, 40)),
+    ],
+)
+def test_a_list_whose_items_differ_is_unchanged(text: str):
+    """Only the number of an item is not looked at: other numbers tell its lines apart."""
+    assert Session(Unrepeated(ScriptedTransport(text, piece=4))).ask("Go on").text == text
+
+
 def test_an_answer_without_a_repetition_is_unchanged():
     """All events pass, and so do the other members of the transport."""
     transport = ScriptedTransport(STORY)
