@@ -9,8 +9,9 @@ ASK = "%%claude story << --endpoint local --max-tokens 180\nTell me a long story
 
 
 def test_an_answer_of_the_embedded_model_grows_and_is_saved(page: Page) -> None:
-    """The text grows in at least three steps, ends as one static output, and is still there after save and reload."""
-    page.server.write("main.ipynb", "%load_ext nbchat", ASK, "story.status, story.model, story.usage.output_tokens > 20")
+    """The text grows in at least ten steps, ends as one static output, and is still there after save and reload."""
+    shown = "story.status, story.model, story.usage.output_tokens > 20"
+    page.server.write("main.ipynb", "%load_ext nbchat", ASK, shown)
     page.open("main.ipynb")
     page.watch_growth()
     page.start_all()
