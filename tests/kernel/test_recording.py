@@ -154,7 +154,7 @@ def test_a_demo_prints_the_answers_and_saves_the_executed_notebook(
     before = page.read_bytes()
     assert main(["demo", str(page), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    order = ["> %load_ext nbchat", "> print('printed')", "\nprinted\n", "42", "> %%claude", "> One?", "Answer 1."]
+    order = ["> %load_ext nbchat", "> print('printed')", "\nprinted\n", "\n42\n", "> %%claude", "> One?", "Answer 1."]
     assert [printed.count(text) for text in order] == [1] * len(order)
     assert sorted(order, key=printed.index) == order
     assert "1 answer of test-model: " in printed
